@@ -1,0 +1,449 @@
+"""Corpus: one pass over the input makes an index of its documents, never a copy of their text.
+
+``corpus/`` holds ``index.npy`` (48 bytes a document, memory-mapped), ``documents.parquet`` (key, id,
+source, row, domain: what people and tables need), ``summary.json`` and ``bad-rows.jsonl``. Documents
+stand in canonical order: by source name, then row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlxprune import readers, runs
+from mlxprune.config import Data
+from mlxprune.errors import DataError, one_line
+
+VERSION = 1
+INDEX = np.dtype(
+    [
+        ("key", "<u8"),  # hash of (id, text): stages join on it
+        ("text", "<u8"),  # hash of the text as it is
+        ("side", "<u8"),  # hash that decides the split: group, or the normalised text
+        ("offset", "<u8"),
+        ("row", "<u4"),
+        ("bytes", "<u4"),  # of the text in UTF-8
+        ("file", "<u4"),
+        ("domain", "<u4"),
+    ]
+)
+DOCUMENTS = pa.schema(
+    [
+        ("key", pa.uint64()),
+        ("id", pa.string()),
+        ("source", pa.dictionary(pa.int32(), pa.string())),
+        ("row", pa.int64()),
+        ("domain", pa.dictionary(pa.int32(), pa.string())),
+        ("num_bytes", pa.int64()),
+    ]
+)
+BATCH = 8192
+EDGE_BYTES = 1 << 20
+BAD_ROWS_KEPT = 10_000
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A finished index. ``index`` is memory-mapped; ``domains[code]`` and ``sources[code]`` name."""
+
+    folder: Path
+    index: np.ndarray
+    domains: list[str]
+    sources: list[readers.Source]
+    keys: readers.Keys
+    summary: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def documents(self, batch: int = BATCH) -> Iterator[pa.RecordBatch]:
+        file = pq.ParquetFile(self.folder / "documents.parquet")
+        yield from file.iter_batches(batch_size=batch)
+
+    def texts(self, wanted: np.ndarray | None = None) -> Iterator[tuple[int, str]]:
+        """(document, text) in canonical order; ``wanted`` is a mask or None for all.
+
+        Raises DataError when a text is no longer what the index saw.
+        """
+        bounds = np.searchsorted(self.index["file"], np.arange(len(self.sources) + 1))
+        for code, source in enumerate(self.sources):
+            first, last = int(bounds[code]), int(bounds[code + 1])
+            if wanted is None:
+                here = np.arange(first, last)
+            else:
+                here = first + np.flatnonzero(wanted[first:last])
+            if len(here) == 0:
+                continue
+            rows = self.index["row"][here]
+            at = 0
+            for row in readers.read(source, self.keys):
+                if row.number < rows[at]:
+                    continue
+                document = int(here[at])
+                is_same = isinstance(row, readers.Row) and row.number == rows[at]
+                if not is_same or hash_text(row.text) != int(self.index["text"][document]):  # type: ignore[union-attr]
+                    raise _changed(source)
+                assert isinstance(row, readers.Row)
+                yield document, row.text
+                at += 1
+                if at == len(here):
+                    break
+            if at < len(here):
+                raise _changed(source)
+
+
+def _changed(source: readers.Source) -> DataError:
+    fix = "put the old file back, or start a new run with another --dir"
+    return DataError("the input file changed since it was indexed", str(source.path), fix)
+
+
+def hash_bytes(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def hash_text(text: str) -> int:
+    return hash_bytes(text.encode("utf-8"))
+
+
+def normalised(text: str) -> str:
+    """What the split compares: NFC, runs of whitespace as one space."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def mix(hashes: np.ndarray, seed: int | str) -> np.ndarray:
+    """A seeded pseudo-random uint64 per hash (splitmix64's finaliser, Steele et al. 2014)."""
+    salt = np.uint64(hash_bytes(str(seed).encode()))
+    z = np.asarray(hashes, np.uint64) ^ salt
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def keys_of(data: Data) -> readers.Keys:
+    return readers.Keys(data.text_key, data.id_key, data.domain_key, data.group_key)
+
+
+def input_facts(sources: list[readers.Source]) -> list[dict[str, Any]]:
+    """Name, size, time and the hash of the first and last MiB of each file."""
+    facts = []
+    for source in sources:
+        try:
+            status = source.path.stat()
+            with source.path.open("rb") as file:
+                digest = hashlib.blake2b(file.read(EDGE_BYTES), digest_size=16)
+                file.seek(max(EDGE_BYTES, status.st_size - EDGE_BYTES))
+                digest.update(file.read(EDGE_BYTES))
+        except OSError as error:
+            fix = "check its permissions"
+            raise DataError(f"cannot read it: {one_line(error)}", str(source.path), fix) from None
+        facts.append(
+            {
+                "name": source.name,
+                "size": status.st_size,
+                "mtime_ns": status.st_mtime_ns,
+                "edges": digest.hexdigest(),
+            }
+        )
+    return facts
+
+
+def full_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def verify_inputs(folder: Path, sources: list[readers.Source], facts: list[dict[str, Any]]) -> None:
+    """A changed mtime leads to verification by the full hash noted in the first pass."""
+    known = {f["name"]: f for f in runs.read_json(folder / "files.json")}
+    for source, now in zip(sources, facts, strict=True):
+        before = known.get(now["name"])
+        if before is None or now["mtime_ns"] == before["mtime_ns"]:
+            continue
+        if full_hash(source.path) != before["full"]:
+            raise _changed(source)
+
+
+def build(
+    data: Data,
+    sources: list[readers.Source],
+    left_out: list[str],
+    folder: Path,
+    progress: Progress = lambda done, total: None,
+    rows_per_file: int | None = None,
+) -> dict[str, Any]:
+    """Index the sources into ``folder`` (which exists and is empty); return the summary.
+
+    ``rows_per_file`` reads only the head of each file, for estimates.
+    Raises DataError: no documents, no row with the text key, more bad rows than ``data.max_bad``.
+    """
+    scan = _Scan(data, sources, folder, progress, rows_per_file)
+    facts = input_facts(sources)
+    if rows_per_file is None:
+        for source, fact in zip(sources, facts, strict=True):
+            fact["full"] = full_hash(source.path)
+    scan.run()
+    summary = scan.finish()
+    summary["exact"] = rows_per_file is None
+    summary["left_out"] = left_out[:100]
+    runs.write_json(folder / "files.json", facts)
+    runs.write_json(folder / "summary.json", summary)
+    places = [{**asdict(s), "path": str(s.path)} for s in sources]
+    runs.write_json(folder / "sources.json", places)
+    return summary
+
+
+class _Scan:
+    """The one pass: rows go to a spool on disk, so memory does not grow with the text."""
+
+    SPOOL = np.dtype([*((n, INDEX[n]) for n in INDEX.names or ()), ("id", "<u8")])
+
+    def __init__(
+        self,
+        data: Data,
+        sources: list[readers.Source],
+        folder: Path,
+        progress: Progress,
+        rows_per_file: int | None,
+    ) -> None:
+        self.data, self.sources, self.folder, self.progress = data, sources, folder, progress
+        self.rows_per_file = rows_per_file
+        self.domains: dict[str, int] = {}
+        self.skipped: Counter[str] = Counter()
+        self.keys_seen: Counter[str] = Counter()
+        self.rows = 0
+        self.bytes = 0
+        self.bad_kept = 0
+
+    def run(self) -> None:
+        keys = keys_of(self.data)
+        ids_schema = pa.schema([("id", pa.string())])
+        with (
+            (self.folder / "spool.bin").open("wb") as spool,
+            (self.folder / "bad-rows.jsonl").open("wb") as bad,
+            pq.ParquetWriter(self.folder / "spool.parquet", ids_schema) as ids,
+        ):
+            entries: list[tuple[Any, ...]] = []
+            names: list[str | None] = []
+            for code, source in enumerate(self.sources):
+                for row in readers.read(source, keys):
+                    if self.rows_per_file is not None and row.number >= self.rows_per_file:
+                        break
+                    self.rows += 1
+                    if isinstance(row, readers.Skip):
+                        self._skip(source, row, bad)
+                        continue
+                    names.append(row.id)
+                    entries.append(self._entry(code, row))
+                    if len(entries) == BATCH:
+                        self._flush(entries, names, spool, ids)
+                self.progress(code + 1, len(self.sources))
+            self._flush(entries, names, spool, ids)
+
+    def _entry(self, code: int, row: readers.Row) -> tuple[Any, ...]:
+        encoded = row.text.encode("utf-8")
+        text = hash_bytes(encoded)
+        if row.group is not None:
+            side = hash_text(f"group\0{row.group}")
+        else:
+            side = hash_text(normalised(row.text))
+        domain = self.domains.setdefault(row.domain, len(self.domains))
+        identity = hash_text(row.id if row.id is not None else f"{text:016x}")
+        self.bytes += len(encoded)
+        return (0, text, side, row.offset, row.number, len(encoded), code, domain, identity)
+
+    def _flush(
+        self, entries: list[tuple[Any, ...]], names: list[str | None], spool: Any, ids: Any
+    ) -> None:
+        np.array(entries, self.SPOOL).tofile(spool)
+        ids.write_batch(pa.record_batch([pa.array(names, pa.string())], names=["id"]))
+        entries.clear()
+        names.clear()
+
+    def _skip(self, source: readers.Source, skip: readers.Skip, bad: Any) -> None:
+        self.skipped[skip.reason] += 1
+        self.keys_seen.update(skip.keys)
+        if self.bad_kept < BAD_ROWS_KEPT:
+            self.bad_kept += 1
+            start = skip.start.encode("utf-8", "backslashreplace").decode("utf-8")
+            note = {"file": source.name, "row": skip.number, "reason": skip.reason, "start": start}
+            bad.write(orjson.dumps(note) + b"\n")
+
+    def finish(self) -> dict[str, Any]:
+        spool_path, ids_path = self.folder / "spool.bin", self.folder / "spool.parquet"
+        self._refuse_bad_input(spool_path.stat().st_size // self.SPOOL.itemsize)
+        spool = np.memmap(spool_path, self.SPOOL, mode="r")
+        ordinal, variant, duplicate_ids = _number_copies(spool["id"], spool["text"])
+        order = np.argsort(spool["text"], kind="stable")
+        repeats = np.zeros(len(spool), bool)
+        repeats[order[1:]] = spool["text"][order[1:]] == spool["text"][order[:-1]]
+        del order
+        duplicate_texts = int(repeats.sum())
+        keep = ~repeats if self.data.duplicates == "drop" else np.ones(len(spool), bool)
+        if self.data.duplicates == "drop" and duplicate_texts:
+            self.skipped["duplicate_text"] = duplicate_texts
+        names = sorted(self.domains)
+        recode = np.zeros(len(names), np.uint32)
+        recode[[self.domains[n] for n in names]] = np.arange(len(names))
+        counts = self._write(spool, ids_path, ordinal, variant, keep, names, recode)
+        spool_path.unlink()
+        ids_path.unlink()
+        return {
+            "files": len(self.sources),
+            "documents": int(keep.sum()),
+            "bytes": int(counts[1].sum()),
+            "domains": {n: int(c) for n, c in zip(names, counts[0], strict=True)},
+            "domain_bytes": {n: int(c) for n, c in zip(names, counts[1], strict=True)},
+            "skipped": dict(sorted(self.skipped.items())),
+            "duplicate_ids": duplicate_ids,
+            "duplicate_texts": duplicate_texts,
+        }
+
+    def _refuse_bad_input(self, documents: int) -> None:
+        where = ", ".join(str(s.path) for s in self.sources[:3])
+        where += ", ..." if len(self.sources) > 3 else ""
+        if self.skipped["missing_text"] and not documents:
+            have = ", ".join(one_line(k) for k, _ in self.keys_seen.most_common(12))
+            problem = f"no row has the text key {self.data.text_key!r}"
+            raise DataError(problem, where, f"set data.text_key to one of: {have}")
+        bad = sum(n for r, n in self.skipped.items() if r not in readers.HARMLESS_REASONS)
+        if bad and bad > self.data.max_bad * self.rows:
+            reasons = ", ".join(f"{r} {n}" for r, n in sorted(self.skipped.items()))
+            raise DataError(
+                f"{bad} of {self.rows} rows are bad, above data.max_bad = {self.data.max_bad:g}",
+                f"{where} ({reasons})",
+                "mend them, or raise data.max_bad; `mlxprune plan` counts them by reason",
+            )
+        if not documents:
+            raise DataError("no documents", where, "check data.paths and data.text_key")
+
+    def _write(
+        self,
+        spool: np.ndarray,
+        ids_path: Path,
+        ordinal: np.ndarray,
+        variant: np.ndarray,
+        keep: np.ndarray,
+        domains: list[str],
+        recode: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Give every document its final id and key; write the index and the table."""
+        taken = np.sort(spool["id"])
+        given: set[int] = set()
+        source_names = pa.array([s.name for s in self.sources], pa.string())
+        domain_names = pa.array(domains, pa.string())
+        documents, sizes = np.zeros(len(domains), np.int64), np.zeros(len(domains), np.int64)
+        index = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+            self.folder / "index.npy", mode="w+", dtype=INDEX, shape=(int(keep.sum()),)
+        )
+        at, written = 0, 0
+        with pq.ParquetWriter(self.folder / "documents.parquet", DOCUMENTS) as table:
+            for batch in pq.ParquetFile(ids_path).iter_batches(batch_size=BATCH):
+                part = spool[at : at + batch.num_rows]
+                rows = np.zeros(len(part), INDEX)
+                for name in INDEX.names or ():
+                    rows[name] = part[name]
+                rows["domain"] = recode[part["domain"]]
+                ids = []
+                for i, raw in enumerate(batch.column(0).to_pylist()):
+                    text = int(part["text"][i])
+                    plain = raw if raw is not None else f"{text:016x}"
+                    n, v = int(ordinal[at + i]), bool(variant[at + i])
+                    ids.append(_final_id(plain, text, n, v, taken, given))
+                    rows["key"][i] = hash_bytes(ids[-1].encode() + b"\0" + text.to_bytes(8, "little"))
+                kept = keep[at : at + len(part)]
+                rows = rows[kept]
+                table.write_batch(
+                    pa.record_batch(
+                        [
+                            pa.array(rows["key"], pa.uint64()),
+                            pa.array([d for d, k in zip(ids, kept, strict=True) if k], pa.string()),
+                            _coded(rows["file"], source_names),
+                            pa.array(rows["row"], pa.int64()),
+                            _coded(rows["domain"], domain_names),
+                            pa.array(rows["bytes"], pa.int64()),
+                        ],
+                        schema=DOCUMENTS,
+                    )
+                )
+                index[written : written + len(rows)] = rows
+                documents += np.bincount(rows["domain"], minlength=len(domains))
+                sizes += np.bincount(
+                    rows["domain"], weights=rows["bytes"], minlength=len(domains)
+                ).astype(np.int64)
+                at += len(part)
+                written += len(rows)
+        index.flush()
+        return documents, sizes
+
+
+def _coded(codes: np.ndarray, names: pa.Array) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), names)
+
+
+def _number_copies(ids: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Per document: which copy of its (id, text) it is (0 is the first), and whether its id was
+    first given to another text. Only documents that share an id cost more than memory for both.
+    """
+    ordinal, variant = np.zeros(len(ids), np.uint32), np.zeros(len(ids), bool)
+    order = np.argsort(ids, kind="stable")
+    same = ids[order[1:]] == ids[order[:-1]]
+    shared = np.zeros(len(ids), bool)
+    shared[order[1:][same]] = True
+    shared[order[:-1][same]] = True
+    del order
+    members = np.flatnonzero(shared)
+    if len(members):
+        i, t = ids[members], texts[members]
+        first = np.ones(len(members), bool)
+        by_id = np.lexsort((members, i))
+        first[by_id[1:]] = i[by_id[1:]] != i[by_id[:-1]]
+        starts = np.flatnonzero(first[by_id])
+        owner = np.repeat(t[by_id][starts], np.diff(np.append(starts, len(members))))
+        variant[members[by_id]] = t[by_id] != owner
+        by_text = np.lexsort((members, t, i))
+        new = np.ones(len(members), bool)
+        new[1:] = (i[by_text][1:] != i[by_text][:-1]) | (t[by_text][1:] != t[by_text][:-1])
+        starts = np.flatnonzero(new)
+        run = np.repeat(starts, np.diff(np.append(starts, len(members))))
+        ordinal[members[by_text]] = np.arange(len(members)) - run
+    return ordinal, variant, int(same.sum())
+
+
+def _final_id(
+    plain: str, text: int, copy: int, variant: bool, taken: np.ndarray, given: set[int]
+) -> str:
+    """``plain``, or with ``#`` and the text's hash, and ``-2``, ``-3`` for copies; always unique."""
+    if copy == 0 and not variant:
+        return plain
+    stem = f"{plain}#{text & 0xFFFFFFFF:08x}" if variant else plain
+    number = copy + 1
+    while True:
+        result = stem if number == 1 else f"{stem}-{number}"
+        hashed = hash_text(result)
+        at = int(np.searchsorted(taken, np.uint64(hashed)))
+        if (at == len(taken) or int(taken[at]) != hashed) and hashed not in given:
+            given.add(hashed)
+            return result
+        number += 1
+
+
+def open_corpus(folder: Path, data: Data) -> Corpus:
+    index = np.load(folder / "index.npy", mmap_mode="r")
+    summary = runs.read_json(folder / "summary.json")
+    sources = [
+        readers.Source(Path(s["path"]), s["name"], s["form"], s["top"])
+        for s in runs.read_json(folder / "sources.json")
+    ]
+    return Corpus(folder, index, list(summary["domains"]), sources, keys_of(data), summary)

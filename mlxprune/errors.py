@@ -1,0 +1,85 @@
+"""Every error that a user can meet, as a tree.
+
+    MlxpruneError            three lines for people: problem, where, fix
+    +-- UsageError           exit 2: the command, the configuration or the input is wrong
+    |   +-- ConfigError      an unknown key, an impossible value, another run's configuration
+    |   +-- DataError        a missing or broken file, no documents, too many bad rows
+    |   `-- SpaceError       the disk will not do
+    +-- RunError             exit 1: the work failed
+    |   +-- NonFiniteLoss    training diverged
+    |   `-- WorkerDied       a child process ended without a word, most often out of memory
+    +-- Stopped              exit 3: stopped on request, resumable
+    `-- Interrupted          exit 130 or 143: SIGINT or SIGTERM after a clean checkpoint
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MlxpruneError(Exception):
+    """``problem`` says what is wrong, ``where`` in what, ``fix`` what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, where: str, fix: str) -> None:
+        super().__init__(problem)
+        self.problem, self.where, self.fix = problem, where, fix
+
+    def lines(self) -> str:
+        return f"error: {self.problem}\n  at: {self.where}\n  fix: {self.fix}"
+
+    def as_json(self) -> dict[str, str]:
+        return {"problem": self.problem, "where": self.where, "fix": self.fix}
+
+
+class UsageError(MlxpruneError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    pass
+
+
+class DataError(UsageError):
+    pass
+
+
+class SpaceError(UsageError):
+    pass
+
+
+class RunError(MlxpruneError):
+    pass
+
+
+class NonFiniteLoss(RunError):
+    pass
+
+
+class WorkerDied(RunError):
+    pass
+
+
+class Stopped(MlxpruneError):
+    exit_code = 3
+
+
+class Interrupted(MlxpruneError):
+    def __init__(self, signal_number: int, where: str, fix: str) -> None:
+        super().__init__("interrupted; the last checkpoint is complete", where, fix)
+        self.exit_code = 128 + signal_number
+
+
+def one_line(text: object) -> str:
+    """Text from data or from another library, safe on a terminal and on one line."""
+    joined = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)[:400]
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word, or lists them all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"

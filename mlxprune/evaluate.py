@@ -1,0 +1,178 @@
+"""Evaluation: bits per byte on the test part, and what the difference of two arms is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlxprune import runs, score
+from mlxprune.corpus import Corpus, mix
+from mlxprune.split import HELD_OUT_DOCUMENTS, HELD_OUT_TOKENS
+from mlxprune.tokens import Tokens
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
+
+VERSION = 1
+METRIC_VERSION = 1
+LN2 = math.log(2.0)
+BOOTSTRAPS = 1000
+# 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, the normal's.
+T_QUANTILES = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+def t_quantile(degrees: int) -> float:
+    return T_QUANTILES[degrees - 1] if degrees <= len(T_QUANTILES) else 1.96
+
+
+def test_documents(corpus: Corpus, tokens: Tokens, members: np.ndarray, seed: int) -> np.ndarray:
+    """The held-out documents that are read: of each domain, in seeded hash order, at least 50 and
+    at least 200k tokens where there are so many; the rest of a large part stays unread.
+    """
+    lengths = tokens.lengths(members)
+    members, lengths = members[lengths > 0], lengths[lengths > 0]
+    order = np.argsort(mix(corpus.index["key"][members], f"test {seed}"), kind="stable")
+    domains = corpus.index["domain"][members]
+    chosen = []
+    for code in range(len(corpus.domains)):
+        mine = order[domains[order] == code]
+        before = np.cumsum(lengths[mine]) - lengths[mine]
+        few = np.arange(len(mine)) < HELD_OUT_DOCUMENTS
+        chosen.append(members[mine[few | (before < HELD_OUT_TOKENS)]])
+    return np.sort(np.concatenate(chosen)) if chosen else members
+
+
+def validation_documents(
+    corpus: Corpus, tokens: Tokens, members: np.ndarray, seed: int, budget: int
+) -> np.ndarray:
+    """Documents for the curve during training, in seeded hash order up to a budget of tokens."""
+    members = members[tokens.lengths(members) > 0]
+    order = members[np.argsort(mix(corpus.index["key"][members], f"validation {seed}"), kind="stable")]
+    before = np.cumsum(tokens.lengths(order)) - tokens.lengths(order)
+    return np.sort(order[before < budget])
+
+
+def validator(
+    corpus: Corpus, tokens: Tokens, documents: np.ndarray, policy: score.Policy
+) -> Callable[[nn.Module], float] | None:
+    """A function from a model to its bits per byte on the documents; None without documents."""
+    if len(documents) == 0:
+        return None
+    size = float(corpus.index["bytes"][documents].sum())
+
+    def bits_per_byte(model: nn.Module) -> float:
+        part = score.score_documents(model, tokens, documents, policy)
+        return float(part["nll_sum"].sum() / (LN2 * size))
+
+    return bits_per_byte
+
+
+def figures(nll: np.ndarray, sizes: np.ndarray, domains: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Bits per byte per domain, their plain mean (macro), and on the original mix."""
+    count = len(names)
+    bits = np.bincount(domains, weights=nll, minlength=count) / LN2
+    size = np.bincount(domains, weights=sizes, minlength=count)
+    present = size > 0
+    per_domain = np.divide(bits, size, out=np.zeros(count), where=present)
+    return {
+        "macro": float(per_domain[present].mean()),
+        "original_mix": float(bits.sum() / size.sum()),
+        "domains": {n: float(b) for n, b, p in zip(names, per_domain, present, strict=True) if p},
+        "metric_version": METRIC_VERSION,
+    }
+
+
+def evaluate_model(
+    model_folder: Path,
+    corpus: Corpus,
+    tokens: Tokens,
+    documents: np.ndarray,
+    context: int,
+    target: Path,
+    fingerprint: str,
+    between: Callable[[int], None],
+) -> dict[str, Any]:
+    """Score the test documents with one model and write ``target`` (JSON) and its ``.npy``."""
+    from mlxprune import model as models
+
+    loaded, config = models.load(model_folder)
+    policy = score.resolve_policy(context, 0, "windows", None, None, int(config["vocab_size"]))
+    part = score.score_documents(loaded, tokens, documents, policy, between)
+    index = corpus.index[documents]
+    result = figures(part["nll_sum"], index["bytes"], index["domain"], corpus.domains)
+    counts = np.bincount(index["domain"], minlength=len(corpus.domains))
+    result["documents"] = {d: int(c) for d, c in zip(corpus.domains, counts, strict=True)}
+    result["tokens"] = int(part["num_tokens"].sum())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    array = target.with_suffix(".npy")
+    partial = array.with_name(array.name + runs.PARTIAL)
+    with partial.open("wb") as file:
+        np.save(file, part["nll_sum"])
+    runs.finish_file(partial, array)
+    runs.write_json(target, result)
+    marker = target.with_name(f"{target.name}.{runs.MARKER}")
+    runs.write_json(marker, {"stage": "evaluation", "fingerprint": fingerprint})
+    return result
+
+
+def compare(
+    arm: list[np.ndarray],
+    control: list[np.ndarray],
+    sizes: np.ndarray,
+    domains: np.ndarray,
+    names: list[str],
+    seed: int,
+) -> dict[str, Any]:
+    """Arm minus control in macro bits per byte, paired by seed (DESIGN, Verdict).
+
+    ``arm[s]`` and ``control[s]`` hold the NLL of every test document for seed s. The interval is
+    mean +- t(S - 1) * sqrt(s_d^2 / S + v), v from the bootstrap over documents inside domains; one
+    seed gives document noise only and no verdict.
+    """
+    differences = [
+        figures(a, sizes, domains, names)["macro"] - figures(c, sizes, domains, names)["macro"]
+        for a, c in zip(arm, control, strict=True)
+    ]
+    count = len(differences)
+    mean_difference = np.mean([a - c for a, c in zip(arm, control, strict=True)], axis=0)
+    noise = _bootstrap_variance(mean_difference, sizes, domains, len(names), seed)
+    mean = float(np.mean(differences))
+    if count == 1:
+        half = 1.96 * math.sqrt(noise)
+        verdict = "n=1, document noise only, no verdict"
+    else:
+        spread = float(np.var(differences, ddof=1))
+        half = t_quantile(count - 1) * math.sqrt(spread / count + noise)
+        verdict = "better" if mean + half < 0 else "worse" if mean - half > 0 else "undecided"
+    return {
+        "difference": mean,
+        "interval": [mean - half, mean + half],
+        "by_seed": differences,
+        "verdict": verdict,
+    }
+
+
+def _bootstrap_variance(
+    differences: np.ndarray, sizes: np.ndarray, domains: np.ndarray, count: int, seed: int
+) -> float:
+    """Variance of the macro difference over resamples of the documents of each domain."""
+    generator = np.random.default_rng(seed)
+    totals = np.zeros(BOOTSTRAPS)
+    present = 0
+    for code in range(count):
+        mine = np.flatnonzero(domains == code)
+        if len(mine) == 0:
+            continue
+        present += 1
+        for b in range(BOOTSTRAPS):
+            drawn = mine[generator.integers(0, len(mine), len(mine))]
+            totals[b] += differences[drawn].sum() / (LN2 * sizes[drawn].sum())
+    return float(np.var(totals / max(present, 1), ddof=1))

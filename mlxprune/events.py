@@ -1,0 +1,152 @@
+"""The event log of a run: append-only msgpack segments, and how to read them.
+
+A process writes its own segments, ``events/<n>-<writer>.msgpack``; each begins with a snapshot of
+the folded state, so a torn tail is always the end of a file. ``docs/events.md`` documents the kinds.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from mlxprune import state as states
+
+VERSION = 1
+SEGMENT_BYTES = 64 << 20
+SECONDS_BETWEEN = 0.5  # at most two a second of a frequent kind
+
+# Every kind, and what its fields mean beyond the envelope {v, seq, t, writer, stage, kind}.
+KINDS: dict[str, str] = {
+    "snapshot": "state: the folded state up to here; first record of a segment",
+    "run.start": "run, folder, device, config, versions, pid",
+    "stage.start": "why: why the stage runs (missing, or what made it out of date)",
+    "progress": "done, total, unit, what, rate (units a second), eta_seconds, padding_share",
+    "histogram": "edges (mean negative log-likelihood, nats), documents, tokens",
+    "train.step": (
+        "model, step, targets, new_targets, total, pass, loss (nats, mean since the last event), "
+        "learning_rate, gradient_norm, rate (targets a second), eta_seconds, peak_memory_bytes"
+    ),
+    "evaluation": "model, targets, bits_per_byte on the validation part",
+    "checkpoint": "model, step",
+    "command": "verb: the command that was taken",
+    "paused": "",
+    "resumed": "",
+    "device": "memory_bytes, peak_memory_bytes",
+    "heartbeat": "",
+    "warning": "message",
+    "stage.end": "state (done, reused, failed, stopped), seconds, why, summary",
+    "run.end": "status (done, failed, stopped), error {problem, where, fix}, result",
+}
+FREQUENT = ("progress", "histogram", "train.step", "device", "heartbeat")
+
+
+class EventLog:
+    """The writer of one process. ``listeners`` get every event as it is written."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.writer = secrets.token_hex(4)
+        self.listeners: list[Any] = []
+        self.state = fold_folder(folder)
+        self._seq = 0
+        self._last: dict[tuple[str, str], float] = {}
+        self._fd = -1
+        self._open_segment()
+
+    def _open_segment(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        number = 1 + max((segment_number(p) for p in segments(self.folder)), default=0)
+        path = self.folder / f"{number:06d}-{self.writer}.msgpack"
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
+        self._bytes = 0
+        self._write({"kind": "snapshot", "stage": None, "state": self.state})
+
+    def _write(self, event: dict[str, Any]) -> dict[str, Any]:
+        self._seq += 1
+        record = {"v": VERSION, "seq": self._seq, "t": time.time(), "writer": self.writer, **event}
+        data = msgpack.packb(record)
+        os.write(self._fd, data)
+        self._bytes += len(data)
+        return record
+
+    def due(self, stage: str | None, kind: str) -> bool:
+        """Whether a frequent kind may be written again."""
+        last = self._last.get((str(stage), kind), 0.0)
+        return kind not in FREQUENT or time.monotonic() - last >= SECONDS_BETWEEN
+
+    def emit(self, stage: str | None, kind: str, **fields: Any) -> None:
+        """Write one event. A frequent kind that is not due is dropped; ``force=True`` writes it."""
+        assert kind in KINDS, kind
+        force = fields.pop("force", False)
+        if not force and not self.due(stage, kind):
+            return
+        self._last[(str(stage), kind)] = time.monotonic()
+        if self._bytes > SEGMENT_BYTES:
+            self._open_segment()
+        record = self._write({"stage": stage, "kind": kind, **fields})
+        states.fold(self.state, record)
+        for listener in self.listeners:
+            listener(record, self.state)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segments in the order of their numbers."""
+    try:
+        found = [p for p in folder.iterdir() if p.suffix == ".msgpack"]
+    except OSError:
+        return []
+    return sorted(found, key=lambda p: (segment_number(p), p.name))
+
+
+def segment_number(path: Path) -> int:
+    digits = path.name.partition("-")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def read_segment(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole records of a segment; a torn or foreign tail ends it."""
+    try:
+        with path.open("rb") as file:
+            yield from (
+                record
+                for record in msgpack.Unpacker(file, strict_map_key=False)
+                if isinstance(record, dict)
+            )
+    except (OSError, ValueError, msgpack.UnpackException):
+        return
+
+
+def read_events(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every event but the snapshots, in order."""
+    for path in segments(folder):
+        for record in read_segment(path):
+            if record.get("kind") != "snapshot":
+                yield record
+
+
+def fold_folder(folder: Path) -> states.State:
+    """The state of a run: the newest readable snapshot and what follows it."""
+    for path in reversed(segments(folder)):
+        records = read_segment(path)
+        first = next(records, None)
+        if first is None or first.get("kind") != "snapshot":
+            continue
+        state = states.fold(states.initial(), first)
+        for record in records:
+            states.fold(state, record)
+        return state
+    return states.initial()

@@ -1,0 +1,227 @@
+"""Models: presets, sizes, initialisation, and the Hugging Face layout they are saved in.
+
+Presets are data in ``models/``. Any other architecture comes from a config.json that mlx-lm builds.
+Saved folders open in ``mlx_lm.load`` and ``transformers.AutoModelForCausalLM`` without trust flags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlxprune import runs, tokenizer
+from mlxprune.config import Training, read_yaml
+from mlxprune.errors import ConfigError, DataError, closest, one_line
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
+
+VERSION = 1
+WEIGHTS = "model.safetensors"
+OUTPUT_PROJECTIONS = ("o_proj.weight", "down_proj.weight", "c_proj.weight", "out_proj.weight")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What sizes, costs and defaults are computed from; ``config`` is in Hugging Face keys."""
+
+    name: str
+    config: dict[str, Any]
+    training: dict[str, Any]
+
+
+def preset_names() -> list[str]:
+    folder = files("mlxprune_models")
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def shape_of(name: str) -> Shape:
+    """A preset by name, or a folder or file with a config.json."""
+    if name in preset_names():
+        tree = read_yaml(Path(str(files("mlxprune_models") / f"{name}.yaml")))
+        return Shape(name, tree["config"], tree["training"])
+    path = Path(name).expanduser()
+    path = path / "config.json" if path.is_dir() else path
+    if path.suffix != ".json" or not path.exists():
+        hint = closest(name, preset_names())
+        raise ConfigError(f"no model preset {name!r}", "reference.model or final.model", hint)
+    try:
+        config = runs.read_json(path)
+        assert isinstance(config, dict) and "model_type" in config
+    except (ValueError, AssertionError):
+        fix = "give the config.json of a Hugging Face model"
+        raise ConfigError("not a model configuration", str(path), fix) from None
+    for key in ("vocab_size", "bos_token_id", "eos_token_id", "quantization", "quantization_config"):
+        config.pop(key, None)
+    return Shape(name, config, dict(shape_of("nano").training))
+
+
+def full_config(shape: Shape, vocab_size: int, context: int, prefix: int, end: int) -> dict[str, Any]:
+    """The config.json of a model of this shape over this vocabulary."""
+    config = {**shape.config, "vocab_size": vocab_size}
+    config |= {"bos_token_id": prefix, "eos_token_id": end, "max_position_embeddings": context}
+    if config["model_type"] == "llama":
+        config |= {
+            "architectures": ["LlamaForCausalLM"],
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "head_dim": config["hidden_size"] // config["num_attention_heads"],
+            "torch_dtype": "float32",
+        }
+    return config
+
+
+def parameter_counts(config: dict[str, Any]) -> tuple[int, int]:
+    """(parameters of matrix products and norms, parameters of the embedding tables).
+
+    Llama-style in closed form; other architectures are built lazily and counted.
+    """
+    if config["model_type"] == "llama":
+        d, layers, ff = (config[k] for k in ("hidden_size", "num_hidden_layers", "intermediate_size"))
+        heads = config["num_attention_heads"]
+        kv = config.get("num_key_value_heads") or heads
+        head_dim = config.get("head_dim") or d // heads
+        block = 2 * d * heads * head_dim + 2 * d * kv * head_dim + 3 * d * ff + 2 * d
+        tables = 1 if config.get("tie_word_embeddings", True) else 2
+        return layers * block + d, tables * config["vocab_size"] * d
+    from mlx.utils import tree_flatten
+
+    flat = tree_flatten(build(config).parameters())
+    tables = sum(int(a.size) for n, a in flat if "embed" in n or "lm_head" in n or "wte" in n)
+    return sum(int(a.size) for _, a in flat) - tables, tables
+
+
+def flops_per_token(config: dict[str, Any], context: int) -> float:
+    """Forward FLOPs: 2 a matmul parameter (output head in, embedding look-up out) + attention."""
+    body, _ = parameter_counts(config)
+    width = config.get("hidden_size", config.get("n_embd", 0))
+    layers = config.get("num_hidden_layers", config.get("n_layer", 0))
+    # Causal attention: scores and weighted values, 2 * 2 * width * context / 2 a layer.
+    return 2.0 * (body + config["vocab_size"] * width) + 2.0 * layers * width * context
+
+
+def training_defaults(settings: Training, shape: Shape) -> dict[str, Any]:
+    """The training settings with what the preset says where the configuration says nothing."""
+    context = settings.context or int(shape.training["context"])
+    batch = settings.batch_size or max(1, round(shape.training["batch_tokens"] / context))
+
+    def pick(key: str) -> Any:
+        asked = getattr(settings, key)
+        return shape.training[key] if asked is None else asked
+
+    return {
+        "context": context,
+        "batch_size": batch,
+        "optimizer": pick("optimizer"),
+        "learning_rate": float(pick("learning_rate")),
+        "weight_decay": float(pick("weight_decay")),
+    }
+
+
+def build(config: dict[str, Any]) -> nn.Module:
+    """The mlx-lm model of a configuration, with whatever weights its classes start from."""
+    from mlxprune import backend
+
+    backend.detect()
+    from mlx_lm.utils import _get_classes
+
+    if config.get("model_file"):
+        raise ConfigError("the model asks to run its own code", "config.json", "choose another model")
+    try:
+        model_class, arguments = _get_classes(config)
+        model: nn.Module = model_class(arguments.from_dict(config))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        problem = f"mlx-lm cannot build a {config.get('model_type')!r} model: {one_line(error)}"
+        raise ConfigError(problem, "config.json", "see the model types of mlx-lm") from None
+    return model
+
+
+def initialise(config: dict[str, Any], seed: int) -> nn.Module:
+    """A model to train from scratch, the same on every backend.
+
+    Matrices are normal with variance 2 / (5 d) (Nguyen and Salazar 2019, "small init"), those that
+    write to the residual stream are divided by sqrt(2 layers) (Radford et al. 2019); norms start at
+    one and biases at zero. Parameters of other kinds keep what their class gives them.
+    """
+    import mlx.core as mx
+    from mlx.utils import tree_flatten, tree_unflatten
+
+    mx.random.seed(seed)
+    model = build(config)
+    width = config.get("hidden_size", config.get("n_embd", 512))
+    layers = config.get("num_hidden_layers", config.get("n_layer", 1))
+    deviation = math.sqrt(2 / (5 * width))
+    fresh = []
+    for name, array in tree_flatten(model.parameters()):
+        if array.ndim == 2 and name.endswith("weight"):
+            digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest()
+            generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+            scale = deviation / math.sqrt(2 * layers) if name.endswith(OUTPUT_PROJECTIONS) else deviation
+            values = generator.standard_normal(array.shape, dtype=np.float32) * np.float32(scale)
+            fresh.append((name, mx.array(values)))
+        elif name.endswith("bias"):
+            fresh.append((name, mx.zeros(array.shape, mx.float32)))
+        else:
+            fresh.append((name, array.astype(mx.float32)))
+    model.update(tree_unflatten(fresh))
+    mx.eval(model.parameters())
+    return model
+
+
+def save(model: nn.Module, config: dict[str, Any], tokenizer_folder: Path, folder: Path) -> None:
+    """Hugging Face layout: config.json, model.safetensors, the tokenizer's files."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = dict(sorted(tree_flatten(model.parameters())))
+    partial = folder / f"partial-{WEIGHTS}"
+    mx.save_safetensors(str(partial), weights, metadata={"format": "mlx"})
+    runs.finish_file(partial, folder / WEIGHTS)
+    generation = {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]}
+    runs.write_json(folder / "generation_config.json", generation)
+    runs.write_json(folder / "config.json", config)
+    tokenizer.copy_files(tokenizer_folder, folder)
+
+
+def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A model of Hugging Face layout in the backend's compute dtype, and its configuration."""
+    from mlxprune import backend
+
+    device = backend.detect()
+    import mlx.core as mx
+    from mlx_lm.utils import load_model
+
+    try:
+        model, config = load_model(folder, trust_remote_code=False)
+    except (FileNotFoundError, ValueError) as error:
+        fix = "give a folder with config.json and model*.safetensors, or a hub id"
+        raise DataError(f"cannot open the model: {one_line(error)}", str(folder), fix) from None
+    if "quantization" not in config:
+        model.set_dtype(device.compute_dtype)
+    mx.eval(model.parameters())
+    return model, config
+
+
+def fetch(name: str) -> Path:
+    """A local folder, or a snapshot of a hub id with its weights."""
+    local = Path(name).expanduser()
+    if local.is_dir():
+        return local.absolute()
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise DataError("no such model folder", name, "give a folder or a hub id")
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.model", "*.txt", "*.tiktoken", "model*.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises many kinds, over several libraries
+        fix = "check the name and the network; HF_HUB_OFFLINE=1 uses the cache alone"
+        raise DataError(f"cannot fetch it: {one_line(error)}", name, fix) from None

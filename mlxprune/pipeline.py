@@ -1,0 +1,724 @@
+"""The pipeline: read this file first.
+
+    corpus -> split -> tokenizer -> tokens -> reference -> score -> selection -> final
+           -> evaluation -> report
+
+Every arrow is a file in the run folder. A stage is a function that names its inputs and its pieces;
+a piece whose fingerprint already stands in its marker is reused, anything else is built, and the
+marker comes last. So a run that is started again does what is missing or out of date, and says why.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune import __version__, arms, corpus, evaluate, readers, runs, score, selection, split
+from mlxprune import model as models
+from mlxprune import tokenizer as tokenizers
+from mlxprune import tokens as tokens_module
+from mlxprune import train
+from mlxprune.config import Config, write_yaml
+from mlxprune.control import Control
+from mlxprune.errors import DataError, MlxpruneError, RunError, SpaceError, one_line
+from mlxprune.events import EventLog
+from mlxprune.runs import STAGES, RunFolder
+
+
+@dataclass
+class Work:
+    """One run under way: its configuration, its folder, its log, and what each stage rests on."""
+
+    config: Config
+    run: RunFolder
+    log: EventLog
+    control: Control
+    forced: tuple[str, ...] = ()
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stage, what is hashed
+    before: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same, of the last time
+
+    def fingerprint(self, stage: str) -> str:
+        return runs.fingerprint(self.inputs[stage])
+
+    def warn(self, stage: str, message: str) -> None:
+        self.log.emit(stage, "warning", message=message)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One thing that a stage makes: where, for which fingerprint, and how."""
+
+    place: Path
+    fingerprint: str
+    build: Callable[[], dict[str, Any] | None]
+
+
+def run(
+    config: Config,
+    run_folder: RunFolder,
+    until: str | None = None,
+    force: str | None = None,
+    listeners: list[Any] | None = None,
+) -> dict[str, Any]:
+    """Run the stages that are missing or out of date; return the result that --json prints."""
+    runs.check_same_study(run_folder, study_of(config))
+    sources, left_out = readers.find_sources(config.data.paths)
+    facts = corpus.input_facts(sources)
+    with runs.locked(run_folder):
+        log = EventLog(run_folder.events)
+        log.listeners += listeners or []
+        with Control(run_folder, log) as control, runs.no_space_is_an_error(run_folder.path):
+            runs.take_commands(run_folder)  # those of an earlier life
+            forced = STAGES[STAGES.index(force) :] if force else ()
+            work = Work(config, run_folder, log, control, forced)
+            work.before = _inputs_before(run_folder)
+            _start(work, sources, facts)
+            try:
+                for name, stage in PIPELINE.items():
+                    if name == "corpus":
+                        _corpus(work, sources, left_out, facts)
+                    else:
+                        stage(work)
+                    if name == until:
+                        break
+            except BaseException as error:
+                _end(work, error)
+                raise
+            return _end(work, None)
+
+
+def study_of(config: Config) -> str:
+    """What a run folder belongs to for good: data (but not where it lies), seed, split."""
+    data = {k: v for k, v in config.data.results().items() if k not in ("paths", "max_bad")}
+    return runs.fingerprint(data, config.seed, config.split.results())
+
+
+# --- the stages, in order ---------------------------------------------------------------------
+
+
+def _corpus(
+    work: Work, sources: list[readers.Source], left_out: list[str], facts: list[dict[str, Any]]
+) -> None:
+    files = [[f["name"], f["size"], f["edges"]] for f in facts]
+    settings = {k: v for k, v in work.config.data.results().items() if k != "paths"}
+    work.inputs["corpus"] = {"version": corpus.VERSION, "data": settings, "files": files}
+    folder = work.run.corpus
+    known = runs.marker(folder)
+    if known is not None and known["fingerprint"] != work.fingerprint("corpus"):
+        fix = "start a new run with another --dir; a run keeps its corpus"
+        raise DataError("the input files changed since this run began", str(work.run.path), fix)
+    if known is not None:
+        corpus.verify_inputs(folder, sources, facts)
+
+    def build() -> dict[str, Any]:
+        with runs.folder_in_the_making(folder) as partial:
+            progress = _progress(work, "corpus", "files")
+            return corpus.build(work.config.data, sources, left_out, partial, progress)
+
+    _stage(work, "corpus", [Piece(folder, work.fingerprint("corpus"), build)])
+    for reason, count in open_corpus(work).summary["skipped"].items():
+        if reason not in readers.HARMLESS_REASONS:
+            work.warn("corpus", f"{count} rows skipped: {reason} (corpus/bad-rows.jsonl)")
+
+
+def _split(work: Work) -> None:
+    work.inputs["split"] = {
+        "version": split.VERSION,
+        "seed": work.config.seed,
+        "split": work.config.split.results(),
+        "corpus": work.fingerprint("corpus"),
+    }
+
+    def build() -> dict[str, Any]:
+        with runs.folder_in_the_making(work.run.split) as partial:
+            return split.build(work.config, open_corpus(work), partial)
+
+    _stage(work, "split", [Piece(work.run.split, work.fingerprint("split"), build)])
+    table = split.open_split(work.run.split).table
+    for part in ("train", "test", "validation"):
+        if not table[part]["documents"]:
+            fix = "give more documents, or set split shares by hand"
+            raise DataError(f"the {part} part has no document", str(work.run.split), fix)
+    few = split.too_few(table, "test")
+    if few:
+        names = ", ".join(few[:8]) + (", ..." if len(few) > 8 else "")
+        limit = split.HELD_OUT_DOCUMENTS
+        work.warn("split", f"too few test documents (under {limit}) to say much about: {names}")
+
+
+def _tokenizer(work: Work) -> None:
+    settings = work.config.tokenizer
+    inputs: dict[str, Any] = {"version": tokenizers.VERSION, "tokenizer": settings.results()}
+    if settings.train:
+        inputs["split"] = work.fingerprint("split")
+    work.inputs["tokenizer"] = inputs
+    folder = work.run.tokenizer
+
+    def build() -> dict[str, Any]:
+        with runs.folder_in_the_making(folder) as partial:
+            if settings.pretrained:
+                tokenizers.copy_files(tokenizers.fetch(settings.pretrained), partial)
+                return {"pretrained": settings.pretrained}
+            assert settings.train
+            members = split.open_split(work.run.split).part == split.REFERENCE
+            if not members.any():
+                fix = "set split.reference, or use tokenizer.pretrained"
+                raise DataError("no reference document to train on", str(work.run.split), fix)
+            texts = (text for _, text in open_corpus(work).texts(members))
+            return tokenizers.train(settings.train, texts, _cores(), partial)
+
+    _stage(work, "tokenizer", [Piece(folder, work.fingerprint("tokenizer"), build)])
+
+
+def _tokens(work: Work) -> None:
+    work.inputs["tokens"] = {
+        "version": tokens_module.VERSION,
+        "split": work.fingerprint("split"),
+        "tokenizer": work.fingerprint("tokenizer"),
+    }
+    pieces = [_tokens_piece(work, "main", work.run.tokenizer)]
+    pretrained = work.config.reference.pretrained
+    if pretrained:  # it scores with its own tokenizer
+        pieces.append(_tokens_piece(work, "reference", models.fetch(pretrained)))
+    _stage(work, "tokens", pieces)
+
+
+def _tokens_piece(work: Work, name: str, tokenizer_folder: Path) -> Piece:
+    folder = work.run.tokens(name)
+    identity = "" if name == "main" else str(work.config.reference.pretrained)
+
+    def build() -> dict[str, Any]:
+        with runs.folder_in_the_making(folder) as partial:
+            return tokens_module.build(
+                open_corpus(work),
+                split.open_split(work.run.split).part,
+                split.LEFT_OUT,
+                tokenizers.load(tokenizer_folder),
+                partial,
+                _progress(work, "tokens", "bytes"),
+            )
+
+    return Piece(folder, runs.fingerprint(work.fingerprint("tokens"), identity), build)
+
+
+def _reference(work: Work) -> None:
+    settings = work.config.reference
+    folder = work.run.reference()
+    if settings.pretrained:
+        source = models.fetch(settings.pretrained)
+        facts = [[p.name, p.stat().st_size] for p in sorted(source.glob("*.safetensors"))]
+        work.inputs["reference"] = {"pretrained": settings.pretrained, "files": facts}
+        fingerprint = work.fingerprint("reference")
+
+        def point() -> dict[str, Any]:
+            with runs.folder_in_the_making(folder) as partial:
+                runs.write_json(partial / "pretrained.json", {"folder": str(source)})
+            return {"pretrained": settings.pretrained}
+
+        _stage(work, "reference", [Piece(folder, fingerprint, point)])
+        return
+    tokens = open_tokens(work)
+    members = split.open_split(work.run.split).members(split.REFERENCE)
+    if not len(members):
+        fix = "raise split.reference or give more text"
+        raise DataError("the reference part has no document", str(work.run.split), fix)
+    shape = models.shape_of(settings.model)
+    vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
+    recipe = arms.recipe_of(settings, shape, vocabulary, settings.tokens, work.config.seed)
+    _warn_about_reference(work, recipe, tokens, members)
+    work.inputs["reference"] = {
+        "version": [train.VERSION, models.VERSION],
+        "recipe": _plain(recipe),
+        "tokens": work.fingerprint("tokens"),
+    }
+    fingerprint = work.fingerprint("reference")
+
+    def build() -> dict[str, Any]:
+        summary = _train(work, "reference", recipe, members, folder, fingerprint)
+        return {**arms.summary_of(summary), "final_loss": summary["final_loss"]}
+
+    _stage(work, "reference", [Piece(folder, fingerprint, build)])
+
+
+def _score(work: Work) -> None:
+    settings, reference = work.config.score, work.config.reference
+    context = settings.context or (
+        train_context(work) if not reference.pretrained else reference.context or 512
+    )
+    work.inputs["score"] = {
+        "version": [score.VERSION, score.METRIC_VERSION],
+        "score": {**settings.results(), "context": context},
+        "reference": work.fingerprint("reference"),
+        "tokens": work.fingerprint("tokens"),
+    }
+    fingerprint = work.fingerprint("score")
+    target = work.run.scores()
+
+    def build() -> dict[str, Any]:
+        parts = target.with_name(target.stem + ".parts")
+        runs.set_aside(parts, fingerprint)
+        runs.claim(parts, fingerprint)
+        names = open_corpus(work)
+        source = work.run.tokens("reference" if reference.pretrained else "main")
+        pool = pool_documents(work, source)
+        np.save(parts / "documents.npy", pool)
+        shapes = parts / "shapes.json"
+        vocab_size = tokens_module.open_tokens(source).vocab_size
+        if not shapes.exists():  # resolved once, before the first batch
+            resolved = score.resolve_policy(
+                context,
+                settings.overlap,
+                settings.long_documents,
+                settings.max_tokens_per_document,
+                settings.batch_tokens,
+                vocab_size,
+            )
+            runs.write_json(shapes, _plain(resolved))
+        policy = score.Policy(**runs.read_json(shapes))
+        unit_list = score.units(names.index["bytes"][pool])
+        model = reference_folder(work)
+        task = score.Task(
+            str(model), str(source), str(parts), str(parts / "documents.npy"), policy, unit_list
+        )
+        score.score_pool(task, settings.workers or _score_workers(), work.log, work.control)
+        metadata = {
+            "reference": work.fingerprint("reference"),
+            "tokenizer": work.fingerprint("tokenizer"),
+            "prefix": str(tokens_module.open_tokens(source).prefix),
+            **score.policy_metadata(policy),
+        }
+        summary = score.write_scores(target, names, pool, parts, unit_list, metadata)
+        runs.write_json(target.with_name(target.stem + ".json"), summary)
+        marker = target.with_name(f"{target.name}.{runs.MARKER}")
+        runs.write_json(marker, {"stage": "score", "fingerprint": fingerprint})
+        shutil.rmtree(parts)
+        return summary
+
+    _stage(work, "score", [Piece(target, fingerprint, build)])
+
+
+def _selection(work: Work) -> None:
+    choice = work.config.selection
+    work.inputs["selection"] = {
+        "version": selection.VERSION,
+        "selection": choice.results(),
+        "seed": work.config.seed,
+        "score": work.fingerprint("score"),
+        "tokens": work.fingerprint("tokens"),
+    }
+    folder = work.run.selection(choice.name())
+
+    def build() -> dict[str, Any]:
+        scores_path = work.run.scores()
+        scores = selection.read_scores(scores_path)
+        pool = scored_documents(work)
+        final_tokens = open_tokens(work).lengths(pool)
+        kept = selection.select(scores, choice, work.config.seed, final_tokens)
+        facts = selection.manifest(scores, choice, kept, final_tokens, work.config.seed)
+        names = open_corpus(work)
+        facts["domains"] = selection.domain_table(
+            names.index["domain"][pool], names.domains, final_tokens, scores.num_bytes, kept.mask
+        )
+        with runs.folder_in_the_making(folder) as partial:
+            selection.write_kept(scores_path, kept, partial / "kept.parquet")
+            np.save(partial / "kept.npy", kept.mask)
+            np.save(partial / "tokens.npy", final_tokens)
+            runs.write_json(partial / "manifest.json", facts)
+        return {k: v for k, v in facts.items() if isinstance(v, int | str | float)}
+
+    _stage(work, "selection", [Piece(folder, work.fingerprint("selection"), build)])
+
+
+def _final(work: Work) -> None:
+    config = work.config
+    tokens = open_tokens(work)
+    pool = scored_documents(work)
+    keys = open_corpus(work).index["key"][pool]
+    lengths = tokens.lengths(pool) + 1  # with the closing end-of-text, as it is trained on
+    kept = np.load(work.run.selection(config.selection.name()) / "kept.npy")
+    unique = int(lengths[kept].sum())
+    shape = models.shape_of(config.final.model)
+    vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
+    targets = arms.final_targets(config, shape, tokens.vocab_size, unique)
+    passes = targets / unique
+    if passes > 4:
+        share = arms.effective_data(unique, targets) / targets
+        work.warn("final", f"{passes:.1f} passes over the slice: worth {share:.0%} of fresh data")
+    shared = {
+        "version": [train.VERSION, models.VERSION],
+        "tokens": work.fingerprint("tokens"),
+        "primary": config.evaluation.primary,
+    }
+    pieces, described = [], {}
+    for arm in arms.arms_of(config):
+        recipe = arms.recipe_of(config.final, shape, vocabulary, targets, arm.seed)
+        chosen_by: Any = work.fingerprint("selection")
+        if arm.kind == "random":  # blind to scores: another slice of equal size shares it
+            chosen_by = {"unique": unique, "seed": arm.seed, "pool": _pool_identity(work)}
+        described[arm.name] = {**shared, "recipe": _plain(recipe), "documents": chosen_by}
+        documents = arms.documents_of(arm, pool, keys, lengths, kept)
+        folder = work.run.final(arm.name)
+        fingerprint = runs.fingerprint(described[arm.name])
+
+        def build(
+            recipe: train.Recipe = recipe,
+            documents: np.ndarray = documents,
+            folder: Path = folder,
+            fingerprint: str = fingerprint,
+        ) -> dict[str, Any]:
+            return arms.summary_of(_train(work, "final", recipe, documents, folder, fingerprint))
+
+        pieces.append(Piece(folder, fingerprint, build))
+    work.inputs["final"] = described
+    _stage(work, "final", pieces)
+
+
+def _evaluation(work: Work) -> None:
+    names, tokens = open_corpus(work), open_tokens(work)
+    members = split.open_split(work.run.split).members(split.TEST)
+    documents = evaluate.test_documents(names, tokens, members, work.config.seed)
+    if not len(documents):
+        fix = "give more documents or raise split.test"
+        raise DataError("the test part has no token", str(work.run.split), fix)
+    context = models.training_defaults(
+        work.config.final, models.shape_of(work.config.final.model)
+    )["context"]
+    described, pieces = {}, []
+    all_arms = arms.arms_of(work.config)
+    for number, arm in enumerate(all_arms):
+        folder, target = work.run.final(arm.name), work.run.evaluation(arm.name)
+        described[arm.name] = {
+            "version": [evaluate.VERSION, evaluate.METRIC_VERSION],
+            "arm": runs.fingerprint(work.inputs["final"][arm.name]),
+        }
+        fingerprint = runs.fingerprint(described[arm.name])
+
+        def build(
+            folder: Path = folder,
+            target: Path = target,
+            fingerprint: str = fingerprint,
+            number: int = number,
+        ) -> dict[str, Any]:
+            def between(slots: int) -> None:
+                work.control.check()
+                work.log.emit(
+                    "evaluation", "progress", done=number, total=len(all_arms), unit="models"
+                )
+
+            return evaluate.evaluate_model(
+                folder, names, tokens, documents, context, target, fingerprint, between
+            )
+
+        pieces.append(Piece(target, fingerprint, build))
+    work.inputs["evaluation"] = described
+    _stage(work, "evaluation", pieces)
+
+
+def _report(work: Work) -> None:
+    from mlxprune import report
+
+    work.inputs["report"] = {
+        "version": report.VERSION,
+        "evaluation": work.fingerprint("evaluation"),
+        "selection": work.fingerprint("selection"),
+        "report": work.config.report.model_dump(),
+    }
+    fingerprint = work.fingerprint("report")
+
+    def build() -> dict[str, Any]:
+        report.write(work.run, work.config, work.log.state)
+        marker = work.run.path / f"{work.run.report.name}.{runs.MARKER}"
+        runs.write_json(marker, {"stage": "report", "fingerprint": fingerprint})
+        return {"report": str(work.run.report)}
+
+    _stage(work, "report", [Piece(work.run.report, fingerprint, build)])
+
+
+PIPELINE: dict[str, Callable[[Work], None]] = {
+    "corpus": lambda work: None,  # it takes the sources, see run()
+    "split": _split,
+    "tokenizer": _tokenizer,
+    "tokens": _tokens,
+    "reference": _reference,
+    "score": _score,
+    "selection": _selection,
+    "final": _final,
+    "evaluation": _evaluation,
+    "report": _report,
+}
+
+
+# --- what the stages share --------------------------------------------------------------------
+
+
+def _stage(work: Work, name: str, pieces: list[Piece]) -> None:
+    """Build the pieces that are not in place; say why; put the marker last."""
+    work.control.check()
+    began = time.monotonic()
+    if name in work.forced:
+        for piece in pieces:
+            runs.forget(piece.place)
+    missing = [p for p in pieces if not runs.set_aside(p.place, p.fingerprint)]
+    if not missing:
+        work.log.emit(name, "stage.end", state="reused", seconds=time.monotonic() - began)
+        return
+    why = "forced" if name in work.forced else _why(work, name)
+    work.log.emit(name, "stage.start", why=why)
+    summary: dict[str, Any] | None = None
+    for piece in missing:
+        summary = piece.build()
+        if runs.marker(piece.place) is None:
+            runs.write_json(
+                piece.place / runs.MARKER, {"stage": name, "fingerprint": piece.fingerprint}
+            )
+        work.control.check()
+    work.log.emit(
+        name,
+        "stage.end",
+        state="done",
+        seconds=time.monotonic() - began,
+        why=why,
+        summary=summary if len(pieces) == 1 else None,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+    _remember(work)
+
+
+def _why(work: Work, name: str) -> str:
+    before = work.before.get(name)
+    if before is None:
+        return "not done yet"
+    changed = _differences(before, work.inputs[name], "")
+    if not changed:
+        return "unfinished"
+    return "changed: " + ", ".join(changed[:4]) + (", ..." if len(changed) > 4 else "")
+
+
+def _differences(before: Any, after: Any, path: str) -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        found = []
+        for key in sorted({*before, *after}):
+            below = f"{path}.{key}" if path else key
+            found += _differences(before.get(key), after.get(key), below)
+        return found
+    if before == after:
+        return []
+    short = [one_line(v) for v in (before, after)]
+    is_hash = any(len(s) == 24 and s.isalnum() for s in short)
+    return [path if is_hash or max(map(len, short)) > 20 else f"{path} {short[0]} -> {short[1]}"]
+
+
+def _train(
+    work: Work,
+    stage: str,
+    recipe: train.Recipe,
+    documents: np.ndarray,
+    folder: Path,
+    fingerprint: str,
+) -> dict[str, Any]:
+    names, tokens = open_corpus(work), open_tokens(work)
+    stream = train.Stream(tokens, documents, names.index["key"][documents], recipe.seed)
+    members = split.open_split(work.run.split).members(split.VALIDATION)
+    # A forward pass costs a third of a step: all validations together stay near 5 % of the work.
+    budget = min(1_000_000, max(20_000, int(0.15 * recipe.targets) // train.VALIDATIONS_PER_RUN))
+    held_out = evaluate.validation_documents(names, tokens, members, work.config.seed, budget)
+    policy = score.resolve_policy(recipe.context, 0, "windows", None, None, tokens.vocab_size)
+    settings = work.config.reference if stage == "reference" else work.config.final
+    return train.train(
+        recipe,
+        stream,
+        folder,
+        fingerprint,
+        work.run.tokenizer,
+        evaluate.validator(names, tokens, held_out, policy),
+        stage,
+        work.log,
+        work.control,
+        settings.gradient_checkpointing,
+    )
+
+
+def open_corpus(work: Work) -> corpus.Corpus:
+    return corpus.open_corpus(work.run.corpus, work.config.data)
+
+
+def open_tokens(work: Work) -> tokens_module.Tokens:
+    return tokens_module.open_tokens(work.run.tokens())
+
+
+def pool_documents(work: Work, tokens_folder: Path) -> np.ndarray:
+    """The scorable documents of the train part: those with at least one token."""
+    members = split.open_split(work.run.split).members(split.TRAIN)
+    lengths = tokens_module.open_tokens(tokens_folder).lengths(members)
+    if not (lengths > 0).any():
+        raise DataError("the pool has no token", str(work.run.split), "give more documents")
+    return members[lengths > 0]
+
+
+def scored_documents(work: Work) -> np.ndarray:
+    name = "reference" if work.config.reference.pretrained else "main"
+    return pool_documents(work, work.run.tokens(name))
+
+
+def reference_folder(work: Work) -> Path:
+    pointer = work.run.reference() / "pretrained.json"
+    return Path(runs.read_json(pointer)["folder"]) if pointer.exists() else work.run.reference()
+
+
+def train_context(work: Work) -> int:
+    settings = work.config.reference
+    return int(models.training_defaults(settings, models.shape_of(settings.model))["context"])
+
+
+def _pool_identity(work: Work) -> str:
+    return runs.fingerprint(work.fingerprint("split"), work.config.reference.pretrained)
+
+
+def _warn_about_reference(
+    work: Work, recipe: train.Recipe, tokens: tokens_module.Tokens, members: np.ndarray
+) -> None:
+    body, tables = models.parameter_counts(recipe.config)
+    if recipe.targets < 10 * body:
+        ratio = recipe.targets / body
+        work.warn("reference", f"the reference sees {ratio:.1f} tokens a parameter (20 is usual)")
+    if tables > 0.35 * (body + tables):
+        share = tables / (body + tables)
+        work.warn("reference", f"{share:.0%} of the reference is embedding: a smaller vocabulary?")
+    unique = int(tokens.lengths(members).sum()) + len(members)
+    if recipe.targets > 1.05 * unique:
+        passes = recipe.targets / max(unique, 1)
+        work.warn("reference", f"the reference part is short: {passes:.1f} passes over it")
+
+
+def _score_workers() -> int:
+    from mlxprune import backend
+
+    return backend.detect().score_workers
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _progress(work: Work, stage: str, unit: str) -> Callable[[int, int], None]:
+    began = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        work.control.check()
+        elapsed = time.monotonic() - began
+        rate = done / elapsed if elapsed > 0 else 0.0
+        left = (total - done) / rate if rate else None
+        work.log.emit(
+            stage, "progress", done=done, total=total, unit=unit, rate=rate, eta_seconds=left
+        )
+
+    return report
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size of this process or a finished child."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(u.ru_maxrss for u in usage) * scale
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(value)
+
+
+# --- beginning and end ------------------------------------------------------------------------
+
+
+def _start(work: Work, sources: list[readers.Source], facts: list[dict[str, Any]]) -> None:
+    run_folder, config = work.run, work.config
+    need = disk_bytes(config, sum(f["size"] for f in facts))
+    free = shutil.disk_usage(run_folder.path).free
+    if need > free and not run_folder.run_json.exists():
+        raise SpaceError(
+            f"the run needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free",
+            str(run_folder.path),
+            "free some space, choose another --dir, or take smaller models",
+        )
+    known = runs.read_json(run_folder.run_json) if run_folder.run_json.exists() else {}
+    known |= {"name": config.name, "study": study_of(config), "version": __version__}
+    runs.write_atomic(run_folder.config, write_yaml(config.model_dump(mode="json")))
+    runs.write_json(run_folder.run_json, known)
+    import os
+    import platform
+
+    work.log.emit(
+        None,
+        "run.start",
+        run=config.name,
+        folder=str(run_folder.path),
+        config=config.model_dump(mode="json"),
+        device=f"{platform.system()} {platform.machine()}, {_cores()} cores",
+        versions={"mlxprune": __version__, "python": platform.python_version()},
+        pid=os.getpid(),
+    )
+
+
+def disk_bytes(config: Config, input_bytes: int) -> int:
+    """A generous estimate: tokens of uncompressed text, scores, models with two checkpoints each."""
+    text = 4 * input_bytes
+    vocabulary = config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
+
+    def model_bytes(name: str) -> int:
+        shape = models.shape_of(name)
+        return sum(models.parameter_counts({**shape.config, "vocab_size": vocabulary})) * 4
+
+    finals = len(config.final.arms) * len(config.final.seeds)
+    sized = 0 if config.reference.pretrained else model_bytes(config.reference.model)
+    return text + 7 * (sized + finals * model_bytes(config.final.model))
+
+
+def _inputs_before(run_folder: RunFolder) -> dict[str, dict[str, Any]]:
+    try:
+        found = runs.read_json(run_folder.run_json)["stages"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {name: stage["inputs"] for name, stage in found.items()}
+
+
+def _remember(work: Work) -> None:
+    known = runs.read_json(work.run.run_json)
+    stages = known.setdefault("stages", {})
+    for name, inputs in work.inputs.items():
+        stages[name] = {"fingerprint": runs.fingerprint(inputs), "inputs": inputs}
+    runs.write_json(work.run.run_json, known)
+
+
+def _end(work: Work, error: BaseException | None) -> dict[str, Any]:
+    """The last event of a run says how it ended, whatever happened."""
+    from mlxprune import report
+
+    status, told = "done", None
+    if isinstance(error, MlxpruneError):
+        status = "stopped" if error.exit_code in (3, 130, 143) else "failed"
+        told = error.as_json()
+    elif error is not None:
+        status = "failed"
+        problem = f"{type(error).__name__}: {one_line(error)}"
+        told = RunError(problem, str(work.run.path), "run again with --debug").as_json()
+    result: dict[str, Any] = {}
+    if error is None:
+        _remember(work)
+        result = report.result(work.run, work.config, work.log.state)
+        runs.write_json(work.run.path / "report.json", result)
+    work.log.emit(None, "run.end", status=status, error=told, result=result or None)
+    work.log.close()
+    if error is None:
+        result["state"] = "done"
+    return result

@@ -1,0 +1,379 @@
+"""The run folder: where things lie, how they are written, who holds it.
+
+Everything is written to a temporary name, flushed and renamed; a folder's ``stage.json`` comes last
+and says which fingerprint its content answers to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mlxprune.errors import ConfigError, SpaceError, UsageError
+
+STAGES = (
+    "corpus", "split", "tokenizer", "tokens", "reference",
+    "score", "selection", "final", "evaluation", "report",
+)  # fmt: skip
+MARKER = "stage.json"
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def run_json(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events"
+
+    @property
+    def commands(self) -> Path:
+        return self.path / "commands"
+
+    @property
+    def corpus(self) -> Path:
+        return self.path / "corpus"
+
+    @property
+    def split(self) -> Path:
+        return self.path / "split"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer"
+
+    def tokens(self, tokenizer: str = "main") -> Path:
+        return self.path / "tokens" / tokenizer
+
+    def reference(self, name: str = "main") -> Path:
+        return self.path / "references" / name
+
+    def scores(self, name: str = "main") -> Path:
+        return self.path / "scores" / f"{name}.parquet"
+
+    def selection(self, slice_name: str) -> Path:
+        return self.path / "selection" / slice_name
+
+    def final(self, arm_seed: str) -> Path:
+        return self.path / "final" / arm_seed
+
+    def evaluation(self, arm_seed: str) -> Path:
+        return self.path / "eval" / f"{arm_seed}.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+
+def open_run(path: Path) -> RunFolder:
+    """An existing run. Raises UsageError where there is none."""
+    if not (path / "run.json").exists():
+        raise UsageError("no run in this folder", str(path), "name a folder that holds run.json")
+    return RunFolder(path)
+
+
+def runs_under(folder: Path) -> list[RunFolder]:
+    if (folder / "run.json").exists():
+        return [RunFolder(folder)]
+    return [RunFolder(p.parent) for p in sorted(folder.glob("*/run.json"))]
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of plain values; equal values, equal hash, whatever the order of keys."""
+    data = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def flush(fd: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # not every file system offers it
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
+
+
+def flush_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        flush(fd)
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Whole or not at all, and on the disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + PARTIAL)
+    with partial.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        flush(file.fileno())
+    os.replace(partial, path)
+    flush_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    return orjson.dumps(value, option=options, default=_plain) + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    return str(value)
+
+
+def read_json(path: Path) -> Any:
+    return orjson.loads(path.read_bytes())
+
+
+def finish_file(partial: Path, path: Path) -> None:
+    """Give a completely written file its name."""
+    with partial.open("rb") as file:
+        flush(file.fileno())
+    os.replace(partial, path)
+    flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def folder_in_the_making(path: Path) -> Iterator[Path]:
+    """Build a folder under a temporary name; it appears whole, or not at all."""
+    partial = path.with_name(path.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    for file in partial.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                flush(opened.fileno())
+    flush_folder(partial)
+    os.replace(partial, path)
+    flush_folder(path.parent)
+
+
+def marker(folder: Path) -> dict[str, Any] | None:
+    """What a finished folder (or the marker beside a finished file) says of itself."""
+    path = folder / MARKER if folder.is_dir() else folder.with_name(folder.name + "." + MARKER)
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_done(folder: Path, wanted: str) -> bool:
+    found = marker(folder)
+    return found is not None and found.get("fingerprint") == wanted
+
+
+def set_aside(folder: Path, wanted: str) -> bool:
+    """Make room for work of another fingerprint without losing what is finished.
+
+    Finished content of another fingerprint moves to ``<name>@<fingerprint>``; if the wanted one
+    was moved there before, it comes back. Returns whether the wanted content is in place now.
+    """
+    if is_done(folder, wanted):
+        return True
+    found = marker(folder)
+    if found is not None:
+        _move(folder, _aside(folder, str(found.get("fingerprint"))))
+    elif folder.is_dir() and not _belongs(folder, wanted):
+        shutil.rmtree(folder)  # unfinished work towards something else
+    parked = _aside(folder, wanted)
+    if is_done(parked, wanted):
+        _move(parked, folder)
+        return True
+    return False
+
+
+def _aside(folder: Path, fingerprint: str) -> Path:
+    stem, suffix = (folder.stem, folder.suffix) if folder.suffix == ".parquet" else (folder.name, "")
+    return folder.with_name(f"{stem}@{fingerprint[:8]}{suffix}")
+
+
+def _belongs(folder: Path, wanted: str) -> bool:
+    try:
+        return (folder / "towards").read_text() == wanted
+    except OSError:
+        return False
+
+
+def claim(folder: Path, wanted: str) -> None:
+    """Note which fingerprint the unfinished work in a folder is for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not _belongs(folder, wanted):
+        write_atomic(folder / "towards", wanted)
+
+
+def _move(source: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    beside = source.with_name(source.name + "." + MARKER)
+    if beside.exists():
+        os.replace(beside, target.with_name(target.name + "." + MARKER))
+    os.replace(source, target)
+
+
+def tree_bytes(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+@contextlib.contextmanager
+def no_space_is_an_error(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fix = "free some space and run again: finished work is kept"
+            raise SpaceError("no space left on the disk", str(where), fix) from None
+        raise
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that works on a run, as its lock names it."""
+
+    pid: int
+    started: float
+    host: str
+
+    def alive(self) -> bool | None:
+        """None when it ran on another host, which nobody here can know."""
+        import psutil
+
+        if self.host != socket.gethostname():
+            return None
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 2.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def owner(run: RunFolder) -> Owner | None:
+    try:
+        found = read_json(run.path / "lock")
+        return Owner(int(found["pid"]), float(found["started"]), str(found["host"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Hold the run; two processes never work on one folder. The lock outlives a killed process."""
+    import fcntl
+
+    import psutil
+
+    run.path.mkdir(parents=True, exist_ok=True)
+    fd = os.open(run.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = owner(run)
+            who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+            fix = f"wait for it, or stop it: mlxprune stop {run.path}"
+            raise UsageError(f"{who} works on this run", str(run.path), fix) from None
+        me = {
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "host": socket.gethostname(),
+        }
+        write_json(run.path / "lock", me)
+        yield
+        (run.path / "lock").unlink(missing_ok=True)
+    finally:
+        os.close(fd)
+
+
+COMMANDS = ("pause", "resume", "stop", "checkpoint")
+
+
+def send_command(run: RunFolder, verb: str) -> Path:
+    path = run.commands / f"{time.time_ns()}-{verb}.json"
+    write_json(path, {"verb": verb, "time": time.time()})
+    return path
+
+
+def take_commands(run: RunFolder) -> list[str]:
+    """The commands that wait, oldest first; taking removes them."""
+    try:
+        waiting = sorted(p for p in run.commands.iterdir() if p.suffix == ".json")
+    except OSError:
+        return []
+    verbs = []
+    for path in waiting:
+        with contextlib.suppress(OSError):
+            verb = path.stem.rpartition("-")[2]
+            path.unlink()
+            if verb in COMMANDS:
+                verbs.append(verb)
+    return verbs
+
+
+def check_same_study(run: RunFolder, study: str) -> None:
+    """A folder belongs to one corpus, seed and split for good."""
+    try:
+        known = read_json(run.run_json).get("study")
+    except (OSError, ValueError):
+        return
+    if known != study:
+        raise ConfigError(
+            "this folder belongs to a run with other data, seed or split",
+            str(run.path),
+            "choose another --dir or name; settings below `split` may change",
+        )
+
+
+def forget(path: Path) -> None:
+    """Remove a finished thing and its marker."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+        path.with_name(path.name + "." + MARKER).unlink(missing_ok=True)
+
+
+def duration(seconds: float | None) -> str:
+    """7 s, 3 min 20 s, 2 h 05 min."""
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

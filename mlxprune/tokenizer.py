@@ -1,0 +1,321 @@
+"""Tokenizer: train SentencePiece BPE on the reference part, or take one from Hugging Face.
+
+Text never yields a control token: a document that spells ``<|endoftext|>`` is encoded as text. What
+is saved gives equal ids in sentencepiece, transformers and mlx-lm; saving checks that on a sample.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune import runs
+from mlxprune.config import TrainTokenizer
+from mlxprune.errors import DataError, RunError, one_line
+
+VERSION = 1
+UNKNOWN, END_OF_TEXT = "<unk>", "<|endoftext|>"
+PIECE_BYTES = 4096  # training text is cut into pieces near this size, at line ends
+SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
+# SentencePiece drops a training sentence that holds one of these; as bytes they encode all the same.
+TRAINER_REFUSES = str.maketrans("", "", "\0\N{LOWER FIVE EIGHTHS BLOCK}")
+AWKWARD = (
+    "", " ", "  ", " a", "a ", "  two  spaces  ", "\n", "\n\n\tx\r\n", "a\nb", "\x00\x01\x7f",
+    "caf\u00e9 cafe\u0301", "\u4f60\u597d \U0001f600\U0001f468\u200d\U0001f469", "\ufeffBOM",
+    "\u202eoverride\u2028", f"{SPACE_MARK}block{SPACE_MARK}", "<0x41><0xFF>", "0123456789", UNKNOWN, END_OF_TEXT,
+    f"text {END_OF_TEXT} more {UNKNOWN}text{END_OF_TEXT}", "<s></s><pad>", f" {END_OF_TEXT}",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """``encode`` maps texts to id lists; ``prefix`` starts a scored document, ``end`` closes one."""
+
+    folder: Path
+    kind: str
+    vocab_size: int
+    prefix: int
+    end: int
+    encode: Callable[[list[str]], list[list[int]]]
+    decode: Callable[[list[int]], str]
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
+
+def train(settings: TrainTokenizer, texts: Iterable[str], threads: int, folder: Path) -> dict[str, Any]:
+    """Train on ``texts`` and save into ``folder``; return the summary.
+
+    Raises DataError when the text cannot fill the vocabulary.
+    """
+    import sentencepiece
+
+    counted = _Counted(texts, settings.max_bytes)
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=counted.pieces(),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=settings.vocab_size,
+            byte_fallback=True,
+            character_coverage=0.9995,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            split_digits=True,
+            max_sentence_length=1 << 24,
+            input_sentence_size=0,
+            shuffle_input_sentence=False,
+            unk_id=0,
+            eos_id=1,
+            bos_id=-1,
+            pad_id=-1,
+            unk_piece=UNKNOWN,
+            eos_piece=END_OF_TEXT,
+            num_threads=threads,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise DataError(
+            f"cannot train a vocabulary of {settings.vocab_size} on {counted.bytes:,} bytes: "
+            f"{one_line(error)[-120:]}",
+            "tokenizer.train.vocab_size",
+            "lower it, or give the reference part more text (split.reference)",
+        ) from None
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    runs.write_json(folder / "tokenizer.json", huggingface_layout(processor))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "unk_token": UNKNOWN,
+        "split_special_tokens": True,  # text that spells a control token is encoded as text
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1_000_000_000,
+    }
+    runs.write_json(folder / "tokenizer_config.json", config)
+    check_equality(folder, [*AWKWARD, *counted.sample])
+    return {
+        "kind": settings.kind,
+        "vocab_size": processor.vocab_size(),
+        "trained_on_bytes": counted.bytes,
+    }
+
+
+class _Counted:
+    """Training text in pieces, up to a budget, with a sample of it for the equality check."""
+
+    def __init__(self, texts: Iterable[str], max_bytes: int) -> None:
+        self.texts, self.max_bytes = texts, max_bytes
+        self.bytes = 0
+        self.sample: list[str] = []
+
+    def pieces(self) -> Iterator[str]:
+        for text in self.texts:
+            if len(self.sample) < 400:
+                self.sample.append(text[:2000])
+            for piece in cut_at_lines(text.translate(TRAINER_REFUSES)):
+                self.bytes += len(piece.encode())
+                yield piece
+            if self.bytes >= self.max_bytes:
+                return
+
+
+def cut_at_lines(text: str) -> Iterator[str]:
+    """Pieces of near PIECE_BYTES characters that join to the text; cut after a line end if any."""
+    start = 0
+    while len(text) - start > PIECE_BYTES:
+        stop = text.rfind("\n", start, start + PIECE_BYTES) + 1
+        if stop <= start:
+            stop = start + PIECE_BYTES
+        yield text[start:stop]
+        start = stop
+    if start < len(text):
+        yield text[start:]
+
+
+def huggingface_layout(processor: Any) -> dict[str, Any]:
+    """``tokenizer.json`` that merges as SentencePiece does.
+
+    A merge's rank is the id of the piece it makes. Control pieces and byte pieces take part in no
+    merge, so their literals in a text stay text.
+    """
+    size = processor.vocab_size()
+    vocabulary = {processor.id_to_piece(i): i for i in range(size)}
+    merges = []
+    for i in range(size):
+        piece = processor.id_to_piece(i)
+        if processor.is_control(i) or processor.is_unknown(i) or processor.is_byte(i):
+            continue
+        splits = []
+        for at in range(1, len(piece)):
+            left, right = vocabulary.get(piece[:at]), vocabulary.get(piece[at:])
+            if left is not None and right is not None:
+                splits.append((left, right, [piece[:at], piece[at:]]))
+        merges.extend(pair for _, _, pair in sorted(splits))
+    special = [
+        {
+            "id": i, "content": processor.id_to_piece(i), "single_word": False, "lstrip": False,
+            "rstrip": False, "normalized": False, "special": True,
+        }
+        for i in (0, 1)
+    ]  # fmt: skip
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": special,
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": SPACE_MARK},
+                {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK},
+            ],
+        },
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": SPACE_MARK}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": UNKNOWN,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": vocabulary,
+            "merges": merges,
+        },
+    }
+
+
+def check_equality(folder: Path, sample: list[str]) -> None:
+    """Refuse a folder in which the two layouts disagree, or in which a text yields a control id."""
+    import sentencepiece
+    from tokenizers import Tokenizer as Fast
+
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    fast = Fast.from_file(str(folder / "tokenizer.json"))
+    fast.encode_special_tokens = True
+    ours = processor.encode(sample)
+    theirs = [e.ids for e in fast.encode_batch(sample, add_special_tokens=False)]
+    for text, a, b in zip(sample, ours, theirs, strict=True):
+        if a != b or 0 in a or 1 in a:
+            raise RunError(
+                f"the saved tokenizer layouts disagree on {ascii(text[:60])}",
+                str(folder),
+                "please report this text; a pretrained tokenizer works meanwhile",
+            )
+
+
+def load(folder: Path) -> Tokenizer:
+    """A saved tokenizer: our own by sentencepiece, any other by transformers."""
+    if (folder / "tokenizer.model").exists() and _is_own(folder):
+        return _load_own(folder)
+    return _load_pretrained(folder)
+
+
+def _is_own(folder: Path) -> bool:
+    try:
+        config = runs.read_json(folder / "tokenizer_config.json")
+    except (OSError, ValueError):
+        return False
+    return config.get("eos_token") == END_OF_TEXT and config.get("split_special_tokens") is True
+
+
+def _load_own(folder: Path) -> Tokenizer:
+    import os
+
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    threads = os.cpu_count() or 1
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = processor.encode(texts, num_threads=threads)
+        return ids
+
+    end = processor.eos_id()
+    return Tokenizer(
+        folder, "sentencepiece-bpe", processor.vocab_size(), end, end, encode, processor.decode
+    )
+
+
+def _load_pretrained(folder: Path) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        wrapped = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds
+        fix = "give a folder with tokenizer.json, or a hub id"
+        raise DataError(f"cannot open the tokenizer: {one_line(error)}", str(folder), fix) from None
+    if wrapped.eos_token_id is None and wrapped.bos_token_id is None:
+        fix = "choose one with an end-of-text token"
+        raise DataError("the tokenizer has neither bos nor eos", str(folder), fix)
+    end = wrapped.eos_token_id if wrapped.eos_token_id is not None else wrapped.bos_token_id
+    prefix = wrapped.bos_token_id if wrapped.bos_token_id is not None else end
+    backend = getattr(wrapped, "backend_tokenizer", None)
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        if backend is not None:
+            return [e.ids for e in backend.encode_batch(texts, add_special_tokens=False)]
+        return [
+            wrapped.encode(t, add_special_tokens=False, split_special_tokens=True) for t in texts
+        ]
+
+    if backend is not None:
+        backend.encode_special_tokens = True
+        backend.no_truncation()
+        backend.no_padding()
+
+    def decode(ids: list[int]) -> str:
+        return str(wrapped.decode(ids, clean_up_tokenization_spaces=False))
+
+    return Tokenizer(folder, "pretrained", len(wrapped), prefix, end, encode, decode)
+
+
+def fetch(name: str) -> Path:
+    """A local folder, or a snapshot of a hub id with everything but weights."""
+    local = Path(name).expanduser()
+    if local.is_dir():
+        return local.absolute()
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise DataError("no such folder", name, "give a folder or a hub id")
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises many kinds, over several libraries
+        fix = "check the name and the network; HF_HUB_OFFLINE=1 uses the cache alone"
+        raise DataError(f"cannot fetch it: {one_line(error)}", name, fix) from None
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Put the tokenizer's files beside a model, so that the folder opens everywhere."""
+    import shutil
+
+    names = (
+        "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
+    )  # fmt: skip
+    for name in names:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)

@@ -1,0 +1,412 @@
+"""Training: one loop for the reference and for every final model.
+
+The data are one endless stream: the documents of the part or arm, each closed by end-of-text,
+reshuffled by (seed, pass), cut into sequences of the context length. Attention crosses documents
+within a sequence, as in the paper's stack. A batch is a pure function of its position in the
+stream, so a checkpoint is weights, optimizer state and a step number, and resuming is exact.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlxprune import model as models
+from mlxprune import runs
+from mlxprune.control import Control
+from mlxprune.corpus import mix
+from mlxprune.errors import NonFiniteLoss, RunError
+from mlxprune.events import EventLog
+from mlxprune.tokens import Tokens
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+VERSION = 1
+CHECKPOINTS_KEPT = 2
+CHECKPOINTS_PER_RUN = 20
+VALIDATIONS_PER_RUN = 10
+HISTORY_POINTS = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the weights besides the documents. ``steps`` are optimizer steps."""
+
+    config: dict[str, Any]
+    context: int
+    batch_size: int
+    accumulate: int
+    steps: int
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    warmup: float
+    decay: float
+    clip: float
+    seed: int
+    checkpoint_every: int  # steps
+    validate_every: int  # steps
+
+    @property
+    def targets_per_step(self) -> int:
+        return self.batch_size * self.context
+
+    @property
+    def targets(self) -> int:
+        return self.steps * self.targets_per_step
+
+
+def steps_for(targets: int, context: int, batch_size: int) -> int:
+    return max(1, math.ceil(targets / (context * batch_size)))
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """The rate of step 0, 1, ... ``steps - 1``.
+
+    wsd: linear warm-up, constant, linear decay to zero over the last ``decay`` of the steps
+    (Hu et al. 2024). cosine: down to a tenth, as in llm-foundry (alpha_f 0.1).
+    """
+    warm = round(recipe.warmup * recipe.steps)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / warm
+    if recipe.schedule == "cosine":
+        share = (step - warm) / max(1, recipe.steps - warm)
+        return recipe.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share)))
+    cooling = round(recipe.decay * recipe.steps)
+    if cooling and step >= recipe.steps - cooling:
+        return recipe.learning_rate * (recipe.steps - step) / (cooling + 1)
+    return recipe.learning_rate
+
+
+class Stream:
+    """The endless target stream over some documents; ``unique`` targets make one pass."""
+
+    def __init__(self, tokens: Tokens, documents: np.ndarray, keys: np.ndarray, seed: int) -> None:
+        self.tokens, self.documents, self.keys, self.seed = tokens, documents, keys, seed
+        self.unique = int(tokens.lengths(documents).sum()) + len(documents)
+        if self.unique == 0:
+            raise RunError("no token to train on", "the training documents", "check the selection")
+        self._pass = -1
+
+    def _shuffle(self, number: int) -> None:
+        if number != self._pass:
+            order = np.argsort(mix(self.keys, f"pass {self.seed} {number}"), kind="stable")
+            self._order = self.documents[order]
+            self._ends = np.cumsum(self.tokens.lengths(self._order) + 1)
+            self._pass = number
+
+    def targets(self, start: int, count: int) -> np.ndarray:
+        """Targets [start, start + count) of the stream, int32."""
+        out = np.empty(count, np.int32)
+        filled = 0
+        while filled < count:
+            number, at = divmod(start + filled, self.unique)
+            self._shuffle(number)
+            place = int(np.searchsorted(self._ends, at, side="right"))
+            while filled < count and place < len(self._order):
+                ids = self.tokens.document(int(self._order[place]))
+                first = at - (int(self._ends[place]) - len(ids) - 1)
+                piece = ids[first : first + count - filled]
+                out[filled : filled + len(piece)] = piece
+                filled += len(piece)
+                if filled < count:  # the document is through: close it
+                    out[filled] = self.tokens.end
+                    filled += 1
+                at = int(self._ends[place])
+                place += 1
+        return out
+
+    def batch(self, step: int, batch_size: int, context: int) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs, targets) of an optimizer step, each int32 [batch, context]."""
+        start = step * batch_size * context
+        targets = self.targets(start, batch_size * context)
+        before = self.targets(start - 1, 1) if start else np.array([self.tokens.end], np.int32)
+        inputs = np.concatenate([before, targets[:-1]])
+        return inputs.reshape(batch_size, context), targets.reshape(batch_size, context)
+
+
+def train(
+    recipe: Recipe,
+    stream: Stream,
+    folder: Path,
+    fingerprint: str,
+    tokenizer_folder: Path,
+    validate: Callable[[nn.Module], float] | None,
+    stage: str,
+    log: EventLog,
+    control: Control,
+    gradient_checkpointing: bool = False,
+) -> dict[str, Any]:
+    """Train into ``folder`` (Hugging Face layout), resuming from its last checkpoint.
+
+    Returns the summary that also stands in ``training.json``. Raises NonFiniteLoss; Stopped and
+    Interrupted leave a checkpoint behind.
+    """
+    import mlx.core as mx
+
+    from mlxprune import backend
+
+    runs.claim(folder, fingerprint)
+    name = folder.relative_to(folder.parents[1]).as_posix()
+    model = models.initialise(recipe.config, recipe.seed)
+    if gradient_checkpointing:
+        from mlx_lm.tuner.trainer import grad_checkpoint
+
+        grad_checkpoint(model.layers[0])
+    optimizer = _optimizer(recipe)
+    optimizer.init(model.trainable_parameters())
+    history: dict[str, list[Any]] = {"train": [], "validation": [], "window": []}
+    first = _restore(folder, recipe, model, optimizer, history)
+    step_function = _step_function(model, optimizer, recipe)
+    mx.reset_peak_memory()
+    meter = _Meter(recipe, stream, name, stage, log, first)
+
+    def save(done: int) -> None:
+        _save_checkpoint(folder, done, recipe, model, optimizer, history)
+        log.emit(stage, "checkpoint", model=name, step=done)
+
+    for step in range(first, recipe.steps):
+        if control.pending():
+            control.obey(partial(save, step))
+            meter.restart()
+        rate = learning_rate(recipe, step)
+        optimizer.learning_rate = rate
+        inputs, targets = stream.batch(step, recipe.batch_size, recipe.context)
+        loss, norm = step_function(mx.array(inputs), mx.array(targets))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFiniteLoss(
+                f"the loss is {loss} and the gradient norm {norm} at step {step + 1}",
+                f"{name}, learning rate {rate:.3g}",
+                "lower learning_rate or raise warmup, and run again with --force " + stage,
+            )
+        done = step + 1
+        history["window"].append(loss)
+        if done % max(1, recipe.steps // HISTORY_POINTS) == 0 or done == recipe.steps:
+            window = history["window"]
+            history["train"].append([done, sum(window) / len(window), rate])
+            window.clear()
+        meter.step(step, loss, norm, rate, backend.peak_memory())
+        due = done % recipe.validate_every == 0 or done == recipe.steps
+        if validate is not None and due:
+            bits = validate(model)
+            history["validation"].append([done, bits])
+            at = done * recipe.targets_per_step
+            log.emit(stage, "evaluation", model=name, targets=at, bits_per_byte=bits)
+            meter.restart()
+        if done % recipe.checkpoint_every == 0 and done < recipe.steps:
+            save(done)
+    meter.finish()
+    models.save(model, recipe.config, tokenizer_folder, folder)
+    summary = {
+        "recipe": {**asdict(recipe)},
+        "targets": recipe.targets,
+        "unique_tokens": stream.unique,
+        "documents": len(stream.documents),
+        "passes": recipe.targets / stream.unique,
+        "final_loss": history["train"][-1][1],
+        "validation_bpb": history["validation"][-1][1] if history["validation"] else None,
+        "history": {name: history[name] for name in ("train", "validation")},
+    }
+    runs.write_json(folder / "training.json", summary)
+    _prune_checkpoints(folder, recipe)
+    runs.write_json(folder / runs.MARKER, {"stage": stage, "fingerprint": fingerprint})
+    (folder / "towards").unlink(missing_ok=True)
+    return summary
+
+
+def _optimizer(recipe: Recipe) -> Any:
+    import mlx.optimizers as optim
+
+    if recipe.optimizer == "lion":  # betas of llm-foundry's Lion
+        return optim.Lion(recipe.learning_rate, betas=[0.9, 0.99], weight_decay=recipe.weight_decay)
+    return optim.AdamW(
+        recipe.learning_rate,
+        betas=[0.9, 0.95],
+        eps=1e-8,
+        weight_decay=recipe.weight_decay,
+        bias_correction=True,
+    )
+
+
+def _step_function(
+    model: nn.Module, optimizer: Any, recipe: Recipe
+) -> Callable[[mx.array, mx.array], tuple[float, float]]:
+    """One optimizer step: float32 master weights, activations in the backend's dtype."""
+    import mlx.core as mx
+    import mlx.optimizers as optim
+    from mlx.utils import tree_map
+
+    from mlxprune import backend
+
+    device = backend.detect()
+
+    def mean_loss(parameters: Any, inputs: mx.array, targets: mx.array) -> mx.array:
+        if device.compute_dtype != mx.float32:
+            parameters = tree_map(lambda p: p.astype(device.compute_dtype), parameters)
+        model.update(parameters)
+        return backend.cross_entropy(model(inputs), targets).mean()
+
+    value_and_grad = mx.value_and_grad(mean_loss)
+
+    def step(inputs: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+        masters = model.trainable_parameters()
+        loss, gradients = mx.array(0.0), None
+        parts = recipe.accumulate
+        for x, y in zip(mx.split(inputs, parts), mx.split(targets, parts), strict=True):
+            part_loss, part = value_and_grad(masters, x, y)
+            loss = loss + part_loss / parts
+            part = tree_map(lambda g: g / parts, part) if parts > 1 else part
+            gradients = part if gradients is None else tree_map(mx.add, gradients, part)
+            if parts > 1:
+                mx.eval(loss, gradients) if not device.compiles_train_step else None
+        gradients, norm = optim.clip_grad_norm(gradients, recipe.clip)
+        model.update(optimizer.apply_gradients(gradients, masters))
+        return loss, norm
+
+    if device.compiles_train_step:
+        state = [model.state, optimizer.state]
+        step = partial(mx.compile, inputs=state, outputs=state)(step)  # type: ignore[assignment]
+
+    def run(inputs: mx.array, targets: mx.array) -> tuple[float, float]:
+        loss, norm = step(inputs, targets)
+        mx.eval(loss, norm, model.parameters(), optimizer.state)
+        return float(loss.item()), float(norm.item())
+
+    return run
+
+
+class _Meter:
+    """Progress of one training as events: means since the last event, rate, time left."""
+
+    def __init__(
+        self, recipe: Recipe, stream: Stream, name: str, stage: str, log: EventLog, first: int
+    ) -> None:
+        self.recipe, self.stream, self.name, self.stage, self.log = recipe, stream, name, stage, log
+        self.losses: list[float] = []
+        self.rate: float | None = None
+        self.reported = first
+        self.last = (0, 0.0, 0.0, 0)
+        self.restart()
+
+    def restart(self) -> None:
+        """Leave out of the rate what was no training."""
+        self.since = (time.monotonic(), self.reported + len(self.losses))
+
+    def step(self, step: int, loss: float, norm: float, rate: float, memory: int) -> None:
+        self.losses.append(loss)
+        self.last = (step, norm, rate, memory)
+        if self.log.due(self.stage, "train.step"):
+            self._report()
+
+    def finish(self) -> None:
+        if self.losses:
+            self._report()
+
+    def _report(self) -> None:
+        step, norm, rate, memory = self.last
+        done, size = step + 1, self.recipe.targets_per_step
+        elapsed = time.monotonic() - self.since[0]
+        if elapsed > 0 and done > self.since[1]:
+            now = (done - self.since[1]) * size / elapsed
+            self.rate = now if self.rate is None else 0.7 * self.rate + 0.3 * now
+        left = (self.recipe.steps - done) * size / self.rate if self.rate else None
+        self.log.emit(
+            self.stage,
+            "train.step",
+            force=True,
+            model=self.name,
+            what=self.name,
+            step=done,
+            targets=done * size,
+            done=done * size,
+            total=self.recipe.targets,
+            unit="tokens",
+            new_targets=len(self.losses) * size,
+            loss=sum(self.losses) / len(self.losses),
+            learning_rate=rate,
+            gradient_norm=norm,
+            rate=self.rate,
+            eta_seconds=left,
+            peak_memory_bytes=memory,
+            **{"pass": (done * size - 1) // self.stream.unique + 1},
+        )
+        self.losses.clear()
+        self.reported = done
+        self.since = (time.monotonic(), done)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints, oldest first: the state file is written last."""
+    found = (folder / "checkpoints").glob("step-*")
+    return sorted(p for p in found if (p / "state.json").exists())
+
+
+def _save_checkpoint(
+    folder: Path,
+    step: int,
+    recipe: Recipe,
+    model: nn.Module,
+    optimizer: Any,
+    history: dict[str, list[Any]],
+) -> None:
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    target = folder / "checkpoints" / f"step-{step:08d}"
+    if (target / "state.json").exists():
+        return
+    with runs.folder_in_the_making(target) as partial:
+        mx.save_safetensors(
+            str(partial / "weights.safetensors"), dict(sorted(tree_flatten(model.parameters())))
+        )
+        mx.save_safetensors(
+            str(partial / "optimizer.safetensors"), dict(sorted(tree_flatten(optimizer.state)))
+        )
+        runs.write_json(
+            partial / "state.json", {"step": step, "recipe": asdict(recipe), "history": history}
+        )
+    for old in _checkpoints(folder)[:-CHECKPOINTS_KEPT]:
+        shutil.rmtree(old)
+
+
+def _restore(
+    folder: Path,
+    recipe: Recipe,
+    model: nn.Module,
+    optimizer: Any,
+    history: dict[str, list[Any]],
+) -> int:
+    """Load the newest whole checkpoint; return the step to go on with."""
+    import mlx.core as mx
+    from mlx.utils import tree_unflatten
+
+    for path in reversed(_checkpoints(folder)):
+        state = runs.read_json(path / "state.json")
+        if state["recipe"] != asdict(recipe):
+            continue
+        model.load_weights(str(path / "weights.safetensors"))
+        saved = mx.load(str(path / "optimizer.safetensors"))
+        optimizer.state = tree_unflatten(list(saved.items()))
+        mx.eval(model.parameters(), optimizer.state)
+        history.update(state["history"])
+        return int(state["step"])
+    return 0
+
+
+def _prune_checkpoints(folder: Path, recipe: Recipe) -> None:
+    """Keep the last regular ones, so that a stop in between leaves no trace in what is finished."""
+    regular = [p for p in _checkpoints(folder) if int(p.name[5:]) % recipe.checkpoint_every == 0]
+    for path in (folder / "checkpoints").glob("*"):
+        if path not in regular[-CHECKPOINTS_KEPT:]:
+            shutil.rmtree(path)
