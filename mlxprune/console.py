@@ -98,3 +98,128 @@ def _summary(summary: dict[str, Any] | None) -> str:
     if isinstance(summary.get("validation_bpb"), float):
         words.append(f"validation {summary['validation_bpb']:.4f} bits per byte")
     return ": " + ", ".join(words) if words else ""
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One event for people: time, stage, kind, and its short fields."""
+    clock = time.strftime("%H:%M:%S", time.localtime(event.get("t", 0)))
+    hidden = {"v", "seq", "t", "writer", "stage", "kind", "config", "state", "result", "versions"}
+    fields = []
+    for key, value in event.items():
+        if key in hidden or isinstance(value, list | dict) or value is None:
+            continue
+        shown = f"{value:.4g}" if isinstance(value, float) else one_line(value)
+        fields.append(f"{key}={shown}")
+    return f"{clock} {event.get('stage') or '-':<10} {event.get('kind'):<11} {' '.join(fields)}"
+
+
+def print_result(found: dict[str, Any], report_path: str) -> None:
+    """The result table, one plain sentence on what to do next, and the report's path."""
+    from rich.console import Console as Rich
+    from rich.table import Table
+    from rich.text import Text
+
+    from mlxprune.report import sentence
+
+    rich = Rich(highlight=False)
+    for name, facts in found.get("slices", {}).items():
+        kept = Table(title=Text(f"slice {name}"), title_justify="left", box=None, pad_edge=False)
+        kept.add_column("domain")
+        for column in ("documents", "kept", "tokens", "kept ", "share before", "after"):
+            kept.add_column(column, justify="right")
+        for row in sorted(facts["domains"], key=lambda r: -r["tokens"])[:20]:
+            kept.add_row(Text(one_line(row["domain"])), *_domain_cells(row))
+        kept.add_row("all", *_domain_cells(_sum(facts["domains"])), style="bold")
+        rich.print(kept)
+        rich.print()
+    if found.get("arms"):
+        arms = Table(title="arms", title_justify="left", box=None, pad_edge=False)
+        arms.add_column("arm")
+        for column in ("unique tokens", "targets", "passes", "seeds", "macro", "original mix"):
+            arms.add_column(column, justify="right")
+        for name, arm in found["arms"].items():
+            figures = [arm["test_macro"], arm["test_original_mix"]]
+            arms.add_row(
+                name,
+                f"{arm['unique_tokens']:,}",
+                f"{arm['tokens']:,}",
+                f"{arm['passes']:.2f}",
+                str(len(arm["seeds"])),
+                *(f"{v:.4f}" if v is not None else "" for v in figures),
+            )
+        rich.print(arms)
+        rich.print("held-out bits per byte, lower is better; macro is the mean over domains")
+        rich.print()
+    rich.print(Text(sentence(found)))
+    print(f"report: {report_path}")
+
+
+def _domain_cells(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['documents']:,}",
+        f"{row['kept_documents']:,}",
+        f"{row['tokens']:,}",
+        f"{row['kept_tokens']:,}",
+        f"{100 * row['share_before']:.1f} %",
+        f"{100 * row['share_after']:.1f} %",
+    ]
+
+
+def _sum(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    keys = ("documents", "kept_documents", "tokens", "kept_tokens", "share_before", "share_after")
+    return {key: sum(row[key] for row in rows) for key in keys}
+
+
+def print_plan(found: dict[str, Any], hours: float) -> None:
+    """What will happen, what it takes, and the warnings."""
+    corpus, tokens, arms = found["corpus"], found["tokens"], found["arms"]
+    exact = "" if corpus["exact"] else " (estimated from the head of each file)"
+    print(f"corpus     {corpus['documents']:,} documents, {corpus['bytes'] / 1e6:,.1f} MB{exact}")
+    domains = sorted(corpus["domains"].items(), key=lambda d: -d[1])
+    shown = ", ".join(f"{one_line(d)} {n:,}" for d, n in domains[:10])
+    print(f"domains    {shown}{', ...' if len(domains) > 10 else ''}")
+    for reason, count in corpus["skipped"].items():
+        print(f"skipped    {count:,} {reason}")
+    parts = ", ".join(f"{name} {short(n)}" for name, n in tokens.items() if name != "all")
+    print(f"tokens     about {short(tokens['all'])}: {parts}")
+    print(
+        f"arms       {arms['count']} final models of {short(arms['targets'])} targets on "
+        f"{short(arms['unique_tokens'])} unique tokens, {found['passes']:.2f} passes "
+        f"(worth {short(arms['effective_tokens'])} fresh tokens)"
+    )
+    print(f"compute    {found['flops']['all']:.2e} FLOPs")
+    print(f"memory     about {found['memory_bytes'] / 1e9:.1f} GB, disk {found['disk_bytes'] / 1e9:.1f} GB")
+    if found["seconds"]:
+        stages = [(n, s) for n, s in found["seconds"].items() if n != "all" and s]
+        print(f"time       {', '.join(f'{n} {duration(s)}' for n, s in stages)}")
+        fits = "yes" if found["seconds"]["all"] <= 3600 * hours else "no"
+        print(f"fits {hours:g} h   {fits}: {duration(found['seconds']['all'])}")
+    for warning in found["warnings"]:
+        print(f"warning    {one_line(warning)}")
+
+
+def print_status(found: dict[str, Any]) -> None:
+    print(f"{one_line(found['run'] or '?')}: {found['state']}  ({found['folder']})")
+    for name, stage in found["stages"].items():
+        if stage["state"] == "running":
+            print(f"  {progress_line(name, stage, {})}")
+        else:
+            took = f", {duration(stage['seconds'])}" if stage.get("seconds") is not None else ""
+            print(f"  {name:<10} {stage['state']}{took}")
+    for warning in found["warnings"][-5:]:
+        print(f"  warning: {one_line(warning['message'])}")
+    if found["error"]:
+        print(f"  error: {one_line(found['error']['problem'])}")
+        print(f"  fix: {one_line(found['error']['fix'])}")
+    if found["state"] == "crashed":
+        print(f"  go on: mlxprune run {found['folder']}/config.yaml --dir {found['folder']}")
+
+
+def print_runs(found: list[dict[str, Any]]) -> None:
+    if not found:
+        print("no runs here")
+    for state in found:
+        busy = [n for n, s in state["stages"].items() if s["state"] == "running"]
+        ended = sum(s["state"] in ("done", "reused") for s in state["stages"].values())
+        stage = busy[0] if busy else f"{ended} of {len(state['stages'])} stages"
+        print(f"{one_line(state['run'] or '?'):<24} {state['state']:<9} {stage:<14} {state['folder']}")

@@ -150,3 +150,35 @@ def fold_folder(folder: Path) -> states.State:
             states.fold(state, record)
         return state
     return states.initial()
+
+
+class Follower:
+    """Reads what other processes append, without reading anything twice."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._at: dict[Path, int] = {}
+
+    def skip_to_end(self) -> None:
+        for path in segments(self.folder):
+            self._at[path] = path.stat().st_size
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """The whole events that were appended since the last call."""
+        for path in segments(self.folder):
+            start = self._at.get(path, 0)
+            try:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    data = file.read()
+            except OSError:
+                continue
+            unpacker = msgpack.Unpacker(strict_map_key=False)
+            unpacker.feed(data)
+            try:
+                for record in unpacker:
+                    self._at[path] = start + unpacker.tell()
+                    if isinstance(record, dict) and record.get("kind") != "snapshot":
+                        yield record
+            except (ValueError, msgpack.UnpackException):
+                continue

@@ -120,10 +120,10 @@ def _corpus(
 
     def build() -> dict[str, Any]:
         with runs.folder_in_the_making(folder) as partial:
-            progress = _progress(work, "corpus", "files")
-            return corpus.build(work.config.data, sources, left_out, partial, progress)
+            report = progress(work, "corpus", "files")
+            return corpus.build(work.config.data, sources, left_out, partial, report)
 
-    _stage(work, "corpus", [Piece(folder, work.fingerprint("corpus"), build)])
+    run_stage(work, "corpus", [Piece(folder, work.fingerprint("corpus"), build)])
     for reason, count in open_corpus(work).summary["skipped"].items():
         if reason not in readers.HARMLESS_REASONS:
             work.warn("corpus", f"{count} rows skipped: {reason} (corpus/bad-rows.jsonl)")
@@ -141,7 +141,7 @@ def _split(work: Work) -> None:
         with runs.folder_in_the_making(work.run.split) as partial:
             return split.build(work.config, open_corpus(work), partial)
 
-    _stage(work, "split", [Piece(work.run.split, work.fingerprint("split"), build)])
+    run_stage(work, "split", [Piece(work.run.split, work.fingerprint("split"), build)])
     table = split.open_split(work.run.split).table
     for part in ("train", "test", "validation"):
         if not table[part]["documents"]:
@@ -173,9 +173,9 @@ def _tokenizer(work: Work) -> None:
                 fix = "set split.reference, or use tokenizer.pretrained"
                 raise DataError("no reference document to train on", str(work.run.split), fix)
             texts = (text for _, text in open_corpus(work).texts(members))
-            return tokenizers.train(settings.train, texts, _cores(), partial)
+            return tokenizers.train(settings.train, texts, cores(), partial)
 
-    _stage(work, "tokenizer", [Piece(folder, work.fingerprint("tokenizer"), build)])
+    run_stage(work, "tokenizer", [Piece(folder, work.fingerprint("tokenizer"), build)])
 
 
 def _tokens(work: Work) -> None:
@@ -188,7 +188,7 @@ def _tokens(work: Work) -> None:
     pretrained = work.config.reference.pretrained
     if pretrained:  # it scores with its own tokenizer
         pieces.append(_tokens_piece(work, "reference", models.fetch(pretrained)))
-    _stage(work, "tokens", pieces)
+    run_stage(work, "tokens", pieces)
 
 
 def _tokens_piece(work: Work, name: str, tokenizer_folder: Path) -> Piece:
@@ -203,7 +203,7 @@ def _tokens_piece(work: Work, name: str, tokenizer_folder: Path) -> Piece:
                 split.LEFT_OUT,
                 tokenizers.load(tokenizer_folder),
                 partial,
-                _progress(work, "tokens", "bytes"),
+                progress(work, "tokens", "bytes"),
             )
 
     return Piece(folder, runs.fingerprint(work.fingerprint("tokens"), identity), build)
@@ -223,7 +223,7 @@ def _reference(work: Work) -> None:
                 runs.write_json(partial / "pretrained.json", {"folder": str(source)})
             return {"pretrained": settings.pretrained}
 
-        _stage(work, "reference", [Piece(folder, fingerprint, point)])
+        run_stage(work, "reference", [Piece(folder, fingerprint, point)])
         return
     tokens = open_tokens(work)
     members = split.open_split(work.run.split).members(split.REFERENCE)
@@ -236,7 +236,7 @@ def _reference(work: Work) -> None:
     _warn_about_reference(work, recipe, tokens, members)
     work.inputs["reference"] = {
         "version": [train.VERSION, models.VERSION],
-        "recipe": _plain(recipe),
+        "recipe": plain(recipe),
         "tokens": work.fingerprint("tokens"),
     }
     fingerprint = work.fingerprint("reference")
@@ -245,7 +245,7 @@ def _reference(work: Work) -> None:
         summary = _train(work, "reference", recipe, members, folder, fingerprint)
         return {**arms.summary_of(summary), "final_loss": summary["final_loss"]}
 
-    _stage(work, "reference", [Piece(folder, fingerprint, build)])
+    run_stage(work, "reference", [Piece(folder, fingerprint, build)])
 
 
 def _score(work: Work) -> None:
@@ -281,14 +281,14 @@ def _score(work: Work) -> None:
                 settings.batch_tokens,
                 vocab_size,
             )
-            runs.write_json(shapes, _plain(resolved))
+            runs.write_json(shapes, plain(resolved))
         policy = score.Policy(**runs.read_json(shapes))
         unit_list = score.units(names.index["bytes"][pool])
         model = reference_folder(work)
         task = score.Task(
             str(model), str(source), str(parts), str(parts / "documents.npy"), policy, unit_list
         )
-        score.score_pool(task, settings.workers or _score_workers(), work.log, work.control)
+        score.score_pool(task, settings.workers or score_workers(), work.log, work.control)
         metadata = {
             "reference": work.fingerprint("reference"),
             "tokenizer": work.fingerprint("tokenizer"),
@@ -302,7 +302,7 @@ def _score(work: Work) -> None:
         shutil.rmtree(parts)
         return summary
 
-    _stage(work, "score", [Piece(target, fingerprint, build)])
+    run_stage(work, "score", [Piece(target, fingerprint, build)])
 
 
 def _selection(work: Work) -> None:
@@ -334,7 +334,7 @@ def _selection(work: Work) -> None:
             runs.write_json(partial / "manifest.json", facts)
         return {k: v for k, v in facts.items() if isinstance(v, int | str | float)}
 
-    _stage(work, "selection", [Piece(folder, work.fingerprint("selection"), build)])
+    run_stage(work, "selection", [Piece(folder, work.fingerprint("selection"), build)])
 
 
 def _final(work: Work) -> None:
@@ -363,7 +363,7 @@ def _final(work: Work) -> None:
         chosen_by: Any = work.fingerprint("selection")
         if arm.kind == "random":  # blind to scores: another slice of equal size shares it
             chosen_by = {"unique": unique, "seed": arm.seed, "pool": _pool_identity(work)}
-        described[arm.name] = {**shared, "recipe": _plain(recipe), "documents": chosen_by}
+        described[arm.name] = {**shared, "recipe": plain(recipe), "documents": chosen_by}
         documents = arms.documents_of(arm, pool, keys, lengths, kept)
         folder = work.run.final(arm.name)
         fingerprint = runs.fingerprint(described[arm.name])
@@ -378,7 +378,7 @@ def _final(work: Work) -> None:
 
         pieces.append(Piece(folder, fingerprint, build))
     work.inputs["final"] = described
-    _stage(work, "final", pieces)
+    run_stage(work, "final", pieces)
 
 
 def _evaluation(work: Work) -> None:
@@ -419,7 +419,7 @@ def _evaluation(work: Work) -> None:
 
         pieces.append(Piece(target, fingerprint, build))
     work.inputs["evaluation"] = described
-    _stage(work, "evaluation", pieces)
+    run_stage(work, "evaluation", pieces)
 
 
 def _report(work: Work) -> None:
@@ -439,7 +439,7 @@ def _report(work: Work) -> None:
         runs.write_json(marker, {"stage": "report", "fingerprint": fingerprint})
         return {"report": str(work.run.report)}
 
-    _stage(work, "report", [Piece(work.run.report, fingerprint, build)])
+    run_stage(work, "report", [Piece(work.run.report, fingerprint, build)])
 
 
 PIPELINE: dict[str, Callable[[Work], None]] = {
@@ -459,7 +459,7 @@ PIPELINE: dict[str, Callable[[Work], None]] = {
 # --- what the stages share --------------------------------------------------------------------
 
 
-def _stage(work: Work, name: str, pieces: list[Piece]) -> None:
+def run_stage(work: Work, name: str, pieces: list[Piece]) -> None:
     """Build the pieces that are not in place; say why; put the marker last."""
     work.control.check()
     began = time.monotonic()
@@ -598,19 +598,19 @@ def _warn_about_reference(
         work.warn("reference", f"the reference part is short: {passes:.1f} passes over it")
 
 
-def _score_workers() -> int:
+def score_workers() -> int:
     from mlxprune import backend
 
     return backend.detect().score_workers
 
 
-def _cores() -> int:
+def cores() -> int:
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _progress(work: Work, stage: str, unit: str) -> Callable[[int, int], None]:
+def progress(work: Work, stage: str, unit: str) -> Callable[[int, int], None]:
     began = time.monotonic()
 
     def report(done: int, total: int) -> None:
@@ -632,7 +632,7 @@ def peak_memory_bytes() -> int:
     return max(u.ru_maxrss for u in usage) * scale
 
 
-def _plain(value: Any) -> dict[str, Any]:
+def plain(value: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
     return asdict(value)
@@ -664,7 +664,7 @@ def _start(work: Work, sources: list[readers.Source], facts: list[dict[str, Any]
         run=config.name,
         folder=str(run_folder.path),
         config=config.model_dump(mode="json"),
-        device=f"{platform.system()} {platform.machine()}, {_cores()} cores",
+        device=f"{platform.system()} {platform.machine()}, {cores()} cores",
         versions={"mlxprune": __version__, "python": platform.python_version()},
         pid=os.getpid(),
     )
@@ -693,6 +693,8 @@ def _inputs_before(run_folder: RunFolder) -> dict[str, dict[str, Any]]:
 
 
 def _remember(work: Work) -> None:
+    if not work.run.run_json.exists():  # a single stage outside a study
+        return
     known = runs.read_json(work.run.run_json)
     stages = known.setdefault("stages", {})
     for name, inputs in work.inputs.items():

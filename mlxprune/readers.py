@@ -249,7 +249,7 @@ def read(source: Source, keys: Keys) -> Iterator[Row | Skip]:
     if source.form == "text":
         yield _text_row(source, keys)
         return
-    values = _jsonl_values(source) if source.form == "jsonl" else _parquet_values(source, keys)
+    values = jsonl_values(source) if source.form == "jsonl" else _parquet_values(source, keys)
     if keys.domain != "auto":
         for number, offset, value in values:
             yield _row(source, keys, keys.domain, number, offset, value)
@@ -288,7 +288,7 @@ def _text_row(source: Source, keys: Keys) -> Row | Skip:
     return Row(0, 0, text, source.name, _domain(source, domain_key, {}), None)
 
 
-def _jsonl_values(source: Source) -> Iterator[tuple[int, int, Any]]:
+def jsonl_values(source: Source) -> Iterator[tuple[int, int, Any]]:
     number = 0
     for offset, line in lines(source.path):
         if number == 0 and line.startswith(b"\xef\xbb\xbf"):

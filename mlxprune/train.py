@@ -164,11 +164,11 @@ def train(
         from mlx_lm.tuner.trainer import grad_checkpoint
 
         grad_checkpoint(model.layers[0])
-    optimizer = _optimizer(recipe)
+    optimizer = make_optimizer(recipe)
     optimizer.init(model.trainable_parameters())
     history: dict[str, list[Any]] = {"train": [], "validation": [], "window": []}
     first = _restore(folder, recipe, model, optimizer, history)
-    step_function = _step_function(model, optimizer, recipe)
+    take_step = step_function(model, optimizer, recipe)
     mx.reset_peak_memory()
     meter = _Meter(recipe, stream, name, stage, log, first)
 
@@ -183,7 +183,7 @@ def train(
         rate = learning_rate(recipe, step)
         optimizer.learning_rate = rate
         inputs, targets = stream.batch(step, recipe.batch_size, recipe.context)
-        loss, norm = step_function(mx.array(inputs), mx.array(targets))
+        loss, norm = take_step(mx.array(inputs), mx.array(targets))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(
                 f"the loss is {loss} and the gradient norm {norm} at step {step + 1}",
@@ -225,7 +225,7 @@ def train(
     return summary
 
 
-def _optimizer(recipe: Recipe) -> Any:
+def make_optimizer(recipe: Recipe) -> Any:
     import mlx.optimizers as optim
 
     if recipe.optimizer == "lion":  # betas of llm-foundry's Lion
@@ -239,7 +239,7 @@ def _optimizer(recipe: Recipe) -> Any:
     )
 
 
-def _step_function(
+def step_function(
     model: nn.Module, optimizer: Any, recipe: Recipe
 ) -> Callable[[mx.array, mx.array], tuple[float, float]]:
     """One optimizer step: float32 master weights, activations in the backend's dtype."""

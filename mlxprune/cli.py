@@ -1,0 +1,580 @@
+"""The command line. Results go to stdout, progress and diagnostics to stderr.
+
+Every command is thin: it reads its arguments, calls the engine, and prints. Heavy modules are
+imported inside commands, so that --help and status start fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from mlxprune import runs
+from mlxprune.errors import ConfigError, MlxpruneError, UsageError, closest, one_line
+from mlxprune.version import __version__
+
+app = typer.Typer(
+    help="Find the part of a text corpus that is worth training on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file; see init")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress lines")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="override a key; repeatable")
+]
+Data = Annotated[list[str], typer.Option("--data", metavar="PATH", help="files, folders, hf://...")]
+TextKey = Annotated[str, typer.Option("--text-key", help="where the text is")]
+DomainKey = Annotated[str, typer.Option("--domain-key", help="where the domain is")]
+IdKey = Annotated[str, typer.Option("--id-key", help="where the id is")]
+
+
+def main() -> None:
+    """Entry point: exit codes as documented, never a traceback unless --debug."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    as_json = "--json" in arguments
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(
+            [a for a in arguments if a != "--debug"], prog_name="mlxprune", standalone_mode=False
+        )
+        sys.exit(code if isinstance(code, int) else 0)
+    except MlxpruneError as error:
+        if debug:
+            raise
+        _fail(error, as_json)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        fix = f"mlxprune {' '.join(arguments[:1])} --help".replace("  ", " ")
+        _fail(UsageError(one_line(error.format_message()), "command line", fix), as_json)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        where = str(error.filename or "this command")
+        _fail(UsageError(one_line(error.strerror or error), where, "check the path"), as_json)
+        sys.exit(2)
+    except Exception as error:
+        if debug:
+            raise
+        told = MlxpruneError(
+            f"{type(error).__name__}: {one_line(error)}",
+            "mlxprune itself",
+            "run again with --debug and report what it prints",
+        )
+        _fail(told, as_json)
+        sys.exit(1)
+
+
+def _fail(error: MlxpruneError, as_json: bool) -> None:
+    if as_json:
+        state = "stopped" if error.exit_code in (3, 130, 143) else "failed"
+        _print_json({"state": state, "error": error.as_json()})
+    print(error.lines(), file=sys.stderr)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.buffer.write(runs.json_bytes(value))
+    sys.stdout.flush()
+
+
+def _listeners(quiet: bool) -> list[Any]:
+    if quiet:
+        return []
+    from mlxprune.console import Console
+
+    return [Console()]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"mlxprune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to work")] = Path(
+        "mlxprune-demo"
+    ),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build a corpus out of this Python installation and run the whole loop on a tiny model."""
+    from mlxprune import config, console, pipeline
+    from mlxprune import demo as demo_corpus
+
+    path = demo_corpus.prepare(folder)
+    run = runs.RunFolder(folder / "run")
+    found = pipeline.run(config.load(path), run, listeners=_listeners(quiet))
+    if as_json:
+        _print_json(found)
+    else:
+        console.print_result(found, str(run.report))
+
+
+@app.command()
+def init(
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="files, folders, hf://...")],
+    hours: Annotated[float, typer.Option(help="the time that the run may take")] = 8.0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="the file to write")] = Path(
+        "mlxprune.yaml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="overwrite the file")] = False,
+) -> None:
+    """Look at the data and the machine; write a commented configuration that fits the time."""
+    from mlxprune import draft
+    from mlxprune.config import resolve_path
+
+    if output.exists() and not force:
+        raise UsageError("the file exists", str(output), "choose another -o, or --force")
+    if not 0 < hours <= 10_000:
+        raise UsageError(f"{hours} is no number of hours to plan for", "--hours", "give 0.1 to 10000")
+    paths = [resolve_path(entry, Path.cwd()) for entry in data]
+    seen = draft.look(paths)
+    told = sys.stderr
+    forms = ", ".join(f"{n} {form}" for form, n in seen["forms"].items())
+    print(f"data       {forms}; about {seen['bytes'] / 1e6:,.1f} MB of text", file=told)
+    if seen["left_out"]:
+        print(f"           {seen['left_out']} other files in these folders are left out", file=told)
+    print(f"keys       text: {seen['text_key']}, id: {seen['id_key']}", file=told)
+    domains = ", ".join(f"{one_line(d)} {n}" for d, n in seen["domains"].items())
+    print(f"domains    {domains} (in the rows looked at)", file=told)
+    for identity, domain, text in seen["rows"]:
+        print(f"           {one_line(identity or '-')} | {one_line(domain)} | {text}", file=told)
+    print("machine    measuring for a few seconds ...", file=told, flush=True)
+    sizes = draft.choose_sizes(seen["bytes"], hours)
+    print(
+        f"sizes      reference {sizes['reference']}, final {sizes['final']}: "
+        f"about {sizes['hours']:.1f} of {hours:g} hours",
+        file=told,
+    )
+    relative = [_relative(p, output.parent) for p in paths]
+    runs.write_atomic(output, draft.write(seen, sizes, relative, output.stem[:60] or "run"))
+    print(f"wrote {output}: next, mlxprune plan {output}")
+
+
+def _relative(path: str, folder: Path) -> str:
+    if "://" in path:
+        return path
+    try:
+        return Path(path).relative_to(folder.absolute()).as_posix()
+    except ValueError:
+        return path
+
+
+@app.command()
+def plan(
+    config: ConfigPath,
+    overrides: Set = None,
+    sample: Annotated[bool, typer.Option("--sample", help="estimate from the head of each file")] = False,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="do not time this machine")] = False,
+    hours: Annotated[float, typer.Option(help="the time that you have")] = 8.0,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run will do and take, and warn; does no work."""
+    from mlxprune import config as configs
+    from mlxprune import console
+    from mlxprune import plan as plans
+
+    found = plans.plan(configs.load(config, overrides), sample, measured=not no_probe)
+    if as_json:
+        _print_json(found)
+    else:
+        console.print_plan(found, hours)
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    overrides: Set = None,
+    folder: Annotated[Path | None, typer.Option("--dir", help="the run folder")] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="stop after this stage")] = None,
+    force: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="redo this stage and all after it")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="go on in the background")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the loop, or what of it is missing or out of date."""
+    from mlxprune import config as configs
+
+    for option, stage in (("--until", until), ("--force", force)):
+        if stage is not None and stage not in runs.STAGES:
+            raise ConfigError(f"unknown stage {stage!r}", option, closest(stage, runs.STAGES))
+    loaded = configs.load(config, overrides)
+    target = runs.RunFolder(folder or Path("runs") / loaded.name)
+    if detach:
+        _detach(target, config, overrides or [], until, force)
+        return
+    from mlxprune import console, pipeline
+
+    found = pipeline.run(loaded, target, until, force, _listeners(quiet))
+    if as_json:
+        _print_json(found)
+    elif until is None or until == "report":
+        console.print_result(found, str(target.report))
+    else:
+        print(f"done up to {until}: {target.path}")
+
+
+def _detach(
+    target: runs.RunFolder, config: Path, overrides: list[str], until: str | None, force: str | None
+) -> None:
+    command = [sys.executable, "-m", "mlxprune", "run", str(config), "--dir", str(target.path)]
+    for override in overrides:
+        command += ["--set", override]
+    command += ["--until", until] if until else []
+    command += ["--force", force] if force else []
+    target.path.mkdir(parents=True, exist_ok=True)
+    log = target.path / "console.log"
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and child.poll() is None:
+        holder = runs.owner(target)
+        if holder is not None and holder.pid == child.pid:
+            break
+        time.sleep(0.1)
+    if child.poll():
+        print(log.read_text(errors="replace")[-2000:], file=sys.stderr, end="")
+        raise typer.Exit(child.returncode)
+    print(f"running in the background as process {child.pid}: {target.path}")
+    print(f"watch it: mlxprune tail {target.path}")
+
+
+def _command(verb: str) -> None:
+    def send(run_path: RunPath) -> None:
+        run = runs.open_run(run_path)
+        holder = runs.owner(run)
+        if holder is None or holder.alive() is False:
+            fix = f"mlxprune run {run.config} --dir {run.path}"
+            raise UsageError("no process works on this run", str(run.path), fix)
+        runs.send_command(run, verb)
+        print(f"asked process {holder.pid} to {verb}")
+
+    does = {
+        "pause": "Ask a run to save a checkpoint and wait.",
+        "resume": "Let a paused run go on.",
+        "stop": "Ask a run to save a checkpoint and end; it can be run again.",
+        "checkpoint": "Ask a run to save a checkpoint now.",
+    }
+    app.command(verb, help=does[verb])(send)
+
+
+for _verb in runs.COMMANDS:
+    _command(_verb)
+
+
+def _data_config(data: list[str], text_key: str, id_key: str, domain_key: str, **more: Any) -> Any:
+    from mlxprune import config as configs
+
+    paths = [configs.resolve_path(entry, Path.cwd()) for entry in data]
+    keys = {"paths": paths, "text_key": text_key, "id_key": id_key, "domain_key": domain_key}
+    return configs.validate({"data": keys, **more}, "command line")
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="a folder or a hub id")],
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where scores.parquet goes")],
+    context: Annotated[int | None, typer.Option(help="window length in tokens")] = None,
+    overlap: Annotated[int, typer.Option(help="unscored tokens that lead later windows")] = 0,
+    long_documents: Annotated[str, typer.Option(help="windows or truncate")] = "windows",
+    workers: Annotated[int | None, typer.Option(help="processes that score")] = None,
+    text_key: TextKey = "text",
+    id_key: IdKey = "id",
+    domain_key: DomainKey = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score every document of any data with any model that mlx-lm can load."""
+    from mlxprune import jobs
+
+    section = {
+        "context": context, "overlap": overlap, "long_documents": long_documents, "workers": workers,
+    }  # fmt: skip
+    config = _data_config(data, text_key, id_key, domain_key, score=section)
+    found = jobs.score_data(config, model, out, config.score, _listeners(quiet))
+    if as_json:
+        _print_json(found)
+    else:
+        print(f"{found['documents']:,} documents, {found['tokens']:,} tokens: {found['scores']}")
+
+
+@app.command()
+def select(
+    source: Annotated[Path, typer.Argument(metavar="SCORES_OR_RUN", help="a parquet or a run")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the slice goes")],
+    criterion: Annotated[str, typer.Option(help="low, medium, high or band")] = "high",
+    rate: Annotated[str, typer.Option(help="share to keep, as a decimal")] = "0.5",
+    band: Annotated[str | None, typer.Option(metavar="A,B", help="for criterion band")] = None,
+    unit: Annotated[str, typer.Option(help="documents or tokens")] = "documents",
+    metric: Annotated[str, typer.Option(help="perplexity or bpb")] = "perplexity",
+    rule: Annotated[str, typer.Option(help="exact or paper")] = "exact",
+    seed: Annotated[int, typer.Option(help="breaks ties")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Choose a slice from scores; no text is read."""
+    from mlxprune import config as configs
+    from mlxprune import jobs
+
+    tree: dict[str, Any] = {
+        "criterion": criterion, "rate": Decimal(rate) if _is_decimal(rate) else rate,
+        "unit": unit, "metric": metric, "rule": rule,
+    }  # fmt: skip
+    if band is not None:
+        tree |= {"band": band.split(","), "criterion": "band"}
+        del tree["rate"]
+    checked = configs.validate({"data": {"paths": ["-"]}, "selection": tree}, "command line")
+    facts = jobs.select_scores(source, checked.selection, seed, out)
+    if as_json:
+        _print_json(facts)
+        return
+    kept, pool = facts["kept_documents"], facts["pool_documents"]
+    share = facts["kept_tokens"] / facts["pool_tokens"]
+    print(f"{facts['name']}: {kept:,} of {pool:,} documents, {share:.1%} of the tokens: {out}")
+
+
+def _is_decimal(text: str) -> bool:
+    with contextlib.suppress(ArithmeticError):
+        return Decimal(text).is_finite()
+    return False
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the model goes")],
+    model: Annotated[str, typer.Option(help="a preset, or a folder with a config.json")] = "nano",
+    tokens: Annotated[str, typer.Option(help="targets to train on, such as 20M")] = "20M",
+    context: Annotated[int, typer.Option(help="context length in tokens")] = 512,
+    vocab_size: Annotated[int, typer.Option(help="of the tokenizer to train")] = 8192,
+    tokenizer: Annotated[str | None, typer.Option(help="or a pretrained one: path or hub id")] = None,
+    seed: Annotated[int, typer.Option(help="of weights and order")] = 0,
+    learning_rate: Annotated[float | None, typer.Option(help="peak rate")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="sequences a step")] = None,
+    text_key: TextKey = "text",
+    id_key: IdKey = "id",
+    domain_key: DomainKey = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model from scratch on all of some data."""
+    from mlxprune import jobs
+
+    final = {
+        "model": model, "tokens": tokens, "context": context, "seeds": [seed],
+        "learning_rate": learning_rate, "batch_size": batch_size,
+    }  # fmt: skip
+    chosen = {"pretrained": tokenizer} if tokenizer else {"train": {"vocab_size": vocab_size}}
+    config = _data_config(data, text_key, id_key, domain_key, final=final, tokenizer=chosen)
+    found = jobs.train_model(config, out, _listeners(quiet))
+    if as_json:
+        _print_json(found)
+    else:
+        print(f"trained on {found['tokens']:,} targets, {found['passes']:.2f} passes: {found['model']}")
+
+
+@app.command()
+def report(run_path: RunPath, as_json: AsJson = False) -> None:
+    """Write report.html and report.json of a run anew."""
+    from mlxprune import config as configs
+    from mlxprune import events
+    from mlxprune import report as reports
+
+    run = runs.open_run(run_path)
+    state = events.fold_folder(run.events)
+    config = configs.load(run.config)
+    reports.write(run, config, state)
+    found = reports.result(run, config, state)
+    runs.write_json(run.path / "report.json", found)
+    if as_json:
+        _print_json(found)
+    else:
+        print(run.report)
+
+
+def _status_of(run: runs.RunFolder) -> dict[str, Any]:
+    from mlxprune import events
+
+    state = events.fold_folder(run.events)
+    holder = runs.owner(run)
+    if state["state"] in ("running", "paused"):
+        alive = holder.alive() if holder else False
+        if alive is False:
+            state["state"] = "crashed"
+    state["folder"] = str(run.path)
+    state["pid"] = holder.pid if holder and state["state"] in ("running", "paused") else None
+    state.pop("curves")
+    state.pop("result")
+    return state
+
+
+@app.command()
+def status(
+    path: Annotated[Path, typer.Argument(metavar="[RUN|FOLDER]", help="a run or a folder of runs")] = Path(
+        "runs"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Say how a run stands, or every run under a folder."""
+    from mlxprune import console
+
+    if not path.exists():
+        raise UsageError("no such folder", str(path), "name a run, or a folder of runs")
+    if (path / "run.json").exists():
+        found = _status_of(runs.RunFolder(path))
+        if as_json:
+            _print_json(found)
+        else:
+            console.print_status(found)
+        return
+    all_runs = [_status_of(run) for run in runs.runs_under(path)]
+    if as_json:
+        _print_json({"runs": all_runs})
+    else:
+        console.print_runs(all_runs)
+
+
+@app.command()
+def tail(
+    run_path: RunPath,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="wait for more")] = True,
+    last: Annotated[int, typer.Option("-n", help="earlier events to show")] = 20,
+) -> None:
+    """Print the events of a run as they come."""
+    from mlxprune import console, events
+
+    run = runs.open_run(run_path)
+    show = console.event_line if not as_json else (lambda e: json.dumps(e, ensure_ascii=True))
+    seen = list(events.read_events(run.events))
+    for event in seen[-last:] if last else []:
+        print(show(event))
+    reader = events.Follower(run.events)
+    reader.skip_to_end()
+    while follow:
+        for event in reader.new():
+            print(show(event), flush=True)
+            if event.get("kind") == "run.end":
+                return
+        holder = runs.owner(run)
+        if holder is None or holder.alive() is False:
+            return
+        time.sleep(0.25)
+
+
+@app.command()
+def explain(
+    run_path: RunPath,
+    document: Annotated[str, typer.Argument(metavar="DOC_ID", help="the id of a document")],
+    as_json: AsJson = False,
+) -> None:
+    """Say why a document was kept or dropped."""
+    from mlxprune import config as configs
+    from mlxprune import explain as explanations
+
+    run = runs.open_run(run_path)
+    found = explanations.explain(run, configs.load(run.config), document)
+    if as_json:
+        _print_json({"id": document, "documents": found})
+        return
+    for row in found:
+        print(f"{one_line(document)} ({one_line(row['source'])}, row {row['row']}, {one_line(row['domain'])})")
+        print(f"  {row['reason']}")
+        if "rank" in row:
+            print(
+                f"  rank {row['rank'] + 1:,} of {row['of']:,}, perplexity {row['perplexity']:.2f}, "
+                f"{row['num_tokens']:,} tokens"
+            )
+
+
+@app.command()
+def clean(
+    run_path: RunPath,
+    keep: Annotated[str, typer.Option(help="report, or models (with the report), or scores")] = "report",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Remove what a finished run no longer needs; the report always stays."""
+    run = runs.open_run(run_path)
+    holder = runs.owner(run)
+    if holder is not None and holder.alive():
+        raise UsageError(f"process {holder.pid} works on this run", str(run.path), "stop it first")
+    kept = {
+        "report": set(),
+        "models": {"references", "final", "eval", "selection"},
+        "scores": {"scores", "selection", "corpus", "split", "eval"},
+    }
+    if keep not in kept:
+        raise UsageError(f"unknown --keep {keep!r}", "command line", closest(keep, kept))
+    always = {"report.html", "report.json", "config.yaml", "run.json", "events", ".lock", "console.log"}
+    doomed = [p for p in sorted(run.path.iterdir()) if p.name not in always | kept[keep]]
+    size = sum(runs.tree_bytes(p) if p.is_dir() else p.stat().st_size for p in doomed)
+    if not doomed:
+        print("nothing to remove")
+        return
+    print(f"removes {size / 1e6:,.1f} MB: {', '.join(p.name for p in doomed)}", file=sys.stderr)
+    if not yes and not typer.confirm("go on?", err=True):
+        raise typer.Exit(1)
+    for path in doomed:
+        runs.forget(path)
+    print(f"removed {size / 1e6:,.1f} MB")
+
+
+@app.command()
+def doctor(
+    selftest: Annotated[bool, typer.Option("--selftest", help="prove the numbers on this machine")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what this machine and installation are, and what is wrong with them."""
+    from mlxprune import doctor as doctors
+
+    facts = doctors.selftest() if selftest else doctors.examine()
+    if as_json:
+        _print_json(facts)
+    else:
+        print("\n".join(doctors.lines(facts)))
+    if facts["problems"] or not facts.get("ok", True):
+        raise typer.Exit(1)
+
+
+if hasattr(signal, "SIGPIPE"):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -1,0 +1,279 @@
+"""Doctor: what this machine and installation are, and a self-test that proves the numbers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune import blas
+from mlxprune.errors import MlxpruneError, one_line
+
+PACKAGES = (
+    "mlxprune", "mlx", "mlx-cpu", "mlx-cuda-13", "mlx-lm", "transformers", "tokenizers",
+    "sentencepiece", "numpy", "pyarrow", "scipy-openblas32",
+)  # fmt: skip
+MATMUL_SIZE = 2048
+SLOW_MATMUL_SHARE = 0.5
+
+
+def examine() -> dict[str, Any]:
+    """Facts about machine and installation, and what is wrong with them."""
+    import psutil
+
+    facts: dict[str, Any] = {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "free_disk_bytes": shutil.disk_usage(Path.cwd()).free,
+    }
+    loaded = blas.load()
+    facts["blas"] = {"library": _short(loaded.library), "how": loaded.how, "fast": loaded.fast}
+    problems = []
+    try:
+        from mlxprune import backend
+
+        device = backend.detect()
+        facts["backend"] = {
+            "name": device.name,
+            "device": device.device,
+            "dtype": str(device.compute_dtype),
+            "memory_for_batches": device.memory_bytes,
+        }
+        facts["matmul"] = matmul_speed()
+        share = facts["matmul"]["mlx_gflops"] / facts["matmul"]["numpy_gflops"]
+        if share < SLOW_MATMUL_SHARE:
+            problems.append(
+                f"MLX multiplies matrices at {share:.2f} of NumPy's speed: "
+                "pip install scipy-openblas32, and import mlxprune before mlx"
+            )
+    except ImportError as error:
+        problems.append(f"MLX does not load ({one_line(error)}): pip install 'mlx[cpu]' on Linux")
+    facts["problems"] = problems
+    return facts
+
+
+def _short(library: str) -> str:
+    """A path without the folders above the package: nothing of the user's home is shown."""
+    parts = Path(library).parts
+    return "/".join(parts[-3:]) if len(parts) > 3 else library
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def matmul_speed(size: int = MATMUL_SIZE) -> dict[str, float]:
+    """GFLOP/s of a float32 product through MLX and through NumPy, medians of five, in turns."""
+    import mlx.core as mx
+    import threadpoolctl
+
+    generator = np.random.default_rng(0)
+    a, b = (generator.standard_normal((size, size), dtype=np.float32) for _ in range(2))
+    x, y = mx.array(a), mx.array(b)
+    taken: dict[str, list[float]] = {"mlx": [], "numpy": []}
+    with threadpoolctl.threadpool_limits(_cores(), user_api="blas"):
+        for _ in range(6):
+            for name, work in (("mlx", lambda: mx.eval(x @ y)), ("numpy", lambda: a @ b)):
+                start = time.perf_counter()
+                work()
+                taken[name].append(time.perf_counter() - start)
+    return {f"{n}_gflops": 2e-9 * size**3 / sorted(t[1:])[2] for n, t in taken.items()}
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def selftest() -> dict[str, Any]:
+    """Run every check; one object that can be shared: no host, no path, no text."""
+    checks: dict[str, Callable[[], dict[str, Any]]] = {
+        "kernels_against_float64": _kernels,
+        "model_against_float64": _model,
+        "alone_against_batch": _alone,
+        "resume": _resume,
+        "memory": _memory,
+    }
+    results = {}
+    for name, check in checks.items():
+        start = time.monotonic()
+        try:
+            found = check()
+        except (MlxpruneError, ArithmeticError, ValueError, RuntimeError, OSError) as error:
+            found = {"ok": False, "error": f"{type(error).__name__}: {one_line(error)}"}
+        results[name] = {**found, "seconds": round(time.monotonic() - start, 2)}
+    return {"ok": all(r["ok"] for r in results.values()), "checks": results, **examine()}
+
+
+def _kernels() -> dict[str, Any]:
+    """Cross-entropy, attention and SwiGLU with their gradients against NumPy float64.
+
+    The bound is the stock operation's own float32 error on the same input plus a margin.
+    """
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    from mlxprune import backend
+
+    device = backend.detect()
+    generator = np.random.default_rng()
+    logits = generator.standard_normal((300, 700)) * 5
+    targets = generator.integers(0, 700, 300)
+    shift = logits.max(-1, keepdims=True)
+    log_sum = np.log(np.exp(logits - shift).sum(-1)) + shift[:, 0]
+    true = log_sum - logits[np.arange(300), targets]
+    ours = np.array(backend.cross_entropy(mx.array(logits.astype(np.float32)), mx.array(targets)))
+    stock = nn.losses.cross_entropy(mx.array(logits.astype(np.float32)), mx.array(targets))
+    error = float(np.abs(ours - true).max())
+    bound = float(np.abs(np.array(stock) - true).max()) + 1e-5
+    gradient = mx.grad(lambda z: backend.cross_entropy(z, mx.array(targets)).mean())
+    slope = np.array(gradient(mx.array(logits.astype(np.float32))))
+    exact = np.exp(logits - log_sum[:, None])
+    exact[np.arange(300), targets] -= 1
+    slope_error = float(np.abs(slope - exact / 300).max())
+    ok = error <= bound and slope_error <= 1e-6
+    return {"ok": ok, "backend": device.name, "error": error, "bound": bound,
+            "gradient_error": slope_error}  # fmt: skip
+
+
+def _tiny(folder: Path) -> tuple[Any, dict[str, Any], Any, np.ndarray]:
+    """A saved random model, its config, and documents as tokens."""
+    from mlxprune import model as models
+    from mlxprune import tokens as tokens_module
+
+    config = models.full_config(models.shape_of("pico"), 256, 32, 1, 1)
+    models.save(models.initialise(config, 7), config, folder, folder)
+    generator = np.random.default_rng(7)
+    lengths = np.array([1, 2, 31, 32, 33, 64, 65, 200, 5, 5])
+    ids = generator.integers(2, 256, lengths.sum()).astype(np.uint16)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = tokens_module.Tokens(ids, offsets, 256, 1, 1)
+    model, _ = models.load(folder)
+    return model, config, tokens, np.arange(len(lengths))
+
+
+def _model() -> dict[str, Any]:
+    """Whole-document scores against the float64 Llama, one window and many."""
+    from mlxprune import backend, score, testing
+
+    with tempfile.TemporaryDirectory() as name:
+        model, config, tokens, documents = _tiny(Path(name))
+        policy = score.Policy(32, 0, "windows", None, 256)
+        part = score.score_documents(model, tokens, documents, policy)
+        weights = testing.read_weights(Path(name) / "model.safetensors")
+    true = [
+        testing.document_nll(weights, config, tokens.document(int(d)), tokens.prefix, 32)
+        for d in documents
+    ]
+    error = float(np.max(np.abs(part["nll_sum"] - true) / np.abs(true)))
+    bound = 1e-5 if backend.detect().name == "cpu" else 2e-2
+    return {"ok": error <= bound, "relative_error": error, "bound": bound}
+
+
+def _alone() -> dict[str, Any]:
+    """A document scored alone against the same document in a batch."""
+    from mlxprune import backend, score
+
+    with tempfile.TemporaryDirectory() as name:
+        model, _, tokens, documents = _tiny(Path(name))
+        policy = score.Policy(32, 0, "windows", None, 256)
+        together = score.score_documents(model, tokens, documents, policy)["nll_sum"]
+        alone = [
+            score.score_documents(model, tokens, documents[i : i + 1], policy)["nll_sum"][0]
+            for i in range(len(documents))
+        ]
+    error = float(np.max(np.abs(together - alone) / np.abs(together)))
+    bound = 1e-6 if backend.detect().name == "cpu" else 5e-3
+    return {"ok": error <= bound, "relative_error": error, "bound": bound}
+
+
+def _resume() -> dict[str, Any]:
+    """A run that is stopped in the middle of training ends with the same bytes as one that is not."""
+    from mlxprune import config as configs
+    from mlxprune import pipeline, runs, testing
+    from mlxprune.errors import Stopped
+
+    with tempfile.TemporaryDirectory() as name:
+        corpus = testing.tiny_corpus(Path(name) / "corpus")
+        chosen = configs.validate(testing.tiny_config(corpus), "selftest")
+        whole, broken = (runs.RunFolder(Path(name) / n) for n in ("whole", "broken"))
+        pipeline.run(chosen, whole, until="score")
+        asked = False
+
+        def interrupt(event: dict[str, Any], state: dict[str, Any]) -> None:
+            nonlocal asked
+            if event["kind"] == "train.step" and not asked:
+                asked = True
+                runs.send_command(broken, "stop")
+
+        try:
+            pipeline.run(chosen, broken, until="score", listeners=[interrupt])
+            stopped = False
+        except Stopped:
+            stopped = True
+        pipeline.run(chosen, broken, until="score")
+        same = all(
+            (whole.path / part).read_bytes() == (broken.path / part).read_bytes()
+            for part in ("references/main/model.safetensors", "scores/main.parquet")
+        )
+    return {"ok": same and stopped, "stopped_in_between": stopped, "same_bytes": same}
+
+
+def _memory() -> dict[str, Any]:
+    """Scoring holds no more than its batch: the peak does not grow with the documents."""
+    import mlx.core as mx
+
+    from mlxprune import backend, score
+
+    peaks = []
+    with tempfile.TemporaryDirectory() as name:
+        model, _, tokens, documents = _tiny(Path(name))
+        policy = score.Policy(32, 0, "windows", None, 256)
+        for times in (1, 20):
+            mx.reset_peak_memory()
+            score.score_documents(model, tokens, np.tile(documents, times), policy)
+            peaks.append(backend.peak_memory())
+    return {"ok": peaks[1] <= 2 * peaks[0], "peak_bytes": peaks}
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The facts for people."""
+    shown = [
+        f"python     {facts['python']} on {facts['platform']}",
+        f"memory     {facts['memory_bytes'] / 2**30:.1f} GiB, disk free {facts['free_disk_bytes'] / 1e9:.0f} GB",
+        "packages   " + ", ".join(f"{n} {v}" for n, v in facts["packages"].items()),
+    ]
+    if "backend" in facts:
+        device = facts["backend"]
+        shown.append(f"device     {device['name']}: {device['device']}, {device['dtype']}")
+    state = "fast" if facts["blas"]["fast"] else "SLOW"
+    shown.append(f"blas       {state}: {facts['blas']['library']} ({facts['blas']['how']})")
+    if "matmul" in facts:
+        speed = facts["matmul"]
+        shown.append(
+            f"matmul     {speed['mlx_gflops']:.0f} GFLOP/s through MLX, "
+            f"{speed['numpy_gflops']:.0f} through NumPy"
+        )
+    for name, check in facts.get("checks", {}).items():
+        detail = ", ".join(f"{k} {v}" for k, v in check.items() if k not in ("ok", "seconds"))
+        shown.append(f"{'ok  ' if check['ok'] else 'FAIL'}       {name}: {detail}")
+    shown += [f"problem    {p}" for p in facts["problems"]]
+    if not facts["problems"] and facts.get("ok", True):
+        shown.append("all well")
+    return shown

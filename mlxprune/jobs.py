@@ -1,0 +1,196 @@
+"""Single stages without a study: score any data with any model, slice any scores, train a model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune import arms, corpus, evaluate, pipeline, readers, runs, score, selection, train
+from mlxprune import model as models
+from mlxprune import tokenizer as tokenizers
+from mlxprune import tokens as tokens_module
+from mlxprune.config import Config, Score, Slice
+from mlxprune.control import Control
+from mlxprune.errors import DataError, UsageError
+from mlxprune.events import EventLog
+from mlxprune.runs import RunFolder
+
+# A corpus that is used whole has one part.
+ALL = 0
+
+
+def prepare(
+    config: Config, folder: Path, tokenizer_folder: Path, log: EventLog, control: Control
+) -> tuple[corpus.Corpus, tokens_module.Tokens]:
+    """Index and encode the data under ``folder``, or reuse what stands there for the same input."""
+    sources, left_out = readers.find_sources(config.data.paths)
+    facts = corpus.input_facts(sources)
+    settings = {k: v for k, v in config.data.results().items() if k != "paths"}
+    files = [[f["name"], f["size"], f["edges"]] for f in facts]
+    indexed = runs.fingerprint(corpus.VERSION, settings, files)
+    work = pipeline.Work(config, RunFolder(folder), log, control)
+
+    def index() -> dict[str, Any]:
+        with runs.folder_in_the_making(work.run.corpus) as partial:
+            return corpus.build(config.data, sources, left_out, partial)
+
+    pipeline.run_stage(work, "corpus", [pipeline.Piece(work.run.corpus, indexed, index)])
+    found = corpus.open_corpus(work.run.corpus, config.data)
+    identity = [[p.name, corpus.full_hash(p)] for p in sorted(tokenizer_folder.glob("token*"))]
+    encoded = runs.fingerprint(tokens_module.VERSION, indexed, identity)
+
+    def encode() -> dict[str, Any]:
+        with runs.folder_in_the_making(work.run.tokens()) as partial:
+            return tokens_module.build(
+                found,
+                np.full(len(found), ALL, np.uint8),
+                -1,
+                tokenizers.load(tokenizer_folder),
+                partial,
+                pipeline.progress(work, "tokens", "bytes"),
+            )
+
+    pipeline.run_stage(work, "tokens", [pipeline.Piece(work.run.tokens(), encoded, encode)])
+    return found, tokens_module.open_tokens(work.run.tokens())
+
+
+def score_data(
+    config: Config, model: str, out: Path, settings: Score, listeners: list[Any]
+) -> dict[str, Any]:
+    """Score every document of the data with one model into ``out/scores.parquet``."""
+    source = models.fetch(model)
+    run = RunFolder(out)
+    with runs.locked(run):
+        log = EventLog(run.events)
+        log.listeners += listeners
+        with Control(run, log) as control, runs.no_space_is_an_error(out):
+            found, tokens = prepare(config, out, source, log, control)
+            documents = np.arange(len(found))
+            documents = documents[tokens.lengths(documents) > 0]
+            if not len(documents):
+                raise DataError("no document has a token", str(out), "check the data")
+            stated = runs.read_json(source / "config.json")
+            context = settings.context or min(int(stated.get("max_position_embeddings", 512)), 2048)
+            weights = [[p.name, p.stat().st_size] for p in sorted(source.glob("*.safetensors"))]
+            corpus_marker = runs.marker(run.tokens())
+            described = [score.VERSION, settings.results(), context, weights, corpus_marker]
+            fingerprint = runs.fingerprint(described)
+            parts, target = out / "parts", out / "scores.parquet"
+            if runs.is_done(target, fingerprint):
+                return {"scores": str(target), **runs.read_json(out / "scores.json")}
+            runs.set_aside(target, fingerprint)
+            runs.set_aside(parts, fingerprint)
+            runs.claim(parts, fingerprint)
+            np.save(parts / "documents.npy", documents)
+            policy = score.resolve_policy(
+                context,
+                settings.overlap,
+                settings.long_documents,
+                settings.max_tokens_per_document,
+                settings.batch_tokens,
+                tokens.vocab_size,
+            )
+            task = score.Task(
+                str(source),
+                str(run.tokens()),
+                str(parts),
+                str(parts / "documents.npy"),
+                policy,
+                score.units(found.index["bytes"][documents]),
+            )
+            log.emit("score", "stage.start", why="asked for")
+            score.score_pool(task, settings.workers or pipeline.score_workers(), log, control)
+            metadata = {"model": model, "prefix": str(tokens.prefix), **score.policy_metadata(policy)}
+            summary = score.write_scores(target, found, documents, parts, task.units, metadata)
+            runs.write_json(out / "scores.json", summary)
+            marker = target.with_name(f"{target.name}.{runs.MARKER}")
+            runs.write_json(marker, {"stage": "score", "fingerprint": fingerprint})
+            shutil.rmtree(parts)
+        log.close()
+    return {"scores": str(target), **summary}
+
+
+def select_scores(source: Path, choice: Slice, seed: int, out: Path) -> dict[str, Any]:
+    """Slice a scores file, or the scores of a run, into ``out``."""
+    path = source
+    if source.is_dir():
+        places = (source / "scores" / "main.parquet", source / "scores.parquet")
+        path = next((p for p in places if p.exists()), places[0])
+    if not path.exists():
+        fix = "give a scores.parquet, or a run that has been scored"
+        raise DataError("no scores here", str(source), fix)
+    if (out / "manifest.json").exists():
+        raise UsageError("there is a slice in this folder", str(out), "choose another --out")
+    scores = selection.read_scores(path)
+    kept = selection.select(scores, choice, seed)
+    facts = selection.manifest(scores, choice, kept, scores.num_tokens, seed)
+    with runs.folder_in_the_making(out) as partial:
+        selection.write_kept(path, kept, partial / "kept.parquet")
+        np.save(partial / "tokens.npy", scores.num_tokens)
+        runs.write_json(partial / "manifest.json", facts)
+    return facts
+
+
+def train_model(config: Config, out: Path, listeners: list[Any]) -> dict[str, Any]:
+    """Train ``config.final`` on all of the data into ``out/final/model-s<seed>``."""
+    run = RunFolder(out)
+    with runs.locked(run):
+        log = EventLog(run.events)
+        log.listeners += listeners
+        with Control(run, log) as control, runs.no_space_is_an_error(out):
+            folder = _tokenizer(config, run, log, control)
+            found, tokens = prepare(config, out, folder, log, control)
+            documents = np.arange(len(found))
+            lengths = tokens.lengths(documents) + 1
+            shape = models.shape_of(config.final.model)
+            targets = arms.final_targets(config, shape, tokens.vocab_size, int(lengths.sum()))
+            seed = config.final.seeds[0]
+            vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
+            recipe = arms.recipe_of(config.final, shape, vocabulary, targets, seed)
+            held_out = evaluate.validation_documents(found, tokens, documents[::20], seed, 100_000)
+            rest = np.setdiff1d(documents, held_out)
+            stream = train.Stream(tokens, rest, found.index["key"][rest], seed)
+            policy = score.resolve_policy(
+                recipe.context, 0, "windows", None, None, tokens.vocab_size
+            )
+            place = run.final(f"model-s{seed}")
+            fingerprint = runs.fingerprint(pipeline.plain(recipe), runs.marker(run.tokens()))
+            if not runs.set_aside(place, fingerprint):
+                log.emit("final", "stage.start", why="asked for")
+                train.train(
+                    recipe,
+                    stream,
+                    place,
+                    fingerprint,
+                    folder,
+                    evaluate.validator(found, tokens, held_out, policy),
+                    "final",
+                    log,
+                    control,
+                    config.final.gradient_checkpointing,
+                )
+        log.close()
+    return {"model": str(place), **arms.summary_of(runs.read_json(place / "training.json"))}
+
+
+def _tokenizer(config: Config, run: RunFolder, log: EventLog, control: Control) -> Path:
+    settings = config.tokenizer
+    if settings.pretrained:
+        return tokenizers.fetch(settings.pretrained)
+    assert settings.train
+    sources, left_out = readers.find_sources(config.data.paths)
+    fingerprint = runs.fingerprint(settings.results(), [s.name for s in sources])
+    if not runs.is_done(run.tokenizer, fingerprint):
+        runs.set_aside(run.tokenizer, fingerprint)
+        keys = corpus.keys_of(config.data)
+        rows = (row for source in sources for row in readers.read(source, keys))
+        texts = (row.text for row in rows if isinstance(row, readers.Row))
+        with runs.folder_in_the_making(run.tokenizer) as partial:
+            tokenizers.train(settings.train, texts, pipeline.cores(), partial)
+        runs.write_json(
+            run.tokenizer / runs.MARKER, {"stage": "tokenizer", "fingerprint": fingerprint}
+        )
+    return run.tokenizer

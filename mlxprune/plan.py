@@ -1,0 +1,228 @@
+"""Plan: what a run will do, what it will take, and what is worth a warning. Does no work."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mlxprune import arms, corpus, pipeline, probe, readers, split
+from mlxprune import model as models
+from mlxprune.config import Config
+from mlxprune.errors import MlxpruneError
+
+SAMPLE_ROWS = 200
+PASSES_LIMIT = 4
+TOKENS_PER_PARAMETER = 10
+SMALL_DOMAIN = 20
+TOKENIZE_BYTES_PER_SECOND = 3e6
+
+
+def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[str, Any]:
+    """The object that ``plan --json`` prints.
+
+    Reads the corpus once, or the head of each file with ``sample`` (then ``exact`` is false and
+    counts are scaled by file size). ``measured=False`` skips the probe of the machine.
+    """
+    sources, left_out = readers.find_sources(config.data.paths)
+    with tempfile.TemporaryDirectory(prefix="mlxprune-plan-") as name:
+        folder = Path(name)
+        lenient = config.data.model_copy(update={"max_bad": 1.0})
+        summary = corpus.build(
+            lenient, sources, left_out, folder, rows_per_file=SAMPLE_ROWS if sample else None
+        )
+        found = corpus.open_corpus(folder, config.data)
+        if sample:
+            _scale(summary, found, sources)
+        thresholds = split.choose_thresholds(config, found)
+        bad_share = _bad_share(summary)
+    tokens = summary["bytes"] / split.bytes_per_token(config)
+    parts = {name: thresholds[name] * tokens for name in thresholds}
+    parts["train"] = tokens - sum(parts.values())
+    warnings = _warnings_about_data(config, summary, bad_share, parts)
+    costs = _costs(config, tokens, parts, warnings, measured)
+    disk = pipeline.disk_bytes(config, sum(s.path.stat().st_size for s in sources))
+    free = shutil.disk_usage(Path.cwd()).free
+    if disk > free:
+        warnings.append(f"the disk will not do: {disk / 1e9:.1f} GB needed, {free / 1e9:.1f} free")
+    shown = {k: summary[k] for k in ("exact", "files", "documents", "bytes", "domains", "skipped")}
+    shown |= {k: summary[k] for k in ("duplicate_ids", "duplicate_texts")}
+    return {
+        "corpus": shown,
+        "tokens": {"all": round(tokens), **{k: round(v) for k, v in parts.items()}},
+        **costs,
+        "disk_bytes": disk,
+        "warnings": warnings,
+    }
+
+
+def _scale(summary: dict[str, Any], found: corpus.Corpus, sources: list[readers.Source]) -> None:
+    """Blow the heads of the files up to their sizes: compressed bytes a row seen, times the file."""
+    import numpy as np
+
+    factors = np.ones(len(sources))
+    for code, source in enumerate(sources):
+        rows = found.index[found.index["file"] == code]
+        if len(rows) < SAMPLE_ROWS * 0.9 or source.form == "text":
+            continue
+        if source.form == "parquet":
+            import pyarrow.parquet as pq
+
+            factors[code] = pq.ParquetFile(source.path).metadata.num_rows / SAMPLE_ROWS
+        else:
+            factors[code] = max(1.0, _stream_bytes(source) / max(int(rows["offset"][-1]), 1))
+    weight = factors[found.index["file"]]
+    summary["documents"] = round(float(weight.sum()))
+    summary["bytes"] = round(float((weight * found.index["bytes"]).sum()))
+    for key, values in (("domains", weight), ("domain_bytes", weight * found.index["bytes"])):
+        sums = np.bincount(found.index["domain"], weights=values, minlength=len(found.domains))
+        summary[key] = {d: round(float(n)) for d, n in zip(found.domains, sums, strict=True)}
+
+
+def _stream_bytes(source: readers.Source) -> float:
+    """Decompressed size of a file, from the ratio over its first MiB."""
+    size = source.path.stat().st_size
+    with source.path.open("rb") as file:
+        if readers.codec_of(file.read(6)) == "plain":
+            return float(size)
+    return size * 3.7  # what text compresses to under gzip, zstd and xz, roughly
+
+
+def _bad_share(summary: dict[str, Any]) -> float:
+    bad = sum(n for r, n in summary["skipped"].items() if r not in readers.HARMLESS_REASONS)
+    return bad / max(1, bad + summary["documents"])
+
+
+def _warnings_about_data(
+    config: Config, summary: dict[str, Any], bad_share: float, parts: dict[str, float]
+) -> list[str]:
+    warnings = []
+    if bad_share > config.data.max_bad:
+        shown = ", ".join(f"{r} {n}" for r, n in summary["skipped"].items())
+        warnings.append(f"{bad_share:.1%} of the rows are bad, above data.max_bad: {shown}")
+    small = [d for d, n in summary["domains"].items() if n < SMALL_DOMAIN]
+    if small:
+        names = ", ".join(small[:6]) + (", ..." if len(small) > 6 else "")
+        warnings.append(f"{len(small)} domains of under {SMALL_DOMAIN} documents: {names}")
+    trained = config.tokenizer.train
+    if trained and parts["reference"] < 20 * trained.vocab_size:
+        warnings.append(
+            f"a vocabulary of {trained.vocab_size} is too large for {parts['reference']:,.0f} "
+            "reference tokens"
+        )
+    if parts["test"] < 20_000:
+        warnings.append(f"the test part has only {parts['test']:,.0f} tokens: wide intervals")
+    if summary["duplicate_texts"] > 0.05 * summary["documents"]:
+        share = summary["duplicate_texts"] / summary["documents"]
+        warnings.append(f"{share:.0%} of the texts are copies: data.duplicates: drop")
+    return warnings
+
+
+def _costs(
+    config: Config,
+    tokens: float,
+    parts: dict[str, float],
+    warnings: list[str],
+    measured: bool,
+) -> dict[str, Any]:
+    vocabulary = config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
+    shapes = {
+        "reference": models.shape_of(config.reference.model),
+        "final": models.shape_of(config.final.model),
+    }
+    configs = {k: {**s.config, "vocab_size": vocabulary} for k, s in shapes.items()}
+    context = {
+        "reference": models.training_defaults(config.reference, shapes["reference"])["context"],
+        "final": models.training_defaults(config.final, shapes["final"])["context"],
+    }
+    choice = config.selection
+    rate = float(choice.rate) if choice.rate is not None else float(choice.band[1] - choice.band[0])  # type: ignore[index]
+    unique = max(1.0, rate * parts["train"])
+    targets = arms.final_targets(config, shapes["final"], vocabulary, round(unique))
+    passes = targets / unique
+    runs_count = len(arms.arms_of(config))
+    train_reference = 0 if config.reference.pretrained else config.reference.tokens
+    each = {k: models.flops_per_token(c, context[k]) for k, c in configs.items()}
+    flops = {
+        "reference": 3 * each["reference"] * train_reference,
+        "score": each["reference"] * parts["train"],
+        "final": 3 * each["final"] * targets * runs_count,
+        "evaluation": each["final"] * parts["test"] * runs_count,
+    }
+    if passes > PASSES_LIMIT:
+        worth = arms.effective_data(unique, targets) / targets
+        warnings.append(
+            f"{passes:.1f} passes over the slice, more than {PASSES_LIMIT}: worth {worth:.0%} of "
+            "fresh data; give more data, a higher rate, or fewer final.tokens"
+        )
+    body, _ = models.parameter_counts(configs["reference"])
+    if train_reference and train_reference < TOKENS_PER_PARAMETER * body:
+        warnings.append(
+            f"the reference sees {train_reference / body:.1f} tokens a parameter, under "
+            f"{TOKENS_PER_PARAMETER}: raise reference.tokens"
+        )
+    if train_reference and parts["reference"] < 0.95 * train_reference:
+        repeats = train_reference / max(parts["reference"], 1)
+        warnings.append(f"the reference part is short: {repeats:.1f} passes over it")
+    seconds = _seconds(config, tokens, parts, configs, context, targets, runs_count, measured, warnings)
+    return {
+        "passes": passes,
+        "arms": {
+            "count": runs_count,
+            "unique_tokens": round(unique),
+            "targets": targets,
+            "effective_tokens": round(arms.effective_data(unique, targets)),
+        },
+        "flops": {**flops, "all": sum(flops.values())},
+        "seconds": seconds,
+        "memory_bytes": max(memory_bytes(configs[k], context[k], _batch(config, k, shapes)) for k in shapes),
+    }
+
+
+def _batch(config: Config, which: str, shapes: dict[str, models.Shape]) -> int:
+    settings = config.reference if which == "reference" else config.final
+    batch = int(models.training_defaults(settings, shapes[which])["batch_size"])
+    return max(1, batch // settings.accumulate)
+
+
+def memory_bytes(config: dict[str, Any], context: int, batch: int) -> int:
+    """Training memory, roughly: weights, gradients and two moments in float32, logits with their
+    gradient, and about 34 values a token, layer and hidden unit (Korthikanti et al. 2022)."""
+    parameters = sum(models.parameter_counts(config))
+    width = config.get("hidden_size", config.get("n_embd", 0))
+    layers = config.get("num_hidden_layers", config.get("n_layer", 0))
+    rows = batch * context
+    return 16 * parameters + 12 * rows * config["vocab_size"] + 34 * rows * width * layers
+
+
+def _seconds(
+    config: Config,
+    tokens: float,
+    parts: dict[str, float],
+    configs: dict[str, dict[str, Any]],
+    context: dict[str, int],
+    targets: int,
+    runs_count: int,
+    measured: bool,
+    warnings: list[str],
+) -> dict[str, float] | None:
+    """Seconds by stage from a short probe of this machine; None without one."""
+    if not measured:
+        return None
+    vocabulary = configs["final"]["vocab_size"]
+    try:
+        reference = probe.measure(config.reference.model, vocabulary, context["reference"])
+        same = (config.reference.model, context["reference"]) == (config.final.model, context["final"])
+        final = reference if same else probe.measure(config.final.model, vocabulary, context["final"])
+    except MlxpruneError as error:
+        warnings.append(f"no time estimate: {error.problem}")
+        return None
+    seconds = {
+        "tokens": tokens * split.bytes_per_token(config) / TOKENIZE_BYTES_PER_SECOND,
+        "reference": 0.0 if config.reference.pretrained else config.reference.tokens / reference["train"],
+        "score": parts["train"] / reference["score"],
+        "final": targets * runs_count / final["train"],
+        "evaluation": parts["test"] * runs_count / final["score"],
+    }
+    return {**seconds, "all": sum(seconds.values())}

@@ -1,0 +1,81 @@
+"""A short measurement of this machine: how fast it trains and scores, in FLOPs a second.
+
+Run in a child process: a probe must never take the run down with it, nor leave memory behind.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from mlxprune import model as models
+from mlxprune.errors import RunError, one_line
+
+LARGEST_PROBED = 20_000_000  # parameters; larger models are extrapolated from `micro`
+
+
+def measure(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
+    """{train, score: targets a second; device} of a model shape, extrapolated when it is large."""
+    shape = models.shape_of(shape_name)
+    body, _ = models.parameter_counts({**shape.config, "vocab_size": vocab_size})
+    probed = shape_name if body <= LARGEST_PROBED else "micro"
+    command = [sys.executable, "-m", "mlxprune.probe", probed, str(vocab_size), str(context)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        last = one_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no word")
+        raise RunError(f"the probe failed: {last}", probed, "mlxprune doctor says what is wrong")
+    rates: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    if probed != shape_name:
+        cost = models.flops_per_token({**shape.config, "vocab_size": vocab_size}, context)
+        small = models.shape_of(probed).config
+        factor = models.flops_per_token({**small, "vocab_size": vocab_size}, context) / cost
+        rates = {name: rate * factor for name, rate in rates.items()}
+    return rates
+
+
+def _probe(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
+    import mlx.core as mx
+    import numpy as np
+
+    from mlxprune import arms, backend, train
+    from mlxprune.config import Final
+
+    device = backend.detect()
+    shape = models.shape_of(shape_name)
+    batch = max(1, 2048 // context)
+    settings = Final(model=shape_name, context=context, batch_size=batch, tokens=1)
+    recipe = arms.recipe_of(settings, shape, (vocab_size, 1, 1), 1, 0)
+    model = models.initialise(recipe.config, 0)
+    ids = np.random.default_rng(0).integers(0, vocab_size, (batch, context + 1)).astype(np.int32)
+    inputs, targets = mx.array(ids[:, :-1]), mx.array(ids[:, 1:])
+
+    def score() -> None:
+        mx.eval(backend.cross_entropy(model(inputs), targets))
+
+    optimizer = train.make_optimizer(recipe)
+    optimizer.init(model.trainable_parameters())
+    step = train.step_function(model, optimizer, recipe)
+    scoring = batch * context / _seconds(score)
+    training = batch * context / _seconds(lambda: step(inputs, targets))
+    if device.name == "cpu" and device.score_workers > 1:
+        scoring *= 1.5  # two one-thread processes against one of two threads
+    return {"train": training, "score": scoring}
+
+
+def _seconds(work: Any) -> float:
+    """Median of a few repeats after a warm-up, within about two seconds."""
+    work()
+    taken: list[float] = []
+    began = time.monotonic()
+    while len(taken) < 3 or (time.monotonic() - began < 1.5 and len(taken) < 15):
+        start = time.monotonic()
+        work()
+        taken.append(time.monotonic() - start)
+    return sorted(taken)[len(taken) // 2]
+
+
+if __name__ == "__main__":
+    print(json.dumps(_probe(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

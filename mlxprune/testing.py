@@ -1,0 +1,150 @@
+"""For tests, ours and yours: a tiny corpus, and a Llama in NumPy float64 to hold scores against."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WORDS = (
+    "the of and to in is for that with as on by this are from be an or at which model data train "
+    "token score low high rank corpus domain slice reference perplexity loss learn step part whole "
+    "small large word sentence paragraph document"
+).split()
+NUMBERS = [str(n) for n in range(100)]
+CODE = ["def f(x):", "    return x + 1", "for i in range(10):", "    print(i)", "import os", "x = [1, 2]"]
+
+
+def tiny_corpus(folder: Path, documents: int = 240, seed: int = 0) -> Path:
+    """JSONL of three synthetic domains (prose, code, numbers) with ids; returns the folder."""
+    generator = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    makers = {
+        "prose": lambda: " ".join(generator.choice(WORDS) for _ in range(generator.randint(5, 120))),
+        "code": lambda: "\n".join(generator.choice(CODE) for _ in range(generator.randint(2, 30))),
+        "numbers": lambda: " ".join(generator.choice(NUMBERS) for _ in range(generator.randint(5, 80))),
+    }
+    for domain, make in makers.items():
+        with (folder / f"{domain}.jsonl").open("w", encoding="utf-8") as out:
+            for number in range(documents // len(makers)):
+                record = {"id": f"{domain}-{number}", "text": make(), "domain": domain}
+                out.write(json.dumps(record) + "\n")
+    return folder
+
+
+def tiny_config(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
+    """A configuration tree over ``tiny_corpus`` that runs in seconds; ``sections`` override keys."""
+    tree: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"paths": [str(folder)], "domain_key": "domain"},
+        "split": {"reference": 0.3, "validation": 0.1, "test": 0.1},
+        "tokenizer": {"train": {"vocab_size": 384}},
+        "reference": {"model": "pico", "tokens": 4096, "context": 64, "batch_size": 8},
+        "selection": {"criterion": "high", "rate": 0.5, "unit": "tokens"},
+        "final": {"model": "pico", "tokens": 4096, "context": 64, "batch_size": 8, "seeds": [0]},
+    }
+    for name, section in sections.items():
+        tree[name] = {**tree.get(name, {}), **section}
+    return tree
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a float32 or bfloat16 safetensors file as float64, without MLX or torch."""
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    result = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        first, stop = entry["data_offsets"]
+        data = raw[8 + size + first : 8 + size + stop]
+        if entry["dtype"] == "BF16":
+            values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+        else:
+            values = np.frombuffer(data, {"F32": "<f4", "F16": "<f2"}[entry["dtype"]])
+        result[name] = values.astype(np.float64).reshape(entry["shape"])
+    return result
+
+
+def llama_log_probabilities(
+    weights: dict[str, np.ndarray], config: dict[str, Any], inputs: np.ndarray
+) -> np.ndarray:
+    """log p(next token) at every position of one sequence: int [T] -> float64 [T, V].
+
+    The Llama of Touvron et al. 2023 with the half-split rotary embedding of Hugging Face, written
+    for reading: one sequence, no cache, no fusion, float64 throughout.
+    """
+    heads = config["num_attention_heads"]
+    kv_heads = config.get("num_key_value_heads") or heads
+    epsilon, theta = config["rms_norm_eps"], config.get("rope_theta", 10000.0)
+    length = len(inputs)
+    x = weights["model.embed_tokens.weight"][inputs]
+    head_dim = config.get("head_dim") or x.shape[1] // heads
+    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
+    angles = np.arange(length)[:, None] * frequencies[None, :]
+    cosine, sine = np.cos(angles), np.sin(angles)
+    future = np.triu(np.full((length, length), -np.inf), 1)
+
+    def norm(values: np.ndarray, name: str) -> np.ndarray:
+        scale = np.sqrt((values**2).mean(axis=-1, keepdims=True) + epsilon)
+        result: np.ndarray = values / scale * weights[name]
+        return result
+
+    def rotate(values: np.ndarray) -> np.ndarray:
+        first, second = np.split(values, 2, axis=-1)
+        return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1)
+
+    def softmax(values: np.ndarray) -> np.ndarray:
+        e = np.exp(values - values.max(axis=-1, keepdims=True))
+        result: np.ndarray = e / e.sum(axis=-1, keepdims=True)
+        return result
+
+    for layer in range(config["num_hidden_layers"]):
+        at = f"model.layers.{layer}."
+        h = norm(x, at + "input_layernorm.weight")
+        q, k, v = (h @ weights[f"{at}self_attn.{p}_proj.weight"].T for p in "qkv")
+        mixed = []
+        for head in range(heads):
+            mine = slice(head * head_dim, (head + 1) * head_dim)
+            shared = head * kv_heads // heads
+            theirs = slice(shared * head_dim, (shared + 1) * head_dim)
+            scores = rotate(q[:, mine]) @ rotate(k[:, theirs]).T / np.sqrt(head_dim)
+            mixed.append(softmax(scores + future) @ v[:, theirs])
+        x = x + np.concatenate(mixed, axis=1) @ weights[at + "self_attn.o_proj.weight"].T
+        h = norm(x, at + "post_attention_layernorm.weight")
+        gate = h @ weights[at + "mlp.gate_proj.weight"].T
+        up = h @ weights[at + "mlp.up_proj.weight"].T
+        x = x + (gate / (1 + np.exp(-gate)) * up) @ weights[at + "mlp.down_proj.weight"].T
+    h = norm(x, "model.norm.weight")
+    head_weight = weights.get("lm_head.weight", weights["model.embed_tokens.weight"])
+    logits = h @ head_weight.T
+    shift = logits.max(axis=-1, keepdims=True)
+    result: np.ndarray = logits - shift - np.log(np.exp(logits - shift).sum(axis=-1, keepdims=True))
+    return result
+
+
+def document_nll(
+    weights: dict[str, np.ndarray],
+    config: dict[str, Any],
+    ids: np.ndarray,
+    prefix: int,
+    context: int,
+    overlap: int = 0,
+) -> float:
+    """-ln p of a whole document in windows of ``context`` targets, each target once, in float64."""
+    total, scored = 0.0, 0
+    while scored < len(ids):
+        lead = overlap if scored else 0
+        first = scored - lead
+        stop = min(first + context, len(ids))
+        before = int(ids[first - 1]) if first else prefix
+        inputs = np.concatenate([[before], ids[first : stop - 1]]).astype(np.int64)
+        table = llama_log_probabilities(weights, config, inputs)
+        picked = table[np.arange(stop - first), ids[first:stop].astype(np.int64)]
+        total -= float(picked[lead:].sum())
+        scored = stop
+    return total
