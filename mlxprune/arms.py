@@ -10,7 +10,7 @@ import numpy as np
 from mlxprune import model as models
 from mlxprune import train
 from mlxprune.config import Config, Slice, Training
-from mlxprune.errors import DataError
+from mlxprune.errors import ConfigError
 from mlxprune.selection import random_documents
 
 
@@ -63,7 +63,7 @@ def recipe_of(
     chosen = models.training_defaults(settings, shape)
     context, batch = chosen["context"], chosen["batch_size"]
     if batch % settings.accumulate:
-        raise DataError(
+        raise ConfigError(
             f"a batch of {batch} sequences does not divide into {settings.accumulate} parts",
             "accumulate",
             "choose a divisor of batch_size",

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -49,11 +49,12 @@ def detect() -> Backend:
         name = str(info.get("device_name", "CUDA GPU"))
         return Backend("cuda", name, mx.bfloat16, 65_536, 1, True, memory // 2)
     import psutil
-
     import threadpoolctl
 
     # NumPy brings its own BLAS threads; two pools that spin against each other cost a factor of 2.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     threadpoolctl.threadpool_limits(1, user_api="blas")
     blas.set_num_threads(cores)
     _install_cpu_kernels()
@@ -85,9 +86,7 @@ def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     """
     logits = logits.astype(mx.float32)
     if detect().name == "cpu":
-        flat: mx.array = _cpu_cross_entropy(
-            logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-        )
+        flat: Any = _cpu_cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
         return flat.reshape(targets.shape)
     picked = mx.take_along_axis(logits, targets[..., None], axis=-1).squeeze(-1)
     return mx.logsumexp(logits, axis=-1) - picked
@@ -99,10 +98,8 @@ def _install_cpu_kernels() -> None:
     stock_swiglu, stock_attention = llama.swiglu, llama.scaled_dot_product_attention
 
     def swiglu(gate: mx.array, up: mx.array) -> mx.array:
-        result: mx.array = (
-            _cpu_swiglu(gate, up) if gate.dtype == mx.float32 else stock_swiglu(gate, up)
-        )
-        return result
+        result: Any = _cpu_swiglu if gate.dtype == mx.float32 else stock_swiglu
+        return result(gate, up)
 
     def attention(
         queries: mx.array, keys: mx.array, values: mx.array, cache: Any, scale: float, mask: Any
@@ -162,7 +159,7 @@ def _cpu_swiglu_vjp(
 
 @cache
 def _cpu_attention(scale: float) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
-    """Causal attention over [B, heads, L, D] float32, in blocks of rows that skip the masked half."""
+    """Causal attention over [B, heads, L, D] float32; blocks of rows skip the masked half."""
 
     @mx.custom_function
     def attention(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
@@ -203,8 +200,7 @@ def _cpu_attention(scale: float) -> Callable[[mx.array, mx.array, mx.array], mx.
             mx.array(dv.sum(axis=2)),
         )
 
-    typed: Callable[[mx.array, mx.array, mx.array], mx.array] = attention
-    return typed
+    return cast("Callable[[mx.array, mx.array, mx.array], mx.array]", attention)
 
 
 def _grouped(

@@ -139,7 +139,9 @@ def shim_bytes(names: tuple[str, ...]) -> bytes:
         (stack, read | write, 0, 0, 16),
     ]
     for index, (kind, flags, at, size, align) in enumerate(segments):
-        struct.pack_into("<IIQQQQQQ", image, 64 + 56 * index, kind, flags, at, at, at, size, size, align)
+        struct.pack_into(
+            "<IIQQQQQQ", image, 64 + 56 * index, kind, flags, at, at, at, size, size, align
+        )
 
     name_at = 1
     for index, name in enumerate(symbols):

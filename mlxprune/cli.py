@@ -162,7 +162,9 @@ def init(
     if output.exists() and not force:
         raise UsageError("the file exists", str(output), "choose another -o, or --force")
     if not 0 < hours <= 10_000:
-        raise UsageError(f"{hours} is no number of hours to plan for", "--hours", "give 0.1 to 10000")
+        raise UsageError(
+            f"{hours} is no number of hours to plan for", "--hours", "give 0.1 to 10000"
+        )
     paths = [resolve_path(entry, Path.cwd()) for entry in data]
     seen = draft.look(paths)
     told = sys.stderr
@@ -200,7 +202,9 @@ def _relative(path: str, folder: Path) -> str:
 def plan(
     config: ConfigPath,
     overrides: Set = None,
-    sample: Annotated[bool, typer.Option("--sample", help="estimate from the head of each file")] = False,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="estimate from the head of each file")
+    ] = False,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="do not time this machine")] = False,
     hours: Annotated[float, typer.Option(help="the time that you have")] = 8.0,
     as_json: AsJson = False,
@@ -222,7 +226,9 @@ def run(
     config: ConfigPath,
     overrides: Set = None,
     folder: Annotated[Path | None, typer.Option("--dir", help="the run folder")] = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="stop after this stage")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="stop after this stage")
+    ] = None,
     force: Annotated[
         str | None, typer.Option(metavar="STAGE", help="redo this stage and all after it")
     ] = None,
@@ -329,7 +335,8 @@ def score(
     from mlxprune import jobs
 
     section = {
-        "context": context, "overlap": overlap, "long_documents": long_documents, "workers": workers,
+        "context": context, "overlap": overlap, "long_documents": long_documents,
+        "workers": workers,
     }  # fmt: skip
     config = _data_config(data, text_key, id_key, domain_key, score=section)
     found = jobs.score_data(config, model, out, config.score, _listeners(quiet))
@@ -387,7 +394,9 @@ def train(
     tokens: Annotated[str, typer.Option(help="targets to train on, such as 20M")] = "20M",
     context: Annotated[int, typer.Option(help="context length in tokens")] = 512,
     vocab_size: Annotated[int, typer.Option(help="of the tokenizer to train")] = 8192,
-    tokenizer: Annotated[str | None, typer.Option(help="or a pretrained one: path or hub id")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="or a pretrained one: path or hub id")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of weights and order")] = 0,
     learning_rate: Annotated[float | None, typer.Option(help="peak rate")] = None,
     batch_size: Annotated[int | None, typer.Option(help="sequences a step")] = None,
@@ -410,7 +419,8 @@ def train(
     if as_json:
         _print_json(found)
     else:
-        print(f"trained on {found['tokens']:,} targets, {found['passes']:.2f} passes: {found['model']}")
+        passes = f"{found['passes']:.2f} passes"
+        print(f"trained on {found['tokens']:,} targets, {passes}: {found['model']}")
 
 
 @app.command()
@@ -450,9 +460,9 @@ def _status_of(run: runs.RunFolder) -> dict[str, Any]:
 
 @app.command()
 def status(
-    path: Annotated[Path, typer.Argument(metavar="[RUN|FOLDER]", help="a run or a folder of runs")] = Path(
-        "runs"
-    ),
+    path: Annotated[
+        Path, typer.Argument(metavar="[RUN|FOLDER]", help="a run or a folder of runs")
+    ] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Say how a run stands, or every run under a folder."""
@@ -518,7 +528,8 @@ def explain(
         _print_json({"id": document, "documents": found})
         return
     for row in found:
-        print(f"{one_line(document)} ({one_line(row['source'])}, row {row['row']}, {one_line(row['domain'])})")
+        source, domain = one_line(row["source"]), one_line(row["domain"])
+        print(f"{one_line(document)} ({source}, row {row['row']}, {domain})")
         print(f"  {row['reason']}")
         if "rank" in row:
             print(
@@ -530,7 +541,9 @@ def explain(
 @app.command()
 def clean(
     run_path: RunPath,
-    keep: Annotated[str, typer.Option(help="report, or models (with the report), or scores")] = "report",
+    keep: Annotated[
+        str, typer.Option(help="report, or models (with the report), or scores")
+    ] = "report",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
     """Remove what a finished run no longer needs; the report always stays."""
@@ -545,7 +558,15 @@ def clean(
     }
     if keep not in kept:
         raise UsageError(f"unknown --keep {keep!r}", "command line", closest(keep, kept))
-    always = {"report.html", "report.json", "config.yaml", "run.json", "events", ".lock", "console.log"}
+    always = {
+        "report.html",
+        "report.json",
+        "config.yaml",
+        "run.json",
+        "events",
+        ".lock",
+        "console.log",
+    }
     doomed = [p for p in sorted(run.path.iterdir()) if p.name not in always | kept[keep]]
     size = sum(runs.tree_bytes(p) if p.is_dir() else p.stat().st_size for p in doomed)
     if not doomed:
@@ -561,7 +582,9 @@ def clean(
 
 @app.command()
 def doctor(
-    selftest: Annotated[bool, typer.Option("--selftest", help="prove the numbers on this machine")] = False,
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="prove the numbers on this machine")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what this machine and installation are, and what is wrong with them."""

@@ -122,7 +122,8 @@ class Data(Section):
         return text
 
     def limit_documents(self) -> int | None:
-        return int(str(parse_count(self.limit[:-4].strip()))) if self._in_docs() else None
+        found = (self.limit or "").removesuffix("docs").strip()
+        return int(str(parse_count(found))) if self._in_docs() else None
 
     def limit_tokens(self) -> int | None:
         return None if self.limit is None or self._in_docs() else int(str(parse_count(self.limit)))
@@ -183,7 +184,9 @@ class Training(Section):
 class Reference(Training):
     tokens: Count = Field(20_000_000, description="targets to train on")
     context: Count | None = 512
-    pretrained: str | None = Field(None, description="score with this model instead: path or hub id")
+    pretrained: str | None = Field(
+        None, description="score with this model instead: path or hub id"
+    )
 
 
 class Score(Section):
@@ -362,7 +365,7 @@ def write_yaml(tree: dict[str, Any]) -> str:
 
     from ruamel.yaml import YAML
 
-    yaml = YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
     out = io.StringIO()
@@ -373,7 +376,9 @@ def write_yaml(tree: dict[str, Any]) -> str:
 def _set(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{override!r} is not key=value", "--set", "write --set selection.rate=0.25")
+        raise ConfigError(
+            f"{override!r} is not key=value", "--set", "write --set selection.rate=0.25"
+        )
     *parents, last = key.split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})
@@ -385,7 +390,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
         "tokenizer": ("train", "pretrained"),
         "selection": ("rate", "band"),
     }
-    for group in (alternatives.get(parents[-1], ()) if parents else ()):
+    for group in alternatives.get(parents[-1], ()) if parents else ():
         if last in alternatives[parents[-1]] and group != last:
             tree.pop(group, None)  # the override replaces the alternative that the file chose
     if parents == ["selection"] and last == "criterion" and value != "band":
@@ -409,7 +414,10 @@ def _as_config_error(error: ValidationError, where: str) -> ConfigError:
 
 
 def _is_union_tag(part: str | int) -> bool:
-    return isinstance(part, str) and not re.fullmatch(r"[a-z_0-9]+", part) or part in ("float", "int")
+    return (isinstance(part, str) and not re.fullmatch(r"[a-z_0-9]+", part)) or part in (
+        "float",
+        "int",
+    )
 
 
 def _fields_at(path: list[str]) -> list[str]:
@@ -424,7 +432,9 @@ def _section_at(path: list[str]) -> type[BaseModel] | None:
         if field is None:
             return None
         options = getattr(field.annotation, "__args__", (field.annotation,))
-        current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        current = next(
+            (o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None
+        )
     return current
 
 

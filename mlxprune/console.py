@@ -188,7 +188,8 @@ def print_plan(found: dict[str, Any], hours: float) -> None:
         f"(worth {short(arms['effective_tokens'])} fresh tokens)"
     )
     print(f"compute    {found['flops']['all']:.2e} FLOPs")
-    print(f"memory     about {found['memory_bytes'] / 1e9:.1f} GB, disk {found['disk_bytes'] / 1e9:.1f} GB")
+    memory, disk = found["memory_bytes"] / 1e9, found["disk_bytes"] / 1e9
+    print(f"memory     about {memory:.1f} GB, disk {disk:.1f} GB")
     if found["seconds"]:
         stages = [(n, s) for n, s in found["seconds"].items() if n != "all" and s]
         print(f"time       {', '.join(f'{n} {duration(s)}' for n, s in stages)}")
@@ -222,4 +223,6 @@ def print_runs(found: list[dict[str, Any]]) -> None:
         busy = [n for n, s in state["stages"].items() if s["state"] == "running"]
         ended = sum(s["state"] in ("done", "reused") for s in state["stages"].values())
         stage = busy[0] if busy else f"{ended} of {len(state['stages'])} stages"
-        print(f"{one_line(state['run'] or '?'):<24} {state['state']:<9} {stage:<14} {state['folder']}")
+        print(
+            f"{one_line(state['run'] or '?'):<24} {state['state']:<9} {stage:<14} {state['folder']}"
+        )

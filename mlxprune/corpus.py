@@ -1,8 +1,8 @@
 """Corpus: one pass over the input makes an index of its documents, never a copy of their text.
 
-``corpus/`` holds ``index.npy`` (48 bytes a document, memory-mapped), ``documents.parquet`` (key, id,
-source, row, domain: what people and tables need), ``summary.json`` and ``bad-rows.jsonl``. Documents
-stand in canonical order: by source name, then row.
+``corpus/`` holds ``index.npy`` (48 bytes a document, memory-mapped), ``documents.parquet`` (key,
+id, source, row, domain: what people and tables need), ``summary.json`` and ``bad-rows.jsonl``.
+Documents stand in canonical order: by source name, then row.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Corpus:
-    """A finished index. ``index`` is memory-mapped; ``domains[code]`` and ``sources[code]`` name."""
+    """A finished index, memory-mapped; ``domains`` and ``sources`` name its codes."""
 
     folder: Path
     index: np.ndarray
@@ -361,7 +361,9 @@ class _Scan:
                     plain = raw if raw is not None else f"{text:016x}"
                     n, v = int(ordinal[at + i]), bool(variant[at + i])
                     ids.append(_final_id(plain, text, n, v, taken, given))
-                    rows["key"][i] = hash_bytes(ids[-1].encode() + b"\0" + text.to_bytes(8, "little"))
+                    rows["key"][i] = hash_bytes(
+                        ids[-1].encode() + b"\0" + text.to_bytes(8, "little")
+                    )
                 kept = keep[at : at + len(part)]
                 rows = rows[kept]
                 table.write_batch(
@@ -424,7 +426,7 @@ def _number_copies(ids: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.n
 def _final_id(
     plain: str, text: int, copy: int, variant: bool, taken: np.ndarray, given: set[int]
 ) -> str:
-    """``plain``, or with ``#`` and the text's hash, and ``-2``, ``-3`` for copies; always unique."""
+    """``plain``, or with ``#`` and the text's hash, and ``-2``, ``-3`` for copies; unique."""
     if copy == 0 and not variant:
         return plain
     stem = f"{plain}#{text & 0xFFFFFFFF:08x}" if variant else plain

@@ -173,12 +173,16 @@ def _tables() -> Iterator[tuple[str, str]]:
             yield path.name, text[:LONGEST_DOCUMENT]
     names = sorted(html.entities.html5.items())
     for start in range(0, len(names), 120):
-        rows = (f"{name:<28}{' '.join(f'U+{ord(c):04X}' for c in v)}" for name, v in names[start : start + 120])
+        rows = (
+            f"{name:<28}{' '.join(f'U+{ord(c):04X}' for c in v)}"
+            for name, v in names[start : start + 120]
+        )
         yield f"entities-{start}", "\n".join(rows)
     for start in range(0x20, 0x3000, 0x80):
+        characters = map(chr, range(start, start + 0x80))
         rows = (
-            f"{code:05X};{unicodedata.name(chr(code), '<unassigned>')};{unicodedata.category(chr(code))}"
-            for code in range(start, start + 0x80)
+            f"{ord(c):05X};{unicodedata.name(c, '<unassigned>')};{unicodedata.category(c)}"
+            for c in characters
         )
         yield f"names-{start:05x}", "\n".join(rows)
 

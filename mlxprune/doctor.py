@@ -204,7 +204,7 @@ def _alone() -> dict[str, Any]:
 
 
 def _resume() -> dict[str, Any]:
-    """A run that is stopped in the middle of training ends with the same bytes as one that is not."""
+    """A run that is stopped in the middle of training ends with the bytes of one that is not."""
     from mlxprune import config as configs
     from mlxprune import pipeline, runs, testing
     from mlxprune.errors import Stopped
@@ -256,7 +256,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
     """The facts for people."""
     shown = [
         f"python     {facts['python']} on {facts['platform']}",
-        f"memory     {facts['memory_bytes'] / 2**30:.1f} GiB, disk free {facts['free_disk_bytes'] / 1e9:.0f} GB",
+        f"memory     {facts['memory_bytes'] / 2**30:.1f} GiB",
+        f"disk       {facts['free_disk_bytes'] / 1e9:.0f} GB free",
         "packages   " + ", ".join(f"{n} {v}" for n, v in facts["packages"].items()),
     ]
     if "backend" in facts:

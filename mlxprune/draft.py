@@ -6,8 +6,8 @@ import json
 from collections import Counter
 from typing import Any
 
-from mlxprune import probe, readers
 from mlxprune import model as models
+from mlxprune import probe, readers
 from mlxprune.errors import DataError, one_line
 
 TEXT_KEYS = ("text", "content", "body", "raw_content", "document", "article", "completion")
@@ -107,9 +107,7 @@ def choose_sizes(text_bytes: float, hours: float) -> dict[str, Any]:
     best: dict[str, Any] | None = None
     for reference, final, vocabulary, context in SIZES:
         reference_rates = probe.measure(reference, vocabulary, context)
-        rates = (
-            reference_rates if reference == final else probe.measure(final, vocabulary, context)
-        )
+        rates = reference_rates if reference == final else probe.measure(final, vocabulary, context)
         tokens = text_bytes / 3.7
         body, _ = models.parameter_counts(
             {**models.shape_of(reference).config, "vocab_size": vocabulary}

@@ -1,15 +1,15 @@
 """Every error that a user can meet, as a tree.
 
-    MlxpruneError            three lines for people: problem, where, fix
-    +-- UsageError           exit 2: the command, the configuration or the input is wrong
-    |   +-- ConfigError      an unknown key, an impossible value, another run's configuration
-    |   +-- DataError        a missing or broken file, no documents, too many bad rows
-    |   `-- SpaceError       the disk will not do
-    +-- RunError             exit 1: the work failed
-    |   +-- NonFiniteLoss    training diverged
-    |   `-- WorkerDied       a child process ended without a word, most often out of memory
-    +-- Stopped              exit 3: stopped on request, resumable
-    `-- Interrupted          exit 130 or 143: SIGINT or SIGTERM after a clean checkpoint
+MlxpruneError            three lines for people: problem, where, fix
++-- UsageError           exit 2: the command, the configuration or the input is wrong
+|   +-- ConfigError      an unknown key, an impossible value, another run's configuration
+|   +-- DataError        a missing or broken file, no documents, too many bad rows
+|   `-- SpaceError       the disk will not do
++-- RunError             exit 1: the work failed
+|   +-- NonFiniteLoss    training diverged
+|   `-- WorkerDied       a child process ended without a word, most often out of memory
++-- Stopped              exit 3: stopped on request, resumable
+`-- Interrupted          exit 130 or 143: SIGINT or SIGTERM after a clean checkpoint
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ def validation_documents(
 ) -> np.ndarray:
     """Documents for the curve during training, in seeded hash order up to a budget of tokens."""
     members = members[tokens.lengths(members) > 0]
-    order = members[np.argsort(mix(corpus.index["key"][members], f"validation {seed}"), kind="stable")]
+    order = members[
+        np.argsort(mix(corpus.index["key"][members], f"validation {seed}"), kind="stable")
+    ]
     before = np.cumsum(tokens.lengths(order)) - tokens.lengths(order)
     return np.sort(order[before < budget])
 
@@ -75,7 +77,9 @@ def validator(
     return bits_per_byte
 
 
-def figures(nll: np.ndarray, sizes: np.ndarray, domains: np.ndarray, names: list[str]) -> dict[str, Any]:
+def figures(
+    nll: np.ndarray, sizes: np.ndarray, domains: np.ndarray, names: list[str]
+) -> dict[str, Any]:
     """Bits per byte per domain, their plain mean (macro), and on the original mix."""
     count = len(names)
     bits = np.bincount(domains, weights=nll, minlength=count) / LN2

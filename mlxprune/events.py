@@ -1,7 +1,7 @@
 """The event log of a run: append-only msgpack segments, and how to read them.
 
 A process writes its own segments, ``events/<n>-<writer>.msgpack``; each begins with a snapshot of
-the folded state, so a torn tail is always the end of a file. ``docs/events.md`` documents the kinds.
+the folded state, so a torn tail is always the end of a file. ``docs/events.md`` has the kinds.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import arms, corpus, evaluate, pipeline, readers, runs, score, selection, train
+from mlxprune import arms, corpus, evaluate, pipeline, readers, runs, score, selection, train, work
 from mlxprune import model as models
 from mlxprune import tokenizer as tokenizers
 from mlxprune import tokens as tokens_module
@@ -31,30 +31,30 @@ def prepare(
     settings = {k: v for k, v in config.data.results().items() if k != "paths"}
     files = [[f["name"], f["size"], f["edges"]] for f in facts]
     indexed = runs.fingerprint(corpus.VERSION, settings, files)
-    work = pipeline.Work(config, RunFolder(folder), log, control)
+    under_way = work.Work(config, RunFolder(folder), log, control)
 
     def index() -> dict[str, Any]:
-        with runs.folder_in_the_making(work.run.corpus) as partial:
+        with runs.folder_in_the_making(under_way.run.corpus) as partial:
             return corpus.build(config.data, sources, left_out, partial)
 
-    pipeline.run_stage(work, "corpus", [pipeline.Piece(work.run.corpus, indexed, index)])
-    found = corpus.open_corpus(work.run.corpus, config.data)
+    work.run_stage(under_way, "corpus", [work.Piece(under_way.run.corpus, indexed, index)])
+    found = corpus.open_corpus(under_way.run.corpus, config.data)
     identity = [[p.name, corpus.full_hash(p)] for p in sorted(tokenizer_folder.glob("token*"))]
     encoded = runs.fingerprint(tokens_module.VERSION, indexed, identity)
 
     def encode() -> dict[str, Any]:
-        with runs.folder_in_the_making(work.run.tokens()) as partial:
+        with runs.folder_in_the_making(under_way.run.tokens()) as partial:
             return tokens_module.build(
                 found,
                 np.full(len(found), ALL, np.uint8),
                 -1,
                 tokenizers.load(tokenizer_folder),
                 partial,
-                pipeline.progress(work, "tokens", "bytes"),
+                work.progress(under_way, "tokens", "bytes"),
             )
 
-    pipeline.run_stage(work, "tokens", [pipeline.Piece(work.run.tokens(), encoded, encode)])
-    return found, tokens_module.open_tokens(work.run.tokens())
+    work.run_stage(under_way, "tokens", [work.Piece(under_way.run.tokens(), encoded, encode)])
+    return found, tokens_module.open_tokens(under_way.run.tokens())
 
 
 def score_data(
@@ -103,7 +103,11 @@ def score_data(
             )
             log.emit("score", "stage.start", why="asked for")
             score.score_pool(task, settings.workers or pipeline.score_workers(), log, control)
-            metadata = {"model": model, "prefix": str(tokens.prefix), **score.policy_metadata(policy)}
+            metadata = {
+                "model": model,
+                "prefix": str(tokens.prefix),
+                **score.policy_metadata(policy),
+            }
             summary = score.write_scores(target, found, documents, parts, task.units, metadata)
             runs.write_json(out / "scores.json", summary)
             marker = target.with_name(f"{target.name}.{runs.MARKER}")
@@ -157,7 +161,7 @@ def train_model(config: Config, out: Path, listeners: list[Any]) -> dict[str, An
                 recipe.context, 0, "windows", None, None, tokens.vocab_size
             )
             place = run.final(f"model-s{seed}")
-            fingerprint = runs.fingerprint(pipeline.plain(recipe), runs.marker(run.tokens()))
+            fingerprint = runs.fingerprint(work.plain(recipe), runs.marker(run.tokens()))
             if not runs.set_aside(place, fingerprint):
                 log.emit("final", "stage.start", why="asked for")
                 train.train(
@@ -181,7 +185,7 @@ def _tokenizer(config: Config, run: RunFolder, log: EventLog, control: Control) 
     if settings.pretrained:
         return tokenizers.fetch(settings.pretrained)
     assert settings.train
-    sources, left_out = readers.find_sources(config.data.paths)
+    sources, _ = readers.find_sources(config.data.paths)
     fingerprint = runs.fingerprint(settings.results(), [s.name for s in sources])
     if not runs.is_done(run.tokenizer, fingerprint):
         runs.set_aside(run.tokenizer, fingerprint)
@@ -189,7 +193,7 @@ def _tokenizer(config: Config, run: RunFolder, log: EventLog, control: Control) 
         rows = (row for source in sources for row in readers.read(source, keys))
         texts = (row.text for row in rows if isinstance(row, readers.Row))
         with runs.folder_in_the_making(run.tokenizer) as partial:
-            tokenizers.train(settings.train, texts, pipeline.cores(), partial)
+            tokenizers.train(settings.train, texts, work.cores(), partial)
         runs.write_json(
             run.tokenizer / runs.MARKER, {"stage": "tokenizer", "fingerprint": fingerprint}
         )

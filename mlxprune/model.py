@@ -38,7 +38,9 @@ class Shape:
 
 def preset_names() -> list[str]:
     folder = files("mlxprune_models")
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def shape_of(name: str) -> Shape:
@@ -57,12 +59,20 @@ def shape_of(name: str) -> Shape:
     except (ValueError, AssertionError):
         fix = "give the config.json of a Hugging Face model"
         raise ConfigError("not a model configuration", str(path), fix) from None
-    for key in ("vocab_size", "bos_token_id", "eos_token_id", "quantization", "quantization_config"):
+    for key in (
+        "vocab_size",
+        "bos_token_id",
+        "eos_token_id",
+        "quantization",
+        "quantization_config",
+    ):
         config.pop(key, None)
     return Shape(name, config, dict(shape_of("nano").training))
 
 
-def full_config(shape: Shape, vocab_size: int, context: int, prefix: int, end: int) -> dict[str, Any]:
+def full_config(
+    shape: Shape, vocab_size: int, context: int, prefix: int, end: int
+) -> dict[str, Any]:
     """The config.json of a model of this shape over this vocabulary."""
     config = {**shape.config, "vocab_size": vocab_size}
     config |= {"bos_token_id": prefix, "eos_token_id": end, "max_position_embeddings": context}
@@ -84,7 +94,9 @@ def parameter_counts(config: dict[str, Any]) -> tuple[int, int]:
     Llama-style in closed form; other architectures are built lazily and counted.
     """
     if config["model_type"] == "llama":
-        d, layers, ff = (config[k] for k in ("hidden_size", "num_hidden_layers", "intermediate_size"))
+        d, layers, ff = (
+            config[k] for k in ("hidden_size", "num_hidden_layers", "intermediate_size")
+        )
         heads = config["num_attention_heads"]
         kv = config.get("num_key_value_heads") or heads
         head_dim = config.get("head_dim") or d // heads
@@ -133,7 +145,9 @@ def build(config: dict[str, Any]) -> nn.Module:
     from mlx_lm.utils import _get_classes
 
     if config.get("model_file"):
-        raise ConfigError("the model asks to run its own code", "config.json", "choose another model")
+        raise ConfigError(
+            "the model asks to run its own code", "config.json", "choose another model"
+        )
     try:
         model_class, arguments = _get_classes(config)
         model: nn.Module = model_class(arguments.from_dict(config))
@@ -163,7 +177,11 @@ def initialise(config: dict[str, Any], seed: int) -> nn.Module:
         if array.ndim == 2 and name.endswith("weight"):
             digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest()
             generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
-            scale = deviation / math.sqrt(2 * layers) if name.endswith(OUTPUT_PROJECTIONS) else deviation
+            scale = (
+                deviation / math.sqrt(2 * layers)
+                if name.endswith(OUTPUT_PROJECTIONS)
+                else deviation
+            )
             values = generator.standard_normal(array.shape, dtype=np.float32) * np.float32(scale)
             fresh.append((name, mx.array(values)))
         elif name.endswith("bias"):

@@ -10,55 +10,36 @@ marker comes last. So a run that is started again does what is missing or out of
 
 from __future__ import annotations
 
-import resource
+import os
+import platform
 import shutil
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlxprune import __version__, arms, corpus, evaluate, readers, runs, score, selection, split
+from mlxprune import (
+    __version__,
+    arms,
+    corpus,
+    evaluate,
+    readers,
+    runs,
+    score,
+    selection,
+    split,
+    train,
+)
 from mlxprune import model as models
 from mlxprune import tokenizer as tokenizers
 from mlxprune import tokens as tokens_module
-from mlxprune import train
 from mlxprune.config import Config, write_yaml
 from mlxprune.control import Control
 from mlxprune.errors import DataError, MlxpruneError, RunError, SpaceError, one_line
 from mlxprune.events import EventLog
 from mlxprune.runs import STAGES, RunFolder
-
-
-@dataclass
-class Work:
-    """One run under way: its configuration, its folder, its log, and what each stage rests on."""
-
-    config: Config
-    run: RunFolder
-    log: EventLog
-    control: Control
-    forced: tuple[str, ...] = ()
-    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stage, what is hashed
-    before: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same, of the last time
-
-    def fingerprint(self, stage: str) -> str:
-        return runs.fingerprint(self.inputs[stage])
-
-    def warn(self, stage: str, message: str) -> None:
-        self.log.emit(stage, "warning", message=message)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One thing that a stage makes: where, for which fingerprint, and how."""
-
-    place: Path
-    fingerprint: str
-    build: Callable[[], dict[str, Any] | None]
+from mlxprune.work import Piece, Work, cores, inputs_before, plain, progress, remember, run_stage
 
 
 def run(
@@ -79,7 +60,7 @@ def run(
             runs.take_commands(run_folder)  # those of an earlier life
             forced = STAGES[STAGES.index(force) :] if force else ()
             work = Work(config, run_folder, log, control, forced)
-            work.before = _inputs_before(run_folder)
+            work.before = inputs_before(run_folder)
             _start(work, sources, facts)
             try:
                 for name, stage in PIPELINE.items():
@@ -388,9 +369,9 @@ def _evaluation(work: Work) -> None:
     if not len(documents):
         fix = "give more documents or raise split.test"
         raise DataError("the test part has no token", str(work.run.split), fix)
-    context = models.training_defaults(
-        work.config.final, models.shape_of(work.config.final.model)
-    )["context"]
+    context = models.training_defaults(work.config.final, models.shape_of(work.config.final.model))[
+        "context"
+    ]
     described, pieces = {}, []
     all_arms = arms.arms_of(work.config)
     for number, arm in enumerate(all_arms):
@@ -457,63 +438,6 @@ PIPELINE: dict[str, Callable[[Work], None]] = {
 
 
 # --- what the stages share --------------------------------------------------------------------
-
-
-def run_stage(work: Work, name: str, pieces: list[Piece]) -> None:
-    """Build the pieces that are not in place; say why; put the marker last."""
-    work.control.check()
-    began = time.monotonic()
-    if name in work.forced:
-        for piece in pieces:
-            runs.forget(piece.place)
-    missing = [p for p in pieces if not runs.set_aside(p.place, p.fingerprint)]
-    if not missing:
-        work.log.emit(name, "stage.end", state="reused", seconds=time.monotonic() - began)
-        return
-    why = "forced" if name in work.forced else _why(work, name)
-    work.log.emit(name, "stage.start", why=why)
-    summary: dict[str, Any] | None = None
-    for piece in missing:
-        summary = piece.build()
-        if runs.marker(piece.place) is None:
-            runs.write_json(
-                piece.place / runs.MARKER, {"stage": name, "fingerprint": piece.fingerprint}
-            )
-        work.control.check()
-    work.log.emit(
-        name,
-        "stage.end",
-        state="done",
-        seconds=time.monotonic() - began,
-        why=why,
-        summary=summary if len(pieces) == 1 else None,
-        peak_memory_bytes=peak_memory_bytes(),
-    )
-    _remember(work)
-
-
-def _why(work: Work, name: str) -> str:
-    before = work.before.get(name)
-    if before is None:
-        return "not done yet"
-    changed = _differences(before, work.inputs[name], "")
-    if not changed:
-        return "unfinished"
-    return "changed: " + ", ".join(changed[:4]) + (", ..." if len(changed) > 4 else "")
-
-
-def _differences(before: Any, after: Any, path: str) -> list[str]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        found = []
-        for key in sorted({*before, *after}):
-            below = f"{path}.{key}" if path else key
-            found += _differences(before.get(key), after.get(key), below)
-        return found
-    if before == after:
-        return []
-    short = [one_line(v) for v in (before, after)]
-    is_hash = any(len(s) == 24 and s.isalnum() for s in short)
-    return [path if is_hash or max(map(len, short)) > 20 else f"{path} {short[0]} -> {short[1]}"]
 
 
 def _train(
@@ -604,40 +528,6 @@ def score_workers() -> int:
     return backend.detect().score_workers
 
 
-def cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def progress(work: Work, stage: str, unit: str) -> Callable[[int, int], None]:
-    began = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        work.control.check()
-        elapsed = time.monotonic() - began
-        rate = done / elapsed if elapsed > 0 else 0.0
-        left = (total - done) / rate if rate else None
-        work.log.emit(
-            stage, "progress", done=done, total=total, unit=unit, rate=rate, eta_seconds=left
-        )
-
-    return report
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident size of this process or a finished child."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return max(u.ru_maxrss for u in usage) * scale
-
-
-def plain(value: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(value)
-
-
 # --- beginning and end ------------------------------------------------------------------------
 
 
@@ -655,9 +545,6 @@ def _start(work: Work, sources: list[readers.Source], facts: list[dict[str, Any]
     known |= {"name": config.name, "study": study_of(config), "version": __version__}
     runs.write_atomic(run_folder.config, write_yaml(config.model_dump(mode="json")))
     runs.write_json(run_folder.run_json, known)
-    import os
-    import platform
-
     work.log.emit(
         None,
         "run.start",
@@ -671,7 +558,7 @@ def _start(work: Work, sources: list[readers.Source], facts: list[dict[str, Any]
 
 
 def disk_bytes(config: Config, input_bytes: int) -> int:
-    """A generous estimate: tokens of uncompressed text, scores, models with two checkpoints each."""
+    """A generous estimate: tokens of uncompressed text, scores, models with two checkpoints."""
     text = 4 * input_bytes
     vocabulary = config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
 
@@ -682,24 +569,6 @@ def disk_bytes(config: Config, input_bytes: int) -> int:
     finals = len(config.final.arms) * len(config.final.seeds)
     sized = 0 if config.reference.pretrained else model_bytes(config.reference.model)
     return text + 7 * (sized + finals * model_bytes(config.final.model))
-
-
-def _inputs_before(run_folder: RunFolder) -> dict[str, dict[str, Any]]:
-    try:
-        found = runs.read_json(run_folder.run_json)["stages"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return {name: stage["inputs"] for name, stage in found.items()}
-
-
-def _remember(work: Work) -> None:
-    if not work.run.run_json.exists():  # a single stage outside a study
-        return
-    known = runs.read_json(work.run.run_json)
-    stages = known.setdefault("stages", {})
-    for name, inputs in work.inputs.items():
-        stages[name] = {"fingerprint": runs.fingerprint(inputs), "inputs": inputs}
-    runs.write_json(work.run.run_json, known)
 
 
 def _end(work: Work, error: BaseException | None) -> dict[str, Any]:
@@ -716,7 +585,7 @@ def _end(work: Work, error: BaseException | None) -> dict[str, Any]:
         told = RunError(problem, str(work.run.path), "run again with --debug").as_json()
     result: dict[str, Any] = {}
     if error is None:
-        _remember(work)
+        remember(work)
         result = report.result(work.run, work.config, work.log.state)
         runs.write_json(work.run.path / "report.json", result)
     work.log.emit(None, "run.end", status=status, error=told, result=result or None)

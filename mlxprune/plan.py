@@ -58,7 +58,7 @@ def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[st
 
 
 def _scale(summary: dict[str, Any], found: corpus.Corpus, sources: list[readers.Source]) -> None:
-    """Blow the heads of the files up to their sizes: compressed bytes a row seen, times the file."""
+    """Blow the heads of the files up to the sizes of the files."""
     import numpy as np
 
     factors = np.ones(len(sources))
@@ -81,7 +81,7 @@ def _scale(summary: dict[str, Any], found: corpus.Corpus, sources: list[readers.
 
 
 def _stream_bytes(source: readers.Source) -> float:
-    """Decompressed size of a file, from the ratio over its first MiB."""
+    """Decompressed size of a file, roughly."""
     size = source.path.stat().st_size
     with source.path.open("rb") as file:
         if readers.codec_of(file.read(6)) == "plain":
@@ -165,7 +165,9 @@ def _costs(
     if train_reference and parts["reference"] < 0.95 * train_reference:
         repeats = train_reference / max(parts["reference"], 1)
         warnings.append(f"the reference part is short: {repeats:.1f} passes over it")
-    seconds = _seconds(config, tokens, parts, configs, context, targets, runs_count, measured, warnings)
+    seconds = _seconds(
+        config, tokens, parts, configs, context, targets, runs_count, measured, warnings
+    )
     return {
         "passes": passes,
         "arms": {
@@ -176,7 +178,9 @@ def _costs(
         },
         "flops": {**flops, "all": sum(flops.values())},
         "seconds": seconds,
-        "memory_bytes": max(memory_bytes(configs[k], context[k], _batch(config, k, shapes)) for k in shapes),
+        "memory_bytes": max(
+            memory_bytes(configs[k], context[k], _batch(config, k, shapes)) for k in shapes
+        ),
     }
 
 
@@ -213,14 +217,21 @@ def _seconds(
     vocabulary = configs["final"]["vocab_size"]
     try:
         reference = probe.measure(config.reference.model, vocabulary, context["reference"])
-        same = (config.reference.model, context["reference"]) == (config.final.model, context["final"])
-        final = reference if same else probe.measure(config.final.model, vocabulary, context["final"])
+        same = (config.reference.model, context["reference"]) == (
+            config.final.model,
+            context["final"],
+        )
+        final = (
+            reference if same else probe.measure(config.final.model, vocabulary, context["final"])
+        )
     except MlxpruneError as error:
         warnings.append(f"no time estimate: {error.problem}")
         return None
     seconds = {
         "tokens": tokens * split.bytes_per_token(config) / TOKENIZE_BYTES_PER_SECOND,
-        "reference": 0.0 if config.reference.pretrained else config.reference.tokens / reference["train"],
+        "reference": 0.0
+        if config.reference.pretrained
+        else config.reference.tokens / reference["train"],
         "score": parts["train"] / reference["score"],
         "final": targets * runs_count / final["train"],
         "evaluation": parts["test"] * runs_count / final["score"],

@@ -87,7 +87,7 @@ def find_sources(paths: list[str]) -> tuple[list[Source], list[str]]:
 def _expand(entry: str, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
     if entry.startswith("hf://"):
         entry = str(download_dataset(entry))
-    matches = sorted(glob(entry, recursive=True)) if has_magic(entry) else [entry]
+    matches = sorted(glob(entry, recursive=True)) if has_magic(entry) else [entry]  # noqa: PTH207
     if not matches:
         raise DataError("the pattern matches no file", entry, "check data.paths")
     for match in matches:
@@ -165,7 +165,9 @@ def download_dataset(address: str) -> Path:
     from huggingface_hub import snapshot_download
 
     below = f"{inside}/" if inside else ""
-    patterns = [f"{below}**{s}{c}" for s in (*JSONL_SUFFIXES, ".parquet") for c in ("", *CODEC_SUFFIXES)]
+    patterns = [
+        f"{below}**{s}{c}" for s in (*JSONL_SUFFIXES, ".parquet") for c in ("", *CODEC_SUFFIXES)
+    ]
     patterns += [inside] if inside else []
     try:
         root = snapshot_download(
@@ -198,7 +200,7 @@ def chunks(path: Path) -> Iterator[bytes]:
             if codec == "gz":
                 stream = gzip.GzipFile(fileobj=file)
             elif codec == "xz":
-                stream = lzma.LZMAFile(file)
+                stream = lzma.LZMAFile(file)  # noqa: SIM115 (the file is closed below)
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
     except EOFError:
@@ -282,7 +284,9 @@ def _text_row(source: Source, keys: Keys) -> Row | Skip:
         return Skip(0, "invalid_utf8", ascii(data[:80]))
     if not text.strip():
         return Skip(0, "empty_text", "")
-    domain_key = keys.domain if keys.domain.startswith("path:") or keys.domain == "file" else "path:1"
+    domain_key = (
+        keys.domain if keys.domain.startswith("path:") or keys.domain == "file" else "path:1"
+    )
     if domain_key == "path:1" and "/" not in source.top:
         domain_key = "file" if keys.domain == "file" else "none"
     return Row(0, 0, text, source.name, _domain(source, domain_key, {}), None)

@@ -36,7 +36,9 @@ def result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, A
     }
     if runs.marker(run.corpus):
         summary = runs.read_json(run.corpus / "summary.json")
-        found["corpus"] = {k: v for k, v in summary.items() if k not in ("domain_bytes", "left_out")}
+        found["corpus"] = {
+            k: v for k, v in summary.items() if k not in ("domain_bytes", "left_out")
+        }
     name = config.selection.name()
     if runs.marker(run.selection(name)):
         manifest = runs.read_json(run.selection(name) / "manifest.json")
@@ -111,7 +113,8 @@ def sentence(found: dict[str, Any]) -> str:
     side = "lower (better)" if told["difference"] < 0 else "higher (worse)"
     seen = (
         f"{told['arm']} ended {change:.4f} bits per byte {side} than {told['control']} "
-        f"on the held-out domains (interval {told['interval'][0]:+.4f} to {told['interval'][1]:+.4f})"
+        f"on the held-out domains (interval {told['interval'][0]:+.4f} to "
+        f"{told['interval'][1]:+.4f})"
     )
     if len(told["seeds"]) == 1:
         return f"{seen}; with one seed that is no verdict: add seeds (final.seeds: [0, 1, 2])."
@@ -227,7 +230,9 @@ def _svg(figure: Any) -> Any:
 def _label(text: str) -> str:
     """A name from data, safe for matplotlib, which reads formulas between dollar signs."""
     short = one_line(text)
-    return (short if len(short) <= 28 else short[:27] + "\N{HORIZONTAL ELLIPSIS}").replace("$", r"\$")
+    return (short if len(short) <= 28 else short[:27] + "\N{HORIZONTAL ELLIPSIS}").replace(
+        "$", r"\$"
+    )
 
 
 def _histogram(scores: selection.Scores, kept: np.ndarray, manifest: dict[str, Any]) -> Any:
@@ -264,7 +269,9 @@ def _mix(table: list[dict[str, Any]]) -> Any:
     rows = sorted(table, key=lambda r: -r["share_before"])[:24]
     figure, axes = _figure(8, 0.9 + 0.36 * len(rows))
     at = np.arange(len(rows))
-    axes.barh(at - 0.2, [100 * r["share_before"] for r in rows], 0.38, color="#b8b8b8", label="pool")
+    axes.barh(
+        at - 0.2, [100 * r["share_before"] for r in rows], 0.38, color="#b8b8b8", label="pool"
+    )
     axes.barh(at + 0.2, [100 * r["share_after"] for r in rows], 0.38, color=BLUE, label="kept")
     axes.set_yticks(at, [_label(r["domain"]) for r in rows])
     axes.invert_yaxis()

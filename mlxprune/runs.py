@@ -213,7 +213,9 @@ def set_aside(folder: Path, wanted: str) -> bool:
 
 
 def _aside(folder: Path, fingerprint: str) -> Path:
-    stem, suffix = (folder.stem, folder.suffix) if folder.suffix == ".parquet" else (folder.name, "")
+    stem, suffix = (
+        (folder.stem, folder.suffix) if folder.suffix == ".parquet" else (folder.name, "")
+    )
     return folder.with_name(f"{stem}@{fingerprint[:8]}{suffix}")
 
 

@@ -150,7 +150,7 @@ def score_documents(
     for edge, rows in batches(found, policy):
         inputs, targets, mask = _fill(tokens, documents, found, rows, edge)
         losses = backend.cross_entropy(model(mx.array(inputs)), mx.array(targets))
-        mx.async_eval(losses)
+        mx.async_eval(losses)  # type: ignore[no-untyped-call]
         waiting.append((rows, mask, losses))
         if len(waiting) > IN_FLIGHT:
             collect()
@@ -317,9 +317,9 @@ class _Progress:
         mean = scored["nll_sum"] / scored["num_tokens"]
         clipped = np.clip(mean, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
         self.documents += np.histogram(clipped, HISTOGRAM_EDGES)[0]
-        self.tokens += np.histogram(clipped, HISTOGRAM_EDGES, weights=scored["num_tokens"])[0].astype(
-            np.int64
-        )
+        self.tokens += np.histogram(clipped, HISTOGRAM_EDGES, weights=scored["num_tokens"])[
+            0
+        ].astype(np.int64)
 
     def _emit(self) -> None:
         done = min(self.total, self.done + int(self.running))

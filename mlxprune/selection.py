@@ -144,7 +144,9 @@ class Kept:
     values: np.ndarray
 
 
-def select(scores: Scores, choice: Slice, seed: int, final_tokens: np.ndarray | None = None) -> Kept:
+def select(
+    scores: Scores, choice: Slice, seed: int, final_tokens: np.ndarray | None = None
+) -> Kept:
     """Apply a slice. ``final_tokens``: tokens a document in the final model's tokenizer.
 
     Raises DataError when nothing is kept.
@@ -195,7 +197,9 @@ def write_kept(scores_path: Path, kept: Kept, target: Path) -> None:
     """kept.parquet: key, id, source, row, rank of the kept documents, in canonical order."""
     names = ["key", "id", "source", "row"]
     source = pq.ParquetFile(scores_path)
-    schema = pa.schema([*(source.schema_arrow.field(n) for n in names), pa.field("rank", pa.int64())])
+    schema = pa.schema(
+        [*(source.schema_arrow.field(n) for n in names), pa.field("rank", pa.int64())]
+    )
     at = 0
     with pq.ParquetWriter(target, schema) as out:
         for batch in source.iter_batches(batch_size=65_536, columns=names):
@@ -241,9 +245,7 @@ def domain_table(
     return table
 
 
-def random_documents(
-    keys: np.ndarray, tokens: np.ndarray, budget: int, seed: int
-) -> np.ndarray:
+def random_documents(keys: np.ndarray, tokens: np.ndarray, budget: int, seed: int) -> np.ndarray:
     """The random arm: pool documents in seeded hash order until ``budget`` tokens.
 
     The last document is taken if that comes closer to the budget; result in canonical order.
@@ -264,9 +266,7 @@ def kept_rows(folder: Path) -> Iterator[tuple[str, int]]:
         yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
 
 
-def explain(
-    scores_path: Path, folder: Path, document_id: str
-) -> list[dict[str, Any]]:
+def explain(scores_path: Path, folder: Path, document_id: str) -> list[dict[str, Any]]:
     """Score, rank, band and reason of every scored document with this id."""
     import pyarrow.compute as pc
 
@@ -298,8 +298,9 @@ def explain(
         side = "inside" if kept.mask[at] else ("below" if position < low else "above")
         unit = "tokens" if choice.unit == "tokens" else "documents"
         row["reason"] = (
-            f"{'kept' if kept.mask[at] else 'dropped'} by {choice.name()}: at {position:.2%} of the "
-            f"{unit} by {choice.metric}, {side} the band [{float(low):.2%}, {float(high):.2%}]"
+            f"{'kept' if kept.mask[at] else 'dropped'} by {choice.name()}: at {position:.2%} of "
+            f"the {unit} by {choice.metric}, {side} the band "
+            f"[{float(low):.2%}, {float(high):.2%}]"
         )
         result.append(row)
     return result

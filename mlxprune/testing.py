@@ -4,28 +4,81 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-WORDS = (
-    "the of and to in is for that with as on by this are from be an or at which model data train "
-    "token score low high rank corpus domain slice reference perplexity loss learn step part whole "
-    "small large word sentence paragraph document"
-).split()
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "for",
+    "that",
+    "with",
+    "as",
+    "on",
+    "by",
+    "this",
+    "are",
+    "from",
+    "be",
+    "an",
+    "or",
+    "at",
+    "which",
+    "model",
+    "data",
+    "train",
+    "token",
+    "score",
+    "low",
+    "high",
+    "rank",
+    "corpus",
+    "domain",
+    "slice",
+    "reference",
+    "perplexity",
+    "loss",
+    "learn",
+    "step",
+    "part",
+    "whole",
+    "small",
+    "large",
+    "word",
+    "sentence",
+    "paragraph",
+    "document",
+]
 NUMBERS = [str(n) for n in range(100)]
-CODE = ["def f(x):", "    return x + 1", "for i in range(10):", "    print(i)", "import os", "x = [1, 2]"]
+CODE = [
+    "def f(x):",
+    "    return x + 1",
+    "for i in range(10):",
+    "    print(i)",
+    "import os",
+    "x = [1, 2]",
+]
 
 
 def tiny_corpus(folder: Path, documents: int = 240, seed: int = 0) -> Path:
     """JSONL of three synthetic domains (prose, code, numbers) with ids; returns the folder."""
     generator = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    makers = {
-        "prose": lambda: " ".join(generator.choice(WORDS) for _ in range(generator.randint(5, 120))),
+    makers: dict[str, Callable[[], str]] = {
+        "prose": lambda: " ".join(
+            generator.choice(WORDS) for _ in range(generator.randint(5, 120))
+        ),
         "code": lambda: "\n".join(generator.choice(CODE) for _ in range(generator.randint(2, 30))),
-        "numbers": lambda: " ".join(generator.choice(NUMBERS) for _ in range(generator.randint(5, 80))),
+        "numbers": lambda: " ".join(
+            generator.choice(NUMBERS) for _ in range(generator.randint(5, 80))
+        ),
     }
     for domain, make in makers.items():
         with (folder / f"{domain}.jsonl").open("w", encoding="utf-8") as out:
@@ -36,7 +89,7 @@ def tiny_corpus(folder: Path, documents: int = 240, seed: int = 0) -> Path:
 
 
 def tiny_config(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
-    """A configuration tree over ``tiny_corpus`` that runs in seconds; ``sections`` override keys."""
+    """A configuration over ``tiny_corpus`` that runs in seconds; ``sections`` override keys."""
     tree: dict[str, Any] = {
         "name": "tiny",
         "data": {"paths": [str(folder)], "domain_key": "domain"},

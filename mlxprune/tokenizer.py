@@ -22,19 +22,20 @@ VERSION = 1
 UNKNOWN, END_OF_TEXT = "<unk>", "<|endoftext|>"
 PIECE_BYTES = 4096  # training text is cut into pieces near this size, at line ends
 SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
-# SentencePiece drops a training sentence that holds one of these; as bytes they encode all the same.
+# SentencePiece drops a training sentence that holds one of these; they encode as bytes.
 TRAINER_REFUSES = str.maketrans("", "", "\0\N{LOWER FIVE EIGHTHS BLOCK}")
 AWKWARD = (
     "", " ", "  ", " a", "a ", "  two  spaces  ", "\n", "\n\n\tx\r\n", "a\nb", "\x00\x01\x7f",
     "caf\u00e9 cafe\u0301", "\u4f60\u597d \U0001f600\U0001f468\u200d\U0001f469", "\ufeffBOM",
-    "\u202eoverride\u2028", f"{SPACE_MARK}block{SPACE_MARK}", "<0x41><0xFF>", "0123456789", UNKNOWN, END_OF_TEXT,
+    "\u202eoverride\u2028", f"{SPACE_MARK}block{SPACE_MARK}", "<0x41><0xFF>", "0123456789",
+    UNKNOWN, END_OF_TEXT,
     f"text {END_OF_TEXT} more {UNKNOWN}text{END_OF_TEXT}", "<s></s><pad>", f" {END_OF_TEXT}",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """``encode`` maps texts to id lists; ``prefix`` starts a scored document, ``end`` closes one."""
+    """``encode`` maps texts to ids; ``prefix`` starts a scored document, ``end`` closes one."""
 
     folder: Path
     kind: str
@@ -49,7 +50,9 @@ class Tokenizer:
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
 
 
-def train(settings: TrainTokenizer, texts: Iterable[str], threads: int, folder: Path) -> dict[str, Any]:
+def train(
+    settings: TrainTokenizer, texts: Iterable[str], threads: int, folder: Path
+) -> dict[str, Any]:
     """Train on ``texts`` and save into ``folder``; return the summary.
 
     Raises DataError when the text cannot fill the vocabulary.
@@ -150,7 +153,7 @@ def huggingface_layout(processor: Any) -> dict[str, Any]:
     """
     size = processor.vocab_size()
     vocabulary = {processor.id_to_piece(i): i for i in range(size)}
-    merges = []
+    merges: list[list[str]] = []
     for i in range(size):
         piece = processor.id_to_piece(i)
         if processor.is_control(i) or processor.is_unknown(i) or processor.is_byte(i):
@@ -219,7 +222,7 @@ def check_equality(folder: Path, sample: list[str]) -> None:
     for text, a, b in zip(sample, ours, theirs, strict=True):
         if a != b or 0 in a or 1 in a:
             raise RunError(
-                f"the saved tokenizer layouts disagree on {ascii(text[:60])}",
+                f"the saved tokenizer layouts disagree on {text[:60]!a}",
                 str(folder),
                 "please report this text; a pretrained tokenizer works meanwhile",
             )

@@ -104,7 +104,7 @@ def open_tokens(folder: Path) -> Tokens:
     facts = runs.read_json(folder / "tokens.json")
     offsets = np.load(folder / "offsets.npy", mmap_mode="r")
     if facts["tokens"]:
-        ids = np.memmap(folder / "tokens.bin", np.dtype(facts["dtype"]), mode="r")
+        ids: np.ndarray = np.memmap(folder / "tokens.bin", np.dtype(facts["dtype"]), mode="r")
     else:
         ids = np.zeros(0, np.dtype(facts["dtype"]))
     return Tokens(ids, offsets, facts["vocab_size"], facts["prefix"], facts["end"])

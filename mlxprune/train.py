@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -281,7 +281,7 @@ def step_function(
     def run(inputs: mx.array, targets: mx.array) -> tuple[float, float]:
         loss, norm = step(inputs, targets)
         mx.eval(loss, norm, model.parameters(), optimizer.state)
-        return float(loss.item()), float(norm.item())
+        return float(cast("float", loss.item())), float(cast("float", norm.item()))
 
     return run
 
@@ -376,8 +376,7 @@ def _save_checkpoint(
         runs.write_json(
             partial / "state.json", {"step": step, "recipe": asdict(recipe), "history": history}
         )
-    for old in _checkpoints(folder)[:-CHECKPOINTS_KEPT]:
-        shutil.rmtree(old)
+    _prune_checkpoints(folder, recipe, besides=target)
 
 
 def _restore(
@@ -396,7 +395,7 @@ def _restore(
         if state["recipe"] != asdict(recipe):
             continue
         model.load_weights(str(path / "weights.safetensors"))
-        saved = mx.load(str(path / "optimizer.safetensors"))
+        saved: Any = mx.load(str(path / "optimizer.safetensors"))
         optimizer.state = tree_unflatten(list(saved.items()))
         mx.eval(model.parameters(), optimizer.state)
         history.update(state["history"])
@@ -404,9 +403,9 @@ def _restore(
     return 0
 
 
-def _prune_checkpoints(folder: Path, recipe: Recipe) -> None:
+def _prune_checkpoints(folder: Path, recipe: Recipe, besides: Path | None = None) -> None:
     """Keep the last regular ones, so that a stop in between leaves no trace in what is finished."""
     regular = [p for p in _checkpoints(folder) if int(p.name[5:]) % recipe.checkpoint_every == 0]
     for path in (folder / "checkpoints").glob("*"):
-        if path not in regular[-CHECKPOINTS_KEPT:]:
+        if path not in regular[-CHECKPOINTS_KEPT:] and path != besides:
             shutil.rmtree(path)

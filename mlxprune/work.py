@@ -1,0 +1,152 @@
+"""Work: one run under way, and what every stage does alike: reuse, build, say why, remember."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlxprune import runs
+from mlxprune.config import Config
+from mlxprune.control import Control
+from mlxprune.errors import one_line
+from mlxprune.events import EventLog
+from mlxprune.runs import RunFolder
+
+
+@dataclass
+class Work:
+    """One run under way: its configuration, its folder, its log, and what each stage rests on."""
+
+    config: Config
+    run: RunFolder
+    log: EventLog
+    control: Control
+    forced: tuple[str, ...] = ()
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stage, what is hashed
+    before: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same, of the last time
+
+    def fingerprint(self, stage: str) -> str:
+        return runs.fingerprint(self.inputs[stage])
+
+    def warn(self, stage: str, message: str) -> None:
+        self.log.emit(stage, "warning", message=message)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One thing that a stage makes: where, for which fingerprint, and how."""
+
+    place: Path
+    fingerprint: str
+    build: Callable[[], dict[str, Any] | None]
+
+
+def run_stage(work: Work, name: str, pieces: list[Piece]) -> None:
+    """Build the pieces that are not in place; say why; put the marker last."""
+    work.control.check()
+    began = time.monotonic()
+    if name in work.forced:
+        for piece in pieces:
+            runs.forget(piece.place)
+    missing = [p for p in pieces if not runs.set_aside(p.place, p.fingerprint)]
+    if not missing:
+        work.log.emit(name, "stage.end", state="reused", seconds=time.monotonic() - began)
+        return
+    why = "forced" if name in work.forced else _why(work, name)
+    work.log.emit(name, "stage.start", why=why)
+    summary: dict[str, Any] | None = None
+    for piece in missing:
+        summary = piece.build()
+        if runs.marker(piece.place) is None:
+            runs.write_json(
+                piece.place / runs.MARKER, {"stage": name, "fingerprint": piece.fingerprint}
+            )
+        work.control.check()
+    work.log.emit(
+        name,
+        "stage.end",
+        state="done",
+        seconds=time.monotonic() - began,
+        why=why,
+        summary=summary if len(pieces) == 1 else None,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+    remember(work)
+
+
+def _why(work: Work, name: str) -> str:
+    before = work.before.get(name)
+    if before is None:
+        return "not done yet"
+    changed = _differences(before, work.inputs[name], "")
+    if not changed:
+        return "unfinished"
+    return "changed: " + ", ".join(changed[:4]) + (", ..." if len(changed) > 4 else "")
+
+
+def _differences(before: Any, after: Any, path: str) -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        found = []
+        for key in sorted({*before, *after}):
+            below = f"{path}.{key}" if path else key
+            found += _differences(before.get(key), after.get(key), below)
+        return found
+    if before == after:
+        return []
+    short = [one_line(v) for v in (before, after)]
+    is_hash = any(len(s) == 24 and s.isalnum() for s in short)
+    return [path if is_hash or max(map(len, short)) > 20 else f"{path} {short[0]} -> {short[1]}"]
+
+
+def progress(work: Work, stage: str, unit: str) -> Callable[[int, int], None]:
+    began = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        work.control.check()
+        elapsed = time.monotonic() - began
+        rate = done / elapsed if elapsed > 0 else 0.0
+        left = (total - done) / rate if rate else None
+        work.log.emit(
+            stage, "progress", done=done, total=total, unit=unit, rate=rate, eta_seconds=left
+        )
+
+    return report
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size of this process or a finished child."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(u.ru_maxrss for u in usage) * scale
+
+
+def plain(value: Any) -> dict[str, Any]:
+    return asdict(value)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def inputs_before(run_folder: RunFolder) -> dict[str, dict[str, Any]]:
+    try:
+        found = runs.read_json(run_folder.run_json)["stages"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {name: stage["inputs"] for name, stage in found.items()}
+
+
+def remember(work: Work) -> None:
+    if not work.run.run_json.exists():  # a single stage outside a study
+        return
+    known = runs.read_json(work.run.run_json)
+    stages = known.setdefault("stages", {})
+    for name, inputs in work.inputs.items():
+        stages[name] = {"fingerprint": runs.fingerprint(inputs), "inputs": inputs}
+    runs.write_json(work.run.run_json, known)

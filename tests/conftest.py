@@ -1,0 +1,55 @@
+"""Shared fixtures: a tiny corpus, and one finished run over it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlxprune  # noqa: F401  (first, so that MLX gets its BLAS)
+from mlxprune import config, pipeline, runs, testing
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return testing.tiny_corpus(tmp_path_factory.mktemp("tiny") / "corpus")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.RunFolder:
+    """A finished run; tests read it and never write into it."""
+    run = runs.RunFolder(tmp_path_factory.mktemp("run") / "tiny")
+    pipeline.run(config.validate(testing.tiny_config(tiny_corpus), "test"), run)
+    return run
+
+
+@pytest.fixture
+def tiny_yaml(tiny_corpus: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(config.write_yaml(testing.tiny_config(tiny_corpus)))
+    return path
+
+
+def mlxprune_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "mlxprune", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=240, check=False, **options
+    )
+
+
+@pytest.fixture(scope="session")
+def command() -> Any:
+    return mlxprune_command
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED.exists():
+        pytest.skip("the development corpora are not beside the project")
+    return SHARED

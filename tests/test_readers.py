@@ -1,0 +1,259 @@
+"""Files to rows: every codec, every awkward form, every reason to skip."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from mlxprune import readers
+from mlxprune.errors import DataError
+
+KEYS = readers.Keys("text", "id", "auto", None)
+ROWS = b"".join(json.dumps({"id": i, "text": f"text {i} " * 50}).encode() + b"\n" for i in range(200))
+
+
+def rows_of(path: Path, keys: readers.Keys = KEYS) -> list[readers.Row | readers.Skip]:
+    sources, _ = readers.find_sources([str(path)])
+    return [row for source in sources for row in readers.read(source, keys)]
+
+
+def texts_of(path: Path, keys: readers.Keys = KEYS) -> list[str]:
+    return [row.text for row in rows_of(path, keys) if isinstance(row, readers.Row)]
+
+
+CODECS = {
+    "plain": lambda data: data,
+    "gz": gzip.compress,
+    "gz of several members": lambda d: gzip.compress(d[:5000]) + gzip.compress(d[5000:]),
+    "zst": lambda data: zstandard.compress(data),
+    "zst of several frames": lambda d: zstandard.compress(d[:5000]) + zstandard.compress(d[5000:]),
+    "zst without content size": lambda d: zstandard.ZstdCompressor(
+        write_content_size=False
+    ).compress(d),
+    "xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_codec_is_sniffed_from_the_bytes(codec: str, tmp_path: Path) -> None:
+    """Whatever the name says."""
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(CODECS[codec](ROWS))
+    assert texts_of(path) == [f"text {i} " * 50 for i in range(200)]
+
+
+@pytest.mark.parametrize("codec", [c for c in CODECS if c != "plain"])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_a_compressed_file_that_ends_early_is_named(codec: str, share: float, tmp_path: Path) -> None:
+    path = tmp_path / "cut.jsonl"
+    data = CODECS[codec](ROWS)
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(DataError) as caught:
+        texts_of(path)
+    assert "cut.jsonl" in caught.value.where
+
+
+def test_a_zst_file_cut_between_blocks_is_an_error(tmp_path: Path) -> None:
+    """The library's own stream reader ends silently here."""
+    data = zstandard.ZstdCompressor(level=1).compress(bytes(range(256)) * 4000 + ROWS * 20)
+    path = tmp_path / "cut.jsonl.zst"
+    for cut in range(len(data) - 1, len(data) // 2, -len(data) // 7):
+        path.write_bytes(data[:cut])
+        with pytest.raises(DataError):
+            list(readers.chunks(path))
+
+
+def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl.gz"
+    data = bytearray(gzip.compress(ROWS))
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError):
+        texts_of(path)
+
+
+BAD_LINES = {
+    b'{"text": ""}': "empty_text",
+    b'{"text": " \\n\\t "}': "empty_text",
+    b'{"text": null}': "null_text",
+    b'{"body": "x"}': "missing_text",
+    b'{"text": 5}': "text_not_a_string",
+    b'{"text": ["x"]}': "text_not_a_string",
+    b'{"text": "x"': "bad_json",
+    b"nothing": "bad_json",
+    b'"x"': "not_an_object",
+    b"[1]": "not_an_object",
+    b"17": "not_an_object",
+    b'{"text": "\xff\xfe"}': "invalid_utf8",
+    b'{"text": "a\xed\xa0\x80b"}': "invalid_utf8",
+    b'{"text": "\\ud800"}': "invalid_unicode",
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+def test_every_bad_row_has_its_reason(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b'{"text": "good"}\n' + line + b'\n{"text": "good"}\n')
+    good, bad, last = rows_of(path)
+    assert isinstance(good, readers.Row)
+    assert isinstance(last, readers.Row)
+    assert isinstance(bad, readers.Skip)
+    assert bad.reason == BAD_LINES[line]
+    assert bad.number == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"text": "ok", "x": NaN}', b'{"text": "ok", "y": "\\ud800"}', b'{"text":"ok"}\r']
+)
+def test_rows_that_only_the_fast_parser_refuses_are_documents(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "odd.jsonl"
+    path.write_bytes(line + b"\n")
+    assert texts_of(path) == ["ok"]
+
+
+def test_blank_lines_are_no_rows_and_only_lf_ends_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('\ufeff{"text": "one\u2028two"}\n\n  \n{"text": "three"}'.encode())
+    found = rows_of(path)
+    assert [r.text for r in found if isinstance(r, readers.Row)] == ["one\u2028two", "three"]
+    assert [r.number for r in found] == [0, 1]
+
+
+def test_parquet_reads_only_the_needed_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pa.table(
+        {
+            "text": ["a", None, "c", ""],
+            "id": [1, 2, 3, 4],
+            "meta": [{"pile_set_name": "X", "size": 1}] * 4,
+            "heavy": ["z" * 1000] * 4,
+        }
+    )
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path)
+    asked: list[list[str]] = []
+    original = pq.ParquetFile.iter_batches
+
+    def spy(self: pq.ParquetFile, *args: object, **options: object) -> object:
+        asked.append(options["columns"])  # type: ignore[arg-type]
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
+    found = rows_of(path)
+    assert [getattr(r, "reason", "ok") for r in found] == ["ok", "null_text", "ok", "empty_text"]
+    assert isinstance(found[0], readers.Row)
+    assert (found[0].domain, found[0].id) == ("X", "1")
+    assert asked == [["text", "id", "meta.pile_set_name"]]
+
+
+def test_a_parquet_file_without_the_text_column_lists_those_there_are(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"body": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError) as caught:
+        rows_of(tmp_path / "a.parquet")
+    assert "body" in caught.value.fix
+
+
+def test_a_folder_of_texts(tmp_path: Path) -> None:
+    for name, text in {
+        "a/one.txt": "one",
+        "b/two.md": "two",
+        ".hidden": "no",
+        "_private.txt": "no",
+        "x.tmp": "no",
+        "one.sha256": "no",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = rows_of(tmp_path)
+    assert [(r.text, r.domain, r.id) for r in found if isinstance(r, readers.Row)] == [
+        ("one", "a", "a/one.txt"),
+        ("two", "b", "b/two.md"),
+    ]
+
+
+def test_a_folder_with_data_leaves_other_files_out_and_lists_them(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n')
+    (tmp_path / "README.md").write_text("about")
+    (tmp_path / "dataset_info.json").write_text("{}")
+    sources, left_out = readers.find_sources([str(tmp_path)])
+    assert [s.name for s in sources] == ["a.jsonl"]
+    assert [Path(p).name for p in left_out] == ["README.md", "dataset_info.json"]
+
+
+@pytest.mark.parametrize(
+    ("key", "domain"),
+    [("auto", "D"), ("meta.kind", "K"), ("file", "c4"), ("path:1", "sub"), ("nothing", "(none)")],
+)
+def test_domains(key: str, domain: str, tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "c4-00001-of-00007.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"text": "x", "domain": "D", "meta": {"kind": "K"}}) + "\n")
+    (row,) = rows_of(tmp_path, readers.Keys("text", "id", key, None))
+    assert isinstance(row, readers.Row)
+    assert row.domain == domain
+
+
+@pytest.mark.parametrize("value", [None, "", [], {}, ["a"]])
+def test_a_domain_that_is_none_is_named_so(value: object, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "x", "domain": value}) + '\n{"text": "y", "domain": "d"}\n')
+    found = rows_of(path)
+    assert [r.domain for r in found if isinstance(r, readers.Row)] == ["(none)", "d"]
+
+
+def test_dotted_keys_reach_into_objects_but_a_plain_key_wins(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": {"b": "inner"}}\n{"a.b": "plain", "a": {"b": "inner"}}\n')
+    assert texts_of(path, readers.Keys("a.b", "id", "auto", None)) == ["inner", "plain"]
+
+
+def test_globs_find_files_and_say_when_they_do_not(tmp_path: Path) -> None:
+    for name in ("a1.jsonl", "a2.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text('{"text": "x"}\n')
+    sources, _ = readers.find_sources([str(tmp_path / "a*.jsonl")])
+    assert [s.name for s in sources] == ["a1.jsonl", "a2.jsonl"]
+    with pytest.raises(DataError):
+        readers.find_sources([str(tmp_path / "none*.jsonl")])
+    with pytest.raises(DataError):
+        readers.find_sources([str(tmp_path / "missing.jsonl")])
+
+
+def test_the_hub_is_asked_for_data_files_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No network in tests: the client's own function is watched."""
+    import huggingface_hub
+
+    (tmp_path / "data.jsonl").write_text('{"text": "x"}\n')
+    asked: dict[str, object] = {}
+
+    def fake(repo: str, **options: object) -> str:
+        asked.update(repo=repo, **options)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    sources, _ = readers.find_sources(["hf://datasets/org/name@main"])
+    assert [s.name for s in sources] == ["data.jsonl"]
+    assert (asked["repo"], asked["repo_type"], asked["revision"]) == ("org/name", "dataset", "main")
+    with pytest.raises(DataError):
+        readers.find_sources(["hf://models/org"])
+
+
+def test_the_hub_out_of_reach_is_an_error_of_three_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fail(*args: object, **options: object) -> str:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(DataError) as caught:
+        readers.find_sources(["hf://datasets/org/name"])
+    assert "HF_HUB_OFFLINE" in caught.value.fix

@@ -1,0 +1,177 @@
+"""Scoring: every target once, exact against float64, the same alone and in a batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxprune import model as models
+from mlxprune import runs, score, testing
+from mlxprune.errors import RunError
+from mlxprune.tokens import Tokens, open_tokens
+
+CONTEXT = 24
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    config = models.full_config(models.shape_of("pico"), 300, 64, 1, 1)
+    models.save(models.initialise(config, 3), config, folder, folder)
+    return folder
+
+
+def tokens_of(lengths: list[int], prefix: int = 1) -> Tokens:
+    ids = np.random.default_rng().integers(2, 300, sum(lengths)).astype(np.uint16)
+    return Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), 300, prefix, 1)
+
+
+def policy(**changes: object) -> score.Policy:
+    values: dict[str, object] = {
+        "context": CONTEXT, "overlap": 0, "long_documents": "windows",
+        "max_tokens_per_document": None, "batch_tokens": 4 * CONTEXT,
+    }  # fmt: skip
+    return score.Policy(**{**values, **changes})  # type: ignore[arg-type]
+
+
+LENGTHS = [1, 2, CONTEXT - 1, CONTEXT, CONTEXT + 1, 2 * CONTEXT, 2 * CONTEXT + 1, 300, 7, 7]
+
+
+@pytest.mark.parametrize("overlap", [0, 5])
+def test_scores_equal_the_float64_llama(saved: Path, overlap: int) -> None:
+    """One token, exactly one window, one more, very long."""
+    model, config = models.load(saved)
+    tokens = tokens_of(LENGTHS, prefix=5)
+    documents = np.arange(len(LENGTHS))
+    part = score.score_documents(model, tokens, documents, policy(overlap=overlap))
+    weights = testing.read_weights(saved / "model.safetensors")
+    true = [
+        testing.document_nll(weights, config, tokens.document(d), 5, CONTEXT, overlap)
+        for d in documents
+    ]
+    assert part["num_tokens"].tolist() == LENGTHS
+    assert not part["truncated"].any()
+    assert np.allclose(part["nll_sum"], true, rtol=2e-6)
+
+
+@given(st.lists(st.integers(1, 80), min_size=1, max_size=25), st.integers(0, 10))
+@settings(max_examples=15, deadline=None)
+def test_batched_equals_alone(saved: Path, lengths: list[int], overlap: int) -> None:
+    model, _ = models.load(saved)
+    tokens = tokens_of(lengths)
+    documents = np.arange(len(lengths))
+    chosen = policy(overlap=overlap)
+    together = score.score_documents(model, tokens, documents, chosen)
+    alone = np.concatenate(
+        [score.score_documents(model, tokens, documents[i : i + 1], chosen) for i in documents]
+    )
+    assert np.allclose(together["nll_sum"], alone["nll_sum"], rtol=1e-6)
+    assert np.array_equal(together["num_tokens"], alone["num_tokens"])
+
+
+@given(
+    length=st.integers(0, 200),
+    context=st.integers(1, 50),
+    overlap=st.integers(0, 49),
+    limit=st.one_of(st.none(), st.integers(1, 120)),
+    how=st.sampled_from(["windows", "truncate"]),
+)
+@settings(deadline=None)
+def test_windows_score_every_target_at_most_once(
+    length: int, context: int, overlap: int, limit: int | None, how: str
+) -> None:
+    """All of them without a limit; no window is longer than the context."""
+    chosen = policy(
+        context=context, overlap=overlap, max_tokens_per_document=limit, long_documents=how
+    )
+    if overlap >= context:
+        with pytest.raises(RunError):
+            score.windows(np.array([length]), chosen)
+        return
+    found, truncated = score.windows(np.array([length]), chosen)
+    scored = np.zeros(length, int)
+    for first, stop, skip in zip(found.first, found.stop, found.skip, strict=True):
+        assert 0 < stop - first <= context
+        scored[first + skip : stop] += 1
+    assert scored.max(initial=0) <= 1
+    assert bool(truncated[0]) == (scored.sum() < length)
+    if limit is None and how == "windows":
+        assert scored.all()
+    if how == "truncate" and limit is None:
+        assert scored.sum() == min(length, context)
+    if limit is not None and length > limit:
+        assert 0 < scored.sum() <= max(limit, context if limit >= context else limit)
+
+
+def test_padding_is_never_counted(saved: Path) -> None:
+    """The count of targets is exact and changing what padding holds changes nothing."""
+    model, _ = models.load(saved)
+    tokens = tokens_of([3, 20, 9])
+    documents = np.arange(3)
+    first = score.score_documents(model, tokens, documents, policy())
+    other = Tokens(tokens.ids, tokens.offsets, 300, tokens.prefix, 250)  # another padding id
+    assert np.array_equal(first, score.score_documents(model, other, documents, policy()))
+
+
+def test_positions_add_up_to_the_sums(saved: Path) -> None:
+    model, _ = models.load(saved)
+    tokens = tokens_of(LENGTHS)
+    positions = np.zeros((2, CONTEXT))
+    part = score.score_documents(
+        model, tokens, np.arange(len(LENGTHS)), policy(), positions=positions
+    )
+    assert positions[0].sum() == pytest.approx(part["nll_sum"].sum())
+    assert positions[1].sum() == sum(LENGTHS)
+
+
+@given(st.lists(st.integers(0, 3_000_000), max_size=60))
+def test_units_cover_every_document_once(sizes: list[int]) -> None:
+    found = score.units(np.array(sizes, np.int64))
+    assert [d for first, stop in found for d in range(first, stop)] == list(range(len(sizes)))
+
+
+def test_a_random_model_is_as_surprised_as_it_must_be(tmp_path: Path) -> None:
+    """A model of all-equal logits scores ln V on every target."""
+    config = models.full_config(models.shape_of("pico"), 300, 64, 1, 1)
+    model = models.initialise(config, 0)
+    model.model.embed_tokens.weight = mx.zeros_like(model.model.embed_tokens.weight)
+    tokens = tokens_of([5, 40])
+    part = score.score_documents(model, tokens, np.arange(2), policy())
+    assert np.allclose(part["nll_sum"], np.log(300) * np.array([5, 40]), rtol=1e-6)
+
+
+def test_the_scores_file_holds_the_pool_and_what_it_was_made_with(tiny_run: runs.RunFolder) -> None:
+    table = pq.read_table(tiny_run.scores())
+    assert table.column_names == [
+        "key", "id", "source", "row", "domain", "nll_sum", "num_tokens", "num_bytes",
+        "perplexity", "truncated",
+    ]  # fmt: skip
+    meta = {k.decode(): v.decode() for k, v in table.schema.metadata.items() if k != b"ARROW:schema"}
+    wanted = {"reference", "tokenizer", "prefix", "policy.context", "policy.long_documents"}
+    assert wanted | {"metric_version"} <= meta.keys()
+    mean = table.column("nll_sum").to_numpy() / table.column("num_tokens").to_numpy()
+    assert np.allclose(table.column("perplexity").to_numpy(), np.exp(mean))
+    split = np.load(tiny_run.split / "part.npy")
+    assert table.num_rows == (split == 3).sum()
+    rows = [*zip(table.column("source").to_pylist(), table.column("row").to_pylist(), strict=True)]
+    assert rows == sorted(rows)
+
+
+def test_the_scores_of_a_run_equal_the_float64_llama(tiny_run: runs.RunFolder) -> None:
+    """Through the worker processes, the parts and the file."""
+    table = pq.read_table(tiny_run.scores())
+    pool = np.flatnonzero(np.load(tiny_run.split / "part.npy") == 3)
+    tokens = open_tokens(tiny_run.tokens())
+    weights = testing.read_weights(tiny_run.reference() / "model.safetensors")
+    config = json.loads((tiny_run.reference() / "config.json").read_text())
+    for at in np.random.default_rng().choice(len(pool), 12, replace=False):
+        ids = tokens.document(int(pool[at]))
+        true = testing.document_nll(weights, config, ids, tokens.prefix, 64)
+        assert table.column("nll_sum")[int(at)].as_py() == pytest.approx(true, rel=1e-5)

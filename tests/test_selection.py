@@ -1,0 +1,225 @@
+"""Selection against an independent brute-force reading of the definition, on random tables."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxprune import runs, selection
+from mlxprune.config import Slice
+from mlxprune.errors import DataError
+
+RATES = st.sampled_from(["0.01", "0.1", "0.125", "0.3", "0.3333", "0.5", "0.7", "0.95", "1"])
+
+
+@st.composite
+def tables(draw: Any) -> selection.Scores:
+    """Scores with many ties, from one document up."""
+    count = draw(st.integers(1, 120))
+    seed = draw(st.integers(0, 2**32))
+    generator = np.random.default_rng(seed)
+    tokens = generator.integers(1, draw(st.sampled_from([2, 50, 5000])), count)
+    mean = np.round(generator.normal(4, 1, count), draw(st.integers(0, 6)))
+    keys = generator.choice(2**62, count, replace=False).astype(np.uint64)
+    return selection.Scores(keys, np.abs(mean) * tokens, tokens, tokens * 4 + 1)
+
+
+def choice(**settings: Any) -> Slice:
+    values = {"criterion": "high", "rate": Decimal("0.5"), "unit": "documents", **settings}
+    return Slice.model_validate(values)
+
+
+def brute_force(scores: selection.Scores, chosen: Slice, order: list[int]) -> set[int]:
+    """One document at a time, in fractions, from the sentences of the design."""
+    n = len(scores)
+    kept: set[int] = set()
+    if chosen.unit == "documents":
+        if chosen.band is not None:
+            a, b = (math.floor(Fraction(x) * n + Fraction(1, 2)) for x in chosen.band)
+        else:
+            assert chosen.rate is not None
+            k = math.floor(Fraction(chosen.rate) * n + Fraction(1, 2))
+            start = {"low": 0, "high": n - k, "medium": (n - k) // 2}[chosen.criterion]
+            a, b = start, start + k
+        return {order[rank] for rank in range(a, b)}
+    total = int(scores.num_tokens.sum())
+    before = 0
+    for document in order:
+        size = int(scores.num_tokens[document])
+        middle = (Fraction(before) + Fraction(size, 2)) / total
+        before += size
+        if chosen.band is not None:
+            low, high = (Fraction(x) for x in chosen.band)
+        else:
+            rate = Fraction(chosen.rate or 0)
+            low, high = {
+                "low": (Fraction(0), rate),
+                "high": (1 - rate, Fraction(1)),
+                "medium": ((1 - rate) / 2, (1 + rate) / 2),
+            }[chosen.criterion]
+        if low <= middle < high:
+            kept.add(document)
+    return kept
+
+
+@given(
+    scores=tables(),
+    rate=RATES,
+    criterion=st.sampled_from(["low", "medium", "high"]),
+    unit=st.sampled_from(["documents", "tokens"]),
+    metric=st.sampled_from(["perplexity", "bpb"]),
+)
+@settings(deadline=None, max_examples=200)
+def test_a_slice_is_what_the_definition_says(
+    scores: selection.Scores, rate: str, criterion: str, unit: str, metric: str
+) -> None:
+    chosen = choice(criterion=criterion, rate=Decimal(rate), unit=unit, metric=metric)
+    values = selection.metric(scores, metric)
+    order = selection.ranking(values, scores.key, 0).tolist()
+    assert (np.diff(values[order]) >= 0).all()
+    expected = brute_force(scores, chosen, order)
+    if not expected:
+        with pytest.raises(DataError):
+            selection.select(scores, chosen, 0)
+        return
+    kept = selection.select(scores, chosen, 0)
+    assert set(np.flatnonzero(kept.mask).tolist()) == expected
+
+
+@given(
+    scores=tables(),
+    cuts=st.lists(st.decimals(0, 1, places=3), min_size=1, max_size=4, unique=True),
+    unit=st.sampled_from(["documents", "tokens"]),
+)
+@settings(deadline=None, max_examples=150)
+def test_adjoining_bands_partition(
+    scores: selection.Scores, cuts: list[Decimal], unit: str
+) -> None:
+    """[0, a], [a, b], ..., [z, 1] hold every document exactly once."""
+    edges = sorted({Decimal(0), *cuts, Decimal(1)})
+    held = np.zeros(len(scores), int)
+    for low, high in zip(edges, edges[1:], strict=False):
+        chosen = Slice.model_validate({"band": (low, high), "unit": unit})
+        try:
+            held += selection.select(scores, chosen, 0).mask
+        except DataError:
+            continue
+    assert (held == 1).all()
+
+
+@pytest.mark.parametrize("count", range(1, 41))
+@pytest.mark.parametrize("criterion", ["low", "medium", "high"])
+def test_counts_are_exact(count: int, criterion: str) -> None:
+    generator = np.random.default_rng(count)
+    scores = selection.Scores(
+        np.arange(count, dtype=np.uint64), generator.random(count) + 1,
+        np.ones(count, np.int64), np.ones(count, np.int64),
+    )  # fmt: skip
+    for rate in ("0.25", "0.5", "0.75"):
+        wanted = math.floor(Fraction(rate) * count + Fraction(1, 2))
+        if wanted:
+            chosen = choice(criterion=criterion, rate=Decimal(rate))
+            assert selection.select(scores, chosen, 0).mask.sum() == wanted
+
+
+@given(scores=tables(), rate=RATES, seed=st.integers(0, 5), data=st.data())
+@settings(deadline=None)
+def test_the_order_of_the_rows_changes_nothing(
+    scores: selection.Scores, rate: str, seed: int, data: st.DataObject
+) -> None:
+    """Ties are broken by the key, not by the place."""
+    shuffled = np.array(data.draw(st.permutations(range(len(scores)))))
+    moved = selection.Scores(
+        *(getattr(scores, n)[shuffled] for n in ("key", "nll_sum", "num_tokens", "num_bytes"))
+    )
+    for unit in ("documents", "tokens"):
+        chosen = choice(rate=Decimal(rate), unit=unit)
+        try:
+            first = selection.select(scores, chosen, seed)
+        except DataError:
+            continue
+        again = selection.select(moved, chosen, seed)
+        assert set(scores.key[first.mask].tolist()) == set(moved.key[again.mask].tolist())
+
+
+def test_ties_are_broken_by_the_seed() -> None:
+    count = 200
+    ones = np.ones(count, np.int64)
+    scores = selection.Scores(np.arange(count, dtype=np.uint64), ones * 1.0, ones, ones)
+    kept = [set(np.flatnonzero(selection.select(scores, choice(), s).mask)) for s in (0, 1)]
+    assert kept[0] != kept[1]
+
+
+@given(scores=tables(), rate=RATES, criterion=st.sampled_from(["low", "medium", "high"]))
+@settings(deadline=None)
+def test_the_papers_rule(scores: selection.Scores, rate: str, criterion: str) -> None:
+    """min < ECDF < max, both strict, by counting."""
+    chosen = choice(criterion=criterion, rate=Decimal(rate), rule="paper")
+    values = selection.metric(scores, "perplexity")
+    low, high = selection.bounds(chosen)
+    expected = [low < Fraction(int((values <= v).sum()), len(values)) < high for v in values]
+    assert selection.paper_keep(chosen, values).tolist() == expected
+
+
+def test_high_by_the_papers_rule_drops_the_single_worst() -> None:
+    scores = selection.Scores(
+        np.arange(10, dtype=np.uint64), np.arange(10) + 1.0,
+        np.ones(10, np.int64), np.ones(10, np.int64),
+    )  # fmt: skip
+    kept = selection.select(scores, choice(rule="paper"), 0)
+    assert np.flatnonzero(kept.mask).tolist() == [5, 6, 7, 8]
+
+
+@given(scores=tables(), share=st.floats(0.05, 1.0), seed=st.integers(0, 3))
+@settings(deadline=None)
+def test_the_random_arm_meets_the_budget_within_one_document(
+    scores: selection.Scores, share: float, seed: int
+) -> None:
+    budget = max(1, int(scores.num_tokens.sum() * share))
+    chosen = selection.random_documents(scores.key, scores.num_tokens, budget, seed)
+    total = int(scores.num_tokens[chosen].sum())
+    assert abs(total - budget) <= int(scores.num_tokens.max())
+    assert (np.diff(chosen) > 0).all()
+
+
+def test_random_arms_differ_by_seed() -> None:
+    keys = np.arange(500, dtype=np.uint64)
+    arms = [selection.random_documents(keys, np.ones(500, int), 250, s) for s in (0, 1, 2)]
+    overlap = len(set(arms[0]) & set(arms[1])) / 250
+    assert 0.35 < overlap < 0.65
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> None:
+    table = pa.table({"key": [1, 2], "nll_sum": [1.0, bad], "num_tokens": [1, 1], "num_bytes": [1, 1]})
+    pq.write_table(table, tmp_path / "s.parquet")
+    with pytest.raises(DataError):
+        selection.read_scores(tmp_path / "s.parquet")
+    pq.write_table(table.drop_columns("nll_sum"), tmp_path / "s.parquet")
+    with pytest.raises(DataError) as caught:
+        selection.read_scores(tmp_path / "s.parquet")
+    assert "nll_sum" in caught.value.problem or "nll_sum" in caught.value.fix
+    (tmp_path / "s.parquet").write_text("no parquet")
+    with pytest.raises(DataError):
+        selection.read_scores(tmp_path / "s.parquet")
+
+
+def test_the_slice_of_a_run_adds_up(tiny_run: runs.RunFolder) -> None:
+    folder = tiny_run.selection("high-50")
+    manifest = runs.read_json(folder / "manifest.json")
+    kept = pq.read_table(folder / "kept.parquet")
+    assert kept.column_names == ["key", "id", "source", "row", "rank"]
+    assert kept.num_rows == manifest["kept_documents"]
+    assert sum(r["kept_tokens"] for r in manifest["domains"]) == manifest["kept_tokens"]
+    assert sum(r["tokens"] for r in manifest["domains"]) == manifest["pool_tokens"]
+    assert manifest["kept_tokens"] / manifest["pool_tokens"] == pytest.approx(0.5, abs=0.03)

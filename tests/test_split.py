@@ -1,0 +1,75 @@
+"""The split: disjoint, stable, equal texts on one side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from test_corpus import build, write
+
+from mlxprune import config, split
+
+
+def settings(**sections: object) -> config.Config:
+    return config.validate({"data": {"paths": ["x"]}, **sections}, "test")
+
+
+def test_equal_texts_never_stand_on_two_sides(tmp_path: Path) -> None:
+    """Equal up to Unicode composition and whitespace."""
+    forms = ["caf\u00e9 one", "cafe\u0301  one", " caf\u00e9\tone\n"]
+    rows = [{"text": f"{f} {i}"} for i in range(100) for f in forms]
+    found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
+    part = split.assign(found.index, 0, {"test": 0.2, "validation": 0.2, "reference": 0.3})
+    assert (part.reshape(100, 3) == part.reshape(100, 3)[:, :1]).all()
+    assert set(part.tolist()) == {0, 1, 2, 3}
+
+
+def test_documents_of_a_group_stay_together(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "meta": {"site": f"s{i % 10}"}} for i in range(200)]
+    found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)], group_key="meta.site")
+    part = split.assign(found.index, 3, {"test": 0.2, "validation": 0.2, "reference": 0.3})
+    assert (part.reshape(20, 10) == part.reshape(20, 10)[:1]).all()
+
+
+def test_documents_added_later_move_none(tmp_path: Path) -> None:
+    rows = [{"id": str(i), "text": f"text {i}"} for i in range(300)]
+    few = build(tmp_path, [write(tmp_path / "a.jsonl", rows[:200])])
+    many = build(tmp_path, [write(tmp_path / "b.jsonl", rows)])
+    shares = {"test": 0.1, "validation": 0.1, "reference": 0.3}
+    before, after = (split.assign(c.index, 0, shares) for c in (few, many))
+    assert np.array_equal(before, after[:200])
+
+
+def test_automatic_shares_follow_the_reference_and_the_held_out_limit(tmp_path: Path) -> None:
+    rows = [{"text": f"some words {i} " * 40} for i in range(2000)]
+    found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
+    chosen = settings(reference={"tokens": 50_000})
+    shares = split.choose_thresholds(chosen, found)
+    assert 0 < shares["test"] <= 0.05
+    estimate = found.summary["bytes"] / split.bytes_per_token(chosen)
+    assert abs(shares["reference"] - 1.1 * 50_000 / estimate) < 1e-9
+
+
+def test_shares_can_be_fractions_or_tokens(tmp_path: Path) -> None:
+    rows = [{"text": f"some words {i} " * 40} for i in range(500)]
+    found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
+    chosen = settings(split={"reference": 0.25, "test": "10k"})
+    shares = split.choose_thresholds(chosen, found)
+    estimate = found.summary["bytes"] / split.bytes_per_token(chosen)
+    assert shares["reference"] == 0.25
+    assert abs(shares["test"] - 10_000 / estimate) < 1e-9
+
+
+def test_a_limit_leaves_documents_out_by_hash(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}"} for i in range(300)]
+    found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
+    chosen = settings(data={"paths": ["x"], "limit": "100 docs"})
+    part = split.limit(chosen, found, np.full(300, split.TRAIN, np.uint8))
+    assert (part == split.TRAIN).sum() == 100
+    assert (part[:100] == split.LEFT_OUT).any()  # not the first hundred
+
+
+def test_the_thresholds_of_a_run_are_stored(tiny_run: object) -> None:
+    path = tiny_run.split / "split.json"  # type: ignore[attr-defined]
+    assert json.loads(path.read_text())["thresholds"]["reference"] == 0.3

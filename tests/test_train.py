@@ -1,0 +1,253 @@
+"""Training: the stream, the schedule, accumulation, exact resume, and clear stops."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxprune import arms, config, train
+from mlxprune import model as models
+from mlxprune.errors import ConfigError, NonFiniteLoss, Stopped
+from mlxprune.tokens import Tokens
+
+END = 1
+
+
+class QuietLog:
+    """Takes events and keeps them."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def due(self, stage: str, kind: str) -> bool:
+        return True
+
+    def emit(self, stage: str, kind: str, **fields: Any) -> None:
+        self.events.append({"stage": stage, "kind": kind, **fields})
+
+
+class QuietControl:
+    """Asks to stop at the n-th batch edge, once."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.left = stop_at
+
+    def pending(self) -> bool:
+        self.left -= 1
+        return self.left == -1 and True
+
+    def obey(self, save: Any) -> None:
+        save()
+        raise Stopped("stopped", "test", "go on")
+
+
+def tokens_of(lengths: list[int], vocabulary: int = 300) -> Tokens:
+    generator = np.random.default_rng(0)
+    ids = generator.integers(2, vocabulary, sum(lengths)).astype(np.uint16)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Tokens(ids, offsets, vocabulary, END, END)
+
+
+def stream_of(lengths: list[int], seed: int = 0) -> train.Stream:
+    documents = np.arange(len(lengths))
+    keys = documents.astype(np.uint64) * np.uint64(7919)
+    return train.Stream(tokens_of(lengths), documents, keys, seed)
+
+
+def recipe(**changes: Any) -> train.Recipe:
+    chosen = config.Final(
+        model="pico", tokens=2000, context=16, batch_size=8, learning_rate=3e-3, checkpoint_every=512
+    )
+    made = arms.recipe_of(chosen, models.shape_of("pico"), (300, END, END), 2000, 0)
+    return dataclasses.replace(made, **changes)
+
+
+def run(
+    folder: Path, chosen: train.Recipe, stop_at: int = -1, fresh: bool = True, **more: Any
+) -> dict[str, Any]:
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return train.train(
+        chosen, stream_of([30, 5, 70, 1, 200, 44]), folder, "fingerprint", folder.parent,
+        more.pop("validate", None), "final", QuietLog(), QuietControl(stop_at), **more,
+    )  # fmt: skip
+
+
+@given(
+    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=8),
+    start=st.integers(0, 200),
+    count=st.integers(1, 100),
+)
+@settings(deadline=None)
+def test_the_stream_is_the_shuffled_documents_each_closed(
+    lengths: list[int], start: int, count: int
+) -> None:
+    """Any stretch equals the one read from the start; a pass holds every document once."""
+    stream = stream_of(lengths)
+    whole = stream_of(lengths).targets(0, start + count)
+    assert np.array_equal(stream.targets(start, count), whole[start:])
+    one = stream.targets(0, stream.unique)
+    pieces = np.split(one, np.flatnonzero(one == END) + 1)
+    expected = [stream.tokens.document(i).tolist() + [END] for i in range(len(lengths))]
+    assert sorted(p.tolist() for p in pieces[:-1]) == sorted(expected)
+
+
+def test_passes_are_reshuffled_and_seeded() -> None:
+    lengths = [3] * 40
+    stream = stream_of(lengths)
+    first, second = (stream.targets(p * stream.unique, stream.unique) for p in (0, 1))
+    assert sorted(first) == sorted(second)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, stream_of(lengths, seed=1).targets(0, stream.unique))
+
+
+def test_inputs_are_the_targets_one_step_earlier() -> None:
+    stream = stream_of([9, 20, 3])
+    inputs, targets = stream.batch(0, 2, 10)
+    assert inputs[0, 0] == END
+    assert np.array_equal(inputs.ravel()[1:], targets.ravel()[:-1])
+    later, _ = stream.batch(1, 2, 10)
+    assert later[0, 0] == targets[-1, -1]
+
+
+def test_wsd_warms_up_stays_and_decays_to_nearly_zero() -> None:
+    chosen = recipe(steps=100, warmup=0.1, decay=0.2, schedule="wsd", learning_rate=1.0)
+    rates = [train.learning_rate(chosen, s) for s in range(100)]
+    assert rates[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
+    assert rates[10:80] == [1.0] * 70
+    assert rates[80] == pytest.approx(20 / 21)
+    assert rates[99] == pytest.approx(1 / 21)
+
+
+def test_cosine_ends_at_a_tenth() -> None:
+    chosen = recipe(steps=1000, warmup=0.0, schedule="cosine", learning_rate=1.0)
+    rates = [train.learning_rate(chosen, s) for s in range(1000)]
+    assert rates[0] == 1.0
+    assert rates[500] == pytest.approx(0.55)
+    assert rates[999] == pytest.approx(0.1, abs=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion"])
+def test_training_learns(optimizer: str, tmp_path: Path) -> None:
+    rate = 3e-3 if optimizer == "adamw" else 1e-3
+    chosen = recipe(steps=60, optimizer=optimizer, learning_rate=rate)
+    history = run(tmp_path / "final" / "m", chosen)["history"]["train"]
+    assert history[-1][1] < history[0][1] - 0.5
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion"])
+@pytest.mark.parametrize("stop_at", [1, 6, 14])
+def test_a_stopped_training_ends_with_the_same_bytes(
+    optimizer: str, stop_at: int, tmp_path: Path
+) -> None:
+    chosen = recipe(optimizer=optimizer)
+    whole, broken = tmp_path / "whole" / "m", tmp_path / "broken" / "m"
+    run(whole, chosen)
+    with pytest.raises(Stopped):
+        run(broken, chosen, stop_at)
+    run(broken, chosen, fresh=False)
+    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(broken) for p in broken.rglob("*") if p.is_file())
+    for file in files:
+        assert (whole / file).read_bytes() == (broken / file).read_bytes(), file
+
+
+def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
+    """Without its state file, which comes last, it does not count."""
+    chosen = recipe()
+    whole, broken = tmp_path / "whole" / "m", tmp_path / "broken" / "m"
+    run(whole, chosen)
+    with pytest.raises(Stopped):
+        run(broken, chosen, 10)
+    newest = sorted((broken / "checkpoints").glob("step-*"))[-1]
+    (newest / "state.json").unlink()
+    run(broken, chosen, fresh=False)
+    name = "model.safetensors"
+    assert (whole / name).read_bytes() == (broken / name).read_bytes()
+
+
+def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "final" / "m"
+    run(folder, recipe())
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+
+
+def test_accumulation_equals_one_big_batch() -> None:
+    stream = stream_of([30, 5, 70, 1, 200, 44])
+    inputs, targets = (mx.array(a) for a in stream.batch(0, 8, 16))
+    results = []
+    for parts in (1, 2, 8):
+        chosen = recipe(accumulate=parts)
+        model = models.initialise(chosen.config, 0)
+        optimizer = train.make_optimizer(chosen)
+        optimizer.init(model.trainable_parameters())
+        loss, norm = train.step_function(model, optimizer, chosen)(inputs, targets)
+        results.append((loss, norm, np.array(model.model.embed_tokens.weight)))
+    for loss, norm, weight in results[1:]:
+        assert loss == pytest.approx(results[0][0], rel=1e-6)
+        assert norm == pytest.approx(results[0][1], rel=1e-4)
+        # Adam divides by the gradient's own size, so tiny gradients may flip a tiny step.
+        assert np.abs(weight - results[0][2]).mean() < 1e-6
+
+
+def test_gradient_checkpointing_changes_no_loss(tmp_path: Path) -> None:
+    """It patches a class of mlx-lm for good, so it runs in a process of its own."""
+    import subprocess
+    import sys
+
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import mlxprune
+from pathlib import Path
+from test_train import recipe, run
+out = Path({str(tmp_path)!r})
+plain = run(out / "a" / "m", recipe(steps=5))["history"]["train"]
+saved = run(out / "b" / "m", recipe(steps=5), gradient_checkpointing=True)["history"]["train"]
+assert all(abs(p[1] - s[1]) < 1e-5 for p, s in zip(plain, saved)), (plain, saved)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_clearly(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLoss) as caught:
+        run(tmp_path / "final" / "m", recipe(learning_rate=1e30, warmup=0.0, clip=1e30))
+    assert "step" in caught.value.problem
+    assert caught.value.exit_code == 1
+
+
+def test_events_carry_the_mean_since_the_last_and_count_every_target(tmp_path: Path) -> None:
+    folder = tmp_path / "final" / "m"
+    log = QuietLog()
+    chosen = recipe()
+    folder.parent.mkdir()
+    train.train(
+        chosen, stream_of([50, 70]), folder, "f", tmp_path, lambda m: 1.5, "final", log,  # type: ignore[arg-type]
+        QuietControl(),  # type: ignore[arg-type]
+    )  # fmt: skip
+    steps = [e for e in log.events if e["kind"] == "train.step"]
+    assert sum(e["new_targets"] for e in steps) == chosen.targets
+    assert {"evaluation", "checkpoint", "train.step"} == {e["kind"] for e in log.events}
+    assert all(math.isfinite(e["gradient_norm"]) for e in steps)
+
+
+def test_budgets_round_up_to_whole_steps() -> None:
+    assert train.steps_for(1, 16, 8) == 1
+    assert train.steps_for(129, 16, 8) == 2
+    assert recipe().targets >= 2000
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    chosen = config.Final(model="pico", tokens=100, context=16, batch_size=8, accumulate=3)
+    with pytest.raises(ConfigError):
+        arms.recipe_of(chosen, models.shape_of("pico"), (300, 1, 1), 100, 0)
