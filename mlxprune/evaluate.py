@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlxprune import runs, score
-from mlxprune.corpus import Corpus, mix
+from mlxprune.corpus import Corpus
+from mlxprune.keys import mix
 from mlxprune.split import HELD_OUT_DOCUMENTS, HELD_OUT_TOKENS
 from mlxprune.tokens import Tokens
 
@@ -102,7 +103,7 @@ def evaluate_model(
     context: int,
     target: Path,
     fingerprint: str,
-    between: Callable[[int], None],
+    between: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Score the test documents with one model and write ``target`` (JSON) and its ``.npy``."""
     from mlxprune import model as models

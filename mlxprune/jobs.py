@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import arms, corpus, evaluate, pipeline, readers, runs, score, selection, train, work
+from mlxprune import (
+    arms,
+    corpus,
+    evaluate,
+    pipeline,
+    readers,
+    runs,
+    score,
+    selection,
+    train,
+    work,
+    workers,
+)
 from mlxprune import model as models
 from mlxprune import tokenizer as tokenizers
 from mlxprune import tokens as tokens_module
@@ -93,22 +105,24 @@ def score_data(
                 settings.batch_tokens,
                 tokens.vocab_size,
             )
-            task = score.Task(
+            task = workers.Task(
                 str(source),
                 str(run.tokens()),
                 str(parts),
                 str(parts / "documents.npy"),
                 policy,
-                score.units(found.index["bytes"][documents]),
+                workers.units(found.index["bytes"][documents]),
             )
             log.emit("score", "stage.start", why="asked for")
-            score.score_pool(task, settings.workers or pipeline.score_workers(), log, control)
+            workers.score_pool(task, settings.workers or pipeline.score_workers(), log, control)
             metadata = {
                 "model": model,
                 "prefix": str(tokens.prefix),
                 **score.policy_metadata(policy),
             }
-            summary = score.write_scores(target, found, documents, parts, task.units, metadata)
+            summary = score.write_scores(
+                target, found, documents, *workers.joined(parts, len(task.units)), metadata
+            )
             runs.write_json(out / "scores.json", summary)
             marker = target.with_name(f"{target.name}.{runs.MARKER}")
             runs.write_json(marker, {"stage": "score", "fingerprint": fingerprint})

@@ -30,6 +30,7 @@ from mlxprune import (
     selection,
     split,
     train,
+    workers,
 )
 from mlxprune import model as models
 from mlxprune import tokenizer as tokenizers
@@ -264,19 +265,21 @@ def _score(work: Work) -> None:
             )
             runs.write_json(shapes, plain(resolved))
         policy = score.Policy(**runs.read_json(shapes))
-        unit_list = score.units(names.index["bytes"][pool])
+        unit_list = workers.units(names.index["bytes"][pool])
         model = reference_folder(work)
-        task = score.Task(
+        task = workers.Task(
             str(model), str(source), str(parts), str(parts / "documents.npy"), policy, unit_list
         )
-        score.score_pool(task, settings.workers or score_workers(), work.log, work.control)
+        workers.score_pool(task, settings.workers or score_workers(), work.log, work.control)
         metadata = {
             "reference": work.fingerprint("reference"),
             "tokenizer": work.fingerprint("tokenizer"),
             "prefix": str(tokens_module.open_tokens(source).prefix),
             **score.policy_metadata(policy),
         }
-        summary = score.write_scores(target, names, pool, parts, unit_list, metadata)
+        summary = score.write_scores(
+            target, names, pool, *workers.joined(parts, len(unit_list)), metadata
+        )
         runs.write_json(target.with_name(target.stem + ".json"), summary)
         marker = target.with_name(f"{target.name}.{runs.MARKER}")
         runs.write_json(marker, {"stage": "score", "fingerprint": fingerprint})
@@ -374,6 +377,7 @@ def _evaluation(work: Work) -> None:
     ]
     described, pieces = {}, []
     all_arms = arms.arms_of(work.config)
+    size = int(tokens.lengths(documents).sum())
     for number, arm in enumerate(all_arms):
         folder, target = work.run.final(arm.name), work.run.evaluation(arm.name)
         described[arm.name] = {
@@ -388,11 +392,13 @@ def _evaluation(work: Work) -> None:
             fingerprint: str = fingerprint,
             number: int = number,
         ) -> dict[str, Any]:
-            def between(slots: int) -> None:
-                work.control.check()
-                work.log.emit(
-                    "evaluation", "progress", done=number, total=len(all_arms), unit="models"
-                )
+            report = progress(work, "evaluation", "tokens")
+            done = number * size
+
+            def between(scored: int, slots: int) -> None:
+                nonlocal done
+                done += scored
+                report(done, len(all_arms) * size)
 
             return evaluate.evaluate_model(
                 folder, names, tokens, documents, context, target, fingerprint, between

@@ -2,17 +2,12 @@
 
 For x = t_1..t_n every t_i is a target exactly once; the first input is the prefix token. Documents
 longer than the context are cut into windows (lm-eval's rolling windows). Rows are sorted into
-length buckets, so nearly every slot of a batch is a real token. Work units of near 2 MB of text, in
-canonical order, are the grain of resuming; batches never cross one.
+length buckets, so nearly every slot of a batch is a real token.
 """
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import queue
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,23 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlxprune import blas, runs
-from mlxprune.control import Control
+from mlxprune import runs
 from mlxprune.corpus import Corpus
-from mlxprune.errors import RunError, WorkerDied
-from mlxprune.events import EventLog
-from mlxprune.tokens import Tokens, open_tokens
+from mlxprune.errors import RunError
+from mlxprune.tokens import Tokens
 
 if TYPE_CHECKING:
     import mlx.nn as nn
 
 VERSION = 1
 METRIC_VERSION = 1
-UNIT_BYTES = 2_000_000
 IN_FLIGHT = 2
 LOGITS_SHARE = 4  # the logits of a batch take at most memory / LOGITS_SHARE
 PART = np.dtype([("nll_sum", "<f8"), ("num_tokens", "<i8"), ("truncated", "?")])
-HISTOGRAM_EDGES = np.linspace(0.0, 16.0, 161)  # mean negative log-likelihood in nats
 
 
 @dataclass(frozen=True)
@@ -118,14 +109,14 @@ def score_documents(
     tokens: Tokens,
     documents: np.ndarray,
     policy: Policy,
-    between: Callable[[int], None] = lambda slots: None,
+    between: Callable[[int, int], None] = lambda tokens, slots: None,
     positions: np.ndarray | None = None,
 ) -> np.ndarray:
     """PART rows for the documents, in their order.
 
     nll_sum is the float64 sum of float32 losses in nats over num_tokens targets. ``between`` is
-    called after every batch with its number of slots; ``positions`` float64 [2, context] collects
-    the sum of losses and the count at each position of a window.
+    called after every batch with its scored tokens and its slots; ``positions`` float64
+    [2, context] collects the sum of losses and the count at each position of a window.
     """
     import mlx.core as mx
 
@@ -145,7 +136,7 @@ def score_documents(
         if positions is not None:
             positions[0, : values.shape[1]] += values.sum(axis=0)
             positions[1, : values.shape[1]] += mask.sum(axis=0)
-        between(mask.size)
+        between(int(mask.sum()), mask.size)
 
     for edge, rows in batches(found, policy):
         inputs, targets, mask = _fill(tokens, documents, found, rows, edge)
@@ -194,214 +185,21 @@ def resolve_policy(
     return Policy(context, overlap, long_documents, max_tokens, max(slots, context))
 
 
-def units(sizes: np.ndarray) -> list[tuple[int, int]]:
-    """Work units [first, stop) over documents of these byte sizes: a function of the data alone."""
-    ends = np.cumsum(sizes, dtype=np.int64)
-    result = []
-    first = 0
-    while first < len(sizes):
-        before = int(ends[first - 1]) if first else 0
-        stop = int(np.searchsorted(ends, before + UNIT_BYTES, side="left")) + 1
-        result.append((first, min(stop, len(sizes))))
-        first = result[-1][1]
-    return result
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a worker needs to score units: paths and numbers, so that it can be sent to it."""
-
-    model: str
-    tokens: str
-    parts: str
-    documents: str  # .npy of document numbers
-    policy: Policy
-    units: list[tuple[int, int]]
-
-
-def score_pool(
-    task: Task, workers: int, log: EventLog, control: Control, stage: str = "score"
-) -> None:
-    """Score every unit that has no part yet, in spawned processes, reporting as they come.
-
-    A worker that dies without a word (MLX aborts the process when memory runs out) is a WorkerDied.
-    """
-    parts = Path(task.parts)
-    parts.mkdir(parents=True, exist_ok=True)
-    todo = [n for n in range(len(task.units)) if not part_path(parts, n).exists()]
-    documents = np.load(task.documents, mmap_mode="r")
-    lengths = open_tokens(Path(task.tokens)).lengths(documents)
-    sizes = [int(lengths[a:b].sum()) for a, b in task.units]
-    progress = _Progress(log, stage, sum(sizes), sum(sizes) - sum(sizes[n] for n in todo))
-    for number in set(range(len(task.units))) - set(todo):
-        progress.add_histogram(np.load(part_path(parts, number)))
-    if not todo:
-        return
-    context = multiprocessing.get_context("spawn")
-    inbox: Any = context.Queue()
-    outbox: Any = context.Queue()
-    for number in todo:
-        inbox.put(number)
-    count = min(workers, len(todo))
-    for _ in range(count):
-        inbox.put(None)
-    pool = [
-        context.Process(target=_worker, args=(task, inbox, outbox, os.getpid()), daemon=True)
-        for _ in range(count)
-    ]
-    for process in pool:
-        process.start()
-    try:
-        left = len(todo)
-        while left:
-            control.check()
-            try:
-                kind, number, value = outbox.get(timeout=0.2)
-            except queue.Empty:
-                _refuse_dead(pool, left)
-                continue
-            if kind == "error":
-                raise RunError(f"scoring failed: {value}", f"unit {number}", "see the message")
-            if kind == "slots":
-                progress.slots(number, value)
-            else:
-                left -= 1
-                progress.unit(sizes[number], np.load(part_path(parts, number)))
-        for process in pool:
-            process.join(timeout=10)
-    finally:
-        for process in pool:
-            if process.is_alive():
-                process.terminate()
-        for process in pool:
-            process.join(timeout=10)
-
-
-def _refuse_dead(pool: list[Any], left: int) -> None:
-    dead = [p.exitcode for p in pool if p.exitcode not in (None, 0)]
-    if dead or (left and all(p.exitcode is not None for p in pool)):
-        raise WorkerDied(
-            f"a scoring process died (exit code {dead[0] if dead else 0})",
-            "score; most often the memory ran out",
-            "set score.batch_tokens lower and run again: what is scored stays",
-        )
-
-
-class _Progress:
-    """Tokens done, rate, time left, padding and the histogram, as events."""
-
-    def __init__(self, log: EventLog, stage: str, total: int, done: int) -> None:
-        self.log, self.stage, self.total, self.done = log, stage, total, done
-        self.began, self.before = time.monotonic(), done
-        self.running = 0.0  # tokens of units under way
-        self.all_slots, self.real = 0, 0
-        self.documents = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
-        self.tokens = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
-
-    def slots(self, real: int, slots: int) -> None:
-        self.running += real
-        self.real += real
-        self.all_slots += slots
-        self._emit()
-
-    def unit(self, size: int, part: np.ndarray) -> None:
-        self.done += size
-        self.running = max(0.0, self.running - size)
-        self.add_histogram(part)
-        self._emit()
-        shown = {"edges": HISTOGRAM_EDGES.tolist(), "documents": self.documents.tolist()}
-        self.log.emit(self.stage, "histogram", tokens=self.tokens.tolist(), **shown)
-
-    def add_histogram(self, part: np.ndarray) -> None:
-        scored = part[part["num_tokens"] > 0]
-        mean = scored["nll_sum"] / scored["num_tokens"]
-        clipped = np.clip(mean, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
-        self.documents += np.histogram(clipped, HISTOGRAM_EDGES)[0]
-        self.tokens += np.histogram(clipped, HISTOGRAM_EDGES, weights=scored["num_tokens"])[
-            0
-        ].astype(np.int64)
-
-    def _emit(self) -> None:
-        done = min(self.total, self.done + int(self.running))
-        elapsed = time.monotonic() - self.began
-        rate = (done - self.before) / elapsed if elapsed > 0 else 0.0
-        self.log.emit(
-            self.stage,
-            "progress",
-            done=done,
-            total=self.total,
-            unit="tokens",
-            rate=rate,
-            eta_seconds=(self.total - done) / rate if rate else None,
-            padding_share=1 - self.real / self.all_slots if self.all_slots else None,
-        )
-
-
-def part_path(parts: Path, number: int) -> Path:
-    return parts / f"{number:06d}.npy"
-
-
-def _worker(task: Task, inbox: Any, outbox: Any, parent: int) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    number = -1
-    try:
-        from mlxprune import backend
-        from mlxprune import model as models
-
-        device = backend.detect()
-        if device.name == "cpu":
-            blas.set_num_threads(1)  # one thread a worker: the same bytes for any number of them
-        backend.limit_cache()
-        model, _ = models.load(Path(task.model))
-        tokens = open_tokens(Path(task.tokens))
-        documents = np.load(task.documents, mmap_mode="r")
-        while (number := inbox.get()) is not None:
-            first, stop = task.units[number]
-            positions = np.zeros((2, task.policy.context))
-            seen = 0
-
-            def between(slots: int) -> None:
-                nonlocal seen
-                if os.getppid() != parent:
-                    os._exit(1)  # the run died; its parts are complete as they are
-                real = int(positions[1].sum())  # noqa: B023
-                outbox.put(("slots", real - seen, slots))
-                seen = real
-
-            chosen = np.asarray(documents[first:stop])
-            part = score_documents(model, tokens, chosen, task.policy, between, positions)
-            path = part_path(Path(task.parts), number)
-            partial = path.with_name(f"{path.name}.{os.getpid()}{runs.PARTIAL}")
-            for target, array in ((path.with_suffix(".positions.npy"), positions), (path, part)):
-                with partial.open("wb") as file:
-                    np.save(file, array)
-                runs.finish_file(partial, target)
-            outbox.put(("unit", number, None))
-    except Exception as error:
-        outbox.put(("error", number, f"{type(error).__name__}: {error}"))
-
-
 def write_scores(
     path: Path,
     corpus: Corpus,
     documents: np.ndarray,
-    parts: Path,
-    unit_list: list[tuple[int, int]],
+    scores: np.ndarray,
+    positions: np.ndarray,
     metadata: dict[str, str],
 ) -> dict[str, Any]:
-    """Join the parts into one Parquet, exactly the scorable documents in canonical order."""
+    """Write one Parquet of exactly the scored documents, in canonical order.
+
+    ``scores`` PART [documents], ``positions`` float64 [2, context]: loss sums and counts.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    scores = np.concatenate(
-        [np.load(part_path(parts, n)) for n in range(len(unit_list))] or [np.zeros(0, PART)]
-    )
-    positions = sum(
-        (np.load(part_path(parts, n).with_suffix(".positions.npy")) for n in range(len(unit_list))),
-        np.zeros((2, 1)),
-    )
     schema = pa.schema(
         [
             ("key", pa.uint64()),

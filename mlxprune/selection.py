@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from mlxprune import runs
 from mlxprune.config import Slice
-from mlxprune.corpus import mix
 from mlxprune.errors import DataError, one_line
+from mlxprune.keys import mix
 
 VERSION = 1
 LN2 = float(np.log(2.0))

@@ -14,7 +14,8 @@ import numpy as np
 
 from mlxprune import runs
 from mlxprune.config import Config
-from mlxprune.corpus import Corpus, mix
+from mlxprune.corpus import Corpus
+from mlxprune.keys import mix
 
 VERSION = 1
 TEST, VALIDATION, REFERENCE, TRAIN, LEFT_OUT = range(5)

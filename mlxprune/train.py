@@ -1,9 +1,10 @@
 """Training: one loop for the reference and for every final model.
 
 The data are one endless stream: the documents of the part or arm, each closed by end-of-text,
-reshuffled by (seed, pass), cut into sequences of the context length. Attention crosses documents
-within a sequence, as in the paper's stack. A batch is a pure function of its position in the
-stream, so a checkpoint is weights, optimizer state and a step number, and resuming is exact.
+reshuffled by (seed, pass) and cut into sequences of the context length, which are shuffled once
+more, so that a batch is not a few long documents. Attention crosses documents within a sequence,
+as in the paper's stack. A batch is a pure function of its step, so a checkpoint is weights,
+optimizer state and a step number, and resuming is exact.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import numpy as np
 from mlxprune import model as models
 from mlxprune import runs
 from mlxprune.control import Control
-from mlxprune.corpus import mix
 from mlxprune.errors import NonFiniteLoss, RunError
 from mlxprune.events import EventLog
+from mlxprune.keys import mix
 from mlxprune.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -97,14 +98,31 @@ class Stream:
         self.unique = int(tokens.lengths(documents).sum()) + len(documents)
         if self.unique == 0:
             raise RunError("no token to train on", "the training documents", "check the selection")
-        self._pass = -1
+        self._passes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._windows: tuple[int, int, np.ndarray] = (-1, 0, np.zeros(0, np.int64))
 
-    def _shuffle(self, number: int) -> None:
-        if number != self._pass:
+    def _shuffled(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The documents of a pass in their order, and where in the pass each ends."""
+        if number not in self._passes:
             order = np.argsort(mix(self.keys, f"pass {self.seed} {number}"), kind="stable")
-            self._order = self.documents[order]
-            self._ends = np.cumsum(self.tokens.lengths(self._order) + 1)
-            self._pass = number
+            documents = self.documents[order]
+            ends = np.cumsum(self.tokens.lengths(documents) + 1)
+            while len(self._passes) > 1:  # a sequence can reach from one pass into the next
+                del self._passes[min(self._passes)]
+            self._passes[number] = (documents, ends)
+        return self._passes[number]
+
+    def window(self, number: int, context: int) -> int:
+        """Which window of the stream is read as the n-th: a shuffle inside every pass."""
+        at_pass = number * context // self.unique
+        if self._windows[0] != at_pass:
+            first = -(-at_pass * self.unique // context)
+            stop = -(-(at_pass + 1) * self.unique // context)
+            places = np.arange(stop - first, dtype=np.uint64)
+            order = np.argsort(mix(places, f"windows {self.seed} {at_pass}"), kind="stable")
+            self._windows = (at_pass, first, order)
+        _, first, order = self._windows
+        return first + int(order[number - first])
 
     def targets(self, start: int, count: int) -> np.ndarray:
         """Targets [start, start + count) of the stream, int32."""
@@ -112,28 +130,32 @@ class Stream:
         filled = 0
         while filled < count:
             number, at = divmod(start + filled, self.unique)
-            self._shuffle(number)
-            place = int(np.searchsorted(self._ends, at, side="right"))
-            while filled < count and place < len(self._order):
-                ids = self.tokens.document(int(self._order[place]))
-                first = at - (int(self._ends[place]) - len(ids) - 1)
+            documents, ends = self._shuffled(number)
+            place = int(np.searchsorted(ends, at, side="right"))
+            while filled < count and place < len(documents):
+                ids = self.tokens.document(int(documents[place]))
+                first = at - (int(ends[place]) - len(ids) - 1)
                 piece = ids[first : first + count - filled]
                 out[filled : filled + len(piece)] = piece
                 filled += len(piece)
                 if filled < count:  # the document is through: close it
                     out[filled] = self.tokens.end
                     filled += 1
-                at = int(self._ends[place])
+                at = int(ends[place])
                 place += 1
         return out
 
     def batch(self, step: int, batch_size: int, context: int) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, targets) of an optimizer step, each int32 [batch, context]."""
-        start = step * batch_size * context
-        targets = self.targets(start, batch_size * context)
-        before = self.targets(start - 1, 1) if start else np.array([self.tokens.end], np.int32)
-        inputs = np.concatenate([before, targets[:-1]])
-        return inputs.reshape(batch_size, context), targets.reshape(batch_size, context)
+        inputs, targets = (np.empty((batch_size, context), np.int32) for _ in range(2))
+        for row in range(batch_size):
+            start = self.window(step * batch_size + row, context) * context
+            lead = 1 if start else 0
+            piece = self.targets(start - lead, context + lead)
+            targets[row] = piece[lead:]
+            inputs[row, 0] = piece[0] if lead else self.tokens.end
+            inputs[row, 1:] = targets[row, :-1]
+        return inputs, targets
 
 
 def train(

@@ -17,9 +17,7 @@ def generator() -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def true_cross_entropy(
-    logits: np.ndarray, targets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def true_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shift = logits.max(-1, keepdims=True)
     log_sum = np.log(np.exp(logits - shift).sum(-1, keepdims=True)) + shift
     rows = np.arange(len(targets))

@@ -23,7 +23,8 @@ def test_mlx_calls_openblas_through_the_shim() -> None:
 import ctypes, mlxprune, numpy as np
 from mlxprune import blas
 calls = []
-signature = ctypes.CFUNCTYPE(None, *[ctypes.c_int] * 6, ctypes.c_float, *[ctypes.c_void_p, ctypes.c_int] * 2, ctypes.c_float, ctypes.c_void_p, ctypes.c_int)
+number, matrix = ctypes.c_float, [ctypes.c_void_p, ctypes.c_int]
+signature = ctypes.CFUNCTYPE(None, *[ctypes.c_int] * 6, number, *matrix * 2, number, *matrix)
 real = signature(("scipy_cblas_sgemm", blas._openblas))
 def counted(*a):
     calls.append(a[3:6]); real(*a)

@@ -21,7 +21,8 @@ def load(tmp_path: Path, text: str, *overrides: str) -> config.Config:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("26B", 26 * 10**9), ("2M", 2_000_000), ("512k", 512_000), ("1.5M", 1_500_000)]
+    ("text", "count"),
+    [("26B", 26 * 10**9), ("2M", 2_000_000), ("512k", 512_000), ("1.5M", 1_500_000)],
 )
 def test_counts_count_in_thousands(text: str, count: int) -> None:
     assert config.parse_count(text) == count
@@ -80,7 +81,11 @@ def test_errors_name_the_key_and_the_fix(tree: dict[str, Any], problem: str, fix
 def test_overrides_win_and_replace_the_alternative(tmp_path: Path) -> None:
     text = "data: {paths: [a]}\nselection: {rate: 0.5}\nfinal: {tokens: 5M}"
     read = load(tmp_path, text, "selection.band=[0.2,0.4]", "final.passes=2", "seed=7")
-    assert (read.selection.name(), read.final.passes, read.final.tokens) == ("band-20-40", 2.0, None)
+    assert (read.selection.name(), read.final.passes, read.final.tokens) == (
+        "band-20-40",
+        2.0,
+        None,
+    )
     assert read.seed == 7
     with pytest.raises(ConfigError):
         load(tmp_path, text, "seed")
@@ -108,7 +113,10 @@ def test_speed_keys_stay_out_of_fingerprints() -> None:
         ({"criterion": "low", "rate": 0.125}, "low-12.5"),
         ({"criterion": "high", "rate": 0.5}, "high-50"),
         ({"band": [0.2, 0.6]}, "band-20-60"),
-        ({"criterion": "medium", "rate": 1, "unit": "documents", "rule": "paper"}, "medium-100-paper"),
+        (
+            {"criterion": "medium", "rate": 1, "unit": "documents", "rule": "paper"},
+            "medium-100-paper",
+        ),
     ],
 )
 def test_slices_are_named_by_what_they_are(tree: dict[str, Any], name: str) -> None:

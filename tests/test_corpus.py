@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlxprune import corpus, readers, runs
+from mlxprune import corpus, keys, readers, runs
 from mlxprune.config import Data
 from mlxprune.errors import DataError
 
@@ -47,7 +47,7 @@ def test_copies_are_numbered_and_other_texts_are_marked(tmp_path: Path) -> None:
         {"id": "a", "text": "x"},
     ]
     found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
-    other = f"a#{corpus.hash_text('other') & 0xFFFFFFFF:08x}"
+    other = f"a#{keys.hash_text('other') & 0xFFFFFFFF:08x}"
     assert ids(found) == ["a", "a-3", "a-2", other, f"{other}-2", "a-4"]
     assert len(set(found.index["key"].tolist())) == 6
     assert found.summary["duplicate_ids"] == 4
@@ -63,8 +63,8 @@ def test_a_number_and_its_text_stay_two_documents(tmp_path: Path) -> None:
 def test_missing_ids_come_from_the_text(tmp_path: Path) -> None:
     rows = [{"text": "one"}, {"id": None, "text": "two"}, {"text": "one"}]
     found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
-    first = f"{corpus.hash_text('one'):016x}"
-    assert ids(found) == [first, f"{corpus.hash_text('two'):016x}", f"{first}-2"]
+    first = f"{keys.hash_text('one'):016x}"
+    assert ids(found) == [first, f"{keys.hash_text('two'):016x}", f"{first}-2"]
 
 
 def test_the_order_of_the_input_changes_nothing(tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_memory_is_a_constant_plus_64_bytes_a_document(tmp_path: Path) -> None:
 
 
 def test_the_mix_is_seeded_and_a_bijection() -> None:
-    keys = np.random.default_rng().integers(0, 2**64, 10_000, np.uint64)
-    mixed = corpus.mix(keys, 1)
-    assert len(np.unique(mixed)) == len(np.unique(keys))
-    assert not np.array_equal(mixed, corpus.mix(keys, 2))
+    hashes = np.random.default_rng().integers(0, 2**64, 10_000, np.uint64)
+    mixed = keys.mix(hashes, 1)
+    assert len(np.unique(mixed)) == len(np.unique(hashes))
+    assert not np.array_equal(mixed, keys.mix(hashes, 2))
     assert abs(float(mixed.astype(np.float64).mean()) / 2**64 - 0.5) < 0.02
 
 

@@ -16,7 +16,9 @@ from mlxprune import readers
 from mlxprune.errors import DataError
 
 KEYS = readers.Keys("text", "id", "auto", None)
-ROWS = b"".join(json.dumps({"id": i, "text": f"text {i} " * 50}).encode() + b"\n" for i in range(200))
+ROWS = b"".join(
+    json.dumps({"id": i, "text": f"text {i} " * 50}).encode() + b"\n" for i in range(200)
+)
 
 
 def rows_of(path: Path, keys: readers.Keys = KEYS) -> list[readers.Row | readers.Skip]:
@@ -51,7 +53,9 @@ def test_the_codec_is_sniffed_from_the_bytes(codec: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("codec", [c for c in CODECS if c != "plain"])
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
-def test_a_compressed_file_that_ends_early_is_named(codec: str, share: float, tmp_path: Path) -> None:
+def test_a_compressed_file_that_ends_early_is_named(
+    codec: str, share: float, tmp_path: Path
+) -> None:
     path = tmp_path / "cut.jsonl"
     data = CODECS[codec](ROWS)
     path.write_bytes(data[: int(len(data) * share)])

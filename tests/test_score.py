@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxprune import model as models
-from mlxprune import runs, score, testing
+from mlxprune import runs, score, testing, workers
 from mlxprune.errors import RunError
 from mlxprune.tokens import Tokens, open_tokens
 
@@ -133,7 +133,7 @@ def test_positions_add_up_to_the_sums(saved: Path) -> None:
 
 @given(st.lists(st.integers(0, 3_000_000), max_size=60))
 def test_units_cover_every_document_once(sizes: list[int]) -> None:
-    found = score.units(np.array(sizes, np.int64))
+    found = workers.units(np.array(sizes, np.int64))
     assert [d for first, stop in found for d in range(first, stop)] == list(range(len(sizes)))
 
 
@@ -153,7 +153,9 @@ def test_the_scores_file_holds_the_pool_and_what_it_was_made_with(tiny_run: runs
         "key", "id", "source", "row", "domain", "nll_sum", "num_tokens", "num_bytes",
         "perplexity", "truncated",
     ]  # fmt: skip
-    meta = {k.decode(): v.decode() for k, v in table.schema.metadata.items() if k != b"ARROW:schema"}
+    meta = {
+        k.decode(): v.decode() for k, v in table.schema.metadata.items() if k != b"ARROW:schema"
+    }
     wanted = {"reference", "tokenizer", "prefix", "policy.context", "policy.long_documents"}
     assert wanted | {"metric_version"} <= meta.keys()
     mean = table.column("nll_sum").to_numpy() / table.column("num_tokens").to_numpy()

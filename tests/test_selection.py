@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -108,7 +109,7 @@ def test_adjoining_bands_partition(
     """[0, a], [a, b], ..., [z, 1] hold every document exactly once."""
     edges = sorted({Decimal(0), *cuts, Decimal(1)})
     held = np.zeros(len(scores), int)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         chosen = Slice.model_validate({"band": (low, high), "unit": unit})
         try:
             held += selection.select(scores, chosen, 0).mask
@@ -201,7 +202,9 @@ def test_random_arms_differ_by_seed() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> None:
-    table = pa.table({"key": [1, 2], "nll_sum": [1.0, bad], "num_tokens": [1, 1], "num_bytes": [1, 1]})
+    table = pa.table(
+        {"key": [1, 2], "nll_sum": [1.0, bad], "num_tokens": [1, 1], "num_bytes": [1, 1]}
+    )
     pq.write_table(table, tmp_path / "s.parquet")
     with pytest.raises(DataError):
         selection.read_scores(tmp_path / "s.parquet")

@@ -65,7 +65,12 @@ def stream_of(lengths: list[int], seed: int = 0) -> train.Stream:
 
 def recipe(**changes: Any) -> train.Recipe:
     chosen = config.Final(
-        model="pico", tokens=2000, context=16, batch_size=8, learning_rate=3e-3, checkpoint_every=512
+        model="pico",
+        tokens=2000,
+        context=16,
+        batch_size=8,
+        learning_rate=3e-3,
+        checkpoint_every=512,
     )
     made = arms.recipe_of(chosen, models.shape_of("pico"), (300, END, END), 2000, 0)
     return dataclasses.replace(made, **changes)
@@ -98,7 +103,7 @@ def test_the_stream_is_the_shuffled_documents_each_closed(
     assert np.array_equal(stream.targets(start, count), whole[start:])
     one = stream.targets(0, stream.unique)
     pieces = np.split(one, np.flatnonzero(one == END) + 1)
-    expected = [stream.tokens.document(i).tolist() + [END] for i in range(len(lengths))]
+    expected = [[*stream.tokens.document(i).tolist(), END] for i in range(len(lengths))]
     assert sorted(p.tolist() for p in pieces[:-1]) == sorted(expected)
 
 
@@ -111,13 +116,30 @@ def test_passes_are_reshuffled_and_seeded() -> None:
     assert not np.array_equal(first, stream_of(lengths, seed=1).targets(0, stream.unique))
 
 
-def test_inputs_are_the_targets_one_step_earlier() -> None:
-    stream = stream_of([9, 20, 3])
-    inputs, targets = stream.batch(0, 2, 10)
-    assert inputs[0, 0] == END
-    assert np.array_equal(inputs.ravel()[1:], targets.ravel()[:-1])
-    later, _ = stream.batch(1, 2, 10)
-    assert later[0, 0] == targets[-1, -1]
+@given(
+    lengths=st.lists(st.integers(0, 30), min_size=1, max_size=8),
+    context=st.integers(1, 20),
+    seed=st.integers(0, 3),
+)
+@settings(deadline=None)
+def test_every_window_of_a_pass_is_read_once(lengths: list[int], context: int, seed: int) -> None:
+    """In any number of passes, no part of the stream is skipped or doubled."""
+    stream = stream_of(lengths, seed)
+    passes = 3
+    count = -(-passes * stream.unique // context)
+    assert sorted(stream.window(n, context) for n in range(count)) == list(range(count))
+
+
+def test_a_row_is_a_window_of_the_stream_and_its_inputs_lead_by_one() -> None:
+    stream = stream_of([9, 20, 3, 40])
+    for step in range(12):
+        inputs, targets = stream.batch(step, 2, 10)
+        for row in range(2):
+            start = stream.window(2 * step + row, 10) * 10
+            assert np.array_equal(targets[row], stream.targets(start, 10))
+            assert np.array_equal(inputs[row, 1:], targets[row, :-1])
+            before = stream.targets(start - 1, 1)[0] if start else END
+            assert inputs[row, 0] == before
 
 
 def test_wsd_warms_up_stays_and_decays_to_nearly_zero() -> None:

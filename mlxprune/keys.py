@@ -1,0 +1,77 @@
+"""Keys: the hashes that documents are known by, and how copies get ids of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+import numpy as np
+
+
+def hash_bytes(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def hash_text(text: str) -> int:
+    return hash_bytes(text.encode("utf-8"))
+
+
+def normalised(text: str) -> str:
+    """What the split compares: NFC, runs of whitespace as one space."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def mix(hashes: np.ndarray, seed: int | str) -> np.ndarray:
+    """A seeded pseudo-random uint64 per hash (splitmix64's finaliser, Steele et al. 2014)."""
+    salt = np.uint64(hash_bytes(str(seed).encode()))
+    z = np.asarray(hashes, np.uint64) ^ salt
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def number_copies(ids: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Per document: which copy of its (id, text) it is (0 is the first), and whether its id was
+    first given to another text. Only documents that share an id cost more than memory for both.
+    """
+    ordinal, variant = np.zeros(len(ids), np.uint32), np.zeros(len(ids), bool)
+    order = np.argsort(ids, kind="stable")
+    same = ids[order[1:]] == ids[order[:-1]]
+    shared = np.zeros(len(ids), bool)
+    shared[order[1:][same]] = True
+    shared[order[:-1][same]] = True
+    del order
+    members = np.flatnonzero(shared)
+    if len(members):
+        i, t = ids[members], texts[members]
+        first = np.ones(len(members), bool)
+        by_id = np.lexsort((members, i))
+        first[by_id[1:]] = i[by_id[1:]] != i[by_id[:-1]]
+        starts = np.flatnonzero(first[by_id])
+        owner = np.repeat(t[by_id][starts], np.diff(np.append(starts, len(members))))
+        variant[members[by_id]] = t[by_id] != owner
+        by_text = np.lexsort((members, t, i))
+        new = np.ones(len(members), bool)
+        new[1:] = (i[by_text][1:] != i[by_text][:-1]) | (t[by_text][1:] != t[by_text][:-1])
+        starts = np.flatnonzero(new)
+        run = np.repeat(starts, np.diff(np.append(starts, len(members))))
+        ordinal[members[by_text]] = np.arange(len(members)) - run
+    return ordinal, variant, int(same.sum())
+
+
+def final_id(
+    plain: str, text: int, copy: int, variant: bool, taken: np.ndarray, given: set[int]
+) -> str:
+    """``plain``, or with ``#`` and the text's hash, and ``-2``, ``-3`` for copies; unique."""
+    if copy == 0 and not variant:
+        return plain
+    stem = f"{plain}#{text & 0xFFFFFFFF:08x}" if variant else plain
+    number = copy + 1
+    while True:
+        result = stem if number == 1 else f"{stem}-{number}"
+        hashed = hash_text(result)
+        at = int(np.searchsorted(taken, np.uint64(hashed)))
+        if (at == len(taken) or int(taken[at]) != hashed) and hashed not in given:
+            given.add(hashed)
+            return result
+        number += 1

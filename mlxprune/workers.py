@@ -1,0 +1,219 @@
+"""Workers: score many documents in spawned processes, unit by unit, so that a kill loses little.
+
+A unit is near 2 MB of text in canonical order, a function of the data alone; batches never cross
+one. On the CPU every worker has one thread, so any number of workers gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune import blas, runs, score
+from mlxprune.control import Control
+from mlxprune.errors import RunError, WorkerDied
+from mlxprune.events import EventLog
+from mlxprune.tokens import open_tokens
+
+UNIT_BYTES = 2_000_000
+HISTOGRAM_EDGES = np.linspace(0.0, 16.0, 161)  # mean negative log-likelihood in nats
+
+
+def units(sizes: np.ndarray) -> list[tuple[int, int]]:
+    """Work units [first, stop) over documents of these byte sizes: a function of the data alone."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    result = []
+    first = 0
+    while first < len(sizes):
+        before = int(ends[first - 1]) if first else 0
+        stop = int(np.searchsorted(ends, before + UNIT_BYTES, side="left")) + 1
+        result.append((first, min(stop, len(sizes))))
+        first = result[-1][1]
+    return result
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to score units: paths and numbers, so that it can be sent to it."""
+
+    model: str
+    tokens: str
+    parts: str
+    documents: str  # .npy of document numbers
+    policy: score.Policy
+    units: list[tuple[int, int]]
+
+
+def score_pool(
+    task: Task, workers: int, log: EventLog, control: Control, stage: str = "score"
+) -> None:
+    """Score every unit that has no part yet, in spawned processes, reporting as they come.
+
+    A worker that dies without a word (MLX aborts the process when memory runs out) is a WorkerDied.
+    """
+    parts = Path(task.parts)
+    parts.mkdir(parents=True, exist_ok=True)
+    todo = [n for n in range(len(task.units)) if not part_path(parts, n).exists()]
+    documents = np.load(task.documents, mmap_mode="r")
+    lengths = open_tokens(Path(task.tokens)).lengths(documents)
+    sizes = [int(lengths[a:b].sum()) for a, b in task.units]
+    progress = _Progress(log, stage, sum(sizes), sum(sizes) - sum(sizes[n] for n in todo))
+    for number in set(range(len(task.units))) - set(todo):
+        progress.add_histogram(np.load(part_path(parts, number)))
+    if not todo:
+        return
+    context = multiprocessing.get_context("spawn")
+    inbox: Any = context.Queue()
+    outbox: Any = context.Queue()
+    for number in todo:
+        inbox.put(number)
+    count = min(workers, len(todo))
+    for _ in range(count):
+        inbox.put(None)
+    pool = [
+        context.Process(target=_worker, args=(task, inbox, outbox, os.getpid()), daemon=True)
+        for _ in range(count)
+    ]
+    for process in pool:
+        process.start()
+    try:
+        left = len(todo)
+        while left:
+            control.check()
+            try:
+                kind, number, value = outbox.get(timeout=0.2)
+            except queue.Empty:
+                _refuse_dead(pool, left)
+                continue
+            if kind == "error":
+                raise RunError(f"scoring failed: {value}", f"unit {number}", "see the message")
+            if kind == "slots":
+                progress.slots(number, value)
+            else:
+                left -= 1
+                progress.unit(sizes[number], np.load(part_path(parts, number)))
+        for process in pool:
+            process.join(timeout=10)
+    finally:
+        for process in pool:
+            if process.is_alive():
+                process.terminate()
+        for process in pool:
+            process.join(timeout=10)
+
+
+def _refuse_dead(pool: list[Any], left: int) -> None:
+    dead = [p.exitcode for p in pool if p.exitcode not in (None, 0)]
+    if dead or (left and all(p.exitcode is not None for p in pool)):
+        raise WorkerDied(
+            f"a scoring process died (exit code {dead[0] if dead else 0})",
+            "score; most often the memory ran out",
+            "set score.batch_tokens lower and run again: what is scored stays",
+        )
+
+
+class _Progress:
+    """Tokens done, rate, time left, padding and the histogram, as events."""
+
+    def __init__(self, log: EventLog, stage: str, total: int, done: int) -> None:
+        self.log, self.stage, self.total, self.done = log, stage, total, done
+        self.began, self.before = time.monotonic(), done
+        self.running = 0.0  # tokens of units under way
+        self.all_slots, self.real = 0, 0
+        self.documents = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
+        self.tokens = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
+
+    def slots(self, real: int, slots: int) -> None:
+        self.running += real
+        self.real += real
+        self.all_slots += slots
+        self._emit()
+
+    def unit(self, size: int, part: np.ndarray) -> None:
+        self.done += size
+        self.running = max(0.0, self.running - size)
+        self.add_histogram(part)
+        self._emit()
+        shown = {"edges": HISTOGRAM_EDGES.tolist(), "documents": self.documents.tolist()}
+        self.log.emit(self.stage, "histogram", tokens=self.tokens.tolist(), **shown)
+
+    def add_histogram(self, part: np.ndarray) -> None:
+        scored = part[part["num_tokens"] > 0]
+        mean = scored["nll_sum"] / scored["num_tokens"]
+        clipped = np.clip(mean, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+        self.documents += np.histogram(clipped, HISTOGRAM_EDGES)[0]
+        self.tokens += np.histogram(clipped, HISTOGRAM_EDGES, weights=scored["num_tokens"])[
+            0
+        ].astype(np.int64)
+
+    def _emit(self) -> None:
+        done = min(self.total, self.done + int(self.running))
+        elapsed = time.monotonic() - self.began
+        rate = (done - self.before) / elapsed if elapsed > 0 else 0.0
+        self.log.emit(
+            self.stage,
+            "progress",
+            done=done,
+            total=self.total,
+            unit="tokens",
+            rate=rate,
+            eta_seconds=(self.total - done) / rate if rate else None,
+            padding_share=1 - self.real / self.all_slots if self.all_slots else None,
+        )
+
+
+def part_path(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.npy"
+
+
+def _worker(task: Task, inbox: Any, outbox: Any, parent: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    number = -1
+    try:
+        from mlxprune import backend
+        from mlxprune import model as models
+
+        device = backend.detect()
+        if device.name == "cpu":
+            blas.set_num_threads(1)  # one thread a worker: the same bytes for any number of them
+        backend.limit_cache()
+        model, _ = models.load(Path(task.model))
+        tokens = open_tokens(Path(task.tokens))
+        documents = np.load(task.documents, mmap_mode="r")
+        while (number := inbox.get()) is not None:
+            first, stop = task.units[number]
+            positions = np.zeros((2, task.policy.context))
+
+            def between(scored: int, slots: int) -> None:
+                if os.getppid() != parent:
+                    os._exit(1)  # the run died; its parts are complete as they are
+                outbox.put(("slots", scored, slots))
+
+            chosen = np.asarray(documents[first:stop])
+            part = score.score_documents(model, tokens, chosen, task.policy, between, positions)
+            path = part_path(Path(task.parts), number)
+            partial = path.with_name(f"{path.name}.{os.getpid()}{runs.PARTIAL}")
+            for target, array in ((path.with_suffix(".positions.npy"), positions), (path, part)):
+                with partial.open("wb") as file:
+                    np.save(file, array)
+                runs.finish_file(partial, target)
+            outbox.put(("unit", number, None))
+    except Exception as error:
+        outbox.put(("error", number, f"{type(error).__name__}: {error}"))
+
+
+def joined(parts: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of all units as one: PART rows, and float64 [2, context] sums by position."""
+    paths = [part_path(parts, number) for number in range(count)]
+    rows = np.concatenate([np.load(path) for path in paths])
+    positions: np.ndarray = sum(np.load(path.with_suffix(".positions.npy")) for path in paths)
+    return rows, positions

@@ -1,0 +1,135 @@
+"""The log and its fold: torn tails, snapshots, unknown kinds, thinning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from mlxprune import events, runs, state
+
+
+def test_a_log_is_folded_alike_by_writer_and_reader(tmp_path: Path) -> None:
+    log = events.EventLog(tmp_path)
+    log.emit(None, "run.start", run="a", device="cpu")
+    log.emit("corpus", "stage.start", why="not done yet")
+    log.emit("corpus", "stage.end", state="done", seconds=1.0)
+    log.close()
+    assert events.fold_folder(tmp_path) == log.state
+    assert log.state["stages"]["corpus"]["state"] == "done"
+
+
+def test_a_torn_tail_loses_only_itself(tmp_path: Path) -> None:
+    """Cut at every byte, the reader gets the whole records before the cut and never raises."""
+    log = events.EventLog(tmp_path)
+    for n in range(5):
+        log.emit(None, "warning", message=f"w{n}")
+    log.close()
+    (path,) = events.segments(tmp_path)
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        found = list(events.read_events(tmp_path))
+        assert [e["message"] for e in found] == [f"w{n}" for n in range(len(found))]
+        events.fold_folder(tmp_path)
+
+
+def test_a_new_process_opens_a_new_segment_that_begins_with_a_snapshot(tmp_path: Path) -> None:
+    first = events.EventLog(tmp_path)
+    first.emit(None, "run.start", run="a")
+    first.emit(None, "warning", message="once")
+    first.close()
+    second = events.EventLog(tmp_path)
+    second.emit(None, "run.start", run="a")
+    second.close()
+    assert len(events.segments(tmp_path)) == 2
+    (snapshot, *_) = events.read_segment(events.segments(tmp_path)[1])
+    assert snapshot["kind"] == "snapshot"
+    assert second.state["attempts"] == 2
+    assert events.fold_folder(tmp_path) == second.state
+
+
+def test_a_full_segment_is_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "SEGMENT_BYTES", 2000)
+    log = events.EventLog(tmp_path)
+    for n in range(100):
+        log.emit(None, "warning", message=f"warning number {n}")
+    log.close()
+    assert len(events.segments(tmp_path)) > 2
+    assert len(list(events.read_events(tmp_path))) == 100
+    assert events.fold_folder(tmp_path) == log.state
+
+
+def test_frequent_kinds_come_at_most_twice_a_second(tmp_path: Path) -> None:
+    log = events.EventLog(tmp_path)
+    for n in range(50):
+        log.emit("score", "progress", done=n, total=50)
+    log.close()
+    assert len(list(events.read_events(tmp_path))) == 1
+
+
+def test_unknown_kinds_and_fields_never_break_the_fold() -> None:
+    held = state.initial()
+    state.fold(held, {"kind": "from.the.future", "t": 1.0, "x": [1]})
+    state.fold(held, {"kind": "stage.start", "stage": "unheard-of", "t": 2.0, "why": "x"})
+    state.fold(held, {"t": 3.0})
+    assert held["events"] == 3
+
+
+def test_a_foreign_file_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "000001-x.msgpack").write_bytes(b"\xc1\xff not msgpack")
+    (tmp_path / "notes.txt").write_text("hello")
+    assert list(events.read_events(tmp_path)) == []
+    assert events.fold_folder(tmp_path)["state"] == "pending"
+
+
+def test_a_follower_reads_everything_once(tmp_path: Path) -> None:
+    log = events.EventLog(tmp_path)
+    follower = events.Follower(tmp_path)
+    seen: list[dict[str, Any]] = []
+    for n in range(10):
+        log.emit(None, "warning", message=str(n))
+        if n % 3 == 0:
+            seen += follower.new()
+    seen += follower.new()
+    log.close()
+    assert [e["message"] for e in seen] == [str(n) for n in range(10)]
+
+
+def test_a_resumed_curve_overwrites_what_it_repeats() -> None:
+    held = state.initial()
+    for targets in (100, 200, 300, 200, 250):
+        event = {"kind": "train.step", "stage": "final", "model": "m", "targets": targets}
+        state.fold(held, {**event, "loss": float(targets), "new_targets": 100})
+    assert [p[0] for p in held["curves"]["m"]["train"]] == [100, 200, 250]
+    assert held["targets_trained"] == 500
+
+
+def test_long_curves_are_thinned() -> None:
+    held = state.initial()
+    for targets in range(1, 10_000):
+        state.fold(held, {"kind": "train.step", "stage": "final", "model": "m", "targets": targets})
+    points = held["curves"]["m"]["train"]
+    assert len(points) <= state.CURVE_POINTS
+    assert (points[0][0], points[-1][0]) == (1, 9999)
+
+
+def test_a_state_survives_msgpack(tiny_run: runs.RunFolder) -> None:
+    """So that it can stand in a snapshot."""
+    held = events.fold_folder(tiny_run.events)
+    assert msgpack.unpackb(msgpack.packb(held), strict_map_key=False) == held
+    assert held["state"] == "done"
+    assert set(held["curves"]) == {"references/main", "final/high-50-s0", "final/random-50-s0"}
+
+
+def test_every_kind_of_a_run_is_documented(tiny_run: runs.RunFolder) -> None:
+    kinds = {e["kind"] for e in events.read_events(tiny_run.events)}
+    assert kinds <= set(events.KINDS)
+    assert {"run.start", "stage.start", "progress", "train.step", "run.end"} <= kinds
+    text = (Path(__file__).parents[1] / "docs" / "events.md").read_text()
+    for kind in events.KINDS:
+        assert f"`{kind}`" in text

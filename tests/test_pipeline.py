@@ -1,0 +1,189 @@
+"""The loop as a whole: reuse, staleness, order and workers, refusal, stop and resume."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlxprune import config, events, pipeline, runs, testing
+from mlxprune.errors import ConfigError, DataError, Stopped, UsageError
+
+
+def tiny(corpus: Path, **sections: dict[str, Any]) -> config.Config:
+    return config.validate(testing.tiny_config(corpus, **sections), "test")
+
+
+def bytes_of(run: runs.RunFolder, *parts: str) -> dict[str, bytes]:
+    files = [p for part in parts for p in sorted((run.path / part).rglob("*")) if p.is_file()]
+    files += [run.path / part for part in parts if (run.path / part).is_file()]
+    return {p.relative_to(run.path).as_posix(): p.read_bytes() for p in files}
+
+
+ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
+
+
+@pytest.fixture
+def copied(tiny_run: runs.RunFolder, tmp_path: Path) -> runs.RunFolder:
+    shutil.copytree(tiny_run.path, tmp_path / "copy")
+    return runs.RunFolder(tmp_path / "copy")
+
+
+def stage_states(result: dict[str, Any]) -> dict[str, str]:
+    return {name: stage["state"] for name, stage in result["stages"].items()}
+
+
+def test_a_finished_run_is_reused_and_nothing_is_written_anew(
+    copied: runs.RunFolder, tiny_corpus: Path
+) -> None:
+    before = bytes_of(copied, *ARTIFACTS)
+    result = pipeline.run(tiny(tiny_corpus), copied)
+    assert set(stage_states(result).values()) == {"reused"}
+    assert bytes_of(copied, *ARTIFACTS) == before
+    assert result["verdict"]["verdict"] == "n=1, document noise only, no verdict"
+
+
+def test_another_rate_reuses_the_scores_and_keeps_the_first_arms(
+    copied: runs.RunFolder, tiny_corpus: Path
+) -> None:
+    result = pipeline.run(tiny(tiny_corpus, selection={"rate": 0.25}), copied)
+    states = stage_states(result)
+    assert [n for n, s in states.items() if s == "reused"] == list(runs.STAGES[:6])
+    names = {p.name for p in (copied.path / "final").iterdir()}
+    assert names == {"high-50-s0", "random-50-s0", "high-25-s0", "random-25-s0"}
+    again = pipeline.run(tiny(tiny_corpus), copied)
+    assert stage_states(again)["final"] == "reused"
+
+
+def test_finished_work_is_set_aside_never_overwritten(
+    copied: runs.RunFolder, tiny_corpus: Path
+) -> None:
+    """Another budget is another arm of the same name; going back finds the first one again."""
+    before = bytes_of(copied, "final/high-50-s0")
+    longer = tiny(tiny_corpus, final={"tokens": 8192})
+    assert stage_states(pipeline.run(longer, copied))["final"] == "done"
+    assert any("@" in p.name for p in (copied.path / "final").iterdir())
+    again = pipeline.run(tiny(tiny_corpus), copied)
+    assert stage_states(again)["final"] == "reused"
+    assert bytes_of(copied, "final/high-50-s0") == before
+
+
+def test_why_a_stage_runs_is_said(copied: runs.RunFolder, tiny_corpus: Path) -> None:
+    said: list[dict[str, Any]] = []
+    pipeline.run(
+        tiny(tiny_corpus, selection={"rate": 0.25}),
+        copied,
+        until="selection",
+        listeners=[lambda e, s: said.append(e)],
+    )
+    (start,) = [e for e in said if e["kind"] == "stage.start"]
+    assert start["stage"] == "selection"
+    assert "selection.rate 0.5 -> 0.25" in start["why"]
+
+
+def test_order_of_files_and_number_of_workers_change_no_byte(
+    tiny_run: runs.RunFolder, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    tree = testing.tiny_config(tiny_corpus, score={"workers": 3})
+    tree["data"]["paths"] = [str(p) for p in sorted(tiny_corpus.iterdir(), reverse=True)]
+    run = runs.RunFolder(tmp_path / "other")
+    pipeline.run(config.validate(tree, "test"), run, until="selection")
+    parts = ("scores/main.parquet", "selection/high-50/kept.parquet")
+    assert bytes_of(run, *parts) == bytes_of(tiny_run, *parts)
+
+
+def test_changed_data_seed_or_split_is_refused(copied: runs.RunFolder, tiny_corpus: Path) -> None:
+    for sections in ({"split": {"reference": 0.4}}, {"data": {"text_key": "body"}}):
+        with pytest.raises(ConfigError):
+            pipeline.run(tiny(tiny_corpus, **sections), copied)
+    with pytest.raises(ConfigError):
+        pipeline.run(tiny(tiny_corpus).model_copy(update={"seed": 9}), copied)
+
+
+def test_changed_input_files_are_refused(tmp_path: Path) -> None:
+    corpus = testing.tiny_corpus(tmp_path / "corpus")
+    run = runs.RunFolder(tmp_path / "run")
+    pipeline.run(tiny(corpus), run, until="split")
+    with (corpus / "prose.jsonl").open("a") as out:
+        out.write('{"id": "new", "text": "one more"}\n')
+    with pytest.raises(DataError):
+        pipeline.run(tiny(corpus), run, until="split")
+
+
+def test_force_redoes_a_stage_and_all_after_it(copied: runs.RunFolder, tiny_corpus: Path) -> None:
+    before = bytes_of(copied, "selection", "final")
+    result = pipeline.run(tiny(tiny_corpus), copied, force="selection")
+    states = stage_states(result)
+    assert (states["score"], states["selection"], states["final"]) == ("reused", "done", "done")
+    assert bytes_of(copied, "selection", "final") == before
+
+
+@pytest.mark.parametrize("stage", ["reference", "score", "final"])
+def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
+    stage: str, tiny_run: runs.RunFolder, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    run = runs.RunFolder(tmp_path / "run")
+    kinds = {"reference": "train.step", "score": "stage.start", "final": "train.step"}
+
+    def stop(event: dict[str, Any], state: dict[str, Any]) -> None:
+        if event.get("stage") == stage and event["kind"] == kinds[stage] and not asked:
+            asked.append(True)
+            runs.send_command(run, "stop")
+
+    asked: list[bool] = []
+    with pytest.raises(Stopped) as caught:
+        pipeline.run(tiny(tiny_corpus), run, listeners=[stop])
+    assert caught.value.exit_code == 3
+    state = events.fold_folder(run.events)
+    assert state["state"] == "stopped"
+    assert state["stages"][stage]["state"] == "stopped"
+    pipeline.run(tiny(tiny_corpus), run)
+    assert bytes_of(run, *ARTIFACTS) == bytes_of(tiny_run, *ARTIFACTS)
+
+
+def test_two_processes_never_work_on_one_folder(tiny_corpus: Path, tmp_path: Path) -> None:
+    run = runs.RunFolder(tmp_path / "run")
+    with runs.locked(run), pytest.raises(UsageError) as caught:
+        pipeline.run(tiny(tiny_corpus), run)
+    assert "works on this run" in caught.value.problem
+
+
+def test_the_arms_carry_equal_tokens_and_targets(tiny_run: runs.RunFolder) -> None:
+    result = runs.read_json(tiny_run.path / "report.json")
+    pruned, random = result["arms"]["high-50"], result["arms"]["random-50"]
+    assert pruned["tokens"] == random["tokens"]
+    longest = int(np.diff(np.load(tiny_run.tokens() / "offsets.npy")).max()) + 1
+    assert abs(pruned["unique_tokens"] - random["unique_tokens"]) <= longest
+
+
+def test_a_reference_that_is_given_scores_with_its_own_tokenizer(
+    tiny_run: runs.RunFolder, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    pretrained = str(tiny_run.final("random-50-s0"))
+    chosen = tiny(tiny_corpus, reference={"pretrained": pretrained, "context": 64})
+    run = runs.RunFolder(tmp_path / "run")
+    result = pipeline.run(chosen, run)
+    assert result["state"] == "done"
+    assert (run.tokens("reference") / "tokens.bin").exists()
+
+
+def test_a_tiny_split_is_an_error_with_a_fix(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.jsonl").write_text('{"text": "only one document here"}\n')
+    with pytest.raises(DataError) as caught:
+        pipeline.run(tiny(corpus), runs.RunFolder(tmp_path / "run"))
+    assert caught.value.exit_code == 2
+
+
+def test_the_loop_on_real_text(shared_data: Path, tmp_path: Path) -> None:
+    """Twelve domains of real documents, the smallest sample."""
+    tree = testing.tiny_config(shared_data / "tiny")
+    tree["tokenizer"]["train"]["vocab_size"] = 512
+    run = runs.RunFolder(tmp_path / "run")
+    result = pipeline.run(config.validate(tree, "test"), run)
+    assert len(result["corpus"]["domains"]) == 12
+    assert result["verdict"]["arm"] == "high-50"
