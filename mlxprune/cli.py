@@ -17,7 +17,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from mlxprune import runs
@@ -61,13 +60,7 @@ def main() -> None:
             raise
         _fail(error, as_json)
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        fix = f"mlxprune {' '.join(arguments[:1])} --help".replace("  ", " ")
-        _fail(UsageError(one_line(error.format_message()), "command line", fix), as_json)
-        sys.exit(2)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -79,6 +72,10 @@ def main() -> None:
         _fail(UsageError(one_line(error.strerror or error), where, "check the path"), as_json)
         sys.exit(2)
     except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of the click that typer carries
+            fix = " ".join(["mlxprune", *arguments[:1], "--help"])
+            _fail(UsageError(one_line(error.format_message()), "command line", fix), as_json)
+            sys.exit(2)
         if debug:
             raise
         told = MlxpruneError(

@@ -23,12 +23,13 @@ class Console:
         self.out = out or sys.stderr
         self.live = self.out.isatty()
         self.drawn = False
-        self.last = 0.0
+        self.last = time.monotonic()
 
     def __call__(self, event: dict[str, Any], state: dict[str, Any]) -> None:
         kind, stage = event["kind"], event.get("stage")
         if kind == "stage.start":
-            self.line(f"{stage:<10} {event['why']}")
+            if event["why"] != "not done yet":
+                self.line(f"{stage:<10} {one_line(event['why'])}")
         elif kind == "stage.end":
             took = duration(event["seconds"])
             self.line(f"{stage:<10} {event['state']}, {took}{_summary(event.get('summary'))}")
@@ -180,21 +181,21 @@ def print_plan(found: dict[str, Any], hours: float) -> None:
     print(f"domains    {shown}{', ...' if len(domains) > 10 else ''}")
     for reason, count in corpus["skipped"].items():
         print(f"skipped    {count:,} {reason}")
-    parts = ", ".join(f"{name} {short(n)}" for name, n in tokens.items() if name != "all")
-    print(f"tokens     about {short(tokens['all'])}: {parts}")
+    parts = ", ".join(f"{name} {short(n)}" for name, n in found["parts"].items())
+    print(f"tokens     about {short(tokens)}: {parts}")
     print(
         f"arms       {arms['count']} final models of {short(arms['targets'])} targets on "
         f"{short(arms['unique_tokens'])} unique tokens, {found['passes']:.2f} passes "
         f"(worth {short(arms['effective_tokens'])} fresh tokens)"
     )
-    print(f"compute    {found['flops']['all']:.2e} FLOPs")
+    print(f"compute    {found['flops']:.2e} FLOPs")
     memory, disk = found["memory_bytes"] / 1e9, found["disk_bytes"] / 1e9
     print(f"memory     about {memory:.1f} GB, disk {disk:.1f} GB")
-    if found["seconds"]:
-        stages = [(n, s) for n, s in found["seconds"].items() if n != "all" and s]
+    if found["seconds"] is not None:
+        stages = [(n, s) for n, s in found["stage_seconds"].items() if s]
         print(f"time       {', '.join(f'{n} {duration(s)}' for n, s in stages)}")
-        fits = "yes" if found["seconds"]["all"] <= 3600 * hours else "no"
-        print(f"fits {hours:g} h   {fits}: {duration(found['seconds']['all'])}")
+        fits = "yes" if found["seconds"] <= 3600 * hours else "no"
+        print(f"fits {hours:g} h   {fits}: {duration(found['seconds'])}")
     for warning in found["warnings"]:
         print(f"warning    {one_line(warning)}")
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from mlxprune import runs
 from mlxprune.errors import Interrupted, Stopped
 from mlxprune.events import EventLog
@@ -49,6 +51,7 @@ class Control:
             if now - self._beat >= HEARTBEAT_SECONDS:
                 self._beat = now
                 self.log.emit(None, "heartbeat")
+                self.log.emit(None, "device", memory_bytes=psutil.Process().memory_info().rss)
         return bool(self.signal_number or self._asked)
 
     def obey(self, save: Callable[[], None]) -> None:

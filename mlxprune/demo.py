@@ -156,7 +156,10 @@ def _licences() -> Iterator[tuple[str, str]]:
         for file in distribution.files or []:
             if file.name.lower().startswith(LICENCE_STEMS):
                 try:
-                    yield f"{distribution.metadata['Name']}/{file.name}", file.read_text("utf-8")
+                    yield (
+                        f"{distribution.metadata['Name']}/{file.as_posix()}",
+                        file.read_text("utf-8"),
+                    )
                 except (OSError, UnicodeDecodeError):
                     continue
     licence = Path(sysconfig.get_paths()["stdlib"]) / "LICENSE.txt"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shutil
 import tempfile
@@ -13,13 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import blas
+from mlxprune import blas, work
 from mlxprune.errors import MlxpruneError, one_line
 
-PACKAGES = (
-    "mlxprune", "mlx", "mlx-cpu", "mlx-cuda-13", "mlx-lm", "transformers", "tokenizers",
-    "sentencepiece", "numpy", "pyarrow", "scipy-openblas32",
-)  # fmt: skip
 MATMUL_SIZE = 2048
 SLOW_MATMUL_SHARE = 0.5
 
@@ -31,7 +26,7 @@ def examine() -> dict[str, Any]:
     facts: dict[str, Any] = {
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": _versions(),
+        "packages": work.versions(),
         "memory_bytes": psutil.virtual_memory().total,
         "free_disk_bytes": shutil.disk_usage(Path.cwd()).free,
     }
@@ -67,16 +62,6 @@ def _short(library: str) -> str:
     return "/".join(parts[-3:]) if len(parts) > 3 else library
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def matmul_speed(size: int = MATMUL_SIZE) -> dict[str, float]:
     """GFLOP/s of a float32 product through MLX and through NumPy, medians of five, in turns."""
     import mlx.core as mx
@@ -86,19 +71,13 @@ def matmul_speed(size: int = MATMUL_SIZE) -> dict[str, float]:
     a, b = (generator.standard_normal((size, size), dtype=np.float32) for _ in range(2))
     x, y = mx.array(a), mx.array(b)
     taken: dict[str, list[float]] = {"mlx": [], "numpy": []}
-    with threadpoolctl.threadpool_limits(_cores(), user_api="blas"):
+    with threadpoolctl.threadpool_limits(work.cores(), user_api="blas"):
         for _ in range(6):
             for name, work in (("mlx", lambda: mx.eval(x @ y)), ("numpy", lambda: a @ b)):
                 start = time.perf_counter()
                 work()
                 taken[name].append(time.perf_counter() - start)
     return {f"{n}_gflops": 2e-9 * size**3 / sorted(t[1:])[2] for n, t in taken.items()}
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def selftest() -> dict[str, Any]:

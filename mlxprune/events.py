@@ -37,7 +37,7 @@ KINDS: dict[str, str] = {
     "command": "verb: the command that was taken",
     "paused": "",
     "resumed": "",
-    "device": "memory_bytes, peak_memory_bytes",
+    "device": "memory_bytes: resident size of the process",
     "heartbeat": "",
     "warning": "message",
     "stage.end": "state (done, reused, failed, stopped), seconds, why, summary",

@@ -56,7 +56,11 @@ def number_copies(ids: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.nd
         starts = np.flatnonzero(new)
         run = np.repeat(starts, np.diff(np.append(starts, len(members))))
         ordinal[members[by_text]] = np.arange(len(members)) - run
-    return ordinal, variant, int(same.sum())
+        given = [hash_text(f"{text:016x}") for text in t.tolist()]
+        users = i != np.array(given, np.uint64)  # an id made from the text is nobody's duplicate
+        repeats = (~first) & users
+        return ordinal, variant, int(repeats.sum())
+    return ordinal, variant, 0
 
 
 def final_id(

@@ -10,8 +10,6 @@ marker comes last. So a run that is started again does what is missing or out of
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from mlxprune import (
-    __version__,
     arms,
     corpus,
     evaluate,
+    plan,
     readers,
     runs,
     score,
@@ -35,12 +33,22 @@ from mlxprune import (
 from mlxprune import model as models
 from mlxprune import tokenizer as tokenizers
 from mlxprune import tokens as tokens_module
-from mlxprune.config import Config, write_yaml
+from mlxprune.config import Config
 from mlxprune.control import Control
-from mlxprune.errors import DataError, MlxpruneError, RunError, SpaceError, one_line
+from mlxprune.errors import DataError
 from mlxprune.events import EventLog
 from mlxprune.runs import STAGES, RunFolder
-from mlxprune.work import Piece, Work, cores, inputs_before, plain, progress, remember, run_stage
+from mlxprune.work import (
+    Piece,
+    Work,
+    begin,
+    cores,
+    finish,
+    inputs_before,
+    plain,
+    progress,
+    run_stage,
+)
 
 
 def run(
@@ -62,7 +70,8 @@ def run(
             forced = STAGES[STAGES.index(force) :] if force else ()
             work = Work(config, run_folder, log, control, forced)
             work.before = inputs_before(run_folder)
-            _start(work, sources, facts)
+            need = plan.disk_bytes(config, sum(f["size"] for f in facts))
+            begin(work, study_of(config), need)
             try:
                 for name, stage in PIPELINE.items():
                     if name == "corpus":
@@ -72,9 +81,9 @@ def run(
                     if name == until:
                         break
             except BaseException as error:
-                _end(work, error)
+                finish(work, error)
                 raise
-            return _end(work, None)
+            return finish(work, None)
 
 
 def study_of(config: Config) -> str:
@@ -532,70 +541,3 @@ def score_workers() -> int:
     from mlxprune import backend
 
     return backend.detect().score_workers
-
-
-# --- beginning and end ------------------------------------------------------------------------
-
-
-def _start(work: Work, sources: list[readers.Source], facts: list[dict[str, Any]]) -> None:
-    run_folder, config = work.run, work.config
-    need = disk_bytes(config, sum(f["size"] for f in facts))
-    free = shutil.disk_usage(run_folder.path).free
-    if need > free and not run_folder.run_json.exists():
-        raise SpaceError(
-            f"the run needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free",
-            str(run_folder.path),
-            "free some space, choose another --dir, or take smaller models",
-        )
-    known = runs.read_json(run_folder.run_json) if run_folder.run_json.exists() else {}
-    known |= {"name": config.name, "study": study_of(config), "version": __version__}
-    runs.write_atomic(run_folder.config, write_yaml(config.model_dump(mode="json")))
-    runs.write_json(run_folder.run_json, known)
-    work.log.emit(
-        None,
-        "run.start",
-        run=config.name,
-        folder=str(run_folder.path),
-        config=config.model_dump(mode="json"),
-        device=f"{platform.system()} {platform.machine()}, {cores()} cores",
-        versions={"mlxprune": __version__, "python": platform.python_version()},
-        pid=os.getpid(),
-    )
-
-
-def disk_bytes(config: Config, input_bytes: int) -> int:
-    """A generous estimate: tokens of uncompressed text, scores, models with two checkpoints."""
-    text = 4 * input_bytes
-    vocabulary = config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
-
-    def model_bytes(name: str) -> int:
-        shape = models.shape_of(name)
-        return sum(models.parameter_counts({**shape.config, "vocab_size": vocabulary})) * 4
-
-    finals = len(config.final.arms) * len(config.final.seeds)
-    sized = 0 if config.reference.pretrained else model_bytes(config.reference.model)
-    return text + 7 * (sized + finals * model_bytes(config.final.model))
-
-
-def _end(work: Work, error: BaseException | None) -> dict[str, Any]:
-    """The last event of a run says how it ended, whatever happened."""
-    from mlxprune import report
-
-    status, told = "done", None
-    if isinstance(error, MlxpruneError):
-        status = "stopped" if error.exit_code in (3, 130, 143) else "failed"
-        told = error.as_json()
-    elif error is not None:
-        status = "failed"
-        problem = f"{type(error).__name__}: {one_line(error)}"
-        told = RunError(problem, str(work.run.path), "run again with --debug").as_json()
-    result: dict[str, Any] = {}
-    if error is None:
-        remember(work)
-        result = report.result(work.run, work.config, work.log.state)
-        runs.write_json(work.run.path / "report.json", result)
-    work.log.emit(None, "run.end", status=status, error=told, result=result or None)
-    work.log.close()
-    if error is None:
-        result["state"] = "done"
-    return result

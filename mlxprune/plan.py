@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlxprune import arms, corpus, pipeline, probe, readers, split
+from mlxprune import arms, corpus, probe, readers, split
 from mlxprune import model as models
 from mlxprune.config import Config
 from mlxprune.errors import MlxpruneError
@@ -42,7 +42,7 @@ def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[st
     parts["train"] = tokens - sum(parts.values())
     warnings = _warnings_about_data(config, summary, bad_share, parts)
     costs = _costs(config, tokens, parts, warnings, measured)
-    disk = pipeline.disk_bytes(config, sum(s.path.stat().st_size for s in sources))
+    disk = disk_bytes(config, sum(s.path.stat().st_size for s in sources))
     free = shutil.disk_usage(Path.cwd()).free
     if disk > free:
         warnings.append(f"the disk will not do: {disk / 1e9:.1f} GB needed, {free / 1e9:.1f} free")
@@ -50,7 +50,8 @@ def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[st
     shown |= {k: summary[k] for k in ("duplicate_ids", "duplicate_texts")}
     return {
         "corpus": shown,
-        "tokens": {"all": round(tokens), **{k: round(v) for k, v in parts.items()}},
+        "tokens": round(tokens),
+        "parts": {k: round(v) for k, v in parts.items()},
         **costs,
         "disk_bytes": disk,
         "warnings": warnings,
@@ -176,8 +177,10 @@ def _costs(
             "targets": targets,
             "effective_tokens": round(arms.effective_data(unique, targets)),
         },
-        "flops": {**flops, "all": sum(flops.values())},
-        "seconds": seconds,
+        "flops": sum(flops.values()),
+        "stage_flops": flops,
+        "seconds": sum(seconds.values()) if seconds else None,
+        "stage_seconds": seconds,
         "memory_bytes": max(
             memory_bytes(configs[k], context[k], _batch(config, k, shapes)) for k in shapes
         ),
@@ -227,7 +230,7 @@ def _seconds(
     except MlxpruneError as error:
         warnings.append(f"no time estimate: {error.problem}")
         return None
-    seconds = {
+    return {
         "tokens": tokens * split.bytes_per_token(config) / TOKENIZE_BYTES_PER_SECOND,
         "reference": 0.0
         if config.reference.pretrained
@@ -236,4 +239,17 @@ def _seconds(
         "final": targets * runs_count / final["train"],
         "evaluation": parts["test"] * runs_count / final["score"],
     }
-    return {**seconds, "all": sum(seconds.values())}
+
+
+def disk_bytes(config: Config, input_bytes: int) -> int:
+    """A generous estimate: tokens of uncompressed text, scores, models with two checkpoints."""
+    text = 4 * input_bytes
+    vocabulary = config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
+
+    def model_bytes(name: str) -> int:
+        shape = models.shape_of(name)
+        return sum(models.parameter_counts({**shape.config, "vocab_size": vocabulary})) * 4
+
+    finals = len(config.final.arms) * len(config.final.seeds)
+    sized = 0 if config.reference.pretrained else model_bytes(config.reference.model)
+    return text + 7 * (sized + finals * model_bytes(config.final.model))

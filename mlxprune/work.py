@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import os
+import platform
 import resource
+import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -11,10 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlxprune import runs
-from mlxprune.config import Config
+import psutil
+
+from mlxprune import __version__, runs
+from mlxprune.config import Config, write_yaml
 from mlxprune.control import Control
-from mlxprune.errors import one_line
+from mlxprune.errors import MlxpruneError, RunError, SpaceError, one_line
 from mlxprune.events import EventLog
 from mlxprune.runs import RunFolder
 
@@ -150,3 +157,71 @@ def remember(work: Work) -> None:
     for name, inputs in work.inputs.items():
         stages[name] = {"fingerprint": runs.fingerprint(inputs), "inputs": inputs}
     runs.write_json(work.run.run_json, known)
+
+
+PACKAGES = (
+    "mlxprune", "mlx", "mlx-cpu", "mlx-cuda-13", "mlx-lm", "transformers", "tokenizers",
+    "sentencepiece", "numpy", "pyarrow", "scipy-openblas32",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def begin(work: Work, study: str, need_bytes: int) -> None:
+    """Refuse a disk that will not do, write run.json and config.yaml, and say what starts."""
+    run_folder, config = work.run, work.config
+    free = shutil.disk_usage(run_folder.path).free
+    if need_bytes > free and not run_folder.run_json.exists():
+        raise SpaceError(
+            f"the run needs about {need_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free",
+            str(run_folder.path),
+            "free some space, choose another --dir, or take smaller models",
+        )
+    known = runs.read_json(run_folder.run_json) if run_folder.run_json.exists() else {}
+    known |= {"name": config.name, "study": study, "version": __version__}
+    runs.write_atomic(run_folder.config, write_yaml(config.model_dump(mode="json")))
+    device = f"{platform.system()} {platform.machine()}, {cores()} cores"
+    known |= {"pid": os.getpid(), "started": psutil.Process().create_time()}
+    known |= {"host": socket.gethostname(), "device": device, "versions": versions()}
+    runs.write_json(run_folder.run_json, known)
+    work.log.emit(
+        None,
+        "run.start",
+        run=config.name,
+        folder=str(run_folder.path),
+        config=config.model_dump(mode="json"),
+        device=device,
+        versions=versions(),
+        pid=os.getpid(),
+    )
+
+
+def finish(work: Work, error: BaseException | None) -> dict[str, Any]:
+    """The last event of a run says how it ended, whatever happened."""
+    from mlxprune import report
+
+    status, told = "done", None
+    if isinstance(error, MlxpruneError):
+        status = "stopped" if error.exit_code in (3, 130, 143) else "failed"
+        told = error.as_json()
+    elif error is not None:
+        status = "failed"
+        problem = f"{type(error).__name__}: {one_line(error)}"
+        told = RunError(problem, str(work.run.path), "run again with --debug").as_json()
+    result: dict[str, Any] = {}
+    if error is None:
+        remember(work)
+        result = report.result(work.run, work.config, work.log.state)
+        runs.write_json(work.run.path / "report.json", result)
+    work.log.emit(None, "run.end", status=status, error=told, result=result or None)
+    work.log.close()
+    if error is None:
+        result["state"] = "done"
+    return result

@@ -1,0 +1,34 @@
+# Check and test: what a change needs before it is offered.
+default: check test
+
+# Build a corpus out of this Python and run the whole loop on it, in minutes.
+demo:
+    mlxprune demo
+
+# Format, lint, types; the import walls are tests.
+check:
+    ruff format --check .
+    ruff check .
+    mypy
+    pytest tests/test_walls.py
+
+# The quick tests; `just test -m slow` runs the others.
+test *args:
+    pytest {{args}}
+
+# Programs that run us and an alternative in turns and print ratios.
+bench:
+    python bench/startup.py
+    python bench/scores_against_torch.py --help
+
+# Kill a run again and again; what it leaves must be the same bytes.
+torture *args:
+    python bench/torture.py {{args}}
+
+# Throw random bytes at the readers.
+fuzz *args:
+    python bench/fuzz.py {{args}}
+
+# Write docs/config.md and docs/events.md anew from the code.
+docs:
+    python docs/generate.py

@@ -1,0 +1,122 @@
+"""Kill a run with SIGKILL at random instants until it is done, and compare every byte it left.
+
+    python bench/torture.py --rounds 5 [--seed N]
+
+Prints, a round: kills by stage, the targets trained over all attempts, and the bound that holds
+them: planned + kills in training x checkpoint interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from mlxprune import config, events, runs, testing
+
+ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
+INTERVAL = 2048
+
+
+def digest(folder: Path) -> dict[str, str]:
+    import hashlib
+
+    return {
+        p.relative_to(folder).as_posix(): hashlib.blake2b(p.read_bytes()).hexdigest()
+        for part in ARTIFACTS
+        for p in sorted((folder / part).rglob("*"))
+        if p.is_file()
+    }
+
+
+def start(config_path: Path, folder: Path) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "mlxprune",
+        "run",
+        str(config_path),
+        "--dir",
+        str(folder),
+        "-q",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def trained(folder: Path) -> int:
+    """Targets over all attempts, from the log. What a kill leaves unreported is under 0.5 s."""
+    return sum(
+        int(e["new_targets"])
+        for e in events.read_events(folder / "events")
+        if e["kind"] == "train.step"
+    )
+
+
+def one_round(generator: random.Random, config_path: Path, folder: Path) -> Counter[str]:
+    """Run to the end, killed about once in every stretch of work."""
+    kills: Counter[str] = Counter()
+    while True:
+        child = start(config_path, folder)
+        wait = generator.uniform(1.0, 6.0) if sum(kills.values()) < 8 else 600.0
+        deadline = time.monotonic() + wait
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if child.poll() is not None:
+            if child.returncode:
+                raise SystemExit(f"the run failed with exit code {child.returncode}")
+            return kills
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        state = events.fold_folder(folder / "events")
+        at = [n for n, s in state["stages"].items() if s["state"] == "running"]
+        kills[at[0] if at else "between"] += 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    arguments = parser.parse_args()
+    print("seed", arguments.seed)
+    generator = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        corpus = testing.tiny_corpus(base / "corpus", documents=1500)
+        work = {"tokens": 40_000, "checkpoint_every": INTERVAL}
+        tree = testing.tiny_config(corpus, reference=work, final=work)
+        config_path = base / "tiny.yaml"
+        config_path.write_text(config.write_yaml(tree))
+        whole = base / "whole"
+        start(config_path, whole).wait()
+        expected, planned = digest(whole), trained(whole)
+        if not expected:
+            raise SystemExit("the uninterrupted run left nothing")
+        for number in range(arguments.rounds):
+            folder = base / f"round-{number}"
+            kills = one_round(generator, config_path, folder)
+            found = digest(folder)
+            different = [
+                n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)
+            ]
+            in_training = kills["reference"] + kills["final"]
+            spent, bound = trained(folder), planned + in_training * INTERVAL
+            shown = ", ".join(f"{s} {n}" for s, n in kills.items()) or "none"
+            print(
+                f"kills: {shown}; targets {spent:,} of at most {bound:,}; {len(found)} files equal"
+            )
+            if different:
+                raise SystemExit(f"bytes differ: {', '.join(sorted(different)[:5])}")
+            if spent > bound:
+                raise SystemExit("more targets were trained than the checkpoints allow")
+            runs.forget(folder)
+
+
+if __name__ == "__main__":
+    main()

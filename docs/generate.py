@@ -1,0 +1,98 @@
+"""Write docs/config.md and docs/events.md from the code: one home for each fact.
+
+python docs/generate.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from mlxprune import config, events
+
+FOLDER = Path(__file__).parent
+
+
+def config_page() -> str:
+    lines = [
+        "# Configuration",
+        "",
+        "Made by `python docs/generate.py` from `mlxprune/config.py`; a test keeps it current.",
+        "",
+        "YAML 1.2: `no` is text and `1e-4` a number. Counts take `k`, `M`, `B`, `T`, in thousands.",
+        "An unknown key is an error. `--set a.b=value` overrides the file. Relative `data.paths`",
+        "are looked up beside the file, then in the current folder. Keys marked *speed* change no",
+        "result.",
+        "",
+    ]
+    top: list[tuple[str, Any]] = []
+    sections: list[tuple[str, type[BaseModel]]] = []
+    for name, field in config.Config.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            sections.append((name, kind))
+        else:
+            top.append((name, field))
+    lines += ["| key | default | meaning |", "|---|---|---|", *(row(n, f) for n, f in top), ""]
+    for name, section in sections:
+        lines += [f"## {name}", "", "| key | default | meaning |", "|---|---|---|"]
+        lines += [row(n, f) for n, f in section.model_fields.items()]
+        lines.append("")
+        if name == "tokenizer":
+            lines += ["`train` holds:", "", "| key | default | meaning |", "|---|---|---|"]
+            lines += [row(n, f) for n, f in config.TrainTokenizer.model_fields.items()]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def row(name: str, field: Any) -> str:
+    default = "required" if field.is_required() else f"`{plain(field.default)}`"
+    extra = field.json_schema_extra
+    marked = " (*speed*)" if isinstance(extra, dict) and extra.get("speed") else ""
+    choices = getattr(field.annotation, "__args__", ())
+    listed = " or ".join(f"`{c}`" for c in choices if isinstance(c, str))
+    meaning = "; ".join(part for part in (field.description, listed) if part)
+    return f"| `{name}` | {default} | {meaning.replace('|', '/')}{marked} |"
+
+
+def plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value)
+
+
+def events_page() -> str:
+    lines = [
+        "# Events",
+        "",
+        "Made by `python docs/generate.py` from `mlxprune/events.py`; a test keeps it current.",
+        "",
+        "A run's log is `events/<n>-<writer>.msgpack`: msgpack maps, appended, in segments. Every",
+        "process opens a new segment, and again every 64 MiB; the first record of a segment is a",
+        "snapshot of the folded state. A torn tail is the end of its file. Records of one writer",
+        "are in the order of `seq`. Frequent kinds are written at most twice a second.",
+        "",
+        "Envelope: `v` (format version), `seq`, `t` (seconds since 1970), `writer`, `stage` (or",
+        "null), `kind`. A reader ignores kinds and fields that it does not know.",
+        "",
+        "| kind | fields | frequent |",
+        "|---|---|---|",
+    ]
+    for kind, about in events.KINDS.items():
+        often = "yes" if kind in events.FREQUENT else ""
+        lines.append(f"| `{kind}` | {about} | {often} |")
+    return "\n".join([*lines, ""])
+
+
+PAGES = {"config.md": config_page, "events.md": events_page}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""SIGKILL in each of the three long stages, then run again: the same bytes, no work twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlxprune import config, events, runs, testing
+
+INTERVAL = 2048
+ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for part in ARTIFACTS
+        for p in sorted((folder / part).rglob("*"))
+        if p.is_file()
+    }
+
+
+def start(config_path: Path, folder: Path) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "mlxprune",
+        "run",
+        str(config_path),
+        "--dir",
+        str(folder),
+        "-q",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def trained(folder: Path) -> int:
+    steps = (e for e in events.read_events(folder / "events") if e["kind"] == "train.step")
+    return sum(int(e["new_targets"]) for e in steps)
+
+
+@pytest.mark.slow
+def test_killed_in_every_long_stage_a_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    corpus = testing.tiny_corpus(tmp_path / "corpus", documents=6000)
+    work = {"tokens": 60_000, "checkpoint_every": INTERVAL}
+    tree = testing.tiny_config(corpus, reference=work, final=work, score={"batch_tokens": 512})
+    path = tmp_path / "tiny.yaml"
+    path.write_text(config.write_yaml(tree))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(path, whole).wait() == 0
+    for stage in ("reference", "score", "final"):
+        child = start(path, broken)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            state = events.fold_folder(broken / "events")["stages"][stage]
+            if state["state"] == "running" and state.get("done"):
+                break
+            assert child.poll() is None, f"ended before it was killed in {stage}"
+            time.sleep(0.02)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        held = runs.owner(runs.RunFolder(broken))
+        assert held is not None
+        assert held.alive() is False
+    assert start(path, broken).wait() == 0
+    assert files_of(broken) == files_of(whole)
+    assert trained(broken) <= trained(whole) + 2 * INTERVAL
+
+
+@pytest.mark.slow
+def test_scoring_resumes_inside_a_file(tmp_path: Path) -> None:
+    """Units that were finished before the kill are not scored again."""
+    corpus = testing.tiny_corpus(tmp_path / "corpus", documents=60_000)
+    tree = testing.tiny_config(corpus)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(config.write_yaml(tree))
+    folder = tmp_path / "run"
+    child = start(path, folder)
+    parts = folder / "scores" / "main.parts"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(parts.glob("0*[0-9].npy")):
+        assert child.poll() is None
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    finished = {p: p.stat().st_mtime_ns for p in parts.glob("*.npy") if "documents" not in p.name}
+    assert finished
+    command = [sys.executable, "-m", "mlxprune", "run", str(path), "--dir", str(folder), "-q"]
+    again = subprocess.Popen([*command, "--until", "score"], stdout=subprocess.DEVNULL)
+    while again.poll() is None:
+        for part, written in finished.items():
+            if part.exists():
+                assert part.stat().st_mtime_ns == written
+        time.sleep(0.02)
+    assert again.returncode == 0
