@@ -1,10 +1,11 @@
 """Scores of a run against an independent computation with transformers on torch.
 
     pip install torch
-    python bench/scores_against_torch.py RUN DATA.jsonl... --documents 500
+    python bench/scores_against_torch.py MODEL SCORES.parquet DATA.jsonl... --documents 500
 
-Imports nothing from mlxprune. Reads the texts itself (plain JSON Lines), encodes them with the
-saved tokenizer through transformers, loads the saved reference with AutoModelForCausalLM, and works
+MODEL and SCORES are a run's references/main and scores/main.parquet, or what `mlxprune score` read
+and wrote. Imports nothing from mlxprune. Reads the texts itself (plain JSON Lines), encodes them
+with the saved tokenizer through transformers, loads the model with AutoModelForCausalLM, and works
 out each document alone, window by window. Also compares logits of torch and of mlx_lm.load.
 """
 
@@ -47,14 +48,14 @@ def choose(lengths: np.ndarray, context: int, count: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("scores", type=Path)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--documents", type=int, default=500)
     arguments = parser.parse_args()
-    folder = arguments.run / "references" / "main"
+    folder, scores_path = arguments.model, arguments.scores
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    scores_path = arguments.run / "scores" / "main.parquet"
     meta = {k.decode(): v.decode() for k, v in pq.read_schema(scores_path).metadata.items()}
     context, prefix = int(meta["policy.context"]), int(meta["prefix"])
     table = pq.read_table(scores_path, columns=["id", "nll_sum", "num_tokens"]).to_pydict()

@@ -73,9 +73,9 @@ def matmul_speed(size: int = MATMUL_SIZE) -> dict[str, float]:
     taken: dict[str, list[float]] = {"mlx": [], "numpy": []}
     with threadpoolctl.threadpool_limits(work.cores(), user_api="blas"):
         for _ in range(6):
-            for name, work in (("mlx", lambda: mx.eval(x @ y)), ("numpy", lambda: a @ b)):
+            for name, product in (("mlx", lambda: mx.eval(x @ y)), ("numpy", lambda: a @ b)):
                 start = time.perf_counter()
-                work()
+                product()
                 taken[name].append(time.perf_counter() - start)
     return {f"{n}_gflops": 2e-9 * size**3 / sorted(t[1:])[2] for n, t in taken.items()}
 
