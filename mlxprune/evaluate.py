@@ -118,14 +118,15 @@ def evaluate_model(
     result["documents"] = {d: int(c) for d, c in zip(corpus.domains, counts, strict=True)}
     result["tokens"] = int(part["num_tokens"].sum())
     target.parent.mkdir(parents=True, exist_ok=True)
-    array = target.with_suffix(".npy")
+    # Named by what it belongs to: it stays right when the figures are set aside and come back.
+    array = target.with_name(f"{target.stem}.{fingerprint[:8]}.npy")
+    result["nll_file"] = array.name
     partial = array.with_name(array.name + runs.PARTIAL)
     with partial.open("wb") as file:
         np.save(file, part["nll_sum"])
     runs.finish_file(partial, array)
     runs.write_json(target, result)
-    marker = target.with_name(f"{target.name}.{runs.MARKER}")
-    runs.write_json(marker, {"stage": "evaluation", "fingerprint": fingerprint})
+    runs.mark(target, "evaluation", fingerprint)
     return result
 
 

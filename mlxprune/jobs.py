@@ -92,7 +92,8 @@ def score_data(
             fingerprint = runs.fingerprint(described)
             parts, target = out / "parts", out / "scores.parquet"
             if runs.is_done(target, fingerprint):
-                return {"scores": str(target), **runs.read_json(out / "scores.json")}
+                found_before = runs.marker(target) or {}
+                return {"scores": str(target), **found_before["summary"]}
             runs.set_aside(target, fingerprint)
             runs.set_aside(parts, fingerprint)
             runs.claim(parts, fingerprint)
@@ -123,9 +124,7 @@ def score_data(
             summary = score.write_scores(
                 target, found, documents, *workers.joined(parts, len(task.units)), metadata
             )
-            runs.write_json(out / "scores.json", summary)
-            marker = target.with_name(f"{target.name}.{runs.MARKER}")
-            runs.write_json(marker, {"stage": "score", "fingerprint": fingerprint})
+            runs.mark(target, "score", fingerprint, summary=summary)
             shutil.rmtree(parts)
         log.close()
     return {"scores": str(target), **summary}
@@ -208,7 +207,5 @@ def _tokenizer(config: Config, run: RunFolder, log: EventLog, control: Control) 
         texts = (row.text for row in rows if isinstance(row, readers.Row))
         with runs.folder_in_the_making(run.tokenizer) as partial:
             tokenizers.train(settings.train, texts, work.cores(), partial)
-        runs.write_json(
-            run.tokenizer / runs.MARKER, {"stage": "tokenizer", "fingerprint": fingerprint}
-        )
+        runs.mark(run.tokenizer, "tokenizer", fingerprint)
     return run.tokenizer

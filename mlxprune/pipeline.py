@@ -289,9 +289,7 @@ def _score(work: Work) -> None:
         summary = score.write_scores(
             target, names, pool, *workers.joined(parts, len(unit_list)), metadata
         )
-        runs.write_json(target.with_name(target.stem + ".json"), summary)
-        marker = target.with_name(f"{target.name}.{runs.MARKER}")
-        runs.write_json(marker, {"stage": "score", "fingerprint": fingerprint})
+        runs.mark(target, "score", fingerprint, summary=summary)
         shutil.rmtree(parts)
         return summary
 
@@ -431,8 +429,7 @@ def _report(work: Work) -> None:
 
     def build() -> dict[str, Any]:
         report.write(work.run, work.config, work.log.state)
-        marker = work.run.path / f"{work.run.report.name}.{runs.MARKER}"
-        runs.write_json(marker, {"stage": "report", "fingerprint": fingerprint})
+        runs.mark(work.run.report, "report", fingerprint)
         return {"report": str(work.run.report)}
 
     run_stage(work, "report", [Piece(work.run.report, fingerprint, build)])

@@ -66,11 +66,11 @@ def _probe(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
 
 
 def _seconds(work: Any) -> float:
-    """Median of a few repeats after a warm-up, within about two seconds."""
+    """Median of a few repeats after a warm-up, within about a second."""
     work()
     taken: list[float] = []
     began = time.monotonic()
-    while len(taken) < 3 or (time.monotonic() - began < 1.5 and len(taken) < 15):
+    while len(taken) < 3 or (time.monotonic() - began < 0.7 and len(taken) < 15):
         start = time.monotonic()
         work()
         taken.append(time.monotonic() - start)

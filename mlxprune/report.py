@@ -76,7 +76,7 @@ def verdict(run: RunFolder, config: Config) -> dict[str, Any] | None:
     for arm in arms.arms_of(config):
         path = run.evaluation(arm.name)
         if runs.marker(path):
-            by_kind[arm.kind][arm.seed] = path.with_suffix(".npy")
+            by_kind[arm.kind][arm.seed] = path.with_name(runs.read_json(path)["nll_file"])
     seeds = sorted(by_kind["pruned"].keys() & by_kind["random"].keys())
     if not seeds:
         return None
@@ -171,7 +171,7 @@ def _score_facts(run: RunFolder, config: Config) -> dict[str, Any]:
         "histogram": _histogram(scores, kept, manifest),
         "mix": _mix(manifest["domains"]),
         "samples": _samples(run, config, scores, kept),
-        "score": runs.read_json(run.scores().with_name("main.json")),
+        "score": (runs.marker(run.scores()) or {})["summary"],
     }
 
 
@@ -258,6 +258,7 @@ def _histogram(scores: selection.Scores, kept: np.ndarray, manifest: dict[str, A
                 xycoords=("data", "axes fraction"),
                 va="top",
                 color=ORANGE,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
             )
     axes.set_xlabel("log perplexity (mean negative log-likelihood, nats a token)")
     axes.set_ylabel("million tokens")

@@ -29,6 +29,7 @@ STAGES = (
     "score", "selection", "final", "evaluation", "report",
 )  # fmt: skip
 MARKER = "stage.json"
+FILE_SUFFIXES = (".parquet", ".json", ".html")  # a place so named is a file, any other a folder
 PARTIAL = ".partial"
 
 
@@ -177,18 +178,29 @@ def folder_in_the_making(path: Path) -> Iterator[Path]:
     flush_folder(path.parent)
 
 
-def marker(folder: Path) -> dict[str, Any] | None:
-    """What a finished folder (or the marker beside a finished file) says of itself."""
-    path = folder / MARKER if folder.is_dir() else folder.with_name(folder.name + "." + MARKER)
+def marker_path(place: Path) -> Path:
+    """Inside a folder, or hidden beside a file."""
+    if place.suffix in FILE_SUFFIXES:
+        return place.with_name(f".{place.name}.{MARKER}")
+    return place / MARKER
+
+
+def mark(place: Path, stage: str, fingerprint: str, **more: Any) -> None:
+    """Say that a thing is finished, and which fingerprint it answers to. The last write of all."""
+    write_json(marker_path(place), {"stage": stage, "fingerprint": fingerprint, **more})
+
+
+def marker(place: Path) -> dict[str, Any] | None:
+    """What a finished thing says of itself; None when it is not there or not finished."""
     try:
-        found = read_json(path)
+        found = read_json(marker_path(place))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and place.exists() else None
 
 
-def is_done(folder: Path, wanted: str) -> bool:
-    found = marker(folder)
+def is_done(place: Path, wanted: str) -> bool:
+    found = marker(place)
     return found is not None and found.get("fingerprint") == wanted
 
 
@@ -212,11 +224,10 @@ def set_aside(folder: Path, wanted: str) -> bool:
     return False
 
 
-def _aside(folder: Path, fingerprint: str) -> Path:
-    stem, suffix = (
-        (folder.stem, folder.suffix) if folder.suffix == ".parquet" else (folder.name, "")
-    )
-    return folder.with_name(f"{stem}@{fingerprint[:8]}{suffix}")
+def _aside(place: Path, fingerprint: str) -> Path:
+    if place.suffix in FILE_SUFFIXES:
+        return place.with_name(f"{place.stem}@{fingerprint[:8]}{place.suffix}")
+    return place.with_name(f"{place.name}@{fingerprint[:8]}")
 
 
 def _belongs(folder: Path, wanted: str) -> bool:
@@ -234,11 +245,9 @@ def claim(folder: Path, wanted: str) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target)
-    beside = source.with_name(source.name + "." + MARKER)
-    if beside.exists():
-        os.replace(beside, target.with_name(target.name + "." + MARKER))
+    forget(target)
+    if marker_path(source).parent != source:
+        os.replace(marker_path(source), marker_path(target))
     os.replace(source, target)
 
 
@@ -361,7 +370,8 @@ def forget(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-        path.with_name(path.name + "." + MARKER).unlink(missing_ok=True)
+    if path.suffix in FILE_SUFFIXES:
+        marker_path(path).unlink(missing_ok=True)
 
 
 def duration(seconds: float | None) -> str:

@@ -242,7 +242,7 @@ def train(
     }
     runs.write_json(folder / "training.json", summary)
     _prune_checkpoints(folder, recipe)
-    runs.write_json(folder / runs.MARKER, {"stage": stage, "fingerprint": fingerprint})
+    runs.mark(folder, stage, fingerprint)
     (folder / "towards").unlink(missing_ok=True)
     return summary
 

@@ -71,9 +71,7 @@ def run_stage(work: Work, name: str, pieces: list[Piece]) -> None:
     for piece in missing:
         summary = piece.build()
         if runs.marker(piece.place) is None:
-            runs.write_json(
-                piece.place / runs.MARKER, {"stage": name, "fingerprint": piece.fingerprint}
-            )
+            runs.mark(piece.place, name, piece.fingerprint)
         work.control.check()
     work.log.emit(
         name,
@@ -211,6 +209,8 @@ def finish(work: Work, error: BaseException | None) -> dict[str, Any]:
     if isinstance(error, MlxpruneError):
         status = "stopped" if error.exit_code in (3, 130, 143) else "failed"
         told = error.as_json()
+    elif isinstance(error, KeyboardInterrupt):
+        status = "stopped"
     elif error is not None:
         status = "failed"
         problem = f"{type(error).__name__}: {one_line(error)}"

@@ -90,6 +90,7 @@ def score_pool(
             try:
                 kind, number, value = outbox.get(timeout=0.2)
             except queue.Empty:
+                control.check()  # a signal to the whole group ends the workers too
                 _refuse_dead(pool, left)
                 continue
             if kind == "error":

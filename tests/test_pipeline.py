@@ -63,12 +63,17 @@ def test_finished_work_is_set_aside_never_overwritten(
 ) -> None:
     """Another budget is another arm of the same name; going back finds the first one again."""
     before = bytes_of(copied, "final/high-50-s0")
+    first = runs.read_json(copied.path / "report.json")
     longer = tiny(tiny_corpus, final={"tokens": 8192})
     assert stage_states(pipeline.run(longer, copied))["final"] == "done"
     assert any("@" in p.name for p in (copied.path / "final").iterdir())
+    verdict = runs.read_json(copied.path / "report.json")["verdict"]
     again = pipeline.run(tiny(tiny_corpus), copied)
     assert stage_states(again)["final"] == "reused"
+    assert stage_states(again)["evaluation"] == "reused"
     assert bytes_of(copied, "final/high-50-s0") == before
+    assert again["verdict"]["difference"] != verdict["difference"]
+    assert again["verdict"] == first["verdict"]
 
 
 def test_why_a_stage_runs_is_said(copied: runs.RunFolder, tiny_corpus: Path) -> None:

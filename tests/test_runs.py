@@ -43,11 +43,25 @@ def test_setting_aside_loses_nothing(tmp_path: Path) -> None:
         assert not runs.set_aside(place, fingerprint)
         place.mkdir()
         (place / "data").write_text(fingerprint)
-        runs.write_json(place / runs.MARKER, {"fingerprint": fingerprint})
+        runs.mark(place, "selection", fingerprint)
     assert runs.set_aside(place, "aaaaaaaaaa")
     assert (place / "data").read_text() == "aaaaaaaaaa"
     assert runs.set_aside(place, "bbbbbbbbbb")
     assert (place / "data").read_text() == "bbbbbbbbbb"
+
+
+def test_a_file_is_marked_beside_itself_and_set_aside_with_its_mark(tmp_path: Path) -> None:
+    place = tmp_path / "main.parquet"
+    for fingerprint in ("aaaaaaaaaa", "bbbbbbbbbb"):
+        assert not runs.set_aside(place, fingerprint)
+        place.write_text(fingerprint)
+        assert runs.marker(place) is None
+        runs.mark(place, "score", fingerprint, summary={"n": fingerprint})
+    assert runs.set_aside(place, "aaaaaaaaaa")
+    assert place.read_text() == "aaaaaaaaaa"
+    assert (runs.marker(place) or {})["summary"] == {"n": "aaaaaaaaaa"}
+    place.unlink()
+    assert not runs.is_done(place, "aaaaaaaaaa"), "a mark without its file is nothing"
 
 
 def test_unfinished_work_towards_something_else_is_cleared(tmp_path: Path) -> None:
