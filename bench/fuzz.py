@@ -19,6 +19,7 @@ import zstandard
 
 from mlxprune import readers
 from mlxprune.errors import DataError
+from mlxprune.sources import find_sources
 
 KEYS = readers.Keys("text", "id", "auto", None)
 PACK = (lambda d: d, gzip.compress, zstandard.compress, lzma.compress)
@@ -63,7 +64,7 @@ def main() -> None:
             path = Path(folder) / name
             path.write_bytes(make(generator))
             try:
-                sources, _ = readers.find_sources([str(path)])
+                sources, _ = find_sources([str(path)])
                 for row in readers.read(sources[0], KEYS):
                     kind = row.reason if isinstance(row, readers.Skip) else "row"
                     outcomes[kind] += 1

@@ -19,7 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from mlxprune import config, events, runs, testing
+from mlxprune import events, runs, testing
+from mlxprune.yamlfile import write_yaml
 
 ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
 INTERVAL = 2048
@@ -92,7 +93,7 @@ def main() -> None:
         work = {"tokens": 40_000, "checkpoint_every": INTERVAL}
         tree = testing.tiny_config(corpus, reference=work, final=work)
         config_path = base / "tiny.yaml"
-        config_path.write_text(config.write_yaml(tree))
+        config_path.write_text(write_yaml(tree))
         whole = base / "whole"
         start(config_path, whole).wait()
         expected, planned = digest(whole), trained(whole)

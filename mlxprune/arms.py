@@ -10,7 +10,6 @@ import numpy as np
 from mlxprune import model as models
 from mlxprune import train
 from mlxprune.config import Config, Slice, Training
-from mlxprune.errors import ConfigError
 from mlxprune.selection import random_documents
 
 
@@ -62,12 +61,6 @@ def recipe_of(
     """
     chosen = models.training_defaults(settings, shape)
     context, batch = chosen["context"], chosen["batch_size"]
-    if batch % settings.accumulate:
-        raise ConfigError(
-            f"a batch of {batch} sequences does not divide into {settings.accumulate} parts",
-            "accumulate",
-            "choose a divisor of batch_size",
-        )
     steps = train.steps_for(targets, context, batch)
 
     def every(asked: int | None, per_run: int) -> int:

@@ -261,11 +261,13 @@ def _cpu_cross_entropy_vjp(
     primals: tuple[mx.array, mx.array], cotangent: mx.array, output: mx.array
 ) -> tuple[mx.array, mx.array]:
     logits, targets = primals
-    mx.eval(logits, cotangent, output)
-    x, t, c, rows = _view(logits), _view(targets), _view(cotangent), np.arange(targets.size)
-    log_normalizer = _view(output) + x[rows, t]
-    gradient = np.subtract(x, log_normalizer[:, None])
-    np.exp(gradient, out=gradient)
-    gradient[rows, t] -= 1.0
-    gradient *= c[:, None]
+    mx.eval(logits, targets, cotangent)
+    x, t, c = _view(logits), _view(targets), _view(cotangent)
+    gradient = np.empty(x.shape, np.float32)
+    for start in range(0, len(t), CROSS_ENTROPY_BLOCK_ROWS):
+        rows = slice(start, min(start + CROSS_ENTROPY_BLOCK_ROWS, len(t)))
+        g = np.subtract(x[rows], x[rows].max(axis=-1, keepdims=True), out=gradient[rows])
+        np.exp(g, out=g)
+        g *= (c[rows] / g.sum(axis=-1))[:, None]
+        g[np.arange(len(g)), t[rows]] -= c[rows]
     return mx.array(gradient), mx.zeros_like(targets)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
+import re
 import subprocess
 import sys
 import time
@@ -182,7 +182,8 @@ def init(
         file=told,
     )
     relative = [_relative(p, output.parent) for p in paths]
-    runs.write_atomic(output, draft.write(seen, sizes, relative, output.stem[:60] or "run"))
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("-._")[:60] or "run"
+    runs.write_atomic(output, draft.write(seen, sizes, relative, name))
     print(f"wrote {output}: next, mlxprune plan {output}")
 
 
@@ -242,7 +243,7 @@ def run(
     loaded = configs.load(config, overrides)
     target = runs.RunFolder(folder or Path("runs") / loaded.name)
     if detach:
-        _detach(target, config, overrides or [], until, force)
+        _detach(target, config, overrides or [], until, force, as_json)
         return
     from mlxprune import console, pipeline
 
@@ -256,7 +257,12 @@ def run(
 
 
 def _detach(
-    target: runs.RunFolder, config: Path, overrides: list[str], until: str | None, force: str | None
+    target: runs.RunFolder,
+    config: Path,
+    overrides: list[str],
+    until: str | None,
+    force: str | None,
+    as_json: bool,
 ) -> None:
     command = [sys.executable, "-m", "mlxprune", "run", str(config), "--dir", str(target.path)]
     for override in overrides:
@@ -278,6 +284,9 @@ def _detach(
     if child.poll():
         print(log.read_text(errors="replace")[-2000:], file=sys.stderr, end="")
         raise typer.Exit(child.returncode)
+    if as_json:
+        _print_json({"run": str(target.path), "state": "running", "pid": child.pid})
+        return
     print(f"running in the background as process {child.pid}: {target.path}")
     print(f"watch it: mlxprune tail {target.path}")
 
@@ -594,7 +603,3 @@ def doctor(
         print("\n".join(doctors.lines(facts)))
     if facts["problems"] or not facts.get("ok", True):
         raise typer.Exit(1)
-
-
-if hasattr(signal, "SIGPIPE"):
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)

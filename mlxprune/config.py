@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from glob import escape, has_magic, iglob
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic import (
 )
 
 from mlxprune.errors import ConfigError, closest, one_line
+from mlxprune.yamlfile import parse_value, read_yaml
 
 COUNT_SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 
@@ -62,7 +64,11 @@ Exact = Annotated[
     BeforeValidator(parse_decimal),
     PlainSerializer(lambda d: int(d) if d == int(d) else float(d), when_used="always"),
 ]
-Real = Annotated[float, BeforeValidator(lambda v: float(v) if type(v) is int else v)]
+Real = Annotated[
+    float,
+    BeforeValidator(lambda v: float(v) if type(v) is int else v),
+    Field(allow_inf_nan=False),
+]
 
 
 def parse_share(value: object) -> object:
@@ -176,7 +182,7 @@ class Training(Section):
     schedule: Literal["wsd", "cosine"] = "wsd"
     clip: Real = Field(1.0, gt=0, description="largest global gradient norm")
     accumulate: Count = Field(1, description="micro-batches an optimizer step")
-    checkpoint_every: Count | None = Field(None, description="targets between checkpoints")
+    checkpoint_every: Count | None = speed(None, "targets between checkpoints")
     validate_every: Count | None = Field(None, description="targets between validations")
     gradient_checkpointing: bool = speed(False, "recompute activations: less memory, slower")
 
@@ -224,6 +230,8 @@ class Slice(Section):
     def _possible(self) -> Slice:
         if (self.criterion == "band") != (self.band is not None):
             raise ValueError("criterion band and `band: [a, b]` belong together")
+        if self.band is None and self.rate is None:
+            raise ValueError("give a rate")
         if self.band is not None and not 0 <= self.band[0] < self.band[1] <= 1:
             raise ValueError(f"band {list(map(str, self.band))} is not 0 <= a < b <= 1")
         if self.rate is not None and not 0 < self.rate <= 1:
@@ -248,7 +256,7 @@ class Final(Training):
         None, description="instead: targets a parameter (20 = Chinchilla)"
     )
     arms: list[Literal["pruned", "random"]] = Field(["pruned", "random"], min_length=1)
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -279,7 +287,7 @@ class Report(Section):
 class Config(Section):
     version: Literal[1] = 1
     name: str = Field("run", description="the run folder is runs/<name> unless --dir")
-    seed: int = 0
+    seed: int = Field(0, ge=0, description="of the split, the reference and ties")
     data: Data
     split: Split = Split()
     tokenizer: Tokenizer = Tokenizer(train=TrainTokenizer())
@@ -323,54 +331,14 @@ def resolve_path(entry: str, beside: Path) -> str:
     if "://" in entry or Path(entry).is_absolute():
         return entry
     expanded = Path(entry).expanduser()
-    from glob import has_magic
-
-    first = (beside / expanded).absolute()
-    base = next((p for p in [first, *first.parents] if not has_magic(str(p))), first)
-    return str(first if base.exists() else expanded.absolute())
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        fix = "mlxprune init DATA writes one"
-        raise ConfigError("no such configuration file", str(path), fix) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read it: {one_line(error)}", str(path), "check it") from None
-    except YAMLError as error:
-        raise ConfigError(f"not YAML: {one_line(error)}", str(path), "mend the line") from None
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise ConfigError("the top level is not a table of keys", str(path), "see docs/config.md")
-    return tree
-
-
-def parse_value(text: str) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
-        return text
-
-
-def write_yaml(tree: dict[str, Any]) -> str:
-    import io
-
-    from ruamel.yaml import YAML
-
-    yaml: Any = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    out = io.StringIO()
-    yaml.dump(tree, out)
-    return out.getvalue()
+    for folder in (beside.absolute(), Path.cwd()):
+        if (folder / expanded).exists():
+            return str(folder / expanded)
+        if has_magic(entry):
+            pattern = str(Path(escape(str(folder))) / expanded)
+            if next(iglob(pattern, recursive=True), None) is not None:  # noqa: PTH207
+                return pattern
+    return str(beside.absolute() / expanded)
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

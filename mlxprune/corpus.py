@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlxprune import readers, runs
+from mlxprune import sources as source_files
 from mlxprune.config import Data
 from mlxprune.errors import DataError, one_line
 from mlxprune.keys import final_id, hash_bytes, hash_text, normalised, number_copies
@@ -48,7 +49,6 @@ DOCUMENTS = pa.schema(
     ]
 )
 BATCH = 8192
-EDGE_BYTES = 1 << 20
 BAD_ROWS_KEPT = 10_000
 
 Progress = Callable[[int, int], None]
@@ -61,7 +61,7 @@ class Corpus:
     folder: Path
     index: np.ndarray
     domains: list[str]
-    sources: list[readers.Source]
+    sources: list[source_files.Source]
     keys: readers.Keys
     summary: dict[str, Any]
 
@@ -104,7 +104,7 @@ class Corpus:
                 raise _changed(source)
 
 
-def _changed(source: readers.Source) -> DataError:
+def _changed(source: source_files.Source) -> DataError:
     fix = "put the old file back, or start a new run with another --dir"
     return DataError("the input file changed since it was indexed", str(source.path), fix)
 
@@ -113,16 +113,12 @@ def keys_of(data: Data) -> readers.Keys:
     return readers.Keys(data.text_key, data.id_key, data.domain_key, data.group_key)
 
 
-def input_facts(sources: list[readers.Source]) -> list[dict[str, Any]]:
+def input_facts(sources: list[source_files.Source]) -> list[dict[str, Any]]:
     """Name, size, time and the hash of the first and last MiB of each file."""
     facts = []
     for source in sources:
         try:
-            status = source.path.stat()
-            with source.path.open("rb") as file:
-                digest = hashlib.blake2b(file.read(EDGE_BYTES), digest_size=16)
-                file.seek(max(EDGE_BYTES, status.st_size - EDGE_BYTES))
-                digest.update(file.read(EDGE_BYTES))
+            status, edges = source.path.stat(), runs.edges(source.path)
         except OSError as error:
             fix = "check its permissions"
             raise DataError(f"cannot read it: {one_line(error)}", str(source.path), fix) from None
@@ -131,7 +127,7 @@ def input_facts(sources: list[readers.Source]) -> list[dict[str, Any]]:
                 "name": source.name,
                 "size": status.st_size,
                 "mtime_ns": status.st_mtime_ns,
-                "edges": digest.hexdigest(),
+                "edges": edges,
             }
         )
     return facts
@@ -142,7 +138,9 @@ def full_hash(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def verify_inputs(folder: Path, sources: list[readers.Source], facts: list[dict[str, Any]]) -> None:
+def verify_inputs(
+    folder: Path, sources: list[source_files.Source], facts: list[dict[str, Any]]
+) -> None:
     """A changed mtime leads to verification by the full hash noted in the first pass."""
     known = {f["name"]: f for f in runs.read_json(folder / "files.json")}
     for source, now in zip(sources, facts, strict=True):
@@ -155,7 +153,7 @@ def verify_inputs(folder: Path, sources: list[readers.Source], facts: list[dict[
 
 def build(
     data: Data,
-    sources: list[readers.Source],
+    sources: list[source_files.Source],
     left_out: list[str],
     folder: Path,
     progress: Progress = lambda done, total: None,
@@ -177,9 +175,15 @@ def build(
     summary["left_out"] = left_out[:100]
     runs.write_json(folder / "files.json", facts)
     runs.write_json(folder / "summary.json", summary)
-    places = [{**asdict(s), "path": str(s.path)} for s in sources]
-    runs.write_json(folder / "sources.json", places)
+    note_places(folder, sources)
     return summary
+
+
+def note_places(folder: Path, sources: list[source_files.Source]) -> None:
+    """Where the files lie now; a corpus may move as long as its names and bytes stay."""
+    places = [{**asdict(s), "path": str(s.path)} for s in sources]
+    if not (folder / "sources.json").exists() or runs.read_json(folder / "sources.json") != places:
+        runs.write_json(folder / "sources.json", places)
 
 
 class _Scan:
@@ -190,7 +194,7 @@ class _Scan:
     def __init__(
         self,
         data: Data,
-        sources: list[readers.Source],
+        sources: list[source_files.Source],
         folder: Path,
         progress: Progress,
         rows_per_file: int | None,
@@ -203,6 +207,7 @@ class _Scan:
         self.rows = 0
         self.bytes = 0
         self.bad_kept = 0
+        self.has_domain = self.has_group = False  # in any row
 
     def run(self) -> None:
         keys = keys_of(self.data)
@@ -236,6 +241,8 @@ class _Scan:
             side = hash_text(f"group\0{row.group}")
         else:
             side = hash_text(normalised(row.text))
+        self.has_domain |= row.has_domain
+        self.has_group |= row.has_group
         domain = self.domains.setdefault(row.domain, len(self.domains))
         identity = hash_text(row.id if row.id is not None else f"{text:016x}")
         self.bytes += len(encoded)
@@ -249,7 +256,7 @@ class _Scan:
         entries.clear()
         names.clear()
 
-    def _skip(self, source: readers.Source, skip: readers.Skip, bad: Any) -> None:
+    def _skip(self, source: source_files.Source, skip: readers.Skip, bad: Any) -> None:
         self.skipped[skip.reason] += 1
         self.keys_seen.update(skip.keys)
         if self.bad_kept < BAD_ROWS_KEPT:
@@ -303,6 +310,13 @@ class _Scan:
                 f"{where} ({reasons})",
                 "mend them, or raise data.max_bad; `mlxprune plan` counts them by reason",
             )
+        asked = (("domain_key", self.has_domain), ("group_key", self.has_group))
+        for name, found in asked:
+            key = getattr(self.data, name)
+            if documents and key and key != "auto" and not found:
+                have = ", ".join(one_line(k) for k in readers.keys_there_are(self.sources)[:12])
+                problem = f"no row has the key {key!r}"
+                raise DataError(problem, f"data.{name}", f"choose one of: {have or 'none'}")
         if not documents:
             raise DataError("no documents", where, "check data.paths and data.text_key")
 
@@ -376,7 +390,7 @@ def open_corpus(folder: Path, data: Data) -> Corpus:
     index = np.load(folder / "index.npy", mmap_mode="r")
     summary = runs.read_json(folder / "summary.json")
     sources = [
-        readers.Source(Path(s["path"]), s["name"], s["form"], s["top"])
+        source_files.Source(Path(s["path"]), s["name"], s["form"], s["top"])
         for s in runs.read_json(folder / "sources.json")
     ]
     return Corpus(folder, index, list(summary["domains"]), sources, keys_of(data), summary)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from typing import Any
 
 from mlxprune import model as models
-from mlxprune import probe, readers
+from mlxprune import probe, readers, unpack
+from mlxprune import sources as source_files
 from mlxprune.errors import DataError, one_line
 
 TEXT_KEYS = ("text", "content", "body", "raw_content", "document", "article", "completion")
@@ -27,10 +29,13 @@ SIZES = (
 
 def look(paths: list[str]) -> dict[str, Any]:
     """What the data look like: format, keys, domains, sizes, and three rows. Raises DataError."""
-    sources, left_out = readers.find_sources(paths)
+    sources, left_out = source_files.find_sources(paths)
     rows: list[dict[str, Any]] = []
     for source in sources[:5]:
-        rows += _values(source)
+        with contextlib.suppress(
+            DataError, OSError, ValueError
+        ):  # pyarrow's errors are ValueErrors
+            rows += _values(source)
     forms = Counter(s.form for s in sources)
     if forms.keys() == {"text"}:
         text_key, id_key = "text", "id"
@@ -61,7 +66,7 @@ def look(paths: list[str]) -> dict[str, Any]:
     }
 
 
-def _values(source: readers.Source) -> list[dict[str, Any]]:
+def _values(source: source_files.Source) -> list[dict[str, Any]]:
     if source.form == "jsonl":
         found = (value for _, _, value in readers.jsonl_values(source))
         return [v for _, v in zip(range(LOOKED_AT), found, strict=False) if isinstance(v, dict)]
@@ -73,7 +78,7 @@ def _values(source: readers.Source) -> list[dict[str, Any]]:
     return []
 
 
-def _some(source: readers.Source, keys: readers.Keys) -> list[readers.Row | readers.Skip]:
+def _some(source: source_files.Source, keys: readers.Keys) -> list[readers.Row | readers.Skip]:
     try:
         return [row for _, row in zip(range(LOOKED_AT), readers.read(source, keys), strict=False)]
     except DataError:
@@ -96,9 +101,9 @@ def _longest_text(rows: list[dict[str, Any]]) -> str:
     return sizes.most_common(1)[0][0] if sizes else "text"
 
 
-def _is_packed(source: readers.Source) -> bool:
+def _is_packed(source: source_files.Source) -> bool:
     with source.path.open("rb") as file:
-        return source.form == "parquet" or readers.codec_of(file.read(6)) != "plain"
+        return source.form == "parquet" or unpack.codec_of(file.read(6)) != "plain"
 
 
 def choose_sizes(text_bytes: float, hours: float) -> dict[str, Any]:

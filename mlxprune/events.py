@@ -93,8 +93,11 @@ class EventLog:
             self._open_segment()
         record = self._write({"stage": stage, "kind": kind, **fields})
         states.fold(self.state, record)
-        for listener in self.listeners:
-            listener(record, self.state)
+        for listener in list(self.listeners):
+            try:
+                listener(record, self.state)
+            except OSError:  # its terminal or pipe is gone: losing a reader never touches a run
+                self.listeners.remove(listener)
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -24,11 +24,11 @@ PART_REASONS = {
 def explain(run: runs.RunFolder, config: Config, document_id: str) -> list[dict[str, Any]]:
     """One row for every document with this id. Raises UsageError when there is none."""
     folder = run.selection(config.selection.name())
-    if runs.marker(folder):
+    if runs.is_current(run, folder) and runs.is_current(run, run.scores()):
         found = selection.explain(run.scores(), folder, document_id)
         if found:
             return found
-    if not runs.marker(run.corpus):
+    if not runs.is_current(run, run.corpus):
         raise UsageError("the run has no corpus index yet", str(run.path), "run it first")
     path = run.corpus / "documents.parquet"
     ids = pq.read_table(path, columns=["id"]).column("id")
@@ -37,7 +37,7 @@ def explain(run: runs.RunFolder, config: Config, document_id: str) -> list[dict[
         fix = "ids are as in the data; scores/main.parquet lists those of the pool"
         raise UsageError(f"no document has the id {one_line(document_id)!r}", str(run.path), fix)
     table = pq.read_table(path, columns=["source", "row", "domain"]).take(rows)
-    part = split.open_split(run.split).part if runs.marker(run.split) else None
+    part = split.open_split(run.split).part if runs.is_current(run, run.split) else None
     result = []
     for at, row in zip(rows.tolist(), table.to_pylist(), strict=True):
         reason = PART_REASONS[int(part[at])] if part is not None else "the run is not split yet"

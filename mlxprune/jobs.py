@@ -22,6 +22,7 @@ from mlxprune import (
     workers,
 )
 from mlxprune import model as models
+from mlxprune import sources as source_files
 from mlxprune import tokenizer as tokenizers
 from mlxprune import tokens as tokens_module
 from mlxprune.config import Config, Score, Slice
@@ -38,7 +39,7 @@ def prepare(
     config: Config, folder: Path, tokenizer_folder: Path, log: EventLog, control: Control
 ) -> tuple[corpus.Corpus, tokens_module.Tokens]:
     """Index and encode the data under ``folder``, or reuse what stands there for the same input."""
-    sources, left_out = readers.find_sources(config.data.paths)
+    sources, left_out = source_files.find_sources(config.data.paths)
     facts = corpus.input_facts(sources)
     settings = {k: v for k, v in config.data.results().items() if k != "paths"}
     files = [[f["name"], f["size"], f["edges"]] for f in facts]
@@ -51,7 +52,7 @@ def prepare(
 
     work.run_stage(under_way, "corpus", [work.Piece(under_way.run.corpus, indexed, index)])
     found = corpus.open_corpus(under_way.run.corpus, config.data)
-    identity = [[p.name, corpus.full_hash(p)] for p in sorted(tokenizer_folder.glob("token*"))]
+    identity = runs.files_identity(tokenizer_folder, tokenizers.TOKENIZER_FILES)
     encoded = runs.fingerprint(tokens_module.VERSION, indexed, identity)
 
     def encode() -> dict[str, Any]:
@@ -69,12 +70,19 @@ def prepare(
     return found, tokens_module.open_tokens(under_way.run.tokens())
 
 
+def _apart(out: Path) -> RunFolder:
+    """A folder of its own: a study's corpus and tokens are not ours to replace."""
+    if (out / "run.json").exists():
+        raise UsageError("this folder holds a run", str(out), "choose another --out")
+    return RunFolder(out)
+
+
 def score_data(
     config: Config, model: str, out: Path, settings: Score, listeners: list[Any]
 ) -> dict[str, Any]:
     """Score every document of the data with one model into ``out/scores.parquet``."""
     source = models.fetch(model)
-    run = RunFolder(out)
+    run = _apart(out)
     with runs.locked(run):
         log = EventLog(run.events)
         log.listeners += listeners
@@ -86,7 +94,7 @@ def score_data(
                 raise DataError("no document has a token", str(out), "check the data")
             stated = runs.read_json(source / "config.json")
             context = settings.context or min(int(stated.get("max_position_embeddings", 512)), 2048)
-            weights = [[p.name, p.stat().st_size] for p in sorted(source.glob("*.safetensors"))]
+            weights = runs.files_identity(source, models.MODEL_FILES)
             corpus_marker = runs.marker(run.tokens())
             described = [score.VERSION, settings.results(), context, weights, corpus_marker]
             fingerprint = runs.fingerprint(described)
@@ -139,8 +147,9 @@ def select_scores(source: Path, choice: Slice, seed: int, out: Path) -> dict[str
     if not path.exists():
         fix = "give a scores.parquet, or a run that has been scored"
         raise DataError("no scores here", str(source), fix)
-    if (out / "manifest.json").exists():
-        raise UsageError("there is a slice in this folder", str(out), "choose another --out")
+    out = out.absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError("the folder is not empty", str(out), "choose another --out")
     scores = selection.read_scores(path)
     kept = selection.select(scores, choice, seed)
     facts = selection.manifest(scores, choice, kept, scores.num_tokens, seed)
@@ -153,7 +162,7 @@ def select_scores(source: Path, choice: Slice, seed: int, out: Path) -> dict[str
 
 def train_model(config: Config, out: Path, listeners: list[Any]) -> dict[str, Any]:
     """Train ``config.final`` on all of the data into ``out/final/model-s<seed>``."""
-    run = RunFolder(out)
+    run = _apart(out)
     with runs.locked(run):
         log = EventLog(run.events)
         log.listeners += listeners
@@ -174,7 +183,7 @@ def train_model(config: Config, out: Path, listeners: list[Any]) -> dict[str, An
                 recipe.context, 0, "windows", None, None, tokens.vocab_size
             )
             place = run.final(f"model-s{seed}")
-            fingerprint = runs.fingerprint(work.plain(recipe), runs.marker(run.tokens()))
+            fingerprint = runs.fingerprint(train.identity(recipe), runs.marker(run.tokens()))
             if not runs.set_aside(place, fingerprint):
                 log.emit("final", "stage.start", why="asked for")
                 train.train(
@@ -198,8 +207,9 @@ def _tokenizer(config: Config, run: RunFolder, log: EventLog, control: Control) 
     if settings.pretrained:
         return tokenizers.fetch(settings.pretrained)
     assert settings.train
-    sources, _ = readers.find_sources(config.data.paths)
-    fingerprint = runs.fingerprint(settings.results(), [s.name for s in sources])
+    sources, _ = source_files.find_sources(config.data.paths)
+    files = [[f["name"], f["size"], f["edges"]] for f in corpus.input_facts(sources)]
+    fingerprint = runs.fingerprint(settings.results(), config.data.text_key, files)
     if not runs.is_done(run.tokenizer, fingerprint):
         runs.set_aside(run.tokenizer, fingerprint)
         keys = corpus.keys_of(config.data)

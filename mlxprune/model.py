@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlxprune import runs, tokenizer
-from mlxprune.config import Training, read_yaml
+from mlxprune.config import Training
 from mlxprune.errors import ConfigError, DataError, closest, one_line
+from mlxprune.yamlfile import read_yaml
 
 if TYPE_CHECKING:
     import mlx.nn as nn
@@ -201,7 +202,8 @@ def save(model: nn.Module, config: dict[str, Any], tokenizer_folder: Path, folde
     folder.mkdir(parents=True, exist_ok=True)
     weights = dict(sorted(tree_flatten(model.parameters())))
     partial = folder / f"partial-{WEIGHTS}"
-    mx.save_safetensors(str(partial), weights, metadata={"format": "mlx"})
+    with runs.no_space_behind_runtime_errors(folder):
+        mx.save_safetensors(str(partial), weights, metadata={"format": "mlx"})
     runs.finish_file(partial, folder / WEIGHTS)
     generation = {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]}
     runs.write_json(folder / "generation_config.json", generation)
@@ -226,6 +228,9 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         model.set_dtype(device.compute_dtype)
     mx.eval(model.parameters())
     return model, config
+
+
+MODEL_FILES = ("model*.safetensors", "config.json")
 
 
 def fetch(name: str) -> Path:

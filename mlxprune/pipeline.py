@@ -31,6 +31,7 @@ from mlxprune import (
     workers,
 )
 from mlxprune import model as models
+from mlxprune import sources as source_files
 from mlxprune import tokenizer as tokenizers
 from mlxprune import tokens as tokens_module
 from mlxprune.config import Config
@@ -59,8 +60,9 @@ def run(
     listeners: list[Any] | None = None,
 ) -> dict[str, Any]:
     """Run the stages that are missing or out of date; return the result that --json prints."""
+    plan.check_possible(config)
     runs.check_same_study(run_folder, study_of(config))
-    sources, left_out = readers.find_sources(config.data.paths)
+    sources, left_out = source_files.find_sources(config.data.paths)
     facts = corpus.input_facts(sources)
     with runs.locked(run_folder):
         log = EventLog(run_folder.events)
@@ -96,10 +98,11 @@ def study_of(config: Config) -> str:
 
 
 def _corpus(
-    work: Work, sources: list[readers.Source], left_out: list[str], facts: list[dict[str, Any]]
+    work: Work, sources: list[source_files.Source], left_out: list[str], facts: list[dict[str, Any]]
 ) -> None:
     files = [[f["name"], f["size"], f["edges"]] for f in facts]
-    settings = {k: v for k, v in work.config.data.results().items() if k != "paths"}
+    aside = ("paths", "max_bad")  # where the files lie and how many bad rows are borne
+    settings = {k: v for k, v in work.config.data.results().items() if k not in aside}
     work.inputs["corpus"] = {"version": corpus.VERSION, "data": settings, "files": files}
     folder = work.run.corpus
     known = runs.marker(folder)
@@ -108,6 +111,7 @@ def _corpus(
         raise DataError("the input files changed since this run began", str(work.run.path), fix)
     if known is not None:
         corpus.verify_inputs(folder, sources, facts)
+        corpus.note_places(folder, sources)
 
     def build() -> dict[str, Any]:
         with runs.folder_in_the_making(folder) as partial:
@@ -150,13 +154,16 @@ def _tokenizer(work: Work) -> None:
     inputs: dict[str, Any] = {"version": tokenizers.VERSION, "tokenizer": settings.results()}
     if settings.train:
         inputs["split"] = work.fingerprint("split")
+    else:
+        source = tokenizers.fetch(str(settings.pretrained))
+        inputs["files"] = runs.files_identity(source, tokenizers.TOKENIZER_FILES)
     work.inputs["tokenizer"] = inputs
     folder = work.run.tokenizer
 
     def build() -> dict[str, Any]:
         with runs.folder_in_the_making(folder) as partial:
             if settings.pretrained:
-                tokenizers.copy_files(tokenizers.fetch(settings.pretrained), partial)
+                tokenizers.copy_files(source, partial)
                 return {"pretrained": settings.pretrained}
             assert settings.train
             members = split.open_split(work.run.split).part == split.REFERENCE
@@ -184,7 +191,7 @@ def _tokens(work: Work) -> None:
 
 def _tokens_piece(work: Work, name: str, tokenizer_folder: Path) -> Piece:
     folder = work.run.tokens(name)
-    identity = "" if name == "main" else str(work.config.reference.pretrained)
+    identity = runs.files_identity(tokenizer_folder, tokenizers.TOKENIZER_FILES)
 
     def build() -> dict[str, Any]:
         with runs.folder_in_the_making(folder) as partial:
@@ -205,7 +212,7 @@ def _reference(work: Work) -> None:
     folder = work.run.reference()
     if settings.pretrained:
         source = models.fetch(settings.pretrained)
-        facts = [[p.name, p.stat().st_size] for p in sorted(source.glob("*.safetensors"))]
+        facts = runs.files_identity(source, models.MODEL_FILES)
         work.inputs["reference"] = {"pretrained": settings.pretrained, "files": facts}
         fingerprint = work.fingerprint("reference")
 
@@ -227,7 +234,7 @@ def _reference(work: Work) -> None:
     _warn_about_reference(work, recipe, tokens, members)
     work.inputs["reference"] = {
         "version": [train.VERSION, models.VERSION],
-        "recipe": plain(recipe),
+        "recipe": train.identity(recipe),
         "tokens": work.fingerprint("tokens"),
     }
     fingerprint = work.fingerprint("reference")
@@ -354,7 +361,7 @@ def _final(work: Work) -> None:
         chosen_by: Any = work.fingerprint("selection")
         if arm.kind == "random":  # blind to scores: another slice of equal size shares it
             chosen_by = {"unique": unique, "seed": arm.seed, "pool": _pool_identity(work)}
-        described[arm.name] = {**shared, "recipe": plain(recipe), "documents": chosen_by}
+        described[arm.name] = {**shared, "recipe": train.identity(recipe), "documents": chosen_by}
         documents = arms.documents_of(arm, pool, keys, lengths, kept)
         folder = work.run.final(arm.name)
         fingerprint = runs.fingerprint(described[arm.name])

@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlxprune import arms, corpus, probe, readers, split
+from mlxprune import arms, corpus, probe, readers, split, unpack
 from mlxprune import model as models
+from mlxprune import sources as source_files
 from mlxprune.config import Config
-from mlxprune.errors import MlxpruneError
+from mlxprune.errors import ConfigError, MlxpruneError
 
 SAMPLE_ROWS = 200
 PASSES_LIMIT = 4
@@ -25,7 +26,8 @@ def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[st
     Reads the corpus once, or the head of each file with ``sample`` (then ``exact`` is false and
     counts are scaled by file size). ``measured=False`` skips the probe of the machine.
     """
-    sources, left_out = readers.find_sources(config.data.paths)
+    check_possible(config)
+    sources, left_out = source_files.find_sources(config.data.paths)
     with tempfile.TemporaryDirectory(prefix="mlxprune-plan-") as name:
         folder = Path(name)
         lenient = config.data.model_copy(update={"max_bad": 1.0})
@@ -33,11 +35,12 @@ def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[st
             lenient, sources, left_out, folder, rows_per_file=SAMPLE_ROWS if sample else None
         )
         found = corpus.open_corpus(folder, config.data)
+        sizes = split.sizes_of(found, split.within_limit(config, found))
         if sample:
-            _scale(summary, found, sources)
-        thresholds = split.choose_thresholds(config, found)
+            sizes = _scaled(config, summary, found, sources)
+        thresholds = split.choose_thresholds(config, sizes)
         bad_share = _bad_share(summary)
-    tokens = summary["bytes"] / split.bytes_per_token(config)
+    tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
     parts = {name: thresholds[name] * tokens for name in thresholds}
     parts["train"] = tokens - sum(parts.values())
     warnings = _warnings_about_data(config, summary, bad_share, parts)
@@ -58,8 +61,31 @@ def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[st
     }
 
 
-def _scale(summary: dict[str, Any], found: corpus.Corpus, sources: list[readers.Source]) -> None:
-    """Blow the heads of the files up to the sizes of the files."""
+def check_possible(config: Config) -> None:
+    """Refuse before work begins what could only fail after hours of it. Raises ConfigError."""
+    for name, settings in (("reference", config.reference), ("final", config.final)):
+        chosen = models.training_defaults(settings, models.shape_of(settings.model))
+        if chosen["batch_size"] % settings.accumulate:
+            raise ConfigError(
+                f"a batch of {chosen['batch_size']} sequences does not divide into "
+                f"{settings.accumulate} parts",
+                f"{name}.accumulate",
+                f"choose a divisor of {name}.batch_size",
+            )
+        if name == "reference" and config.score.overlap >= (
+            config.score.context or chosen["context"]
+        ):
+            where = f"score.overlap = {config.score.overlap}"
+            raise ConfigError("the overlap leaves no room for targets", where, "lower it")
+
+
+def _scaled(
+    config: Config,
+    summary: dict[str, Any],
+    found: corpus.Corpus,
+    sources: list[source_files.Source],
+) -> split.Sizes:
+    """Blow the heads of the files up to the sizes of the files, in the summary too."""
     import numpy as np
 
     factors = np.ones(len(sources))
@@ -79,19 +105,29 @@ def _scale(summary: dict[str, Any], found: corpus.Corpus, sources: list[readers.
     for key, values in (("domains", weight), ("domain_bytes", weight * found.index["bytes"])):
         sums = np.bincount(found.index["domain"], weights=values, minlength=len(found.domains))
         summary[key] = {d: round(float(n)) for d, n in zip(found.domains, sums, strict=True)}
+    limit, tokens = 1.0, summary["bytes"] / split.bytes_per_token(config)
+    if config.data.limit_documents() is not None:
+        limit = min(1.0, (config.data.limit_documents() or 0) / max(summary["documents"], 1))
+    elif config.data.limit_tokens() is not None:
+        limit = min(1.0, (config.data.limit_tokens() or 0) / max(tokens, 1))
+    return split.Sizes(
+        {d: limit * n for d, n in summary["domains"].items()},
+        {d: limit * n for d, n in summary["domain_bytes"].items()},
+    )
 
 
-def _stream_bytes(source: readers.Source) -> float:
+def _stream_bytes(source: source_files.Source) -> float:
     """Decompressed size of a file, roughly."""
     size = source.path.stat().st_size
     with source.path.open("rb") as file:
-        if readers.codec_of(file.read(6)) == "plain":
+        if unpack.codec_of(file.read(6)) == "plain":
             return float(size)
     return size * 3.7  # what text compresses to under gzip, zstd and xz, roughly
 
 
 def _bad_share(summary: dict[str, Any]) -> float:
-    bad = sum(n for r, n in summary["skipped"].items() if r not in readers.HARMLESS_REASONS)
+    harmless = (*readers.HARMLESS_REASONS, "duplicate_text")
+    bad = sum(n for r, n in summary["skipped"].items() if r not in harmless)
     return bad / max(1, bad + summary["documents"])
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from mlxprune import arms, corpus, evaluate, runs, selection, split, tokens
-from mlxprune.config import Config, write_yaml
+from mlxprune.config import Config
 from mlxprune.errors import UsageError, one_line
 from mlxprune.runs import RunFolder
+from mlxprune.yamlfile import write_yaml
 
 VERSION = 1
 PERCENTILES = (1, 25, 50, 75, 99)
@@ -34,13 +35,13 @@ def result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, A
             for name, stage in state["stages"].items()
         },
     }
-    if runs.marker(run.corpus):
+    if runs.is_current(run, run.corpus):
         summary = runs.read_json(run.corpus / "summary.json")
         found["corpus"] = {
             k: v for k, v in summary.items() if k not in ("domain_bytes", "left_out")
         }
     name = config.selection.name()
-    if runs.marker(run.selection(name)):
+    if runs.is_current(run, run.selection(name)):
         manifest = runs.read_json(run.selection(name) / "manifest.json")
         keys = ("kept_documents", "kept_tokens", "pool_documents", "pool_tokens")
         found["selection"] = {k: manifest[k] for k in keys}
@@ -53,11 +54,11 @@ def result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, A
 def _arms(run: RunFolder, config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for arm in arms.arms_of(config):
-        if runs.marker(run.final(arm.name)) is None:
+        if not runs.is_current(run, run.final(arm.name)):
             continue
         training = runs.read_json(run.final(arm.name) / "training.json")
         seed = arms.summary_of(training)
-        if runs.marker(run.evaluation(arm.name)):
+        if runs.is_current(run, run.evaluation(arm.name)):
             seed["test"] = runs.read_json(run.evaluation(arm.name))
         entry = found.setdefault(arm.arm, {**arms.summary_of(training), "seeds": {}})
         entry["seeds"][str(arm.seed)] = seed
@@ -75,7 +76,7 @@ def verdict(run: RunFolder, config: Config) -> dict[str, Any] | None:
     by_kind: dict[str, dict[int, Path]] = {"pruned": {}, "random": {}}
     for arm in arms.arms_of(config):
         path = run.evaluation(arm.name)
-        if runs.marker(path):
+        if runs.is_current(run, path):
             by_kind[arm.kind][arm.seed] = path.with_name(runs.read_json(path)["nll_file"])
     seeds = sorted(by_kind["pruned"].keys() & by_kind["random"].keys())
     if not seeds:
@@ -129,7 +130,7 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
     """report.html: one file, no network, no script; every text from data is escaped."""
     import jinja2
 
-    if not runs.marker(run.corpus):
+    if not runs.is_current(run, run.corpus):
         fix = "run it first: mlxprune run CONFIG"
         raise UsageError("there is nothing to report yet", str(run.path), fix)
     found = result(run, config, state)
@@ -139,7 +140,7 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
         "sentence": sentence(found),
         "config": write_yaml(config.model_dump(mode="json")),
         "state": state,
-        "split": split.open_split(run.split).table if runs.marker(run.split) else None,
+        "split": split.open_split(run.split).table if runs.is_current(run, run.split) else None,
         "duration": runs.duration,
         "one_line": one_line,
         "math": math,
@@ -152,7 +153,7 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
 
 
 def _token_facts(run: RunFolder, config: Config) -> dict[str, Any]:
-    if not runs.marker(run.tokens()):
+    if not runs.is_current(run, run.tokens()):
         return {"tokens": None}
     facts = runs.read_json(run.tokens() / "tokens.json")
     parts = {split.PARTS[int(code)]: count for code, count in facts["parts"].items()}
@@ -162,7 +163,7 @@ def _token_facts(run: RunFolder, config: Config) -> dict[str, Any]:
 def _score_facts(run: RunFolder, config: Config) -> dict[str, Any]:
     folder = run.selection(config.selection.name())
     empty: dict[str, Any] = {"histogram": None, "mix": None, "samples": [], "score": None}
-    if not runs.marker(folder):
+    if not runs.is_current(run, folder):
         return empty
     scores = selection.read_scores(run.scores())
     manifest = runs.read_json(folder / "manifest.json")
@@ -181,7 +182,7 @@ def _curve_facts(run: RunFolder, config: Config) -> dict[str, Any]:
     trained = [
         (name, runs.read_json(folder / "training.json"))
         for name, folder in folders
-        if runs.marker(folder) and (folder / "training.json").exists()
+        if runs.is_current(run, folder) and (folder / "training.json").exists()
     ]
     return {
         "reference_curve": _curves([t for t in trained if t[0] == "reference"]),

@@ -31,6 +31,8 @@ STAGES = (
 MARKER = "stage.json"
 FILE_SUFFIXES = (".parquet", ".json", ".html")  # a place so named is a file, any other a folder
 PARTIAL = ".partial"
+EDGE_BYTES = 1 << 20
+LEAST_FREE_BYTES = 16 << 20  # under this a failed write is taken for a full disk
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,22 @@ def fingerprint(*parts: Any) -> str:
     """A short hash of plain values; equal values, equal hash, whatever the order of keys."""
     data = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def edges(path: Path) -> str:
+    """A hash of the first and last MiB of a file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.blake2b(file.read(EDGE_BYTES), digest_size=16)
+        file.seek(max(EDGE_BYTES, size - EDGE_BYTES))
+        digest.update(file.read(EDGE_BYTES))
+    return digest.hexdigest()
+
+
+def files_identity(folder: Path, patterns: tuple[str, ...]) -> list[list[Any]]:
+    """Name, size and edges of the files of a folder that match: what a fingerprint hashes."""
+    found = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
+    return [[p.name, p.stat().st_size, edges(p)] for p in found]
 
 
 def flush(fd: int) -> None:
@@ -215,8 +233,8 @@ def set_aside(folder: Path, wanted: str) -> bool:
     found = marker(folder)
     if found is not None:
         _move(folder, _aside(folder, str(found.get("fingerprint"))))
-    elif folder.is_dir() and not _belongs(folder, wanted):
-        shutil.rmtree(folder)  # unfinished work towards something else
+    elif folder.exists() and not _belongs(folder, wanted):
+        forget(folder)  # unfinished work towards something else
     parked = _aside(folder, wanted)
     if is_done(parked, wanted):
         _move(parked, folder)
@@ -263,6 +281,17 @@ def no_space_is_an_error(where: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             fix = "free some space and run again: finished work is kept"
             raise SpaceError("no space left on the disk", str(where), fix) from None
+        raise
+
+
+@contextlib.contextmanager
+def no_space_behind_runtime_errors(where: Path) -> Iterator[None]:
+    """MLX reports a failed write as a RuntimeError; on a full disk it is the disk's."""
+    try:
+        yield
+    except RuntimeError as error:
+        if shutil.disk_usage(where).free < LEAST_FREE_BYTES:
+            raise OSError(errno.ENOSPC, str(error)) from error
         raise
 
 
@@ -365,13 +394,26 @@ def check_same_study(run: RunFolder, study: str) -> None:
 
 
 def forget(path: Path) -> None:
-    """Remove a finished thing and its marker."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a thing so that no half of it is ever taken for the whole."""
     if path.suffix in FILE_SUFFIXES:
         marker_path(path).unlink(missing_ok=True)
+    if path.is_dir():
+        doomed = path.with_name(path.name + PARTIAL)
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.replace(path, doomed)
+        shutil.rmtree(doomed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_current(run: RunFolder, place: Path) -> bool:
+    """Whether a finished thing belongs to the configuration that the run has now."""
+    try:
+        pieces = read_json(run.run_json).get("pieces", {})
+    except (OSError, ValueError):
+        return False
+    wanted = pieces.get(str(place.relative_to(run.path)))
+    return wanted is not None and is_done(place, wanted)
 
 
 def duration(seconds: float | None) -> str:

@@ -195,8 +195,8 @@ def manifest(
 
 def write_kept(scores_path: Path, kept: Kept, target: Path) -> None:
     """kept.parquet: key, id, source, row, rank of the kept documents, in canonical order."""
-    names = ["key", "id", "source", "row"]
     source = pq.ParquetFile(scores_path)
+    names = [n for n in ("key", "id", "source", "row") if n in source.schema_arrow.names]
     schema = pa.schema(
         [*(source.schema_arrow.field(n) for n in names), pa.field("rank", pa.int64())]
     )

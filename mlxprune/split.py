@@ -47,11 +47,33 @@ def bytes_per_token(config: Config) -> float:
     return min(4.6, max(1.5, 3.4 + 0.35 * (math.log2(vocabulary) - 12)))
 
 
-def choose_thresholds(config: Config, corpus: Corpus) -> dict[str, float]:
+@dataclass(frozen=True)
+class Sizes:
+    """Documents and bytes of text by domain: what shares are computed from."""
+
+    documents: dict[str, float]
+    bytes: dict[str, float]
+
+
+def sizes_of(corpus: Corpus, within: np.ndarray) -> Sizes:
+    """The sizes of the documents of a mask."""
+    rows = corpus.index[within]
+    count = len(corpus.domains)
+    documents = np.bincount(rows["domain"], minlength=count)
+    size = np.bincount(rows["domain"], weights=rows["bytes"], minlength=count)
+    return Sizes(
+        dict(zip(corpus.domains, documents.tolist(), strict=True)),
+        dict(zip(corpus.domains, size.tolist(), strict=True)),
+    )
+
+
+def choose_thresholds(config: Config, sizes: Sizes) -> dict[str, float]:
     """The shares of the hash's range that go to test, validation and reference."""
-    total = corpus.summary["bytes"] / bytes_per_token(config)
-    held_out = {name: _held_out(getattr(config.split, name), config, corpus, total)
-                for name in ("test", "validation")}  # fmt: skip
+    total = sum(sizes.bytes.values()) / bytes_per_token(config)
+    held_out = {
+        name: _held_out(getattr(config.split, name), config, sizes, total)
+        for name in ("test", "validation")
+    }
     asked = config.split.reference
     if asked == "auto":
         need = config.reference.tokens * REFERENCE_MARGIN / max(total, 1.0)
@@ -61,15 +83,16 @@ def choose_thresholds(config: Config, corpus: Corpus) -> dict[str, float]:
     return {**held_out, "reference": share}
 
 
-def _held_out(asked: Any, config: Config, corpus: Corpus, total: float) -> float:
+def _held_out(asked: Any, config: Config, sizes: Sizes, total: float) -> float:
     if isinstance(asked, float):
         return asked
     if isinstance(asked, int):
         return min(asked / max(total, 1.0), 0.9)
     need = 0.0
-    for name, documents in corpus.summary["domains"].items():
-        tokens = corpus.summary["domain_bytes"][name] / bytes_per_token(config)
-        need = max(need, HELD_OUT_DOCUMENTS / max(documents, 1), HELD_OUT_TOKENS / max(tokens, 1.0))
+    for name, documents in sizes.documents.items():
+        if documents:
+            tokens = sizes.bytes[name] / bytes_per_token(config)
+            need = max(need, HELD_OUT_DOCUMENTS / documents, HELD_OUT_TOKENS / max(tokens, 1.0))
     return min(need, HELD_OUT_LIMIT)
 
 
@@ -80,27 +103,27 @@ def assign(index: np.ndarray, seed: int, thresholds: dict[str, float]) -> np.nda
     return np.searchsorted(edges, position, side="right").astype(np.uint8)
 
 
-def limit(config: Config, corpus: Corpus, part: np.ndarray) -> np.ndarray:
-    """``data.limit``: documents in seeded hash order until the limit, the rest is left out."""
+def within_limit(config: Config, corpus: Corpus) -> np.ndarray:
+    """Which documents ``data.limit`` leaves in: in seeded hash order until the limit."""
     documents, tokens = config.data.limit_documents(), config.data.limit_tokens()
+    result = np.ones(len(corpus), bool)
     if documents is None and tokens is None:
-        return part
+        return result
     order = np.argsort(mix(corpus.index["side"], f"limit {config.seed}"), kind="stable")
     if documents is not None:
-        out = order[documents:]
-    else:
-        assert tokens is not None
-        sizes = np.cumsum(corpus.index["bytes"][order], dtype=np.int64) / bytes_per_token(config)
-        out = order[np.searchsorted(sizes, tokens, side="right") :]
-    limited = part.copy()
-    limited[out] = LEFT_OUT
-    return limited
+        result[order[documents:]] = False
+    if tokens is not None:
+        sums = np.cumsum(corpus.index["bytes"][order], dtype=np.int64) / bytes_per_token(config)
+        result[order[np.searchsorted(sums, tokens, side="right") :]] = False
+    return result
 
 
 def build(config: Config, corpus: Corpus, folder: Path) -> dict[str, Any]:
     """Write ``part.npy`` and ``split.json``; return the summary."""
-    thresholds = choose_thresholds(config, corpus)
-    part = limit(config, corpus, assign(corpus.index, config.seed, thresholds))
+    within = within_limit(config, corpus)
+    thresholds = choose_thresholds(config, sizes_of(corpus, within))
+    part = assign(corpus.index, config.seed, thresholds)
+    part[~within] = LEFT_OUT
     table = {}
     for code, name in enumerate(PARTS):
         rows = corpus.index[part == code]

@@ -63,8 +63,7 @@ def _run_start(state: State, event: Event) -> None:
     state["attempts"] += 1
     state["device"] = event.get("device")
     for stage in state["stages"].values():
-        if stage["state"] in ("running", "failed", "stopped"):
-            stage["state"] = "pending"
+        stage["state"] = "pending"  # until this run has found or made it
 
 
 def _stage(state: State, event: Event) -> dict[str, Any]:

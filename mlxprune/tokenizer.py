@@ -311,14 +311,16 @@ def fetch(name: str) -> Path:
         raise DataError(f"cannot fetch it: {one_line(error)}", name, fix) from None
 
 
+TOKENIZER_FILES = (
+    "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
+)  # fmt: skip
+
+
 def copy_files(source: Path, target: Path) -> None:
     """Put the tokenizer's files beside a model, so that the folder opens everywhere."""
     import shutil
 
-    names = (
-        "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-        "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
-    )  # fmt: skip
-    for name in names:
+    for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)

@@ -68,6 +68,11 @@ class Recipe:
         return self.steps * self.targets_per_step
 
 
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides the weights and the figures: how often it is saved does not."""
+    return {k: v for k, v in asdict(recipe).items() if k != "checkpoint_every"}
+
+
 def steps_for(targets: int, context: int, batch_size: int) -> int:
     return max(1, math.ceil(targets / (context * batch_size)))
 
@@ -371,7 +376,8 @@ class _Meter:
 def _checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first: the state file is written last."""
     found = (folder / "checkpoints").glob("step-*")
-    return sorted(p for p in found if (p / "state.json").exists())
+    whole = (p for p in found if not p.name.endswith(runs.PARTIAL))
+    return sorted(p for p in whole if (p / "state.json").exists())
 
 
 def _save_checkpoint(
@@ -388,7 +394,10 @@ def _save_checkpoint(
     target = folder / "checkpoints" / f"step-{step:08d}"
     if (target / "state.json").exists():
         return
-    with runs.folder_in_the_making(target) as partial:
+    with (
+        runs.folder_in_the_making(target) as partial,
+        runs.no_space_behind_runtime_errors(folder),
+    ):
         mx.save_safetensors(
             str(partial / "weights.safetensors"), dict(sorted(tree_flatten(model.parameters())))
         )
@@ -414,7 +423,7 @@ def _restore(
 
     for path in reversed(_checkpoints(folder)):
         state = runs.read_json(path / "state.json")
-        if state["recipe"] != asdict(recipe):
+        if identity(Recipe(**state["recipe"])) != identity(recipe):
             continue
         model.load_weights(str(path / "weights.safetensors"))
         saved: Any = mx.load(str(path / "optimizer.safetensors"))

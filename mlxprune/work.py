@@ -19,11 +19,12 @@ from typing import Any
 import psutil
 
 from mlxprune import __version__, runs
-from mlxprune.config import Config, write_yaml
+from mlxprune.config import Config
 from mlxprune.control import Control
 from mlxprune.errors import MlxpruneError, RunError, SpaceError, one_line
 from mlxprune.events import EventLog
 from mlxprune.runs import RunFolder
+from mlxprune.yamlfile import write_yaml
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Work:
     forced: tuple[str, ...] = ()
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stage, what is hashed
     before: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same, of the last time
+    pieces: dict[str, str] = field(default_factory=dict)  # what is current: place -> fingerprint
 
     def fingerprint(self, stage: str) -> str:
         return runs.fingerprint(self.inputs[stage])
@@ -58,11 +60,15 @@ def run_stage(work: Work, name: str, pieces: list[Piece]) -> None:
     """Build the pieces that are not in place; say why; put the marker last."""
     work.control.check()
     began = time.monotonic()
+    missing = [p for p in pieces if not runs.set_aside(p.place, p.fingerprint)]
     if name in work.forced:
+        missing = pieces
         for piece in pieces:
             runs.forget(piece.place)
-    missing = [p for p in pieces if not runs.set_aside(p.place, p.fingerprint)]
+    here = {str(p.place.relative_to(work.run.path)): p.fingerprint for p in pieces}
+    work.pieces |= here
     if not missing:
+        remember(work)
         work.log.emit(name, "stage.end", state="reused", seconds=time.monotonic() - began)
         return
     why = "forced" if name in work.forced else _why(work, name)
@@ -154,6 +160,7 @@ def remember(work: Work) -> None:
     stages = known.setdefault("stages", {})
     for name, inputs in work.inputs.items():
         stages[name] = {"fingerprint": runs.fingerprint(inputs), "inputs": inputs}
+    known["pieces"] = work.pieces
     runs.write_json(work.run.run_json, known)
 
 
@@ -183,7 +190,7 @@ def begin(work: Work, study: str, need_bytes: int) -> None:
             "free some space, choose another --dir, or take smaller models",
         )
     known = runs.read_json(run_folder.run_json) if run_folder.run_json.exists() else {}
-    known |= {"name": config.name, "study": study, "version": __version__}
+    known |= {"name": config.name, "study": study, "version": __version__, "pieces": {}}
     runs.write_atomic(run_folder.config, write_yaml(config.model_dump(mode="json")))
     device = f"{platform.system()} {platform.machine()}, {cores()} cores"
     known |= {"pid": os.getpid(), "started": psutil.Process().create_time()}
@@ -218,10 +225,8 @@ def finish(work: Work, error: BaseException | None) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if error is None:
         remember(work)
-        result = report.result(work.run, work.config, work.log.state)
+        result = report.result(work.run, work.config, work.log.state) | {"state": "done"}
         runs.write_json(work.run.path / "report.json", result)
     work.log.emit(None, "run.end", status=status, error=told, result=result or None)
     work.log.close()
-    if error is None:
-        result["state"] = "done"
     return result

@@ -6,6 +6,7 @@ one. On the CPU every worker has one thread, so any number of workers gives the 
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import queue
@@ -70,6 +71,8 @@ def score_pool(
     if not todo:
         return
     context = multiprocessing.get_context("spawn")
+    go = context.Event()  # cleared while the run is paused
+    go.set()
     inbox: Any = context.Queue()
     outbox: Any = context.Queue()
     for number in todo:
@@ -78,7 +81,7 @@ def score_pool(
     for _ in range(count):
         inbox.put(None)
     pool = [
-        context.Process(target=_worker, args=(task, inbox, outbox, os.getpid()), daemon=True)
+        context.Process(target=_worker, args=(task, inbox, outbox, go, os.getpid()), daemon=True)
         for _ in range(count)
     ]
     for process in pool:
@@ -86,13 +89,18 @@ def score_pool(
     try:
         left = len(todo)
         while left:
-            control.check()
+            if control.pending():
+                go.clear()
+                control.check()
+                go.set()
             try:
                 kind, number, value = outbox.get(timeout=0.2)
             except queue.Empty:
                 control.check()  # a signal to the whole group ends the workers too
                 _refuse_dead(pool, left)
                 continue
+            if kind == "no space":
+                raise OSError(errno.ENOSPC, str(value))
             if kind == "error":
                 raise RunError(f"scoring failed: {value}", f"unit {number}", "see the message")
             if kind == "slots":
@@ -174,7 +182,7 @@ def part_path(parts: Path, number: int) -> Path:
     return parts / f"{number:06d}.npy"
 
 
-def _worker(task: Task, inbox: Any, outbox: Any, parent: int) -> None:
+def _worker(task: Task, inbox: Any, outbox: Any, go: Any, parent: int) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
@@ -195,8 +203,11 @@ def _worker(task: Task, inbox: Any, outbox: Any, parent: int) -> None:
             positions = np.zeros((2, task.policy.context))
 
             def between(scored: int, slots: int) -> None:
-                if os.getppid() != parent:
-                    os._exit(1)  # the run died; its parts are complete as they are
+                while True:
+                    if os.getppid() != parent:
+                        os._exit(1)  # the run died; its parts are complete as they are
+                    if go.wait(timeout=0.5):
+                        break
                 outbox.put(("slots", scored, slots))
 
             chosen = np.asarray(documents[first:stop])
@@ -208,6 +219,9 @@ def _worker(task: Task, inbox: Any, outbox: Any, parent: int) -> None:
                     np.save(file, array)
                 runs.finish_file(partial, target)
             outbox.put(("unit", number, None))
+    except OSError as error:
+        kind = "no space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "error"
+        outbox.put((kind, number, f"{type(error).__name__}: {error}"))
     except Exception as error:
         outbox.put(("error", number, f"{type(error).__name__}: {error}"))
 

@@ -11,6 +11,7 @@ import pytest
 
 import mlxprune  # noqa: F401  (first, so that MLX gets its BLAS)
 from mlxprune import config, pipeline, runs, testing
+from mlxprune.yamlfile import write_yaml
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -31,7 +32,7 @@ def tiny_run(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> run
 @pytest.fixture
 def tiny_yaml(tiny_corpus: Path, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
-    path.write_text(config.write_yaml(testing.tiny_config(tiny_corpus)))
+    path.write_text(write_yaml(testing.tiny_config(tiny_corpus)))
     return path
 
 

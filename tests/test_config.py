@@ -10,6 +10,7 @@ import pytest
 
 from mlxprune import config
 from mlxprune.errors import ConfigError
+from mlxprune.yamlfile import write_yaml
 
 BASE: dict[str, Any] = {"data": {"paths": ["corpus"]}}
 
@@ -41,7 +42,7 @@ def test_every_key_but_the_paths_has_a_default() -> None:
 
 def test_what_is_resolved_reads_back_as_the_same(tmp_path: Path) -> None:
     first = load(tmp_path, "data: {paths: [a]}\nselection: {band: [0.1, 0.35]}\nfinal: {passes: 2}")
-    again = load(tmp_path, config.write_yaml(first.model_dump(mode="json")))
+    again = load(tmp_path, write_yaml(first.model_dump(mode="json")))
     assert again == first
 
 
@@ -58,6 +59,10 @@ def test_a_rate_is_an_exact_decimal() -> None:
         ({"data": {}}, "data.paths", "data.paths"),
         ({**BASE, "selection": {"rate": 1.5}}, "rate 1.5", ""),
         ({**BASE, "selection": {"rate": 0}}, "rate 0", ""),
+        ({**BASE, "selection": {"rate": None}}, "give a rate", ""),
+        ({**BASE, "seed": -1}, "seed", ""),
+        ({**BASE, "final": {"seeds": [-1]}}, "final.seeds", ""),
+        ({**BASE, "final": {"passes": float("inf")}}, "final.passes", ""),
         ({**BASE, "selection": {"rate": float("nan")}}, "finite", ""),
         ({**BASE, "selection": {"band": [0.5, 0.2]}}, "0 <= a < b", ""),
         ({**BASE, "selection": {"rule": "paper"}}, "documents", ""),

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlxprune import corpus, keys, readers, runs
+from mlxprune import corpus, keys, runs
 from mlxprune.config import Data
 from mlxprune.errors import DataError
+from mlxprune.sources import find_sources
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -25,7 +26,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def build(folder: Path, paths: list[Path], **settings: Any) -> corpus.Corpus:
     data = Data(paths=[str(p) for p in paths], **settings)
-    sources, left_out = readers.find_sources(data.paths)
+    sources, left_out = find_sources(data.paths)
     target = folder / f"index-{len(list(folder.glob('index-*')))}"
     target.mkdir()
     corpus.build(data, sources, left_out, target)
@@ -120,6 +121,15 @@ def test_a_wrong_text_key_lists_the_keys_there_are(tmp_path: Path) -> None:
     assert "body" in caught.value.fix
 
 
+@pytest.mark.parametrize("key", ["group_key", "domain_key"])
+def test_a_key_that_no_row_has_is_an_error(key: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"text": "x", "site": None, "id": "1"}] * 3)
+    with pytest.raises(DataError) as caught:
+        build(tmp_path, [path], **{key: "sight"})
+    assert "site" in caught.value.fix
+    build(tmp_path, [path], **{key: "site"})  # there, if null
+
+
 def test_no_documents_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\n\n")
@@ -156,11 +166,12 @@ MEMORY_PROBE = """
 import resource, sys
 from pathlib import Path
 import pyarrow as pa
-from mlxprune import corpus, readers
+from mlxprune import corpus
 from mlxprune.config import Data
+from mlxprune.sources import find_sources
 pa.set_memory_pool(pa.system_memory_pool())
 data = Data(paths=[sys.argv[1]])
-sources, left_out = readers.find_sources(data.paths)
+sources, left_out = find_sources(data.paths)
 out = Path(sys.argv[2]); out.mkdir()
 corpus.build(data, sources, left_out, out)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -87,6 +87,20 @@ def test_a_foreign_file_is_passed_over(tmp_path: Path) -> None:
     assert events.fold_folder(tmp_path)["state"] == "pending"
 
 
+def test_losing_a_reader_never_touches_a_run(tmp_path: Path) -> None:
+    log = events.EventLog(tmp_path)
+
+    def broken(event: dict[str, Any], held: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    log.listeners.append(broken)
+    log.emit(None, "warning", message="first")
+    log.emit(None, "warning", message="second")
+    log.close()
+    assert log.listeners == []
+    assert len(list(events.read_events(tmp_path))) == 2
+
+
 def test_a_follower_reads_everything_once(tmp_path: Path) -> None:
     log = events.EventLog(tmp_path)
     follower = events.Follower(tmp_path)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlxprune import config, runs
+from mlxprune.yamlfile import read_yaml
 
 
 def test_scoring_alone_equals_the_run(
@@ -60,6 +61,17 @@ def test_select_works_on_a_file_and_on_a_run(
     assert again.returncode == 2
 
 
+def test_single_stages_keep_out_of_a_runs_folder(
+    tiny_run: runs.RunFolder, tiny_corpus: Path, command: Any
+) -> None:
+    done = command(
+        "score", "--model", str(tiny_run.reference()), "--data", str(tiny_corpus),
+        "--out", str(tiny_run.path),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "holds a run" in done.stderr
+
+
 def test_train_alone(tiny_corpus: Path, tmp_path: Path, command: Any) -> None:
     done = command(
         "train", "--data", str(tiny_corpus), "--out", str(tmp_path / "out"), "--model", "pico",
@@ -85,6 +97,7 @@ def test_init_guesses_and_writes_what_run_reads(
     assert again.returncode == 2
 
 
+@pytest.mark.slow
 def test_init_finds_other_keys(tmp_path: Path, command: Any) -> None:
     rows = [{"content": f"words {i} " * 9, "url": f"u{i}", "source": "s"} for i in range(50)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -162,7 +175,7 @@ def test_the_demo_corpus_is_real_text_in_several_domains(tmp_path: Path) -> None
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         assert len({r["id"] for r in rows}) == len(rows)
         assert all(r["text"].strip() and r["domain"] == path.stem for r in rows)
-    config.validate(config.read_yaml(demo.prepare(tmp_path / "demo")), "demo")
+    config.validate(read_yaml(demo.prepare(tmp_path / "demo")), "demo")
 
 
 def test_kept_masks_agree_with_the_kept_file(tiny_run: runs.RunFolder) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mlxprune import config, events, runs, testing
+from mlxprune import events, runs, testing
+from mlxprune.yamlfile import write_yaml
 
 INTERVAL = 2048
 ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
@@ -51,7 +52,7 @@ def test_killed_in_every_long_stage_a_run_ends_with_the_same_bytes(tmp_path: Pat
     work = {"tokens": 60_000, "checkpoint_every": INTERVAL}
     tree = testing.tiny_config(corpus, reference=work, final=work, score={"batch_tokens": 512})
     path = tmp_path / "tiny.yaml"
-    path.write_text(config.write_yaml(tree))
+    path.write_text(write_yaml(tree))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert start(path, whole).wait() == 0
     for stage in ("reference", "score", "final"):
@@ -79,7 +80,7 @@ def test_scoring_resumes_inside_a_file(tmp_path: Path) -> None:
     corpus = testing.tiny_corpus(tmp_path / "corpus", documents=60_000)
     tree = testing.tiny_config(corpus)
     path = tmp_path / "tiny.yaml"
-    path.write_text(config.write_yaml(tree))
+    path.write_text(write_yaml(tree))
     folder = tmp_path / "run"
     child = start(path, folder)
     parts = folder / "scores" / "main.parts"

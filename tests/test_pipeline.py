@@ -126,6 +126,58 @@ def test_force_redoes_a_stage_and_all_after_it(copied: runs.RunFolder, tiny_corp
     assert bytes_of(copied, "selection", "final") == before
 
 
+def test_force_never_costs_another_configuration_its_work(
+    copied: runs.RunFolder, tiny_corpus: Path
+) -> None:
+    longer = tiny(tiny_corpus, final={"tokens": 8192})
+    pipeline.run(longer, copied)
+    again = pipeline.run(tiny(tiny_corpus), copied, force="final")
+    assert stage_states(again)["final"] == "done"
+    assert stage_states(pipeline.run(longer, copied))["final"] == "reused"
+
+
+def test_results_of_another_configuration_are_not_shown_as_this_ones(
+    copied: runs.RunFolder, tiny_corpus: Path
+) -> None:
+    other = tiny(tiny_corpus, reference={"tokens": 8192})
+    result = pipeline.run(other, copied, until="selection")
+    assert result["arms"] == {}
+    assert result["verdict"] is None
+    assert stage_states(result)["final"] == "pending"
+    assert runs.read_json(copied.path / "report.json")["state"] == "done"
+
+
+def test_more_bad_rows_borne_is_no_other_corpus(copied: runs.RunFolder, tiny_corpus: Path) -> None:
+    result = pipeline.run(tiny(tiny_corpus, data={"max_bad": 0.2}), copied)
+    assert set(stage_states(result).values()) == {"reused"}
+
+
+def test_a_corpus_may_move(tmp_path: Path) -> None:
+    corpus = testing.tiny_corpus(tmp_path / "here")
+    run = runs.RunFolder(tmp_path / "run")
+    pipeline.run(tiny(corpus), run, until="split")
+    corpus.rename(tmp_path / "there")
+    result = pipeline.run(tiny(tmp_path / "there"), run, until="tokens")
+    assert stage_states(result)["corpus"] == "reused"
+    assert stage_states(result)["tokens"] == "done"
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"score": {"overlap": 64}},
+        {"final": {"accumulate": 3}},
+        {"reference": {"model": "nanno"}},
+    ],
+)
+def test_what_can_only_fail_later_is_refused_before_work(
+    sections: dict[str, Any], tiny_corpus: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError):
+        pipeline.run(tiny(tiny_corpus, **sections), runs.RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run" / "corpus").exists()
+
+
 @pytest.mark.parametrize("stage", ["reference", "score", "final"])
 def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
     stage: str, tiny_run: runs.RunFolder, tiny_corpus: Path, tmp_path: Path

@@ -14,6 +14,8 @@ import zstandard
 
 from mlxprune import readers
 from mlxprune.errors import DataError
+from mlxprune.sources import find_sources
+from mlxprune.unpack import chunks
 
 KEYS = readers.Keys("text", "id", "auto", None)
 ROWS = b"".join(
@@ -22,7 +24,7 @@ ROWS = b"".join(
 
 
 def rows_of(path: Path, keys: readers.Keys = KEYS) -> list[readers.Row | readers.Skip]:
-    sources, _ = readers.find_sources([str(path)])
+    sources, _ = find_sources([str(path)])
     return [row for source in sources for row in readers.read(source, keys)]
 
 
@@ -71,7 +73,7 @@ def test_a_zst_file_cut_between_blocks_is_an_error(tmp_path: Path) -> None:
     for cut in range(len(data) - 1, len(data) // 2, -len(data) // 7):
         path.write_bytes(data[:cut])
         with pytest.raises(DataError):
-            list(readers.chunks(path))
+            list(chunks(path))
 
 
 def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_a_folder_with_data_leaves_other_files_out_and_lists_them(tmp_path: Path
     (tmp_path / "a.jsonl").write_text('{"text": "x"}\n')
     (tmp_path / "README.md").write_text("about")
     (tmp_path / "dataset_info.json").write_text("{}")
-    sources, left_out = readers.find_sources([str(tmp_path)])
+    sources, left_out = find_sources([str(tmp_path)])
     assert [s.name for s in sources] == ["a.jsonl"]
     assert [Path(p).name for p in left_out] == ["README.md", "dataset_info.json"]
 
@@ -219,15 +221,49 @@ def test_dotted_keys_reach_into_objects_but_a_plain_key_wins(tmp_path: Path) -> 
     assert texts_of(path, readers.Keys("a.b", "id", "auto", None)) == ["inner", "plain"]
 
 
+def test_a_parquet_row_that_is_no_text_costs_only_itself(tmp_path: Path) -> None:
+    raw = pa.array([b"good", b"\xff\xfe", b"fine"], pa.binary())
+    broken = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    pq.write_table(pa.table({"text": broken}), tmp_path / "a.parquet")
+    found = rows_of(tmp_path / "a.parquet")
+    assert [getattr(r, "reason", "ok") for r in found] == ["ok", "invalid_utf8", "ok"]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.binary(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_every_parquet_type_of_text_is_read(kind: pa.DataType, tmp_path: Path) -> None:
+    column = pa.array(["eins", "zwei"]).cast(kind)
+    pq.write_table(pa.table({"text": column, "id": column}), tmp_path / "a.parquet")
+    found = rows_of(tmp_path / "a.parquet")
+    assert [(r.text, r.id) for r in found if isinstance(r, readers.Row)] == [
+        ("eins", "eins"),
+        ("zwei", "zwei"),
+    ]
+
+
+def test_folders_with_brackets_are_folders_and_globs_know_their_levels(tmp_path: Path) -> None:
+    for domain in ("law", "math"):
+        folder = tmp_path / "data [1]" / domain
+        folder.mkdir(parents=True)
+        (folder / "x.jsonl").write_text('{"text": "x"}\n')
+    assert len(rows_of(tmp_path / "data [1]")) == 2
+    import glob
+
+    pattern = Path(glob.escape(str(tmp_path / "data [1]"))) / "*" / "*.jsonl"
+    found = rows_of(pattern)
+    assert [r.domain for r in found if isinstance(r, readers.Row)] == ["law", "math"]
+
+
 def test_globs_find_files_and_say_when_they_do_not(tmp_path: Path) -> None:
     for name in ("a1.jsonl", "a2.jsonl", "b.jsonl"):
         (tmp_path / name).write_text('{"text": "x"}\n')
-    sources, _ = readers.find_sources([str(tmp_path / "a*.jsonl")])
+    sources, _ = find_sources([str(tmp_path / "a*.jsonl")])
     assert [s.name for s in sources] == ["a1.jsonl", "a2.jsonl"]
     with pytest.raises(DataError):
-        readers.find_sources([str(tmp_path / "none*.jsonl")])
+        find_sources([str(tmp_path / "none*.jsonl")])
     with pytest.raises(DataError):
-        readers.find_sources([str(tmp_path / "missing.jsonl")])
+        find_sources([str(tmp_path / "missing.jsonl")])
 
 
 def test_the_hub_is_asked_for_data_files_only(
@@ -244,11 +280,11 @@ def test_the_hub_is_asked_for_data_files_only(
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
-    sources, _ = readers.find_sources(["hf://datasets/org/name@main"])
+    sources, _ = find_sources(["hf://datasets/org/name@main"])
     assert [s.name for s in sources] == ["data.jsonl"]
     assert (asked["repo"], asked["repo_type"], asked["revision"]) == ("org/name", "dataset", "main")
     with pytest.raises(DataError):
-        readers.find_sources(["hf://models/org"])
+        find_sources(["hf://models/org"])
 
 
 def test_the_hub_out_of_reach_is_an_error_of_three_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,5 +295,5 @@ def test_the_hub_out_of_reach_is_an_error_of_three_lines(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(DataError) as caught:
-        readers.find_sources(["hf://datasets/org/name"])
+        find_sources(["hf://datasets/org/name"])
     assert "HF_HUB_OFFLINE" in caught.value.fix

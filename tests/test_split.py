@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 from test_corpus import build, write
 
-from mlxprune import config, split
+from mlxprune import config, corpus, split
 
 
 def settings(**sections: object) -> config.Config:
     return config.validate({"data": {"paths": ["x"]}, **sections}, "test")
+
+
+def thresholds(chosen: config.Config, found: corpus.Corpus) -> dict[str, float]:
+    sizes = split.sizes_of(found, split.within_limit(chosen, found))
+    return split.choose_thresholds(chosen, sizes)
 
 
 def test_equal_texts_never_stand_on_two_sides(tmp_path: Path) -> None:
@@ -45,7 +50,7 @@ def test_automatic_shares_follow_the_reference_and_the_held_out_limit(tmp_path: 
     rows = [{"text": f"some words {i} " * 40} for i in range(2000)]
     found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
     chosen = settings(reference={"tokens": 50_000})
-    shares = split.choose_thresholds(chosen, found)
+    shares = thresholds(chosen, found)
     assert 0 < shares["test"] <= 0.05
     estimate = found.summary["bytes"] / split.bytes_per_token(chosen)
     assert abs(shares["reference"] - 1.1 * 50_000 / estimate) < 1e-9
@@ -55,7 +60,7 @@ def test_shares_can_be_fractions_or_tokens(tmp_path: Path) -> None:
     rows = [{"text": f"some words {i} " * 40} for i in range(500)]
     found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
     chosen = settings(split={"reference": 0.25, "test": "10k"})
-    shares = split.choose_thresholds(chosen, found)
+    shares = thresholds(chosen, found)
     estimate = found.summary["bytes"] / split.bytes_per_token(chosen)
     assert shares["reference"] == 0.25
     assert abs(shares["test"] - 10_000 / estimate) < 1e-9
@@ -65,9 +70,22 @@ def test_a_limit_leaves_documents_out_by_hash(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}"} for i in range(300)]
     found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
     chosen = settings(data={"paths": ["x"], "limit": "100 docs"})
-    part = split.limit(chosen, found, np.full(300, split.TRAIN, np.uint8))
-    assert (part == split.TRAIN).sum() == 100
-    assert (part[:100] == split.LEFT_OUT).any()  # not the first hundred
+    within = split.within_limit(chosen, found)
+    assert within.sum() == 100
+    assert not within[:100].all()  # not the first hundred
+    tokens = split.within_limit(settings(data={"paths": ["x"], "limit": "500"}), found)
+    size = found.index["bytes"][tokens].sum() / split.bytes_per_token(chosen)
+    assert 490 < size <= 500
+
+
+def test_the_automatic_split_counts_only_what_the_limit_leaves(tmp_path: Path) -> None:
+    rows = [{"text": f"some words {i} " * 40} for i in range(3000)]
+    found = build(tmp_path, [write(tmp_path / "a.jsonl", rows)])
+    data = {"paths": ["x"], "limit": "1000 docs"}
+    chosen = settings(data=data, reference={"tokens": 20_000})
+    shares = thresholds(chosen, found)
+    whole = thresholds(settings(reference={"tokens": 20_000}), found)
+    assert abs(shares["reference"] / whole["reference"] - 3) < 0.1
 
 
 def test_the_thresholds_of_a_run_are_stored(tiny_run: object) -> None:

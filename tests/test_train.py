@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mlxprune import arms, config, train
 from mlxprune import model as models
-from mlxprune.errors import ConfigError, NonFiniteLoss, Stopped
+from mlxprune.errors import NonFiniteLoss, Stopped
 from mlxprune.tokens import Tokens
 
 END = 1
@@ -198,6 +198,27 @@ def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
     assert (whole / name).read_bytes() == (broken / name).read_bytes()
 
 
+def test_a_checkpoint_in_the_making_is_neither_read_nor_in_the_way(tmp_path: Path) -> None:
+    """A kill while a checkpoint is flushed leaves its folder under a temporary name, complete."""
+    chosen = recipe()
+    whole, broken = tmp_path / "whole" / "m", tmp_path / "broken" / "m"
+    run(whole, chosen)
+    with pytest.raises(Stopped):
+        run(broken, chosen, 10)
+    newest = sorted((broken / "checkpoints").glob("step-*"))[-1]
+    newest.rename(newest.with_name(newest.name + ".partial"))
+    run(broken, chosen, fresh=False)
+    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(broken) for p in broken.rglob("*") if p.is_file())
+    for file in files:
+        assert (whole / file).read_bytes() == (broken / file).read_bytes(), file
+
+
+def test_how_often_it_is_saved_does_not_change_what_it_is() -> None:
+    assert train.identity(recipe()) == train.identity(recipe(checkpoint_every=1))
+    assert train.identity(recipe()) != train.identity(recipe(steps=3))
+
+
 def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "final" / "m"
     run(folder, recipe())
@@ -267,9 +288,3 @@ def test_budgets_round_up_to_whole_steps() -> None:
     assert train.steps_for(1, 16, 8) == 1
     assert train.steps_for(129, 16, 8) == 2
     assert recipe().targets >= 2000
-
-
-def test_a_batch_that_does_not_divide_is_refused() -> None:
-    chosen = config.Final(model="pico", tokens=100, context=16, batch_size=8, accumulate=3)
-    with pytest.raises(ConfigError):
-        arms.recipe_of(chosen, models.shape_of("pico"), (300, 1, 1), 100, 0)
