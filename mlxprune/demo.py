@@ -29,9 +29,9 @@ data:
   domain_key: domain
 split: {{reference: 0.3}}
 tokenizer: {{train: {{vocab_size: 2048}}}}
-reference: {{model: pico, tokens: 900k, context: 256}}
+reference: {{model: pico, tokens: 600k, context: 256}}
 selection: {{criterion: high, rate: 0.5, unit: tokens}}
-final: {{model: pico, tokens: 450k, context: 256, arms: [pruned, random], seeds: [0, 1, 2]}}
+final: {{model: pico, tokens: 300k, context: 256, arms: [pruned, random], seeds: [0, 1, 2]}}
 """
 
 

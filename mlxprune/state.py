@@ -63,7 +63,16 @@ def _run_start(state: State, event: Event) -> None:
     state["attempts"] += 1
     state["device"] = event.get("device")
     for stage in state["stages"].values():
-        stage["state"] = "pending"  # until this run has found or made it
+        _renew(stage, state="pending")  # until this run has found or made it
+
+
+def _renew(stage: dict[str, Any], **fields: Any) -> None:
+    """Forget all of a stage but how long it took when it was last built."""
+    built = stage.get("built_seconds")
+    stage.clear()
+    stage.update(fields)
+    if built is not None:
+        stage["built_seconds"] = built
 
 
 def _stage(state: State, event: Event) -> dict[str, Any]:
@@ -74,9 +83,7 @@ def _stage(state: State, event: Event) -> dict[str, Any]:
 
 
 def _stage_start(state: State, event: Event) -> None:
-    stage = _stage(state, event)
-    stage.clear()
-    stage.update(state="running", started=event.get("t"), why=event.get("why"))
+    _renew(_stage(state, event), state="running", started=event.get("t"), why=event.get("why"))
 
 
 def _progress(state: State, event: Event) -> None:
@@ -144,6 +151,8 @@ def _stage_end(state: State, event: Event) -> None:
     stage = _stage(state, event)
     stage["state"] = event.get("state")
     stage["seconds"] = event.get("seconds")
+    if stage["state"] == "done":
+        stage["built_seconds"] = stage["seconds"]
     for key in ("why", "summary"):
         if event.get(key) is not None:
             stage[key] = event[key]
