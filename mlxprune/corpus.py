@@ -23,7 +23,14 @@ from mlxprune import readers, runs
 from mlxprune import sources as source_files
 from mlxprune.config import Data
 from mlxprune.errors import DataError, one_line
-from mlxprune.keys import final_id, hash_bytes, hash_text, normalised, number_copies
+from mlxprune.keys import (
+    final_id,
+    hash_bytes,
+    hash_text,
+    later_copies,
+    normalised,
+    number_copies,
+)
 
 VERSION = 1
 INDEX = np.dtype(
@@ -268,20 +275,20 @@ class _Scan:
     def finish(self) -> dict[str, Any]:
         spool_path, ids_path = self.folder / "spool.bin", self.folder / "spool.parquet"
         self._refuse_bad_input(spool_path.stat().st_size // self.SPOOL.itemsize)
-        spool = np.memmap(spool_path, self.SPOOL, mode="r")
-        ordinal, variant, duplicate_ids = number_copies(spool["id"], spool["text"])
-        order = np.argsort(spool["text"], kind="stable")
-        repeats = np.zeros(len(spool), bool)
-        repeats[order[1:]] = spool["text"][order[1:]] == spool["text"][order[:-1]]
-        del order
+        # Two columns of 8 bytes a document are held at once, never the spool: 64 bytes are allowed.
+        ids, texts = (self._column(name) for name in ("id", "text"))
+        ordinal, variant, duplicate_ids = number_copies(ids, texts)
+        repeats = later_copies(texts)
+        del texts
+        ids.sort()
         duplicate_texts = int(repeats.sum())
-        keep = ~repeats if self.data.duplicates == "drop" else np.ones(len(spool), bool)
+        keep = ~repeats if self.data.duplicates == "drop" else np.ones(len(ids), bool)
         if self.data.duplicates == "drop" and duplicate_texts:
             self.skipped["duplicate_text"] = duplicate_texts
         names = sorted(self.domains)
         recode = np.zeros(len(names), np.uint32)
         recode[[self.domains[n] for n in names]] = np.arange(len(names))
-        counts = self._write(spool, ids_path, ordinal, variant, keep, names, recode)
+        counts = self._write(ids, ordinal, variant, keep, names, recode)
         spool_path.unlink()
         ids_path.unlink()
         return {
@@ -294,6 +301,16 @@ class _Scan:
             "duplicate_ids": duplicate_ids,
             "duplicate_texts": duplicate_texts,
         }
+
+    def _column(self, name: str) -> np.ndarray:
+        path = self.folder / "spool.bin"
+        column = np.empty(path.stat().st_size // self.SPOOL.itemsize, np.uint64)
+        at = 0
+        with path.open("rb") as file:
+            while len(part := np.fromfile(file, self.SPOOL, BATCH)):
+                column[at : at + len(part)] = part[name]
+                at += len(part)
+        return column
 
     def _refuse_bad_input(self, documents: int) -> None:
         where = ", ".join(str(s.path) for s in self.sources[:3])
@@ -322,27 +339,33 @@ class _Scan:
 
     def _write(
         self,
-        spool: np.ndarray,
-        ids_path: Path,
+        taken: np.ndarray,
         ordinal: np.ndarray,
         variant: np.ndarray,
         keep: np.ndarray,
         domains: list[str],
         recode: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Give every document its final id and key; write the index and the table."""
-        taken = np.sort(spool["id"])
+        """Give every document its final id and key; write the index and the table.
+
+        ``taken``: the hashes of all the ids that the data give, sorted.
+        """
         given: set[int] = set()
         source_names = pa.array([s.name for s in self.sources], pa.string())
         domain_names = pa.array(domains, pa.string())
         documents, sizes = np.zeros(len(domains), np.int64), np.zeros(len(domains), np.int64)
-        index = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-            self.folder / "index.npy", mode="w+", dtype=INDEX, shape=(int(keep.sum()),)
-        )
-        at, written = 0, 0
-        with pq.ParquetWriter(self.folder / "documents.parquet", DOCUMENTS) as table:
-            for batch in pq.ParquetFile(ids_path).iter_batches(batch_size=BATCH):
-                part = spool[at : at + batch.num_rows]
+        at = 0
+        with (
+            (self.folder / "spool.bin").open("rb") as spool,
+            (self.folder / "index.npy").open("wb") as index,
+            pq.ParquetWriter(self.folder / "documents.parquet", DOCUMENTS) as table,
+        ):
+            shape = (int(keep.sum()),)
+            header = {"descr": INDEX.descr, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(index, header)  # type: ignore[no-untyped-call]
+            names = pq.ParquetFile(self.folder / "spool.parquet")
+            for batch in names.iter_batches(batch_size=BATCH):
+                part = np.fromfile(spool, self.SPOOL, batch.num_rows)
                 rows = np.zeros(len(part), INDEX)
                 for name in INDEX.names or ():
                     rows[name] = part[name]
@@ -371,14 +394,12 @@ class _Scan:
                         schema=DOCUMENTS,
                     )
                 )
-                index[written : written + len(rows)] = rows
+                rows.tofile(index)
                 documents += np.bincount(rows["domain"], minlength=len(domains))
                 sizes += np.bincount(
                     rows["domain"], weights=rows["bytes"], minlength=len(domains)
                 ).astype(np.int64)
                 at += len(part)
-                written += len(rows)
-        index.flush()
         return documents, sizes
 
 

@@ -30,13 +30,24 @@ def mix(hashes: np.ndarray, seed: int | str) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
+def later_copies(texts: np.ndarray) -> np.ndarray:
+    """Which documents repeat the text of an earlier one."""
+    result = np.zeros(len(texts), bool)
+    order = np.argsort(texts, kind="stable")
+    ordered = texts[order]
+    result[order[1:][ordered[1:] == ordered[:-1]]] = True
+    return result
+
+
 def number_copies(ids: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Per document: which copy of its (id, text) it is (0 is the first), and whether its id was
     first given to another text. Only documents that share an id cost more than memory for both.
     """
     ordinal, variant = np.zeros(len(ids), np.uint32), np.zeros(len(ids), bool)
     order = np.argsort(ids, kind="stable")
-    same = ids[order[1:]] == ids[order[:-1]]
+    ordered = ids[order]
+    same = ordered[1:] == ordered[:-1]
+    del ordered
     shared = np.zeros(len(ids), bool)
     shared[order[1:][same]] = True
     shared[order[:-1][same]] = True

@@ -181,7 +181,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 @pytest.mark.slow
 def test_memory_is_a_constant_plus_64_bytes_a_document(tmp_path: Path) -> None:
     """1x and 10x: what ten times the documents add is at most 64 bytes for each."""
-    counts, peaks = (40_000, 400_000), []
+    counts, peaks = (150_000, 1_500_000), []
     for count in counts:
         path = tmp_path / f"{count}.jsonl"
         with path.open("w") as out:
