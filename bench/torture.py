@@ -12,8 +12,6 @@ import argparse
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,49 +20,14 @@ from pathlib import Path
 from mlxprune import events, runs, testing
 from mlxprune.yamlfile import write_yaml
 
-ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
 INTERVAL = 2048
-
-
-def digest(folder: Path) -> dict[str, str]:
-    import hashlib
-
-    return {
-        p.relative_to(folder).as_posix(): hashlib.blake2b(p.read_bytes()).hexdigest()
-        for part in ARTIFACTS
-        for p in sorted((folder / part).rglob("*"))
-        if p.is_file()
-    }
-
-
-def start(config_path: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "mlxprune",
-        "run",
-        str(config_path),
-        "--dir",
-        str(folder),
-        "-q",
-    ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-
-
-def trained(folder: Path) -> int:
-    """Targets over all attempts, from the log. What a kill leaves unreported is under 0.5 s."""
-    return sum(
-        int(e["new_targets"])
-        for e in events.read_events(folder / "events")
-        if e["kind"] == "train.step"
-    )
 
 
 def one_round(generator: random.Random, config_path: Path, folder: Path) -> Counter[str]:
     """Run to the end, killed about once in every stretch of work."""
     kills: Counter[str] = Counter()
     while True:
-        child = start(config_path, folder)
+        child = testing.start_run(config_path, folder)
         wait = generator.uniform(1.0, 6.0) if sum(kills.values()) < 8 else 600.0
         deadline = time.monotonic() + wait
         while child.poll() is None and time.monotonic() < deadline:
@@ -95,19 +58,19 @@ def main() -> None:
         config_path = base / "tiny.yaml"
         config_path.write_text(write_yaml(tree))
         whole = base / "whole"
-        start(config_path, whole).wait()
-        expected, planned = digest(whole), trained(whole)
+        testing.start_run(config_path, whole).wait()
+        expected, planned = testing.artifacts_of(whole), testing.targets_trained(whole)
         if not expected:
             raise SystemExit("the uninterrupted run left nothing")
         for number in range(arguments.rounds):
             folder = base / f"round-{number}"
             kills = one_round(generator, config_path, folder)
-            found = digest(folder)
+            found = testing.artifacts_of(folder)
             different = [
                 n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)
             ]
             in_training = kills["reference"] + kills["final"]
-            spent, bound = trained(folder), planned + in_training * INTERVAL
+            spent, bound = testing.targets_trained(folder), planned + in_training * INTERVAL
             shown = ", ".join(f"{s} {n}" for s, n in kills.items()) or "none"
             print(
                 f"kills: {shown}; targets {spent:,} of at most {bound:,}; {len(found)} files equal"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlxprune import runs, tokenizer
+from mlxprune import hub, runs, tokenizer
 from mlxprune.config import Training
 from mlxprune.errors import ConfigError, DataError, closest, one_line
 from mlxprune.yamlfile import read_yaml
@@ -235,16 +235,5 @@ MODEL_FILES = ("model*.safetensors", "config.json")
 
 def fetch(name: str) -> Path:
     """A local folder, or a snapshot of a hub id with its weights."""
-    local = Path(name).expanduser()
-    if local.is_dir():
-        return local.absolute()
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise DataError("no such model folder", name, "give a folder or a hub id")
-    from huggingface_hub import snapshot_download
-
     patterns = ["*.json", "*.model", "*.txt", "*.tiktoken", "model*.safetensors"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # the hub's client raises many kinds, over several libraries
-        fix = "check the name and the network; HF_HUB_OFFLINE=1 uses the cache alone"
-        raise DataError(f"cannot fetch it: {one_line(error)}", name, fix) from None
+    return hub.fetch(name, patterns)

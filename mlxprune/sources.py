@@ -11,7 +11,8 @@ from pathlib import Path
 
 import orjson
 
-from mlxprune.errors import DataError, one_line
+from mlxprune import hub
+from mlxprune.errors import DataError
 from mlxprune.unpack import lines
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -131,18 +132,10 @@ def download_dataset(address: str) -> Path:
     if not found:
         raise DataError("not a dataset address", address, "write hf://datasets/org/name[@revision]")
     repo, revision, inside = found.groups()
-    from huggingface_hub import snapshot_download
-
     below = f"{inside}/" if inside else ""
     patterns = [
         f"{below}**{s}{c}" for s in (*JSONL_SUFFIXES, ".parquet") for c in ("", *CODEC_SUFFIXES)
     ]
     patterns += [inside] if inside else []
-    try:
-        root = snapshot_download(
-            repo, repo_type="dataset", revision=revision, allow_patterns=patterns
-        )
-    except Exception as error:  # the hub's client raises many kinds, over several libraries
-        fix = "check the name, the network and HF_TOKEN; HF_HUB_OFFLINE=1 uses the cache alone"
-        raise DataError(f"cannot fetch it: {one_line(error)}", address, fix) from None
-    return Path(root) / inside if inside else Path(root)
+    root = hub.snapshot(repo, patterns, "dataset", revision)
+    return root / inside if inside else root

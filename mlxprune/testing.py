@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,3 +203,30 @@ def document_nll(
         total -= float(picked[lead:].sum())
         scored = stop
     return total
+
+
+ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
+
+
+def artifacts_of(run: Path) -> dict[str, bytes]:
+    """Every byte that the stages of a run left, by path."""
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for part in ARTIFACTS
+        for path in sorted((run / part).rglob("*"))
+        if path.is_file()
+    }
+
+
+def targets_trained(run: Path) -> int:
+    """Targets over all attempts, from the log; what a kill leaves unreported is under 0.5 s."""
+    from mlxprune import events
+
+    steps = (e for e in events.read_events(run / "events") if e["kind"] == "train.step")
+    return sum(int(e["new_targets"]) for e in steps)
+
+
+def start_run(config: Path, run: Path) -> subprocess.Popen[bytes]:
+    """``mlxprune run`` in a process group of its own, to be killed."""
+    command = [sys.executable, "-m", "mlxprune", "run", str(config), "--dir", str(run), "--quiet"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import runs
+from mlxprune import hub, runs
 from mlxprune.config import TrainTokenizer
 from mlxprune.errors import DataError, RunError, one_line
 
@@ -296,19 +296,7 @@ def _load_pretrained(folder: Path) -> Tokenizer:
 
 def fetch(name: str) -> Path:
     """A local folder, or a snapshot of a hub id with everything but weights."""
-    local = Path(name).expanduser()
-    if local.is_dir():
-        return local.absolute()
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise DataError("no such folder", name, "give a folder or a hub id")
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # the hub's client raises many kinds, over several libraries
-        fix = "check the name and the network; HF_HUB_OFFLINE=1 uses the cache alone"
-        raise DataError(f"cannot fetch it: {one_line(error)}", name, fix) from None
+    return hub.fetch(name, ["*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja"])
 
 
 TOKENIZER_FILES = (

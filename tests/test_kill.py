@@ -15,35 +15,6 @@ from mlxprune import events, runs, testing
 from mlxprune.yamlfile import write_yaml
 
 INTERVAL = 2048
-ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes()
-        for part in ARTIFACTS
-        for p in sorted((folder / part).rglob("*"))
-        if p.is_file()
-    }
-
-
-def start(config_path: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "mlxprune",
-        "run",
-        str(config_path),
-        "--dir",
-        str(folder),
-        "-q",
-    ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-
-
-def trained(folder: Path) -> int:
-    steps = (e for e in events.read_events(folder / "events") if e["kind"] == "train.step")
-    return sum(int(e["new_targets"]) for e in steps)
 
 
 @pytest.mark.slow
@@ -54,9 +25,9 @@ def test_killed_in_every_long_stage_a_run_ends_with_the_same_bytes(tmp_path: Pat
     path = tmp_path / "tiny.yaml"
     path.write_text(write_yaml(tree))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(path, whole).wait() == 0
+    assert testing.start_run(path, whole).wait() == 0
     for stage in ("reference", "score", "final"):
-        child = start(path, broken)
+        child = testing.start_run(path, broken)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             state = events.fold_folder(broken / "events")["stages"][stage]
@@ -69,9 +40,9 @@ def test_killed_in_every_long_stage_a_run_ends_with_the_same_bytes(tmp_path: Pat
         held = runs.owner(runs.RunFolder(broken))
         assert held is not None
         assert held.alive() is False
-    assert start(path, broken).wait() == 0
-    assert files_of(broken) == files_of(whole)
-    assert trained(broken) <= trained(whole) + 2 * INTERVAL
+    assert testing.start_run(path, broken).wait() == 0
+    assert testing.artifacts_of(broken) == testing.artifacts_of(whole)
+    assert testing.targets_trained(broken) <= testing.targets_trained(whole) + 2 * INTERVAL
 
 
 @pytest.mark.slow
@@ -82,7 +53,7 @@ def test_scoring_resumes_inside_a_file(tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(write_yaml(tree))
     folder = tmp_path / "run"
-    child = start(path, folder)
+    child = testing.start_run(path, folder)
     parts = folder / "scores" / "main.parts"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(parts.glob("0*[0-9].npy")):

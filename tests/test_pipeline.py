@@ -23,7 +23,7 @@ def bytes_of(run: runs.RunFolder, *parts: str) -> dict[str, bytes]:
     return {p.relative_to(run.path).as_posix(): p.read_bytes() for p in files}
 
 
-ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")
+ARTIFACTS = testing.ARTIFACTS
 
 
 @pytest.fixture
