@@ -20,6 +20,7 @@ import numpy as np
 from mlxprune import blas
 
 ATTENTION_BLOCK_ROWS = 128
+CPU_CACHE_BYTES = 512 << 20  # a process; scoring runs one a core
 CROSS_ENTROPY_BLOCK_ROWS = 256  # their exponentials stay in the second-level cache
 
 
@@ -76,7 +77,9 @@ def peak_memory() -> int:
 
 def limit_cache() -> None:
     """Keep MLX's buffer cache from growing without bound as shapes change."""
-    mx.set_cache_limit(detect().memory_bytes // 4)
+    device = detect()
+    most = CPU_CACHE_BYTES if device.name == "cpu" else device.memory_bytes // 4
+    mx.set_cache_limit(most)
 
 
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:

@@ -185,6 +185,7 @@ def train(
     from mlxprune import backend
 
     runs.claim(folder, fingerprint)
+    backend.limit_cache()
     name = folder.relative_to(folder.parents[1]).as_posix()
     model = models.initialise(recipe.config, recipe.seed)
     if gradient_checkpointing:
