@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlxprune import runs
+from mlxprune import lock, runs
 from mlxprune.errors import ConfigError, MlxpruneError, UsageError, closest, one_line
 from mlxprune.version import __version__
 
@@ -41,6 +41,7 @@ Set = Annotated[
 Data = Annotated[list[str], typer.Option("--data", metavar="PATH", help="files, folders, hf://...")]
 TextKey = Annotated[str, typer.Option("--text-key", help="where the text is")]
 DomainKey = Annotated[str, typer.Option("--domain-key", help="where the domain is")]
+More = Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="more of --data")]
 IdKey = Annotated[str, typer.Option("--id-key", help="where the id is")]
 
 
@@ -243,6 +244,7 @@ def run(
     loaded = configs.load(config, overrides)
     target = runs.RunFolder(folder or Path("runs") / loaded.name)
     if detach:
+        _refuse_what_would_fail_at_once(loaded, target)
         _detach(target, config, overrides or [], until, force, as_json)
         return
     from mlxprune import console, pipeline
@@ -254,6 +256,18 @@ def run(
         console.print_result(found, str(target.report))
     else:
         print(f"done up to {until}: {target.path}")
+
+
+def _refuse_what_would_fail_at_once(config: Any, target: runs.RunFolder) -> None:
+    from mlxprune import plan as plans
+    from mlxprune.sources import find_sources
+
+    plans.check_possible(config)
+    find_sources(config.data.paths)
+    holder = lock.owner(target)
+    if holder is not None and holder.alive():
+        fix = f"mlxprune tail {target.path}"
+        raise UsageError(f"process {holder.pid} works on this run", str(target.path), fix)
 
 
 def _detach(
@@ -277,7 +291,7 @@ def _detach(
         )
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and child.poll() is None:
-        holder = runs.owner(target)
+        holder = lock.owner(target)
         if holder is not None and holder.pid == child.pid:
             break
         time.sleep(0.1)
@@ -294,7 +308,7 @@ def _detach(
 def _command(verb: str) -> None:
     def send(run_path: RunPath) -> None:
         run = runs.open_run(run_path)
-        holder = runs.owner(run)
+        holder = lock.owner(run)
         if holder is None or holder.alive() is False:
             fix = f"mlxprune run {run.config} --dir {run.path}"
             raise UsageError("no process works on this run", str(run.path), fix)
@@ -327,6 +341,7 @@ def score(
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="a folder or a hub id")],
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where scores.parquet goes")],
+    more: More = None,
     context: Annotated[int | None, typer.Option(help="window length in tokens")] = None,
     overlap: Annotated[int, typer.Option(help="unscored tokens that lead later windows")] = 0,
     long_documents: Annotated[str, typer.Option(help="windows or truncate")] = "windows",
@@ -344,7 +359,7 @@ def score(
         "context": context, "overlap": overlap, "long_documents": long_documents,
         "workers": workers,
     }  # fmt: skip
-    config = _data_config(data, text_key, id_key, domain_key, score=section)
+    config = _data_config([*data, *(more or [])], text_key, id_key, domain_key, score=section)
     found = jobs.score_data(config, model, out, config.score, _listeners(quiet))
     if as_json:
         _print_json(found)
@@ -376,7 +391,8 @@ def select(
     if band is not None:
         tree |= {"band": band.split(","), "criterion": "band"}
         del tree["rate"]
-    checked = configs.validate({"data": {"paths": ["-"]}, "selection": tree}, "command line")
+    whole = {"data": {"paths": ["-"]}, "selection": tree, "seed": seed}
+    checked = configs.validate(whole, "command line")
     facts = jobs.select_scores(source, checked.selection, seed, out)
     if as_json:
         _print_json(facts)
@@ -396,6 +412,7 @@ def _is_decimal(text: str) -> bool:
 def train(
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the model goes")],
+    more: More = None,
     model: Annotated[str, typer.Option(help="a preset, or a folder with a config.json")] = "nano",
     tokens: Annotated[str, typer.Option(help="targets to train on, such as 20M")] = "20M",
     context: Annotated[int, typer.Option(help="context length in tokens")] = 512,
@@ -412,7 +429,7 @@ def train(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model from scratch on all of some data."""
+    """Train a model from scratch on some data; a twentieth of it is held out for validation."""
     from mlxprune import jobs
 
     final = {
@@ -420,7 +437,8 @@ def train(
         "learning_rate": learning_rate, "batch_size": batch_size,
     }  # fmt: skip
     chosen = {"pretrained": tokenizer} if tokenizer else {"train": {"vocab_size": vocab_size}}
-    config = _data_config(data, text_key, id_key, domain_key, final=final, tokenizer=chosen)
+    paths = [*data, *(more or [])]
+    config = _data_config(paths, text_key, id_key, domain_key, final=final, tokenizer=chosen)
     found = jobs.train_model(config, out, _listeners(quiet))
     if as_json:
         _print_json(found)
@@ -452,7 +470,7 @@ def _status_of(run: runs.RunFolder) -> dict[str, Any]:
     from mlxprune import events
 
     state = events.fold_folder(run.events)
-    holder = runs.owner(run)
+    holder = lock.owner(run)
     if state["state"] in ("running", "paused"):
         alive = holder.alive() if holder else False
         if alive is False:
@@ -512,7 +530,7 @@ def tail(
             print(show(event), flush=True)
             if event.get("kind") == "run.end":
                 return
-        holder = runs.owner(run)
+        holder = lock.owner(run)
         if holder is None or holder.alive() is False:
             return
         time.sleep(0.25)
@@ -554,7 +572,7 @@ def clean(
 ) -> None:
     """Remove what a finished run no longer needs; the report always stays."""
     run = runs.open_run(run_path)
-    holder = runs.owner(run)
+    holder = lock.owner(run)
     if holder is not None and holder.alive():
         raise UsageError(f"process {holder.pid} works on this run", str(run.path), "stop it first")
     kept = {

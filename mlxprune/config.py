@@ -112,9 +112,16 @@ class Data(Section):
     id_key: str = Field("id", description="where the id is; made from the text where missing")
     domain_key: str = Field("auto", description="a key, path:N, file, or auto")
     group_key: str | None = Field(None, description="documents of equal value share a split side")
-    limit: str | None = Field(None, description="at most so many tokens (200M) or `5000 docs`")
+    limit: str | None = Field(None, description="about so many tokens (200M), or `5000 docs`")
     max_bad: Real = Field(0.01, ge=0, le=1, description="share of bad rows above which to stop")
     duplicates: Literal["keep", "drop"] = Field("keep", description="what to do with equal texts")
+
+    @field_validator("domain_key")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if value.startswith("path:") and not re.fullmatch(r"path:[1-9][0-9]?", value):
+            raise ValueError("path:N counts folder levels from 1, as in path:2")
+        return value
 
     @field_validator("limit", mode="before")
     @classmethod
@@ -256,7 +263,7 @@ class Final(Training):
         None, description="instead: targets a parameter (20 = Chinchilla)"
     )
     arms: list[Literal["pruned", "random"]] = Field(["pruned", "random"], min_length=1)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field([0, 1, 2], min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -287,7 +294,7 @@ class Report(Section):
 class Config(Section):
     version: Literal[1] = 1
     name: str = Field("run", description="the run folder is runs/<name> unless --dir")
-    seed: int = Field(0, ge=0, description="of the split, the reference and ties")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="of the split, the reference and ties")
     data: Data
     split: Split = Split()
     tokenizer: Tokenizer = Tokenizer(train=TrainTokenizer())
@@ -302,7 +309,7 @@ class Config(Section):
     @classmethod
     def _name(cls, value: object) -> object:
         text = str(value)
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        if value is None or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
             raise ValueError("a name is letters, digits, dots, dashes: it becomes a folder")
         return text
 

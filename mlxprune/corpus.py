@@ -214,7 +214,7 @@ class _Scan:
         self.rows = 0
         self.bytes = 0
         self.bad_kept = 0
-        self.has_domain = self.has_group = False  # in any row
+        self.has_domain = self.has_group = self.has_id = False  # in any row
 
     def run(self) -> None:
         keys = keys_of(self.data)
@@ -250,6 +250,7 @@ class _Scan:
             side = hash_text(normalised(row.text))
         self.has_domain |= row.has_domain
         self.has_group |= row.has_group
+        self.has_id |= row.has_id or data_default(self.data, "id_key")
         domain = self.domains.setdefault(row.domain, len(self.domains))
         identity = hash_text(row.id if row.id is not None else f"{text:016x}")
         self.bytes += len(encoded)
@@ -316,7 +317,8 @@ class _Scan:
         where = ", ".join(str(s.path) for s in self.sources[:3])
         where += ", ..." if len(self.sources) > 3 else ""
         if self.skipped["missing_text"] and not documents:
-            have = ", ".join(one_line(k) for k, _ in self.keys_seen.most_common(12))
+            seen = [k for k, _ in self.keys_seen.most_common(12)]
+            have = ", ".join(map(one_line, seen or readers.keys_there_are(self.sources)[:12]))
             problem = f"no row has the text key {self.data.text_key!r}"
             raise DataError(problem, where, f"set data.text_key to one of: {have}")
         bad = sum(n for r, n in self.skipped.items() if r not in readers.HARMLESS_REASONS)
@@ -327,7 +329,11 @@ class _Scan:
                 f"{where} ({reasons})",
                 "mend them, or raise data.max_bad; `mlxprune plan` counts them by reason",
             )
-        asked = (("domain_key", self.has_domain), ("group_key", self.has_group))
+        asked = (
+            ("domain_key", self.has_domain),
+            ("group_key", self.has_group),
+            ("id_key", self.has_id),
+        )
         for name, found in asked:
             key = getattr(self.data, name)
             if documents and key and key != "auto" and not found:
@@ -401,6 +407,11 @@ class _Scan:
                 ).astype(np.int64)
                 at += len(part)
         return documents, sizes
+
+
+def data_default(data: Data, name: str) -> bool:
+    """Whether a key is the one that we look for unasked: then it need not be there."""
+    return bool(getattr(data, name) == Data.model_fields[name].default)
 
 
 def _coded(codes: np.ndarray, names: pa.Array) -> pa.Array:

@@ -28,7 +28,8 @@ class MlxpruneError(Exception):
         self.problem, self.where, self.fix = problem, where, fix
 
     def lines(self) -> str:
-        return f"error: {self.problem}\n  at: {self.where}\n  fix: {self.fix}"
+        problem, where, fix = map(one_line, (self.problem, self.where, self.fix))
+        return f"error: {problem}\n  at: {where}\n  fix: {fix}"
 
     def as_json(self) -> dict[str, str]:
         return {"problem": self.problem, "where": self.where, "fix": self.fix}

@@ -12,6 +12,7 @@ from mlxprune import (
     arms,
     corpus,
     evaluate,
+    lock,
     pipeline,
     readers,
     runs,
@@ -83,7 +84,7 @@ def score_data(
     """Score every document of the data with one model into ``out/scores.parquet``."""
     source = models.fetch(model)
     run = _apart(out)
-    with runs.locked(run):
+    with lock.locked(run):
         log = EventLog(run.events)
         log.listeners += listeners
         with Control(run, log) as control, runs.no_space_is_an_error(out):
@@ -151,19 +152,37 @@ def select_scores(source: Path, choice: Slice, seed: int, out: Path) -> dict[str
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError("the folder is not empty", str(out), "choose another --out")
     scores = selection.read_scores(path)
-    kept = selection.select(scores, choice, seed)
-    facts = selection.manifest(scores, choice, kept, scores.num_tokens, seed)
+    tokens = _final_tokens(source, scores)
+    if choice.unit == "tokens" and tokens is None and np.any(scores.truncated):
+        fix = "give the run folder, or use --unit documents"
+        raise DataError("documents were scored in part: their tokens are not known", str(path), fix)
+    tokens = scores.num_tokens if tokens is None else tokens
+    kept = selection.select(scores, choice, seed, tokens)
+    facts = selection.manifest(scores, choice, kept, tokens, seed)
     with runs.folder_in_the_making(out) as partial:
         selection.write_kept(path, kept, partial / "kept.parquet")
-        np.save(partial / "tokens.npy", scores.num_tokens)
+        np.save(partial / "tokens.npy", tokens)
         runs.write_json(partial / "manifest.json", facts)
     return facts
+
+
+def _final_tokens(source: Path, scores: selection.Scores) -> np.ndarray | None:
+    """Tokens of the scored documents in the final model's tokenizer, when a run has them."""
+    run = RunFolder(source)
+    if not (run.tokens() / "tokens.json").exists() or not (run.corpus / "index.npy").exists():
+        return None
+    keys = np.load(run.corpus / "index.npy", mmap_mode="r")["key"]
+    order = np.argsort(keys)
+    at = np.searchsorted(keys, scores.key, sorter=order)
+    if len(keys) == 0 or at.max() >= len(keys) or not np.array_equal(keys[order[at]], scores.key):
+        return None
+    return tokens_module.open_tokens(run.tokens()).lengths(order[at])
 
 
 def train_model(config: Config, out: Path, listeners: list[Any]) -> dict[str, Any]:
     """Train ``config.final`` on all of the data into ``out/final/model-s<seed>``."""
     run = _apart(out)
-    with runs.locked(run):
+    with lock.locked(run):
         log = EventLog(run.events)
         log.listeners += listeners
         with Control(run, log) as control, runs.no_space_is_an_error(out):

@@ -21,6 +21,7 @@ from mlxprune import (
     arms,
     corpus,
     evaluate,
+    lock,
     plan,
     readers,
     runs,
@@ -64,7 +65,8 @@ def run(
     runs.check_same_study(run_folder, study_of(config))
     sources, left_out = source_files.find_sources(config.data.paths)
     facts = corpus.input_facts(sources)
-    with runs.locked(run_folder):
+    with lock.locked(run_folder):
+        _refuse_changed_inputs(config, run_folder, sources, facts)  # before anything is touched
         log = EventLog(run_folder.events)
         log.listeners += listeners or []
         with Control(run_folder, log) as control, runs.no_space_is_an_error(run_folder.path):
@@ -97,21 +99,39 @@ def study_of(config: Config) -> str:
 # --- the stages, in order ---------------------------------------------------------------------
 
 
+def _corpus_inputs(config: Config, facts: list[dict[str, Any]]) -> dict[str, Any]:
+    files = [[f["name"], f["size"], f["edges"]] for f in facts]
+    aside = ("paths", "max_bad")  # where the files lie and how many bad rows are borne
+    settings = {k: v for k, v in config.data.results().items() if k not in aside}
+    return {"version": corpus.VERSION, "data": settings, "files": files}
+
+
+def _refuse_changed_inputs(
+    config: Config,
+    run_folder: RunFolder,
+    sources: list[source_files.Source],
+    facts: list[dict[str, Any]],
+) -> None:
+    known = runs.marker(run_folder.corpus)
+    if known is None:
+        return
+    if known["fingerprint"] != runs.fingerprint(_corpus_inputs(config, facts)):
+        fix = "start a new run with another --dir; a run keeps its corpus"
+        raise DataError("the input files changed since this run began", str(run_folder.path), fix)
+    corpus.verify_inputs(run_folder.corpus, sources, facts)
+
+
 def _corpus(
     work: Work, sources: list[source_files.Source], left_out: list[str], facts: list[dict[str, Any]]
 ) -> None:
-    files = [[f["name"], f["size"], f["edges"]] for f in facts]
-    aside = ("paths", "max_bad")  # where the files lie and how many bad rows are borne
-    settings = {k: v for k, v in work.config.data.results().items() if k not in aside}
-    work.inputs["corpus"] = {"version": corpus.VERSION, "data": settings, "files": files}
+    work.inputs["corpus"] = _corpus_inputs(work.config, facts)
     folder = work.run.corpus
-    known = runs.marker(folder)
-    if known is not None and known["fingerprint"] != work.fingerprint("corpus"):
-        fix = "start a new run with another --dir; a run keeps its corpus"
-        raise DataError("the input files changed since this run began", str(work.run.path), fix)
-    if known is not None:
-        corpus.verify_inputs(folder, sources, facts)
+    if runs.marker(folder) is not None:
         corpus.note_places(folder, sources)
+    if left_out:
+        names = ", ".join(Path(p).name for p in left_out[:5])
+        more = ", ..." if len(left_out) > 5 else ""
+        work.warn("corpus", f"{len(left_out)} other files are left out: {names}{more}")
 
     def build() -> dict[str, Any]:
         with runs.folder_in_the_making(folder) as partial:

@@ -18,7 +18,7 @@ from mlxprune.sources import CODEC_SUFFIXES, JSONL_SUFFIXES, Source
 from mlxprune.unpack import chunks, lines
 
 AUTO_DOMAIN_KEYS = ("domain", "source", "meta.pile_set_name")
-AUTO_DOMAIN_ROWS = 100  # rows of a file that decide which of those keys it has
+AUTO_DOMAIN_ROWS = 1000  # rows of a file that decide which of those keys it has
 NO_DOMAIN = "(none)"
 # The reasons that do not count towards data.max_bad: such rows are common and harmless.
 HARMLESS_REASONS = ("empty_text", "null_text")
@@ -42,6 +42,7 @@ class Row:
     group: str | None
     has_domain: bool = True  # whether the row has the domain key, whatever it holds
     has_group: bool = True
+    has_id: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ def read(source: Source, keys: Keys) -> Iterator[Row | Skip]:
     if source.form == "text":
         yield _text_row(source, keys)
         return
-    values = jsonl_values(source) if source.form == "jsonl" else _parquet_values(source, keys)
+    is_jsonl = source.form == "jsonl"
+    values = jsonl_values(source, keys.id) if is_jsonl else _parquet_values(source, keys)
     if keys.domain != "auto":
         for number, offset, value in values:
             yield _row(source, keys, keys.domain, number, offset, value)
@@ -77,7 +79,8 @@ def read(source: Source, keys: Keys) -> Iterator[Row | Skip]:
 def _auto_domain(source: Source, values: list[Any]) -> str:
     rows = [v for v in values if isinstance(v, dict)]
     for key in AUTO_DOMAIN_KEYS:
-        if any(isinstance(_get(row, key), str) for row in rows):
+        found = (_get(row, key) for row in rows)
+        if any(isinstance(v, str | int | float) and v != "" for v in found):
             return key
     return "path:1" if "/" in source.top else "file"
 
@@ -98,14 +101,18 @@ def _text_row(source: Source, keys: Keys) -> Row | Skip:
     return Row(0, 0, text, source.name, _domain(source, domain_key, {}), None)
 
 
-def jsonl_values(source: Source) -> Iterator[tuple[int, int, Any]]:
+def jsonl_values(source: Source, id_key: str = "id") -> Iterator[tuple[int, int, Any]]:
+    """(row, offset, JSON value) of every line that is not blank."""
     number = 0
     for offset, line in lines(source.path):
         if number == 0 and line.startswith(b"\xef\xbb\xbf"):
             line = line[3:]
         if not line.strip():
             continue
-        yield number, offset, _parse(line)
+        value = _parse(line)
+        if isinstance(value, dict) and isinstance(_get(value, id_key), float):
+            value = json.loads(line)  # the fast parser rounds integers above 64 bits
+        yield number, offset, value
         number += 1
 
 
@@ -218,6 +225,7 @@ def _row(
         _scalar(group),
         not from_row or _get(value, domain_key) is not _MISSING,
         group is not _MISSING,
+        _get(value, keys.id) is not _MISSING,
     )
 
 

@@ -133,6 +133,7 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
     if not runs.is_current(run, run.corpus):
         fix = "run it first: mlxprune run CONFIG"
         raise UsageError("there is nothing to report yet", str(run.path), fix)
+    runs.marker_path(run.report).unlink(missing_ok=True)  # only the stage calls it current
     found = result(run, config, state)
     facts = {
         "found": found,

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -293,65 +292,6 @@ def no_space_behind_runtime_errors(where: Path) -> Iterator[None]:
         if shutil.disk_usage(where).free < LEAST_FREE_BYTES:
             raise OSError(errno.ENOSPC, str(error)) from error
         raise
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The process that works on a run, as its lock names it."""
-
-    pid: int
-    started: float
-    host: str
-
-    def alive(self) -> bool | None:
-        """None when it ran on another host, which nobody here can know."""
-        import psutil
-
-        if self.host != socket.gethostname():
-            return None
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 2.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-
-def owner(run: RunFolder) -> Owner | None:
-    try:
-        found = read_json(run.path / "lock")
-        return Owner(int(found["pid"]), float(found["started"]), str(found["host"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-@contextlib.contextmanager
-def locked(run: RunFolder) -> Iterator[None]:
-    """Hold the run; two processes never work on one folder. The lock outlives a killed process."""
-    import fcntl
-
-    import psutil
-
-    run.path.mkdir(parents=True, exist_ok=True)
-    fd = os.open(run.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = owner(run)
-            who = f"process {holder.pid} on {holder.host}" if holder else "another process"
-            fix = f"wait for it, or stop it: mlxprune stop {run.path}"
-            raise UsageError(f"{who} works on this run", str(run.path), fix) from None
-        me = {
-            "pid": os.getpid(),
-            "started": psutil.Process().create_time(),
-            "host": socket.gethostname(),
-        }
-        write_json(run.path / "lock", me)
-        yield
-        (run.path / "lock").unlink(missing_ok=True)
-    finally:
-        os.close(fd)
 
 
 COMMANDS = ("pause", "resume", "stop", "checkpoint")

@@ -34,6 +34,7 @@ class Scores:
     nll_sum: np.ndarray
     num_tokens: np.ndarray
     num_bytes: np.ndarray
+    truncated: np.ndarray | None = None  # which documents were scored in part, where it is known
 
     def __len__(self) -> int:
         return len(self.key)
@@ -42,7 +43,9 @@ class Scores:
 def read_scores(path: Path) -> Scores:
     """Raises DataError: not a scores file, a NaN or infinite score, a document without tokens."""
     try:
-        table = pq.read_table(path, columns=list(COLUMNS))
+        columns = [*COLUMNS, "truncated"]
+        have = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[c for c in columns if c in have])
     except (pa.ArrowException, OSError, KeyError) as error:
         fix = "give a scores.parquet of mlxprune score or a run folder"
         raise DataError(f"cannot read the scores: {one_line(error)}", str(path), fix) from None
@@ -50,8 +53,9 @@ def read_scores(path: Path) -> Scores:
     if missing:
         fix = f"a scores file has the columns {', '.join(COLUMNS)}"
         raise DataError(f"no column {', '.join(missing)}", str(path), fix)
-    columns = [table.column(c).to_numpy() for c in COLUMNS]
-    scores = Scores(*columns)
+    part = table.column("truncated").to_numpy() if "truncated" in have else None
+    key, nll_sum, num_tokens, num_bytes = (table.column(c).to_numpy() for c in COLUMNS)
+    scores = Scores(key, nll_sum, num_tokens, num_bytes, part)
     bad = int((~np.isfinite(scores.nll_sum)).sum() + (scores.num_tokens <= 0).sum())
     if bad:
         raise DataError(f"{bad} scores are not finite or have no token", str(path), "score again")
@@ -151,6 +155,13 @@ def select(
 
     Raises DataError when nothing is kept.
     """
+    in_part = int(scores.truncated.sum()) if scores.truncated is not None else 0
+    if choice.metric == "bpb" and in_part:
+        raise DataError(
+            f"{in_part} documents were scored in part: their bits per byte are not known",
+            "selection.metric: bpb",
+            "rank by perplexity, or score whole documents (score.long_documents: windows)",
+        )
     values = metric(scores, choice.metric)
     order = ranking(values, scores.key, seed)
     rank = np.empty(len(order), np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from mlxprune import hub
-from mlxprune.errors import DataError
+from mlxprune.errors import DataError, one_line
 from mlxprune.unpack import lines
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -39,10 +40,28 @@ def find_sources(paths: list[str]) -> tuple[list[Source], list[str]]:
             found.setdefault(path, (form, top))
     if not found:
         raise DataError("no input files", ", ".join(paths), "check data.paths")
-    files = sorted(found)
+    files = sorted(_each_once(found))
+    for path in files:
+        _refuse_odd_name(path)
     root = Path(*_common_parts([p.parent for p in files]))
     sources = [Source(p, p.relative_to(root).as_posix(), *found[p]) for p in files]
     return sorted(sources, key=lambda s: s.name), sorted(left_out)
+
+
+def _each_once(found: dict[Path, tuple[str, str]]) -> list[Path]:
+    """A file that links lead to twice is read once, under its own name where it has one here."""
+    own: dict[str, Path] = {}
+    for path in sorted(found, key=lambda p: (p.is_symlink(), p)):
+        own.setdefault(os.path.realpath(path), path)
+    return list(own.values())
+
+
+def _refuse_odd_name(path: Path) -> None:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        fix = "rename the file"
+        raise DataError("the file's name is not UTF-8", ascii(str(path)), fix) from None
 
 
 def _expand(entry: str, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
@@ -68,17 +87,46 @@ def _expand(entry: str, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
 
 
 def _folder(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
-    files = [
-        p
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and not any(_ignored(part) for part in p.relative_to(folder).parts)
-    ]
+    files = sorted(_walk(folder))
     data = [p for p in files if _suffix_form(p) in ("jsonl", "parquet") and p.suffix != ".json"]
+    if not data:  # a .json file is often a note about the data, but not when it is all there is
+        data = [p for p in files if _suffix_form(p) == "jsonl" and _first_is_object(p)]
     for path in data or files:
         form = form_of(path) if data else "text"
         yield path, form, path.relative_to(folder).as_posix()
     if data:
         left_out.extend(str(p) for p in files if p not in set(data))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files below a folder, symbolic links followed once; run folders are no data."""
+
+    def fail(error: OSError) -> None:
+        fix = "check its permissions"
+        raise DataError(f"cannot read it: {one_line(error)}", str(folder), fix)
+
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+        real = os.path.realpath(here)
+        is_run = "run.json" in files and "events" in folders
+        if real in seen or is_run:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not _ignored(f))
+        for name in files:
+            path = Path(here) / name
+            if not _ignored(name) and path.is_file():
+                yield path
+
+
+def _first_is_object(path: Path) -> bool:
+    for _, line in lines(path):
+        try:
+            return isinstance(orjson.loads(line), dict)
+        except orjson.JSONDecodeError:
+            return False
+    return False
 
 
 def _is_literal(part: str) -> bool:
@@ -118,12 +166,7 @@ def form_of(path: Path) -> str:
     form = _suffix_form(path)
     if form:
         return form
-    for _, line in lines(path):
-        try:
-            return "jsonl" if isinstance(orjson.loads(line), dict) else "text"
-        except orjson.JSONDecodeError:
-            return "text"
-    return "text"
+    return "jsonl" if _first_is_object(path) else "text"
 
 
 def download_dataset(address: str) -> Path:

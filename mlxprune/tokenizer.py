@@ -86,11 +86,15 @@ def train(
             minloglevel=2,
         )
     except (RuntimeError, OSError, ValueError) as error:
+        too_small = "smaller than required" in str(error)
+        fix = "raise it: bytes and frequent characters take their places first"
+        if not too_small:
+            fix = "lower it, or give the reference part more text (split.reference)"
+        size = "small" if too_small else "large"
         raise DataError(
-            f"cannot train a vocabulary of {settings.vocab_size} on {counted.bytes:,} bytes: "
-            f"{one_line(error)[-120:]}",
+            f"a vocabulary of {settings.vocab_size} is too {size} for {counted.bytes:,} bytes",
             "tokenizer.train.vocab_size",
-            "lower it, or give the reference part more text (split.reference)",
+            fix,
         ) from None
     (folder / "tokenizer.model").write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())

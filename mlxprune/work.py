@@ -190,7 +190,11 @@ def begin(work: Work, study: str, need_bytes: int) -> None:
             "free some space, choose another --dir, or take smaller models",
         )
     known = runs.read_json(run_folder.run_json) if run_folder.run_json.exists() else {}
-    known |= {"name": config.name, "study": study, "version": __version__, "pieces": {}}
+    settings = runs.fingerprint(config.model_dump(mode="json"))
+    if known.get("settings") == settings:  # what stood for this configuration still does
+        work.pieces |= known.get("pieces", {})
+    known |= {"name": config.name, "study": study, "version": __version__}
+    known |= {"settings": settings, "pieces": work.pieces}
     runs.write_atomic(run_folder.config, write_yaml(config.model_dump(mode="json")))
     device = f"{platform.system()} {platform.machine()}, {cores()} cores"
     known |= {"pid": os.getpid(), "started": psutil.Process().create_time()}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mlxprune import runs
+from mlxprune import lock, runs
 
 
 def test_run_prints_one_object_and_nothing_else(
@@ -215,7 +215,7 @@ def test_a_killed_run_is_shown_as_crashed(tiny_yaml: Path, tmp_path: Path, comma
     shown = command("status", str(run))
     assert "crashed" in shown.stdout
     assert "go on: mlxprune run" in shown.stdout
-    assert runs.owner(runs.RunFolder(run)) is not None
+    assert lock.owner(runs.RunFolder(run)) is not None
 
 
 def test_help_and_version(command: Any) -> None:

@@ -61,6 +61,8 @@ def test_a_rate_is_an_exact_decimal() -> None:
         ({**BASE, "selection": {"rate": 0}}, "rate 0", ""),
         ({**BASE, "selection": {"rate": None}}, "give a rate", ""),
         ({**BASE, "seed": -1}, "seed", ""),
+        ({**BASE, "seed": 10**20}, "seed", ""),
+        ({"data": {"paths": ["a"], "domain_key": "path:x"}}, "path:N", ""),
         ({**BASE, "final": {"seeds": [-1]}}, "final.seeds", ""),
         ({**BASE, "final": {"passes": float("inf")}}, "final.passes", ""),
         ({**BASE, "selection": {"rate": float("nan")}}, "finite", ""),

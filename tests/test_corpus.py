@@ -121,7 +121,7 @@ def test_a_wrong_text_key_lists_the_keys_there_are(tmp_path: Path) -> None:
     assert "body" in caught.value.fix
 
 
-@pytest.mark.parametrize("key", ["group_key", "domain_key"])
+@pytest.mark.parametrize("key", ["group_key", "domain_key", "id_key"])
 def test_a_key_that_no_row_has_is_an_error(key: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"text": "x", "site": None, "id": "1"}] * 3)
     with pytest.raises(DataError) as caught:

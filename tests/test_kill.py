@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxprune import events, runs, testing
+from mlxprune import events, lock, runs, testing
 from mlxprune.yamlfile import write_yaml
 
 INTERVAL = 2048
@@ -37,7 +37,7 @@ def test_killed_in_every_long_stage_a_run_ends_with_the_same_bytes(tmp_path: Pat
             time.sleep(0.02)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-        held = runs.owner(runs.RunFolder(broken))
+        held = lock.owner(runs.RunFolder(broken))
         assert held is not None
         assert held.alive() is False
     assert testing.start_run(path, broken).wait() == 0

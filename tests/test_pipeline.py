@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlxprune import config, events, pipeline, runs, testing
+from mlxprune import config, events, lock, pipeline, runs, testing
 from mlxprune.errors import ConfigError, DataError, Stopped, UsageError
 
 
@@ -114,8 +114,10 @@ def test_changed_input_files_are_refused(tmp_path: Path) -> None:
     pipeline.run(tiny(corpus), run, until="split")
     with (corpus / "prose.jsonl").open("a") as out:
         out.write('{"id": "new", "text": "one more"}\n')
+    before = events.fold_folder(run.events), runs.read_json(run.run_json)
     with pytest.raises(DataError):
         pipeline.run(tiny(corpus), run, until="split")
+    assert (events.fold_folder(run.events), runs.read_json(run.run_json)) == before
 
 
 def test_force_redoes_a_stage_and_all_after_it(copied: runs.RunFolder, tiny_corpus: Path) -> None:
@@ -145,6 +147,27 @@ def test_results_of_another_configuration_are_not_shown_as_this_ones(
     assert result["verdict"] is None
     assert stage_states(result)["final"] == "pending"
     assert runs.read_json(copied.path / "report.json")["state"] == "done"
+
+
+def test_a_report_of_half_a_run_is_not_taken_for_the_whole(
+    copied: runs.RunFolder, tiny_corpus: Path
+) -> None:
+    from mlxprune import report
+
+    whole = copied.report.read_bytes()
+    other = tiny(tiny_corpus, selection={"rate": 0.2})
+    pipeline.run(other, copied, until="score")
+    report.write(copied, other, events.fold_folder(copied.events))
+    assert copied.report.read_bytes() != whole
+    assert stage_states(pipeline.run(tiny(tiny_corpus), copied))["report"] == "done"
+    assert b"Held-out bits per byte by domain" in copied.report.read_bytes()
+
+
+def test_bits_per_byte_need_whole_documents(copied: runs.RunFolder, tiny_corpus: Path) -> None:
+    sections = {"score": {"long_documents": "truncate"}, "selection": {"metric": "bpb"}}
+    with pytest.raises(DataError) as caught:
+        pipeline.run(tiny(tiny_corpus, **sections), copied, until="selection")
+    assert "in part" in caught.value.problem
 
 
 def test_more_bad_rows_borne_is_no_other_corpus(copied: runs.RunFolder, tiny_corpus: Path) -> None:
@@ -203,7 +226,7 @@ def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
 
 def test_two_processes_never_work_on_one_folder(tiny_corpus: Path, tmp_path: Path) -> None:
     run = runs.RunFolder(tmp_path / "run")
-    with runs.locked(run), pytest.raises(UsageError) as caught:
+    with lock.locked(run), pytest.raises(UsageError) as caught:
         pipeline.run(tiny(tiny_corpus), run)
     assert "works on this run" in caught.value.problem
 

@@ -255,6 +255,46 @@ def test_folders_with_brackets_are_folders_and_globs_know_their_levels(tmp_path:
     assert [r.domain for r in found if isinstance(r, readers.Row)] == ["law", "math"]
 
 
+def test_json_files_alone_are_data_and_beside_data_are_not(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"text": "x"}\n{"text": "y"}\n')
+    assert len(rows_of(tmp_path)) == 2
+    (tmp_path / "b.jsonl").write_text('{"text": "z"}\n')
+    assert texts_of(tmp_path) == ["z"]
+
+
+def test_run_folders_are_no_data_and_links_are_followed_once(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "runs" / "r" / "events").mkdir(parents=True)
+    (data / "runs" / "r" / "run.json").write_text("{}")
+    (data / "runs" / "r" / "x.jsonl").write_text('{"text": "of a run"}\n')
+    (data / "a.jsonl").write_text('{"text": "x"}\n')
+    (data / "again.jsonl").symlink_to(data / "a.jsonl")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "b.jsonl").write_text('{"text": "y"}\n')
+    (data / "linked").symlink_to(outside)
+    (outside / "loop").symlink_to(data)
+    assert sorted(texts_of(data)) == ["x", "y"]
+
+
+def test_integers_of_any_size_are_ids(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"text": "x", "id": 100000000000000000000000000001}\n{"text": "y", "id": 1.5}\n'
+    )
+    found = rows_of(path)
+    ids = [r.id for r in found if isinstance(r, readers.Row)]
+    assert ids == ["100000000000000000000000000001", "1.5"]
+
+
+def test_a_domain_of_numbers_is_found_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": "x"}] * 300 + [{"text": "x", "domain": n} for n in (0, 1, 2)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    domains = {r.domain for r in rows_of(path) if isinstance(r, readers.Row)}
+    assert domains == {"(none)", "0", "1", "2"}
+
+
 def test_globs_find_files_and_say_when_they_do_not(tmp_path: Path) -> None:
     for name in ("a1.jsonl", "a2.jsonl", "b.jsonl"):
         (tmp_path / name).write_text('{"text": "x"}\n')

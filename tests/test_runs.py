@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxprune import runs
+from mlxprune import lock, runs
 from mlxprune.errors import SpaceError, UsageError
 
 
@@ -78,21 +78,21 @@ def test_a_dead_owner_is_known_to_be_dead(tmp_path: Path) -> None:
     """The lock names a process by its pid and start; another process with that pid is not it."""
     run = runs.RunFolder(tmp_path)
     code = (
-        "import sys, os\nfrom pathlib import Path\nfrom mlxprune import runs\n"
-        "with runs.locked(runs.RunFolder(Path(sys.argv[1]))): os._exit(9)"
+        "import sys, os\nfrom pathlib import Path\nfrom mlxprune import lock, runs\n"
+        "with lock.locked(runs.RunFolder(Path(sys.argv[1]))): os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    holder = runs.owner(run)
+    holder = lock.owner(run)
     assert holder is not None
     assert holder.alive() is False
-    with runs.locked(run):
-        mine = runs.owner(run)
+    with lock.locked(run):
+        mine = lock.owner(run)
         assert mine is not None
         assert mine.pid == os.getpid()
         assert mine.alive() is True
-        assert runs.Owner(mine.pid, mine.started - 1000, mine.host).alive() is False
-        assert runs.Owner(1, 0.0, "elsewhere").alive() is None
-    assert runs.owner(run) is None
+        assert lock.Owner(mine.pid, mine.started - 1000, mine.host, tmp_path).alive() is False
+        assert lock.Owner(1, 0.0, "elsewhere", tmp_path).alive() is None
+    assert lock.owner(run) is None
 
 
 def test_commands_are_taken_once_in_order(tmp_path: Path) -> None:
