@@ -2,7 +2,7 @@
 
 The Linux wheel of MLX binds ``cblas_sgemm`` and friends to a reference BLAS (about 4 GFLOP/s).
 The ``scipy-openblas32`` wheel carries a fast one, but under other names (``scipy_cblas_sgemm``).
-So we write a shared object of one page, in memory, that exports the plain names as jumps into
+So we write a shared object of two pages, in memory, that exports the plain names as jumps into
 OpenBLAS, and load it globally before MLX: the dynamic linker then binds MLX's calls to it. Nothing
 is compiled, nothing is written to disk, and OpenBLAS itself stays private to this module, so NumPy
 and other libraries keep the BLAS they came with.

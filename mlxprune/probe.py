@@ -65,14 +65,14 @@ def _probe(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
     return {"train": training, "score": scoring}
 
 
-def _seconds(work: Any) -> float:
+def _seconds(step: Any) -> float:
     """Median of a few repeats after a warm-up, within about a second."""
-    work()
+    step()
     taken: list[float] = []
     began = time.monotonic()
     while len(taken) < 3 or (time.monotonic() - began < 0.7 and len(taken) < 15):
         start = time.monotonic()
-        work()
+        step()
         taken.append(time.monotonic() - start)
     return sorted(taken)[len(taken) // 2]
 

@@ -1,4 +1,4 @@
-"""Scoring: the negative log-likelihood of every document of the pool under the reference.
+"""Scoring: the negative log-likelihood of documents under a model.
 
 For x = t_1..t_n every t_i is a target exactly once; the first input is the prefix token. Documents
 longer than the context are cut into windows (lm-eval's rolling windows). Rows are sorted into

@@ -6,7 +6,6 @@ are broken by a seeded mix of the key, so equal scores never depend on the order
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -269,12 +268,6 @@ def random_documents(keys: np.ndarray, tokens: np.ndarray, budget: int, seed: in
         if count == 0 or int(sums[count]) - budget <= budget - before:
             count += 1
     return np.sort(order[:count])
-
-
-def kept_rows(folder: Path) -> Iterator[tuple[str, int]]:
-    """(source, row) of the kept documents of a slice."""
-    for batch in pq.ParquetFile(folder / "kept.parquet").iter_batches(columns=["source", "row"]):
-        yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
 
 
 def explain(scores_path: Path, folder: Path, document_id: str) -> list[dict[str, Any]]:
