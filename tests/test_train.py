@@ -167,6 +167,13 @@ def test_training_learns(optimizer: str, tmp_path: Path) -> None:
     assert history[-1][1] < history[0][1] - 0.5
 
 
+def assert_same_bytes(whole: Path, broken: Path) -> None:
+    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(broken) for p in broken.rglob("*") if p.is_file())
+    for file in files:
+        assert (whole / file).read_bytes() == (broken / file).read_bytes(), file
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "lion"])
 @pytest.mark.parametrize("stop_at", [1, 6, 14])
 def test_a_stopped_training_ends_with_the_same_bytes(
@@ -178,10 +185,7 @@ def test_a_stopped_training_ends_with_the_same_bytes(
     with pytest.raises(Stopped):
         run(broken, chosen, stop_at)
     run(broken, chosen, fresh=False)
-    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
-    assert files == sorted(p.relative_to(broken) for p in broken.rglob("*") if p.is_file())
-    for file in files:
-        assert (whole / file).read_bytes() == (broken / file).read_bytes(), file
+    assert_same_bytes(whole, broken)
 
 
 def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
@@ -208,10 +212,7 @@ def test_a_checkpoint_in_the_making_is_neither_read_nor_in_the_way(tmp_path: Pat
     newest = sorted((broken / "checkpoints").glob("step-*"))[-1]
     newest.rename(newest.with_name(newest.name + ".partial"))
     run(broken, chosen, fresh=False)
-    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
-    assert files == sorted(p.relative_to(broken) for p in broken.rglob("*") if p.is_file())
-    for file in files:
-        assert (whole / file).read_bytes() == (broken / file).read_bytes(), file
+    assert_same_bytes(whole, broken)
 
 
 def test_how_often_it_is_saved_does_not_change_what_it_is() -> None:
