@@ -93,6 +93,19 @@ def speed(default: Any, description: str) -> Any:
     return Field(default, description=description, json_schema_extra={"speed": True})
 
 
+def parse_bytes(value: object) -> object:
+    """``8G`` -> 8 * 2^30. Suffixes k, M, G, T count in 1024s; B after them is allowed."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?\s*", value.lower())
+        if not found:
+            raise ValueError(f"{one_line(value)!r} is not a size such as 512M or 8G")
+        return int(Decimal(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=64 << 20)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -188,7 +201,7 @@ class Training(Section):
     decay: Real = Field(0.15, ge=0, le=1, description="share of the steps in wsd's decay")
     schedule: Literal["wsd", "cosine"] = "wsd"
     clip: Real = Field(1.0, gt=0, description="largest global gradient norm")
-    accumulate: Count = Field(1, description="micro-batches an optimizer step")
+    accumulate: Count | None = speed(None, "micro-batches an optimizer step; by memory")
     checkpoint_every: Count | None = speed(None, "targets between checkpoints")
     validate_every: Count | None = Field(None, description="targets between validations")
     gradient_checkpointing: bool = speed(False, "recompute activations: less memory, slower")
@@ -295,6 +308,9 @@ class Config(Section):
     version: Literal[1] = 1
     name: str = Field("run", description="the run folder is runs/<name> unless --dir")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of the split, the reference and ties")
+    memory: Bytes | None = speed(
+        None, "what batches may fill, as in 8G; half of the device's working set by default"
+    )
     data: Data
     split: Split = Split()
     tokenizer: Tokenizer = Tokenizer(train=TrainTokenizer())

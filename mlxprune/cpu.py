@@ -1,4 +1,4 @@
-"""The Linux CPU's engine: losses and gradients of a Llama in NumPy, over the memory of MLX's arrays.
+"""The Linux CPU's engine: a Llama's losses and gradients in NumPy, on the memory of MLX's arrays.
 
 MLX computes ``exp`` on the Linux CPU at about 20 ns an element, on one thread, and gives every
 operation a fresh buffer. NumPy has vectorised loops and releases the interpreter while it works.
@@ -12,19 +12,15 @@ The formulas are those of ``mlx_lm.models.llama``; the tests hold both against f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from mlxprune import attention, head
+from mlxprune.lanes import Buffers, Lanes
+
 CHUNK_POSITIONS = 1024
-ATTENTION_ROWS = 128  # queries at a time; what lies right of the diagonal block is never computed
-ATTENTION_WEIGHTS = 1 << 18  # attention weights at a time, so that they stay in the cache
-VOCABULARY_COLUMNS = 1024  # of the head, at a time, where no gradient is asked for
-LOGITS = 1 << 21  # of the head, at a time, where the gradient is asked for
 
 Parameters = dict[str, np.ndarray]
 
@@ -44,80 +40,6 @@ class Shape:
     tied: bool
 
 
-def shape_of(model: Any) -> Shape | None:
-    """The shape of an mlx-lm model if this engine can compute it, else None."""
-    from mlx.core import float32
-    from mlx.utils import tree_flatten
-    from mlx_lm.models import llama
-
-    if type(model) is not llama.Model:
-        return None
-    args = model.args
-    head_width = args.head_dim or args.hidden_size // args.num_attention_heads
-    names = [name for name, _ in tree_flatten(model.parameters())]
-    plain = (
-        not args.rope_scaling
-        and set(args.layer_types) == {"full_attention"}
-        and head_width % 2 == 0
-        and all(name.endswith("weight") for name in names)  # no bias, no scales of a quantisation
-        and all(array.dtype == float32 for _, array in tree_flatten(model.parameters()))
-    )
-    if not plain:
-        return None
-    return Shape(
-        args.hidden_size,
-        args.num_attention_heads,
-        args.num_key_value_heads,
-        head_width,
-        args.num_hidden_layers,
-        args.rms_norm_eps,
-        args.rope_theta,
-        args.rope_traditional,
-        args.tie_word_embeddings,
-    )
-
-
-class Lanes:
-    """One thread a core, each with buffers that stay from call to call."""
-
-    def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane") if count > 1 else None
-        self._buffers = [Buffers() for _ in range(count)]
-
-    def map(self, work: Callable[[Buffers, Any], Any], items: list[list[Any]]) -> list[Any]:
-        """Give lane n the list n of items; the results, in the order of lanes and items."""
-
-        def lane(number: int) -> list[Any]:
-            return [work(self._buffers[number], item) for item in items[number]]
-
-        numbers = range(len(items))
-        if self._pool is None:
-            return [result for n in numbers for result in lane(n)]
-        return [result for results in self._pool.map(lane, numbers) for result in results]
-
-    def __len__(self) -> int:
-        return len(self._buffers)
-
-    def deal(self, items: list[Any]) -> list[list[Any]]:
-        """Items in neighbouring runs of nearly equal length, one run a lane."""
-        cuts = [len(items) * n // len(self) for n in range(len(self) + 1)]
-        return [items[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
-
-
-class Buffers:
-    """Named float32 arrays that grow to the largest size asked for and are never given back."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, np.ndarray] = {}
-
-    def take(self, name: str, *shape: int) -> np.ndarray:
-        size = math.prod(shape)
-        held = self._held.get(name)
-        if held is None or held.size < size:
-            held = self._held[name] = np.empty(size, np.float32)
-        return held[:size].reshape(shape)
-
-
 def losses(
     lanes: Lanes, shape: Shape, parameters: Parameters, inputs: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
@@ -127,7 +49,7 @@ def losses(
 
     def chunk(buffers: Buffers, rows: slice) -> None:
         hidden = _Chunk(weights, buffers, inputs[rows]).forward()
-        found = _head_losses(buffers, hidden, weights.head, targets[rows].ravel())
+        found = head.losses(buffers, hidden, weights.head, targets[rows].ravel())
         result[rows] = found.reshape(result[rows].shape)
 
     lanes.map(chunk, lanes.deal(_chunks(inputs.shape)))
@@ -145,9 +67,11 @@ def loss_and_gradients(
         rows, gradients = job
         work = _Chunk(weights, buffers, inputs[rows], gradients)
         hidden = work.forward()
-        loss, cotangent = _head_gradients(
-            buffers, hidden, weights, targets[rows].ravel(), share, gradients
+        cotangent = buffers.take("d_hidden_states", *hidden.shape)
+        loss, by_head = head.loss_and_gradients(
+            buffers, hidden, weights.head, targets[rows].ravel(), share, cotangent
         )
+        gradients.add("head", by_head)
         work.backward(cotangent)
         return loss
 
@@ -194,8 +118,8 @@ class _Gradients:
 class _Weights:
     """The parameters as the formulas want them.
 
-    Rotary embeddings turn pairs of features. A head's features are put in the order of the pairs, so
-    that a turn is the product of complex numbers; a dot product of two heads does not see the order.
+    Rotary embeddings turn pairs of features. A head's features are put in the order of the pairs,
+    so that a turn is a product of complex numbers; a dot product of two heads does not see it.
     The scale of attention is in the query projection.
     """
 
@@ -272,11 +196,6 @@ def _turns(length: int, width: int, base: float) -> np.ndarray:
     angle = np.arange(length)[:, None] * frequency
     turns: np.ndarray = np.exp(1j * angle).astype(np.complex64)[:, None]
     return turns
-
-
-@lru_cache(maxsize=8)
-def _upper_triangle(rows: int) -> np.ndarray:
-    return np.triu(np.full((rows, rows), -np.inf, np.float32), 1)
 
 
 class _Chunk:
@@ -437,55 +356,20 @@ class _Chunk:
 
     def _grouped(self, *parts: np.ndarray) -> list[np.ndarray]:
         """[positions, heads * D] -> views [rows, kv heads, heads a kv head, length, D]."""
-        s = self.shape
-        kv = s.kv_heads
-        return [
-            part.reshape(self.rows, self.length, kv, -1, s.head_width).transpose(0, 2, 3, 1, 4)
-            for part in parts
-        ]
+        shape = (self.rows, self.length, self.shape.kv_heads, -1, self.shape.head_width)
+        return [part.reshape(shape).transpose(0, 2, 3, 1, 4) for part in parts]
 
-    def _blocks(self) -> list[tuple[slice, int, int]]:
-        """(rows of the chunk, first query, last query + 1)."""
-        each = min(ATTENTION_ROWS, self.length) * self.length * self.shape.heads
-        group = max(1, ATTENTION_WEIGHTS // each)
-        return [
-            (slice(row, min(row + group, self.rows)), start, min(start + ATTENTION_ROWS, self.length))
-            for row in range(0, self.rows, group)
-            for start in range(0, self.length, ATTENTION_ROWS)
-        ]
-
-    def _scores(
-        self, q: np.ndarray, k: np.ndarray, rows: slice, start: int, stop: int, name: str
-    ) -> np.ndarray:
-        """Masked q k^T of queries [start, stop) over keys [0, stop)."""
-        count = rows.stop - rows.start
-        scores = self.buffers.take(name, count, q.shape[1], q.shape[2], stop - start, stop)
-        np.matmul(q[rows, :, :, start:stop], k[rows, :, :, :stop].swapaxes(-1, -2), out=scores)
-        scores[..., start:] += _upper_triangle(stop - start)
-        return scores
+    def _normaliser(self, layer: int) -> np.ndarray | None:
+        if self.gradients is None:
+            return None
+        flat = self.take("normaliser", self.shape.heads, layer)
+        return flat.reshape(self.rows, self.shape.kv_heads, -1, self.length, 1)
 
     def _attend(
         self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mixed: np.ndarray, layer: int
     ) -> None:
-        """Causal attention into ``mixed``; with gradients to come, each row's log-sum-exp stays."""
         q, k, v, out = self._grouped(q, k, v, mixed)
-        normaliser = self._normaliser(layer)
-        for rows, start, stop in self._blocks():
-            scores = self._scores(q, k, rows, start, stop, "scores")
-            most = scores.max(axis=-1, keepdims=True)
-            scores -= most
-            np.exp(scores, out=scores)
-            total = _row_sums(scores)
-            result = out[rows, :, :, start:stop]
-            np.matmul(scores, v[rows, :, :, :stop], out=result)
-            result /= total
-            if self.gradients is not None:
-                normaliser[rows, :, :, start:stop] = most + np.log(total)
-
-    def _normaliser(self, layer: int) -> np.ndarray:
-        s = self.shape
-        flat = self.take("normaliser", s.heads, layer)
-        return flat.reshape(self.rows, s.kv_heads, s.heads // s.kv_heads, self.length, 1)
+        attention.attend(self.buffers, q, k, v, out, self._normaliser(layer))
 
     def _attend_backward(
         self,
@@ -495,52 +379,20 @@ class _Chunk:
         mixed: np.ndarray,
         d_mixed: np.ndarray,
         layer: int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gradients by q, k and v, as [positions, heads * D]; the weights are computed again."""
+    ) -> list[np.ndarray]:
+        """Gradients by q, k and v, as [positions, heads * D]."""
         flat = [self.take(name, part.shape[1]) for name, part in (("dq", q), ("dk", k), ("dv", v))]
-        flat[1][:] = 0
-        flat[2][:] = 0
-        # softmax backward: dS = P * (dP - rowsum(dP * P)), and rowsum(dP * P) = rowsum(dO * O)
-        s = self.shape
-        inner = np.einsum(
-            "nhd,nhd->nh",
-            d_mixed.reshape(-1, s.heads, s.head_width),
-            mixed.reshape(-1, s.heads, s.head_width),
-        )
-        inner = inner.reshape(self.rows, self.length, s.kv_heads, -1).transpose(0, 2, 3, 1)
-        q, k, v, d_out, dq, dk, dv = self._grouped(q, k, v, d_mixed, *flat)
         normaliser = self._normaliser(layer)
-        for rows, start, stop in self._blocks():
-            p = self._scores(q, k, rows, start, stop, "scores")
-            p -= normaliser[rows, :, :, start:stop]
-            np.exp(p, out=p)
-            cotangent = d_out[rows, :, :, start:stop]
-            dv[rows, :, :, :stop] += _over_group(p.swapaxes(-1, -2) @ cotangent)
-            ds = self.buffers.take("d_scores", *p.shape)
-            np.matmul(cotangent, v[rows, :, :, :stop].swapaxes(-1, -2), out=ds)
-            ds -= inner[rows, :, :, start:stop, None]
-            ds *= p
-            np.matmul(ds, k[rows, :, :, :stop], out=dq[rows, :, :, start:stop])
-            dk[rows, :, :, :stop] += _over_group(ds.swapaxes(-1, -2) @ q[rows, :, :, start:stop])
-        return flat[0], flat[1], flat[2]
-
-
-def _over_group(x: np.ndarray) -> np.ndarray:
-    """Sum over the query heads that share a key head."""
-    return x if x.shape[2] == 1 else x.sum(axis=2, keepdims=True)
-
-
-def _row_sums(x: np.ndarray) -> np.ndarray:
-    """Sums over the last axis, kept. A product with ones is four times as fast as ``sum`` here."""
-    result: np.ndarray = x @ np.ones((x.shape[-1], 1), np.float32)
-    return result
+        assert normaliser is not None
+        q, k, v, out, d_out, dq, dk, dv = self._grouped(q, k, v, mixed, d_mixed, *flat)
+        attention.attend_backward(self.buffers, q, k, v, out, d_out, dq, dk, dv, normaliser)
+        return flat
 
 
 def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
     """1 / (1 + exp(-x)); exp(-x) overflows to inf for x < -88, which gives 0."""
     np.negative(x, out=out)
-    with np.errstate(over="ignore"):
-        np.exp(out, out=out)
+    np.exp(out, out=out)
     out += 1.0
     np.reciprocal(out, out=out)
 
@@ -553,60 +405,3 @@ def _rows_added(values: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
     result = np.zeros((count, values.shape[1]), np.float32)
     result[ordered[starts]] = np.add.reduceat(values[order], starts, axis=0)
     return result
-
-
-def _head_losses(
-    buffers: Buffers, hidden: np.ndarray, head: np.ndarray, targets: np.ndarray
-) -> np.ndarray:
-    """ln sum exp over the vocabulary - logit of the target, a running sum over its columns."""
-    most = np.full(len(hidden), -np.inf, np.float32)
-    total = np.zeros(len(hidden), np.float32)
-    picked = np.empty(len(hidden), np.float32)
-    for first in range(0, len(head), VOCABULARY_COLUMNS):
-        part = head[first : first + VOCABULARY_COLUMNS]
-        logits = buffers.take("logits", len(hidden), len(part))
-        np.matmul(hidden, part.T, out=logits)
-        here = np.flatnonzero((targets >= first) & (targets < first + len(part)))
-        picked[here] = logits[here, targets[here] - first]
-        higher = np.maximum(most, logits.max(axis=-1))
-        total *= np.exp(most - higher)
-        most = higher
-        logits -= most[:, None]
-        np.exp(logits, out=logits)
-        total += _row_sums(logits)[:, 0]
-    result: np.ndarray = np.log(total) + most - picked
-    return result
-
-
-def _head_gradients(
-    buffers: Buffers,
-    hidden: np.ndarray,
-    weights: _Weights,
-    targets: np.ndarray,
-    share: np.float32,
-    gradients: _Gradients,
-) -> tuple[float, np.ndarray]:
-    """The summed loss, and the gradient of share * sum by the hidden states, a few rows at a time.
-
-    d loss / d logits = softmax - one at the target, so it is known as soon as the logits are.
-    """
-    head = weights.head
-    cotangent = buffers.take("d_hidden_states", *hidden.shape)
-    size = max(1, LOGITS // len(head))
-    loss = 0.0
-    for first in range(0, len(hidden), size):
-        rows = slice(first, min(first + size, len(hidden)))
-        at = np.arange(rows.stop - first)
-        logits = buffers.take("logits", len(at), len(head))
-        np.matmul(hidden[rows], head.T, out=logits)
-        picked = logits[at, targets[rows]]
-        most = logits.max(axis=-1)
-        logits -= most[:, None]
-        np.exp(logits, out=logits)
-        total = _row_sums(logits)[:, 0]
-        loss += float((np.log(total) + most - picked).sum(dtype=np.float64))
-        logits *= (share / total)[:, None]
-        logits[at, targets[rows]] -= share
-        np.matmul(logits, head, out=cotangent[rows])
-        gradients.add_product("head", logits, hidden[rows])
-    return loss, cotangent

@@ -84,6 +84,7 @@ def selftest() -> dict[str, Any]:
     """Run every check; one object that can be shared: no host, no path, no text."""
     checks: dict[str, Callable[[], dict[str, Any]]] = {
         "kernels_against_float64": _kernels,
+        "gradient_against_float64": _gradient,
         "model_against_float64": _model,
         "alone_against_batch": _alone,
         "resume": _resume,
@@ -101,34 +102,69 @@ def selftest() -> dict[str, Any]:
 
 
 def _kernels() -> dict[str, Any]:
-    """Cross-entropy, attention and SwiGLU with their gradients against NumPy float64.
+    """The head's loss and gradient and attention's gradient in pieces, against NumPy float64.
 
-    The bound is the stock operation's own float32 error on the same input plus a margin.
+    The bound is the error of MLX's own operations on the same float32 input plus a margin.
     """
     import mlx.core as mx
-    import mlx.nn as nn
 
-    from mlxprune import backend
+    from mlxprune import backend, graph, testing
 
-    device = backend.detect()
     generator = np.random.default_rng()
-    logits = generator.standard_normal((300, 700)) * 5
+    hidden, weight = generator.standard_normal((300, 16)), generator.standard_normal((700, 16))
     targets = generator.integers(0, 700, 300)
-    shift = logits.max(-1, keepdims=True)
-    log_sum = np.log(np.exp(logits - shift).sum(-1)) + shift[:, 0]
-    true = log_sum - logits[np.arange(300), targets]
-    ours = np.array(backend.cross_entropy(mx.array(logits.astype(np.float32)), mx.array(targets)))
-    stock = nn.losses.cross_entropy(mx.array(logits.astype(np.float32)), mx.array(targets))
-    error = float(np.abs(ours - true).max())
-    bound = float(np.abs(np.array(stock) - true).max()) + 1e-5
-    gradient = mx.grad(lambda z: backend.cross_entropy(z, mx.array(targets)).mean())
-    slope = np.array(gradient(mx.array(logits.astype(np.float32))))
-    exact = np.exp(logits - log_sum[:, None])
-    exact[np.arange(300), targets] -= 1
-    slope_error = float(np.abs(slope - exact / 300).max())
-    ok = error <= bound and slope_error <= 1e-6
-    return {"ok": ok, "backend": device.name, "error": error, "bound": bound,
-            "gradient_error": slope_error}  # fmt: skip
+    loss, slope = testing.cross_entropy_and_slope(hidden @ weight.T, targets)
+    true = [loss.mean(), slope @ weight / 300, slope.T @ hidden / 300]
+    h, w, t = mx.array(hidden.astype(np.float32)), mx.array(weight.astype(np.float32)), targets
+
+    def stock(h: mx.array, w: mx.array) -> mx.array:
+        return graph.cross_entropy(h @ w.T, mx.array(t)).mean()
+
+    def pieces(h: mx.array, w: mx.array) -> mx.array:
+        return graph.fused_mean(h, w, mx.array(t), rows=64)[0]
+
+    def worst(found: list[Any], exact: list[Any]) -> float:
+        return max(float(np.abs(np.array(f) - e).max()) for f, e in zip(found, exact, strict=True))
+
+    errors = {}
+    for name, function in (("head", pieces), ("stock_head", stock)):
+        value, gradients = mx.value_and_grad(function, argnums=(0, 1))(h, w)
+        errors[name] = worst([value, *gradients], true)
+    q, c = (generator.standard_normal((2, 4, 40, 8)) for _ in range(2))
+    k, v = (generator.standard_normal((2, 2, 40, 8)) for _ in range(2))
+    exact = list(testing.attention_and_gradients(q, k, v, c, 0.35))
+    arrays = [mx.array(a.astype(np.float32)) for a in (q, k, v, c)]
+    for name, attend in (
+        ("attention", lambda q, k, v: graph.attention(q, k, v, 0.35, rows=16)),
+        (
+            "stock_attention",
+            lambda q, k, v: mx.fast.scaled_dot_product_attention(
+                q, k, v, scale=0.35, mask="causal"
+            ),
+        ),
+    ):
+        outputs, gradients = mx.vjp(attend, arrays[:3], arrays[3:])
+        errors[name] = worst([*outputs, *gradients], exact)
+    ok = all(errors[n] <= errors[f"stock_{n}"] + 1e-5 for n in ("head", "attention"))
+    return {"ok": ok, "backend": backend.detect().name, **errors}
+
+
+def _gradient() -> dict[str, Any]:
+    """The gradient of a whole model on this backend against float64 differences of the loss."""
+    from mlxprune import backend, testing
+
+    with tempfile.TemporaryDirectory() as name:
+        model, config, _, _ = _tiny(Path(name))
+        weights = testing.read_weights(Path(name) / "model.safetensors")
+    generator = np.random.default_rng(3)
+    rows = generator.integers(2, 256, (3, 33))
+    found = backend.gradients(model, rows[:, :-1].astype(np.int32), rows[:, 1:].astype(np.int32))
+    direction = {n: generator.standard_normal(w.shape) for n, w in weights.items()}
+    along = sum(float((found[n].astype(np.float64) * d).sum()) for n, d in direction.items())
+    true = testing.slope_along(weights, config, rows, direction)
+    error = abs(along - true) / abs(true)
+    bound = 1e-4 if backend.detect().name == "cpu" else 5e-2
+    return {"ok": error <= bound, "relative_error": error, "bound": bound}
 
 
 def _tiny(folder: Path) -> tuple[Any, dict[str, Any], Any, np.ndarray]:

@@ -65,12 +65,20 @@ def validation_documents(
 
 
 def validator(
-    corpus: Corpus, tokens: Tokens, documents: np.ndarray, policy: score.Policy
+    corpus: Corpus,
+    tokens: Tokens,
+    documents: np.ndarray,
+    config: dict[str, Any],
+    context: int,
+    memory_bytes: int | None = None,
 ) -> Callable[[nn.Module], float] | None:
     """A function from a model to its bits per byte on the documents; None without documents."""
     if len(documents) == 0:
         return None
     size = float(corpus.index["bytes"][documents].sum())
+    policy = score.resolve_policy(
+        tokens.lengths(documents), config, context, memory_bytes=memory_bytes
+    )
 
     def bits_per_byte(model: nn.Module) -> float:
         part = score.score_documents(model, tokens, documents, policy)
@@ -104,13 +112,16 @@ def evaluate_model(
     context: int,
     target: Path,
     fingerprint: str,
-    between: Callable[[int, int], None],
+    between: Callable[[int, int, float], None],
+    memory_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Score the test documents with one model and write ``target`` (JSON) and its ``.npy``."""
     from mlxprune import model as models
 
     loaded, config = models.load(model_folder)
-    policy = score.resolve_policy(context, 0, "windows", None, None, int(config["vocab_size"]))
+    policy = score.resolve_policy(
+        tokens.lengths(documents), config, context, memory_bytes=memory_bytes
+    )
     part = score.score_documents(loaded, tokens, documents, policy, between)
     index = corpus.index[documents]
     result = figures(part["nll_sum"], index["bytes"], index["domain"], corpus.domains)

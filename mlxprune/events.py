@@ -26,11 +26,16 @@ KINDS: dict[str, str] = {
     "snapshot": "state: the folded state up to here; first record of a segment",
     "run.start": "run, folder, device, config, versions, pid",
     "stage.start": "why: why the stage runs (missing, or what made it out of date)",
-    "progress": "done, total, unit, what, rate (units a second), eta_seconds, padding_share",
+    "progress": (
+        "done, total, unit, what, rate (units a second), eta_seconds; of scoring also "
+        "padding_share (of token slots), input_wait_share (of the time), utilisation (model FLOPs "
+        "over those of the measured matrix product), peak_memory_bytes (of a process)"
+    ),
     "histogram": "edges (mean negative log-likelihood, nats), documents, tokens",
     "train.step": (
         "model, step, targets, new_targets, total, pass, loss (nats, mean since the last event), "
-        "learning_rate, gradient_norm, rate (targets a second), eta_seconds, peak_memory_bytes"
+        "learning_rate, gradient_norm, rate (targets a second), eta_seconds, peak_memory_bytes, "
+        "utilisation, input_wait_share"
     ),
     "evaluation": "model, targets, bits_per_byte on the validation part",
     "checkpoint": "model, step",

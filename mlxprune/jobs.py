@@ -107,13 +107,10 @@ def score_data(
             runs.set_aside(parts, fingerprint)
             runs.claim(parts, fingerprint)
             np.save(parts / "documents.npy", documents)
-            policy = score.resolve_policy(
-                context,
-                settings.overlap,
-                settings.long_documents,
-                settings.max_tokens_per_document,
-                settings.batch_tokens,
-                tokens.vocab_size,
+            lengths = tokens.lengths(documents)
+            policy = score.policy_in(
+                parts / "shapes.json",
+                lambda: score.resolve_policy(lengths, stated, context, config.memory, settings),
             )
             task = workers.Task(
                 str(source),
@@ -198,9 +195,6 @@ def train_model(config: Config, out: Path, listeners: list[Any]) -> dict[str, An
             held_out = evaluate.validation_documents(found, tokens, documents[::20], seed, 100_000)
             rest = np.setdiff1d(documents, held_out)
             stream = train.Stream(tokens, rest, found.index["key"][rest], seed)
-            policy = score.resolve_policy(
-                recipe.context, 0, "windows", None, None, tokens.vocab_size
-            )
             place = run.final(f"model-s{seed}")
             fingerprint = runs.fingerprint(train.identity(recipe), runs.marker(run.tokens()))
             if not runs.set_aside(place, fingerprint):
@@ -211,11 +205,14 @@ def train_model(config: Config, out: Path, listeners: list[Any]) -> dict[str, An
                     place,
                     fingerprint,
                     folder,
-                    evaluate.validator(found, tokens, held_out, policy),
+                    evaluate.validator(
+                        found, tokens, held_out, recipe.config, recipe.context, config.memory
+                    ),
                     "final",
                     log,
                     control,
                     config.final.gradient_checkpointing,
+                    config.memory,
                 )
         log.close()
     return {"model": str(place), **arms.summary_of(runs.read_json(place / "training.json"))}

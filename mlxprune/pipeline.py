@@ -47,7 +47,6 @@ from mlxprune.work import (
     cores,
     finish,
     inputs_before,
-    plain,
     progress,
     run_stage,
 )
@@ -288,21 +287,15 @@ def _score(work: Work) -> None:
         source = work.run.tokens("reference" if reference.pretrained else "main")
         pool = pool_documents(work, source)
         np.save(parts / "documents.npy", pool)
-        shapes = parts / "shapes.json"
-        vocab_size = tokens_module.open_tokens(source).vocab_size
-        if not shapes.exists():  # resolved once, before the first batch
-            resolved = score.resolve_policy(
-                context,
-                settings.overlap,
-                settings.long_documents,
-                settings.max_tokens_per_document,
-                settings.batch_tokens,
-                vocab_size,
-            )
-            runs.write_json(shapes, plain(resolved))
-        policy = score.Policy(**runs.read_json(shapes))
-        unit_list = workers.units(names.index["bytes"][pool])
         model = reference_folder(work)
+        lengths = tokens_module.open_tokens(source).lengths(pool)
+        stated = runs.read_json(model / "config.json")
+        memory = work.config.memory
+        policy = score.policy_in(
+            parts / "shapes.json",
+            lambda: score.resolve_policy(lengths, stated, context, memory, settings),
+        )
+        unit_list = workers.units(names.index["bytes"][pool])
         task = workers.Task(
             str(model), str(source), str(parts), str(parts / "documents.npy"), policy, unit_list
         )
@@ -429,13 +422,21 @@ def _evaluation(work: Work) -> None:
             report = progress(work, "evaluation", "tokens")
             done = number * size
 
-            def between(scored: int, slots: int) -> None:
+            def between(scored: int, slots: int, waited: float) -> None:
                 nonlocal done
                 done += scored
                 report(done, len(all_arms) * size)
 
             return evaluate.evaluate_model(
-                folder, names, tokens, documents, context, target, fingerprint, between
+                folder,
+                names,
+                tokens,
+                documents,
+                context,
+                target,
+                fingerprint,
+                between,
+                work.config.memory,
             )
 
         pieces.append(Piece(target, fingerprint, build))
@@ -493,7 +494,6 @@ def _train(
     # A forward pass costs a third of a step: all validations together stay near 5 % of the work.
     budget = min(1_000_000, max(20_000, int(0.15 * recipe.targets) // train.VALIDATIONS_PER_RUN))
     held_out = evaluate.validation_documents(names, tokens, members, work.config.seed, budget)
-    policy = score.resolve_policy(recipe.context, 0, "windows", None, None, tokens.vocab_size)
     settings = work.config.reference if stage == "reference" else work.config.final
     return train.train(
         recipe,
@@ -501,11 +501,14 @@ def _train(
         folder,
         fingerprint,
         work.run.tokenizer,
-        evaluate.validator(names, tokens, held_out, policy),
+        evaluate.validator(
+            names, tokens, held_out, recipe.config, recipe.context, work.config.memory
+        ),
         stage,
         work.log,
         work.control,
         settings.gradient_checkpointing,
+        work.config.memory,
     )
 
 

@@ -65,7 +65,7 @@ def check_possible(config: Config) -> None:
     """Refuse before work begins what could only fail after hours of it. Raises ConfigError."""
     for name, settings in (("reference", config.reference), ("final", config.final)):
         chosen = models.training_defaults(settings, models.shape_of(settings.model))
-        if chosen["batch_size"] % settings.accumulate:
+        if chosen["batch_size"] % (settings.accumulate or 1):
             raise ConfigError(
                 f"a batch of {chosen['batch_size']} sequences does not divide into "
                 f"{settings.accumulate} parts",
@@ -226,7 +226,7 @@ def _costs(
 def _batch(config: Config, which: str, shapes: dict[str, models.Shape]) -> int:
     settings = config.reference if which == "reference" else config.final
     batch = int(models.training_defaults(settings, shapes[which])["batch_size"])
-    return max(1, batch // settings.accumulate)
+    return max(1, batch // (settings.accumulate or 1))
 
 
 def memory_bytes(config: dict[str, Any], context: int, batch: int) -> int:

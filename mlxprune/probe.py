@@ -37,31 +37,28 @@ def measure(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
 
 
 def _probe(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
-    import mlx.core as mx
     import numpy as np
 
-    from mlxprune import arms, backend, train
+    from mlxprune import arms, backend, optimizer
     from mlxprune.config import Final
 
-    device = backend.detect()
     shape = models.shape_of(shape_name)
     batch = max(1, 2048 // context)
     settings = Final(model=shape_name, context=context, batch_size=batch, tokens=1)
     recipe = arms.recipe_of(settings, shape, (vocab_size, 1, 1), 1, 0)
     model = models.initialise(recipe.config, 0)
     ids = np.random.default_rng(0).integers(0, vocab_size, (batch, context + 1)).astype(np.int32)
-    inputs, targets = mx.array(ids[:, :-1]), mx.array(ids[:, 1:])
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    losses = backend.loss_function(model)
 
     def score() -> None:
-        mx.eval(backend.cross_entropy(model(inputs), targets))
+        np.array(losses(inputs, targets))
 
-    optimizer = train.make_optimizer(recipe)
-    optimizer.init(model.trainable_parameters())
-    step = train.step_function(model, optimizer, recipe)
+    its_optimizer = optimizer.make(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
+    its_optimizer.init(model.trainable_parameters())
+    step = backend.step_function(model, its_optimizer, 1, recipe.clip)
     scoring = batch * context / _seconds(score)
-    training = batch * context / _seconds(lambda: step(inputs, targets))
-    if device.name == "cpu" and device.score_workers > 1:
-        scoring *= 1.5  # two one-thread processes against one of two threads
+    training = batch * context / _seconds(lambda: step(inputs, targets)())
     return {"train": training, "score": scoring}
 
 

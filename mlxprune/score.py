@@ -8,14 +8,16 @@ length buckets, so nearly every slot of a batch is a real token.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlxprune import runs
+from mlxprune import memory, runs
+from mlxprune.config import Score
 from mlxprune.corpus import Corpus
 from mlxprune.errors import RunError
 from mlxprune.tokens import Tokens
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 VERSION = 1
 METRIC_VERSION = 1
 IN_FLIGHT = 2
-LOGITS_SHARE = 4  # the logits of a batch take at most memory / LOGITS_SHARE
+MOST_EDGES = 10
+FIT_DOCUMENTS = 100_000  # edges are fitted to so many, evenly spaced
+READY_SECONDS = 1e-3
 PART = np.dtype([("nll_sum", "<f8"), ("num_tokens", "<i8"), ("truncated", "?")])
 
 
@@ -39,11 +43,7 @@ class Policy:
     long_documents: str
     max_tokens_per_document: int | None
     batch_tokens: int
-
-    def edges(self) -> list[int]:
-        """Row lengths that batches are padded to: ten, closer together where texts are short."""
-        sixteenths = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
-        return sorted({max(1, math.ceil(self.context * s / 16)) for s in sixteenths})
+    edges: tuple[int, ...] = ()  # row lengths that batches are padded to; () fits them each time
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,51 @@ def windows(lengths: np.ndarray, policy: Policy) -> tuple[Windows, np.ndarray]:
     return Windows(*arrays), truncated
 
 
-def batches(found: Windows, policy: Policy) -> Iterator[tuple[int, np.ndarray]]:
-    """(padded length, rows) with rows of one bucket, shortest bucket first."""
+def fit_edges(lengths: np.ndarray, context: int) -> tuple[int, ...]:
+    """At most MOST_EDGES row lengths to pad rows of these ``lengths`` to, with the fewest slots.
+
+    Exact by dynamic programming over multiples of a step that suits a GPU's tiles.
+    """
+    step = 1 if context < 64 else max(8, 8 * math.ceil(context / 4096))
+    candidates = np.append(np.arange(step, context, step), context)
+    place = np.searchsorted(candidates, lengths, side="left")
+    before = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(candidates)))])
+    used = int(place.max(initial=0)) + 1
+    # least[j]: slots of all rows that fit candidate j - 1, with the edges so far; j = 0 is no row
+    least = np.full(used + 1, np.inf)
+    least[0] = 0.0
+    choices = []
+    for _ in range(min(MOST_EDGES, used)):
+        # cost[i, j]: rows between candidates i and j padded to candidate j
+        cost = (before[None, 1 : used + 1] - before[:used, None]) * candidates[None, :used]
+        cost = np.where(np.arange(used)[:, None] <= np.arange(used)[None], cost, np.inf)
+        total = least[:used, None] + cost
+        best = total.argmin(axis=0)
+        choices.append(best)
+        least = np.concatenate([[0.0], total[best, np.arange(used)]])
+    edges, at = [], used
+    for best in reversed(choices):
+        if at:
+            edges.append(int(candidates[at - 1]))
+            at = int(best[at - 1])
+    return tuple(reversed(edges))
+
+
+def batches(found: Windows, policy: Policy) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(padded length, rows of the shape, which rows fill it), longest first.
+
+    A batch that one bucket does not fill takes the longest rows of the next, so that there are as
+    many shapes as edges, and only the last batch can have rows to spare.
+    """
     lengths = found.stop - found.first
-    edges = np.array(policy.edges())
-    bucket = np.searchsorted(edges, lengths, side="left")
-    for number, edge in enumerate(edges.tolist()):
-        members = np.flatnonzero(bucket == number)
+    edges = np.array(policy.edges or fit_edges(lengths, policy.context))
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        edge = int(edges[np.searchsorted(edges, lengths[order[start]], side="left")])
         size = max(1, policy.batch_tokens // edge)
-        for start in range(0, len(members), size):
-            yield edge, members[start : start + size]
+        yield edge, size, order[start : start + size]
+        start += size
 
 
 def score_documents(
@@ -109,40 +144,47 @@ def score_documents(
     tokens: Tokens,
     documents: np.ndarray,
     policy: Policy,
-    between: Callable[[int, int], None] = lambda tokens, slots: None,
+    between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
     positions: np.ndarray | None = None,
 ) -> np.ndarray:
     """PART rows for the documents, in their order.
 
     nll_sum is the float64 sum of float32 losses in nats over num_tokens targets. ``between`` is
-    called after every batch with its scored tokens and its slots; ``positions`` float64
-    [2, context] collects the sum of losses and the count at each position of a window.
+    called after every batch with its scored tokens, its slots, and the seconds that the device
+    waited for it; ``positions`` float64 [2, context] collects the sum of losses and the count at
+    each position of a window.
     """
-    import mlx.core as mx
-
     from mlxprune import backend
 
+    losses_of = backend.loss_function(model)
+    fixed_shapes = backend.detect().compiled
     found, truncated = windows(tokens.lengths(documents), policy)
     result = np.zeros(len(documents), PART)
     result["truncated"] = truncated
-    waiting: list[tuple[np.ndarray, np.ndarray, mx.array]] = []
+    waiting: list[tuple[np.ndarray, np.ndarray, Any, float]] = []
+    starving = True  # whether the device has nothing to do while the next batch is made
 
     def collect() -> None:
-        rows, mask, losses = waiting.pop(0)
-        values = np.where(mask, np.array(losses), 0).astype(np.float64)
+        nonlocal starving
+        rows, mask, losses, waited = waiting.pop(0)
+        began = time.perf_counter()
+        used = mask[: len(rows)]
+        values = np.where(used, np.array(losses)[: len(rows)], 0).astype(np.float64)
+        starving = not waiting or time.perf_counter() - began < READY_SECONDS
         slots = found.slot[rows]
         np.add.at(result["nll_sum"], slots, values.sum(axis=1))
-        np.add.at(result["num_tokens"], slots, mask.sum(axis=1))
+        np.add.at(result["num_tokens"], slots, used.sum(axis=1))
         if positions is not None:
             positions[0, : values.shape[1]] += values.sum(axis=0)
             positions[1, : values.shape[1]] += mask.sum(axis=0)
-        between(int(mask.sum()), mask.size)
+        between(int(mask.sum()), mask.size, waited)
 
-    for edge, rows in batches(found, policy):
-        inputs, targets, mask = _fill(tokens, documents, found, rows, edge)
-        losses = backend.cross_entropy(model(mx.array(inputs)), mx.array(targets))
-        mx.async_eval(losses)  # type: ignore[no-untyped-call]
-        waiting.append((rows, mask, losses))
+    for edge, size, rows in batches(found, policy):
+        began = time.perf_counter()
+        inputs, targets, mask = _fill(tokens, documents, found, rows, size, edge)
+        waited = time.perf_counter() - began if starving else 0.0
+        some = slice(None) if fixed_shapes else slice(len(rows))
+        waiting.append((rows, mask, losses_of(inputs[some], targets[some]), waited))
         if len(waiting) > IN_FLIGHT:
             collect()
     while waiting:
@@ -151,12 +193,12 @@ def score_documents(
 
 
 def _fill(
-    tokens: Tokens, documents: np.ndarray, found: Windows, rows: np.ndarray, edge: int
+    tokens: Tokens, documents: np.ndarray, found: Windows, rows: np.ndarray, size: int, edge: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs, targets int32 [rows, edge], and which targets are scored."""
-    inputs = np.full((len(rows), edge), tokens.end, np.int32)
-    targets = np.full((len(rows), edge), tokens.end, np.int32)
-    mask = np.zeros((len(rows), edge), bool)
+    """Inputs, targets int32 [size, edge], and which targets are scored."""
+    inputs = np.full((size, edge), tokens.end, np.int32)
+    targets = np.full((size, edge), tokens.end, np.int32)
+    mask = np.zeros((size, edge), bool)
     for i, row in enumerate(rows.tolist()):
         ids = tokens.document(int(documents[found.slot[row]]))
         first, stop, skip = int(found.first[row]), int(found.stop[row]), int(found.skip[row])
@@ -169,20 +211,47 @@ def _fill(
 
 
 def resolve_policy(
+    lengths: np.ndarray,
+    config: dict[str, Any],
     context: int,
-    overlap: int,
-    long_documents: str,
-    max_tokens: int | None,
-    batch_tokens: int | None,
-    vocab_size: int,
+    memory_bytes: int | None = None,
+    settings: Score = Score(),  # noqa: B008 (frozen)
 ) -> Policy:
-    """Batch shapes from device, vocabulary and memory: a fixed function, resolved once."""
+    """Batch shapes for documents of these ``lengths`` under a model of this ``config``.
+
+    A fixed function of corpus, model, context, backend and memory.
+    """
     from mlxprune import backend
 
     device = backend.detect()
-    most = device.memory_bytes // (LOGITS_SHARE * 4 * vocab_size)
-    slots = batch_tokens or min(device.score_tokens_per_batch, most)
-    return Policy(context, overlap, long_documents, max_tokens, max(slots, context))
+    slots = settings.batch_tokens or memory.score_batch_tokens(
+        config,
+        context,
+        device.score_tokens_per_batch,
+        memory_bytes or device.memory_bytes,
+        device.name,
+        device.score_workers,
+    )
+    policy = Policy(
+        context,
+        settings.overlap,
+        settings.long_documents,
+        settings.max_tokens_per_document,
+        max(slots, context),
+    )
+    sample = lengths[:: max(1, len(lengths) // FIT_DOCUMENTS)]
+    rows, _ = windows(sample, policy)
+    # A row of the whole context among them: rows that the sample does not show must fit, too.
+    edges = fit_edges(np.append(rows.stop - rows.first, context), context)
+    return replace(policy, edges=edges)
+
+
+def policy_in(path: Path, resolve: Callable[[], Policy]) -> Policy:
+    """The policy stored in ``path``; resolved and stored, once, before the first batch."""
+    if not path.exists():
+        runs.write_json(path, asdict(resolve()))
+    stored = runs.read_json(path)
+    return Policy(**{**stored, "edges": tuple(stored["edges"])})
 
 
 def write_scores(

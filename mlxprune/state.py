@@ -57,6 +57,13 @@ def fold(state: State, event: Event) -> State:
     return state
 
 
+# What of a progress event is kept of a stage: how far it is, and how well it uses the machine.
+PROGRESS_KEYS = (
+    "done", "total", "unit", "what", "rate", "eta_seconds",
+    "padding_share", "input_wait_share", "utilisation", "peak_memory_bytes",
+)  # fmt: skip
+
+
 def _run_start(state: State, event: Event) -> None:
     state.update(run=event.get("run"), state="running", error=None)
     state["started"] = state["started"] or event.get("t")
@@ -88,7 +95,7 @@ def _stage_start(state: State, event: Event) -> None:
 
 def _progress(state: State, event: Event) -> None:
     stage = _stage(state, event)
-    for key in ("done", "total", "unit", "what", "rate", "eta_seconds", "padding_share"):
+    for key in PROGRESS_KEYS:
         if key in event:
             stage[key] = event[key]
 

@@ -182,6 +182,40 @@ def llama_log_probabilities(
     return result
 
 
+def cross_entropy_and_slope(
+    logits: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """-ln p(target) of float64 logits [N, V], and its derivative by the logits."""
+    shift = logits.max(-1, keepdims=True)
+    log_sum = np.log(np.exp(logits - shift).sum(-1, keepdims=True)) + shift
+    rows = np.arange(len(targets))
+    slope = np.exp(logits - log_sum)
+    slope[rows, targets] -= 1
+    return log_sum[:, 0] - logits[rows, targets], slope
+
+
+def attention_and_gradients(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, cotangent: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Causal attention of [B, heads, T, D] over [B, kv heads, T, D] by its dense definition, in
+    float64, and the gradients of (output * cotangent).sum() by q, k and v."""
+    batch, heads, length, width = q.shape
+    kv_heads = k.shape[1]
+    kk, vv = (np.repeat(a, heads // kv_heads, axis=1) for a in (k, v))
+    scores = q @ kk.swapaxes(-1, -2) * scale + np.triu(np.full((length, length), -np.inf), 1)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    dp = cotangent @ vv.swapaxes(-1, -2)
+    ds = p * (dp - (dp * p).sum(-1, keepdims=True)) * scale
+
+    def grouped(a: np.ndarray) -> np.ndarray:
+        result: np.ndarray = a.reshape(batch, kv_heads, -1, length, width).sum(2)
+        return result
+
+    dk, dv = grouped(ds.swapaxes(-1, -2) @ q), grouped(p.swapaxes(-1, -2) @ cotangent)
+    return p @ vv, ds @ kk, dk, dv
+
+
 def document_nll(
     weights: dict[str, np.ndarray],
     config: dict[str, Any],
@@ -203,6 +237,31 @@ def document_nll(
         total -= float(picked[lead:].sum())
         scored = stop
     return total
+
+
+def mean_loss(weights: dict[str, np.ndarray], config: dict[str, Any], rows: np.ndarray) -> float:
+    """Mean -ln p of every token of rows int [B, T + 1] but the first, in float64."""
+    losses = []
+    for row in rows:
+        table = llama_log_probabilities(weights, config, row[:-1])
+        losses.append(-table[np.arange(len(row) - 1), row[1:]])
+    return float(np.mean(losses))
+
+
+def slope_along(
+    weights: dict[str, np.ndarray],
+    config: dict[str, Any],
+    rows: np.ndarray,
+    direction: dict[str, np.ndarray],
+) -> float:
+    """d mean_loss along a direction in the parameters: a central difference in float64."""
+    step = 1e-6
+
+    def moved(by: float) -> float:
+        there = {n: w + by * direction[n] if n in direction else w for n, w in weights.items()}
+        return mean_loss(there, config, rows)
+
+    return (moved(step) - moved(-step)) / (2 * step)
 
 
 ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")

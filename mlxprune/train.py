@@ -16,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlxprune import memory, runs
 from mlxprune import model as models
-from mlxprune import runs
 from mlxprune.control import Control
 from mlxprune.errors import NonFiniteLoss, RunError
 from mlxprune.events import EventLog
@@ -29,7 +29,6 @@ from mlxprune.keys import mix
 from mlxprune.tokens import Tokens
 
 if TYPE_CHECKING:
-    import mlx.core as mx
     import mlx.nn as nn
 
 VERSION = 1
@@ -37,6 +36,7 @@ CHECKPOINTS_KEPT = 2
 CHECKPOINTS_PER_RUN = 20
 VALIDATIONS_PER_RUN = 10
 HISTORY_POINTS = 500
+READY_SECONDS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Recipe:
     config: dict[str, Any]
     context: int
     batch_size: int
-    accumulate: int
+    accumulate: int | None  # micro-batches a step; None: as few as memory allows
     steps: int
     optimizer: str
     learning_rate: float
@@ -69,8 +69,9 @@ class Recipe:
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe decides the weights and the figures: how often it is saved does not."""
-    return {k: v for k, v in asdict(recipe).items() if k != "checkpoint_every"}
+    """What of a recipe decides the weights and the figures: how often it is saved does not, and
+    micro-batches only to the last bit."""
+    return {k: v for k, v in asdict(recipe).items() if k not in ("checkpoint_every", "accumulate")}
 
 
 def steps_for(targets: int, context: int, batch_size: int) -> int:
@@ -174,6 +175,7 @@ def train(
     log: EventLog,
     control: Control,
     gradient_checkpointing: bool = False,
+    memory_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Train into ``folder`` (Hugging Face layout), resuming from its last checkpoint.
 
@@ -183,8 +185,10 @@ def train(
     import mlx.core as mx
 
     from mlxprune import backend
+    from mlxprune import optimizer as optimizers
 
     runs.claim(folder, fingerprint)
+    device = backend.detect()
     backend.limit_cache()
     name = folder.relative_to(folder.parents[1]).as_posix()
     model = models.initialise(recipe.config, recipe.seed)
@@ -192,11 +196,21 @@ def train(
         from mlx_lm.tuner.trainer import grad_checkpoint
 
         grad_checkpoint(model.layers[0])
-    optimizer = make_optimizer(recipe)
+    optimizer = optimizers.make(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
     optimizer.init(model.trainable_parameters())
     history: dict[str, list[Any]] = {"train": [], "validation": [], "window": []}
     first = _restore(folder, recipe, model, optimizer, history)
-    take_step = step_function(model, optimizer, recipe)
+    micro_batches = recipe.accumulate or memory.micro_batches(
+        recipe.config,
+        recipe.context,
+        recipe.batch_size,
+        memory_bytes or device.memory_bytes,
+        device.name,
+        device.score_workers,
+        recipe.optimizer,
+        gradient_checkpointing,
+    )
+    take_step = backend.step_function(model, optimizer, micro_batches, recipe.clip)
     mx.reset_peak_memory()
     meter = _Meter(recipe, stream, name, stage, log, first)
 
@@ -204,14 +218,21 @@ def train(
         _save_checkpoint(folder, done, recipe, model, optimizer, history)
         log.emit(stage, "checkpoint", model=name, step=done)
 
+    batch = stream.batch(first, recipe.batch_size, recipe.context)
     for step in range(first, recipe.steps):
         if control.pending():
             control.obey(partial(save, step))
             meter.restart()
         rate = learning_rate(recipe, step)
         optimizer.learning_rate = rate
-        inputs, targets = stream.batch(step, recipe.batch_size, recipe.context)
-        loss, norm = take_step(mx.array(inputs), mx.array(targets))
+        finish = take_step(*batch)
+        began = time.perf_counter()
+        if step + 1 < recipe.steps:  # while a GPU works
+            batch = stream.batch(step + 1, recipe.batch_size, recipe.context)
+        prepared = time.perf_counter()
+        loss, norm = finish()
+        if time.perf_counter() - prepared < READY_SECONDS:  # it was waiting for us
+            meter.waited += prepared - began
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(
                 f"the loss is {loss} and the gradient norm {norm} at step {step + 1}",
@@ -253,67 +274,6 @@ def train(
     return summary
 
 
-def make_optimizer(recipe: Recipe) -> Any:
-    import mlx.optimizers as optim
-
-    if recipe.optimizer == "lion":  # betas of llm-foundry's Lion
-        return optim.Lion(recipe.learning_rate, betas=[0.9, 0.99], weight_decay=recipe.weight_decay)
-    return optim.AdamW(
-        recipe.learning_rate,
-        betas=[0.9, 0.95],
-        eps=1e-8,
-        weight_decay=recipe.weight_decay,
-        bias_correction=True,
-    )
-
-
-def step_function(
-    model: nn.Module, optimizer: Any, recipe: Recipe
-) -> Callable[[mx.array, mx.array], tuple[float, float]]:
-    """One optimizer step: float32 master weights, activations in the backend's dtype."""
-    import mlx.core as mx
-    import mlx.optimizers as optim
-    from mlx.utils import tree_map
-
-    from mlxprune import backend
-
-    device = backend.detect()
-
-    def mean_loss(parameters: Any, inputs: mx.array, targets: mx.array) -> mx.array:
-        if device.compute_dtype != mx.float32:
-            parameters = tree_map(lambda p: p.astype(device.compute_dtype), parameters)
-        model.update(parameters)
-        return backend.cross_entropy(model(inputs), targets).mean()
-
-    value_and_grad = mx.value_and_grad(mean_loss)
-
-    def step(inputs: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-        masters = model.trainable_parameters()
-        loss, gradients = mx.array(0.0), None
-        parts = recipe.accumulate
-        for x, y in zip(mx.split(inputs, parts), mx.split(targets, parts), strict=True):
-            part_loss, part = value_and_grad(masters, x, y)
-            loss = loss + part_loss / parts
-            part = tree_map(lambda g: g / parts, part) if parts > 1 else part
-            gradients = part if gradients is None else tree_map(mx.add, gradients, part)
-            if parts > 1:
-                mx.eval(loss, gradients) if not device.compiles_train_step else None
-        gradients, norm = optim.clip_grad_norm(gradients, recipe.clip)
-        model.update(optimizer.apply_gradients(gradients, masters))
-        return loss, norm
-
-    if device.compiles_train_step:
-        state = [model.state, optimizer.state]
-        step = partial(mx.compile, inputs=state, outputs=state)(step)  # type: ignore[assignment]
-
-    def run(inputs: mx.array, targets: mx.array) -> tuple[float, float]:
-        loss, norm = step(inputs, targets)
-        mx.eval(loss, norm, model.parameters(), optimizer.state)
-        return float(cast("float", loss.item())), float(cast("float", norm.item()))
-
-    return run
-
-
 class _Meter:
     """Progress of one training as events: means since the last event, rate, time left."""
 
@@ -323,6 +283,8 @@ class _Meter:
         self.recipe, self.stream, self.name, self.stage, self.log = recipe, stream, name, stage, log
         self.losses: list[float] = []
         self.rate: float | None = None
+        self.waited = 0.0
+        self.flops = 3 * models.flops_per_token(recipe.config, recipe.context)
         self.reported = first
         self.last = (0, 0.0, 0.0, 0)
         self.restart()
@@ -330,6 +292,7 @@ class _Meter:
     def restart(self) -> None:
         """Leave out of the rate what was no training."""
         self.since = (time.monotonic(), self.reported + len(self.losses))
+        self.waited = 0.0
 
     def step(self, step: int, loss: float, norm: float, rate: float, memory: int) -> None:
         self.losses.append(loss)
@@ -342,12 +305,16 @@ class _Meter:
             self._report()
 
     def _report(self) -> None:
+        from mlxprune import backend
+
         step, norm, rate, memory = self.last
+        share = 0.0
         done, size = step + 1, self.recipe.targets_per_step
         elapsed = time.monotonic() - self.since[0]
         if elapsed > 0 and done > self.since[1]:
             now = (done - self.since[1]) * size / elapsed
             self.rate = now if self.rate is None else 0.7 * self.rate + 0.3 * now
+            share = min(1.0, self.waited / elapsed)
         left = (self.recipe.steps - done) * size / self.rate if self.rate else None
         self.log.emit(
             self.stage,
@@ -367,11 +334,14 @@ class _Meter:
             rate=self.rate,
             eta_seconds=left,
             peak_memory_bytes=memory,
+            utilisation=(self.rate or 0.0) * self.flops / backend.peak_flops(),
+            input_wait_share=share,
             **{"pass": (done * size - 1) // self.stream.unique + 1},
         )
         self.losses.clear()
         self.reported = done
         self.since = (time.monotonic(), done)
+        self.waited = 0.0
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import blas, runs, score
+from mlxprune import model as models
+from mlxprune import runs, score
 from mlxprune.control import Control
 from mlxprune.errors import RunError, WorkerDied
 from mlxprune.events import EventLog
@@ -66,6 +67,10 @@ def score_pool(
     lengths = open_tokens(Path(task.tokens)).lengths(documents)
     sizes = [int(lengths[a:b].sum()) for a, b in task.units]
     progress = _Progress(log, stage, sum(sizes), sum(sizes) - sum(sizes[n] for n in todo))
+    rows, _ = score.windows(lengths[: 1 + len(lengths) // 100], task.policy)
+    typical = float((rows.stop - rows.first).mean()) if len(rows) else task.policy.context
+    model_config = runs.read_json(Path(task.model) / "config.json")
+    progress.flops = models.flops_per_token(model_config, round(typical))
     for number in set(range(len(task.units))) - set(todo):
         progress.add_histogram(np.load(part_path(parts, number)))
     if not todo:
@@ -77,7 +82,7 @@ def score_pool(
     outbox: Any = context.Queue()
     for number in todo:
         inbox.put(number)
-    count = min(workers, len(todo))
+    count = progress.processes = min(workers, len(todo))
     for _ in range(count):
         inbox.put(None)
     pool = [
@@ -104,7 +109,7 @@ def score_pool(
             if kind == "error":
                 raise RunError(f"scoring failed: {value}", f"unit {number}", "see the message")
             if kind == "slots":
-                progress.slots(number, value)
+                progress.slots(number, *value)
             else:
                 left -= 1
                 progress.unit(sizes[number], np.load(part_path(parts, number)))
@@ -136,11 +141,14 @@ class _Progress:
         self.began, self.before = time.monotonic(), done
         self.running = 0.0  # tokens of units under way
         self.all_slots, self.real = 0, 0
+        self.waited, self.memory, self.processes, self.flops = 0.0, 0, 1, 0.0
         self.documents = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
         self.tokens = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
 
-    def slots(self, real: int, slots: int) -> None:
+    def slots(self, real: int, slots: int, waited: float, memory: int) -> None:
         self.running += real
+        self.waited += waited
+        self.memory = max(self.memory, memory)
         self.real += real
         self.all_slots += slots
         self._emit()
@@ -163,6 +171,8 @@ class _Progress:
         ].astype(np.int64)
 
     def _emit(self) -> None:
+        from mlxprune import backend
+
         done = min(self.total, self.done + int(self.running))
         elapsed = time.monotonic() - self.began
         rate = (done - self.before) / elapsed if elapsed > 0 else 0.0
@@ -175,6 +185,9 @@ class _Progress:
             rate=rate,
             eta_seconds=(self.total - done) / rate if rate else None,
             padding_share=1 - self.real / self.all_slots if self.all_slots else None,
+            input_wait_share=self.waited / (elapsed * self.processes) if elapsed > 0 else None,
+            utilisation=rate * self.flops / backend.peak_flops(),
+            peak_memory_bytes=self.memory,
         )
 
 
@@ -189,11 +202,10 @@ def _worker(task: Task, inbox: Any, outbox: Any, go: Any, parent: int) -> None:
     number = -1
     try:
         from mlxprune import backend
-        from mlxprune import model as models
 
         device = backend.detect()
         if device.name == "cpu":
-            blas.set_num_threads(1)  # one thread a worker: the same bytes for any number of them
+            backend.set_threads(1)  # the processes share the cores
         backend.limit_cache()
         model, _ = models.load(Path(task.model))
         tokens = open_tokens(Path(task.tokens))
@@ -202,13 +214,13 @@ def _worker(task: Task, inbox: Any, outbox: Any, go: Any, parent: int) -> None:
             first, stop = task.units[number]
             positions = np.zeros((2, task.policy.context))
 
-            def between(scored: int, slots: int) -> None:
+            def between(scored: int, slots: int, waited: float) -> None:
                 while True:
                     if os.getppid() != parent:
                         os._exit(1)  # the run died; its parts are complete as they are
                     if go.wait(timeout=0.5):
                         break
-                outbox.put(("slots", scored, slots))
+                outbox.put(("slots", scored, (slots, waited, backend.peak_memory())))
 
             chosen = np.asarray(documents[first:stop])
             part = score.score_documents(model, tokens, chosen, task.policy, between, positions)

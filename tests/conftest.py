@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import mlxprune  # noqa: F401  (first, so that MLX gets its BLAS)
@@ -27,6 +28,14 @@ def tiny_run(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> run
     run = runs.RunFolder(tmp_path_factory.mktemp("run") / "tiny")
     pipeline.run(config.validate(testing.tiny_config(tiny_corpus), "test"), run)
     return run
+
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    """Fresh random numbers; the seed is printed, so that a failure can be repeated."""
+    seed = np.random.SeedSequence().entropy
+    print("seed", seed)
+    return np.random.default_rng(seed)
 
 
 @pytest.fixture

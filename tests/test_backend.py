@@ -1,103 +1,114 @@
-"""The CPU kernels against NumPy float64, on fresh random input."""
+"""The engine that the backend picks: losses and gradients against float64, and what it refuses."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 
-from mlxprune import backend
+from mlxprune import backend, cpu, graph, testing
+from mlxprune import model as models
+from mlxprune.errors import RunError
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
-@pytest.fixture
-def generator() -> np.random.Generator:
-    seed = np.random.SeedSequence().entropy
-    print("seed", seed)
-    return np.random.default_rng(seed)
+def config_of(**changes: Any) -> dict[str, Any]:
+    shape = models.shape_of("pico")
+    config = models.full_config(shape, 97, 64, 1, 1) | SMALL | {"intermediate_size": 40}
+    return config | {"head_dim": 8, "num_key_value_heads": 4} | changes
 
 
-def true_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    shift = logits.max(-1, keepdims=True)
-    log_sum = np.log(np.exp(logits - shift).sum(-1, keepdims=True)) + shift
-    rows = np.arange(len(targets))
-    slope = np.exp(logits - log_sum)
-    slope[rows, targets] -= 1
-    return log_sum[:, 0] - logits[rows, targets], slope
+def model_and_weights(
+    config: dict[str, Any], folder: Path, generator: np.random.Generator
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """A model whose every parameter is random, norms included, and its weights in float64."""
+    from mlx.utils import tree_flatten, tree_unflatten
+
+    model = models.initialise(config, int(generator.integers(2**31)))
+    fresh = [
+        (n, a + mx.array(generator.standard_normal(a.shape).astype(np.float32) * 0.2))
+        for n, a in tree_flatten(model.parameters())
+    ]
+    model.update(tree_unflatten(fresh))
+    mx.save_safetensors(str(folder / "w.safetensors"), dict(tree_flatten(model.parameters())))
+    return model, testing.read_weights(folder / "w.safetensors")
 
 
-@pytest.mark.parametrize("rows", [1, 255, 256, 257, 600])
-def test_cross_entropy_is_as_exact_as_the_stock_one(
-    rows: int, generator: np.random.Generator
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"num_key_value_heads": 2},
+    {"num_key_value_heads": 1, "head_dim": 12},
+    {"tie_word_embeddings": False, "rope_theta": 500.0},
+]
+
+
+@pytest.mark.parametrize("changes", SHAPES, ids=str)
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
+def test_losses_equal_float64(
+    tmp_path: Path, generator: np.random.Generator, changes: dict[str, Any], length: int
 ) -> None:
-    """The error is no larger than that of MLX's own float32 operation plus a margin."""
-    logits = generator.standard_normal((rows, 301)) * 10
-    targets = generator.integers(0, 301, rows)
-    true, slope = true_cross_entropy(logits, targets)
-    x, t = mx.array(logits.astype(np.float32)), mx.array(targets)
-    stock = np.abs(np.array(nn.losses.cross_entropy(x, t)) - true).max()
-    assert np.abs(np.array(backend.cross_entropy(x, t)) - true).max() <= stock + 2e-6
-    weights = generator.standard_normal(rows)
-    true_slope = slope * weights[:, None]
-
-    def slope_error(cross_entropy: Any) -> float:
-        gradient = mx.grad(lambda z: (cross_entropy(z, t) * mx.array(weights)).sum())
-        return float(np.abs(np.array(gradient(x)) - true_slope).max())
-
-    assert slope_error(backend.cross_entropy) <= slope_error(nn.losses.cross_entropy) + 2e-6
+    """Grouped heads, both edges of a block of queries, a head of its own. The error is no larger
+    than that of MLX's own float32 model plus a margin."""
+    config = config_of(**changes)
+    model, weights = model_and_weights(config, tmp_path, generator)
+    rows = generator.integers(0, 97, (3, length + 1)).astype(np.int32)
+    found = np.array(backend.loss_function(model)(rows[:, :-1], rows[:, 1:]))
+    naive = np.array(graph.cross_entropy(model(mx.array(rows[:, :-1])), mx.array(rows[:, 1:])))
+    true = np.empty(found.shape)
+    for row, losses in zip(rows, true, strict=True):
+        table = testing.llama_log_probabilities(weights, config, row[:-1])
+        losses[:] = -table[np.arange(length), row[1:]]
+    assert np.abs(found - true).max() <= np.abs(naive - true).max() + 1e-6 * true.max()
 
 
-@pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 300])
-@pytest.mark.parametrize("kv_heads", [4, 2, 1])
-def test_attention_and_its_gradient(
-    length: int, kv_heads: int, generator: np.random.Generator
+@pytest.mark.parametrize("changes", SHAPES, ids=str)
+def test_gradients_equal_differences_of_the_float64_loss(
+    tmp_path: Path, generator: np.random.Generator, changes: dict[str, Any]
 ) -> None:
-    """Blocks of rows, grouped heads and every edge of a block agree with the dense definition."""
-    if backend.detect().name != "cpu":
-        pytest.skip("the CPU backend's kernel")
-    q = generator.standard_normal((2, 4, length, 8))
-    k, v = (generator.standard_normal((2, kv_heads, length, 8)) for _ in range(2))
-    c = generator.standard_normal((2, 4, length, 8))
-    scale = 8**-0.5
-
-    kk, vv = (np.repeat(a, 4 // kv_heads, axis=1) for a in (k, v))
-    scores = q @ kk.swapaxes(-1, -2) * scale + np.triu(np.full((length, length), -np.inf), 1)
-    p = np.exp(scores - scores.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    dp = c @ vv.swapaxes(-1, -2)
-    ds = p * (dp - (dp * p).sum(-1, keepdims=True)) * scale
-
-    def grouped(a: np.ndarray) -> np.ndarray:
-        return a.reshape(2, kv_heads, 4 // kv_heads, length, 8).sum(2)
-
-    true = (p @ vv, ds @ kk, grouped(ds.swapaxes(-1, -2) @ q), grouped(p.swapaxes(-1, -2) @ c))
-    arrays = [mx.array(a.astype(np.float32)) for a in (q, k, v)]
-    attention = backend._cpu_attention(scale)
-    outputs, gradients = mx.vjp(attention, arrays, [mx.array(c.astype(np.float32))])
-    for ours, theirs in zip([*outputs, *gradients], true, strict=True):
-        assert np.abs(np.array(ours) - theirs).max() < 2e-5
+    """Along a random direction in each parameter alone, so that no error hides another."""
+    config = config_of(**changes)
+    model, weights = model_and_weights(config, tmp_path, generator)
+    rows = generator.integers(0, 97, (3, 71)).astype(np.int32)
+    found = backend.gradients(model, rows[:, :-1], rows[:, 1:])
+    assert found.keys() == weights.keys()
+    for name, array in weights.items():
+        direction = {name: generator.standard_normal(array.shape)}
+        true = testing.slope_along(weights, config, rows, direction)
+        along = float((found[name].astype(np.float64) * direction[name]).sum())
+        scale = float(np.linalg.norm(found[name]))
+        assert abs(along - true) < 1e-4 * scale + 1e-7, name
 
 
-def test_swiglu_and_its_gradient(generator: np.random.Generator) -> None:
-    """Also where exp(-x) overflows float32."""
-    if backend.detect().name != "cpu":
-        pytest.skip("the CPU backend's kernel")
-    x = np.concatenate([generator.standard_normal(500) * 8, [-200.0, 200.0, 0.0, -88.8]])
-    y, c = (generator.standard_normal(len(x)) for _ in range(2))
-    sigmoid = 1 / (1 + np.exp(-x))
-    true = (x * sigmoid * y, c * y * (sigmoid + x * sigmoid * (1 - sigmoid)), c * x * sigmoid)
-    arrays = [mx.array(a.astype(np.float32)) for a in (x, y)]
-    outputs, gradients = mx.vjp(backend._cpu_swiglu, arrays, [mx.array(c.astype(np.float32))])
-    for ours, theirs in zip([*outputs, *gradients], true, strict=True):
-        assert np.allclose(np.array(ours), theirs, rtol=2e-5, atol=2e-5)
+@pytest.mark.parametrize("bad", [-1, 97, 2**30])
+def test_ids_outside_the_vocabulary_are_refused(
+    tmp_path: Path, generator: np.random.Generator, bad: int
+) -> None:
+    """As inputs and as targets, in scoring and in training, before any gather."""
+    from mlxprune import optimizer
+
+    model, _ = model_and_weights(config_of(), tmp_path, generator)
+    good = generator.integers(0, 97, (2, 8)).astype(np.int32)
+    wrong = good.copy()
+    wrong[1, 3] = bad
+    its = optimizer.make("adamw", 1e-3, 0.0)
+    its.init(model.trainable_parameters())
+    functions = (backend.loss_function(model), backend.step_function(model, its, 1, 1.0))
+    for function in functions:
+        for inputs, targets in ((wrong, good), (good, wrong)):
+            with pytest.raises(RunError, match="vocabulary"):
+                function(inputs, targets)
 
 
-def test_the_kernels_leave_their_inputs_alone(generator: np.random.Generator) -> None:
-    """They work on views of MLX's buffers, so writing there would corrupt the graph."""
-    logits = mx.array(generator.standard_normal((300, 64)).astype(np.float32))
-    before = np.array(logits)
-    targets = mx.array(generator.integers(0, 64, 300))
-    mx.eval(mx.grad(lambda z: backend.cross_entropy(z, targets).sum())(logits))
-    assert np.array_equal(np.array(logits), before)
+def test_other_models_run_the_graph(generator: np.random.Generator) -> None:
+    """Biases, scaled rotary embeddings and other types are not guessed at."""
+    for changes in ({"attention_bias": True}, {"rope_scaling": {"type": "linear", "factor": 2.0}}):
+        assert backend._llama(models.build(config_of(**changes))) is None
+    assert isinstance(backend._llama(models.build(config_of())), cpu.Shape)
+
+
+def test_the_peak_is_a_number_of_flops(generator: np.random.Generator) -> None:
+    assert 1e8 < backend.peak_flops() < 1e17

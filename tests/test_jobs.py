@@ -158,7 +158,8 @@ def test_the_doctors_self_test_passes(command: Any) -> None:
     found = json.loads(done.stdout)
     assert found["ok"] is True
     assert set(found["checks"]) == {
-        "kernels_against_float64", "model_against_float64", "alone_against_batch", "resume",
+        "kernels_against_float64", "gradient_against_float64", "model_against_float64",
+        "alone_against_batch", "resume",
         "memory",
     }  # fmt: skip
     assert str(Path.home()) not in done.stdout

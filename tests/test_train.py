@@ -8,13 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxprune import arms, config, train
+from mlxprune import arms, backend, config, optimizer, train
 from mlxprune import model as models
 from mlxprune.errors import NonFiniteLoss, Stopped
 from mlxprune.tokens import Tokens
@@ -228,14 +227,14 @@ def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
 
 def test_accumulation_equals_one_big_batch() -> None:
     stream = stream_of([30, 5, 70, 1, 200, 44])
-    inputs, targets = (mx.array(a) for a in stream.batch(0, 8, 16))
+    batch = stream.batch(0, 8, 16)
     results = []
     for parts in (1, 2, 8):
         chosen = recipe(accumulate=parts)
         model = models.initialise(chosen.config, 0)
-        optimizer = train.make_optimizer(chosen)
-        optimizer.init(model.trainable_parameters())
-        loss, norm = train.step_function(model, optimizer, chosen)(inputs, targets)
+        its = optimizer.make(chosen.optimizer, chosen.learning_rate, chosen.weight_decay)
+        its.init(model.trainable_parameters())
+        loss, norm = backend.step_function(model, its, parts, chosen.clip)(*batch)()
         results.append((loss, norm, np.array(model.model.embed_tokens.weight)))
     for loss, norm, weight in results[1:]:
         assert loss == pytest.approx(results[0][0], rel=1e-6)

@@ -1,0 +1,130 @@
+"""Memory: upper bounds on what scoring and training hold, and batch shapes that stay inside them.
+
+The bounds follow the buffers of the two engines, ``cpu`` and ``graph``, term by term. They count
+what grows with model, vocabulary, context and batch, and leave out the interpreter itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxprune import attention, cpu, head
+from mlxprune import model as models
+
+FLOAT = 4
+IN_FLIGHT = 3  # scoring batches that a GPU holds: two waiting and one that is made
+LOGITS_BYTES = 64 << 20  # of one piece of float32 logits of the graph
+OPTIMIZER_ARRAYS = {"adamw": 2, "lion": 1}
+
+
+def scoring_bytes(
+    config: dict[str, Any], context: int, batch_tokens: int, backend_name: str, lanes: int = 1
+) -> int:
+    """What one scoring process holds at most, in bytes."""
+    n = _Numbers(config, context)
+    if backend_name == "cpu" and n.llama:
+        weights = n.parameters + n.turned
+        a_lane = n.positions * (5 * n.width + n.inner_all + n.inner + 4 * n.hidden)
+        a_lane += n.positions * min(n.vocab_size, head.VOCABULARY_COLUMNS) + n.attention
+        return FLOAT * (weights + lanes * a_lane + 6 * batch_tokens)
+    bytes_each = 4 if backend_name == "cpu" else 2
+    rows = max(batch_tokens, context)
+    activations = rows * (6 * n.width + 2 * n.inner_all + 4 * n.hidden) * bytes_each
+    if backend_name == "cpu":  # its attention is not fused: scores, mask and weights of a layer
+        activations += 3 * rows * n.heads * context * FLOAT
+    logits = 3 * max(LOGITS_BYTES, FLOAT * n.vocab_size)
+    return n.parameters * bytes_each + IN_FLIGHT * activations + logits
+
+
+def training_bytes(
+    config: dict[str, Any],
+    context: int,
+    rows: int,
+    backend_name: str,
+    lanes: int = 1,
+    optimizer: str = "adamw",
+    gradient_checkpointing: bool = False,
+) -> int:
+    """What training on micro-batches of ``rows`` sequences holds at most, in bytes."""
+    n = _Numbers(config, context)
+    moments = OPTIMIZER_ARRAYS[optimizer]
+    if backend_name == "cpu" and n.llama:
+        largest = max(n.vocab_size, n.hidden) * n.width
+        shared = n.parameters * (1 + moments) + n.turned
+        a_layer = 4 * n.width + n.inner_all + n.inner + n.heads + 2 + 3 * n.hidden
+        a_lane = n.positions * (n.layers * a_layer + 11 * n.width + 2 * n.hidden)
+        a_lane += n.positions * (2 * n.inner_all + n.inner)
+        a_lane += max(head.LOGITS, n.vocab_size) + 2 * n.attention
+        a_lane += n.parameters + 2 * largest  # its gradients, and a product that is added to them
+        validation = scoring_bytes(config, context, 0, backend_name, lanes) - FLOAT * n.parameters
+        return FLOAT * (shared + lanes * a_lane) + validation
+    bytes_each = 4 if backend_name == "cpu" else 2
+    positions = rows * context
+    a_layer = 8 * n.width + 2 * n.inner_all + 5 * n.hidden
+    kept = n.layers * n.width + a_layer if gradient_checkpointing else n.layers * a_layer
+    # masters, gradients, moments; what a step makes new of them; the copy in the compute dtype
+    weights = n.parameters * (FLOAT * (3 + 2 * moments) + bytes_each)
+    logits = 4 * max(LOGITS_BYTES, FLOAT * n.vocab_size) + 3 * FLOAT * n.vocab_size * n.width
+    attended = 4 * rows * n.heads * min(256, context) * context * FLOAT
+    if backend_name == "cpu" or not n.llama:
+        attended = 6 * rows * n.heads * context * context * FLOAT
+    return weights + positions * kept * bytes_each + logits + attended
+
+
+def score_batch_tokens(
+    config: dict[str, Any], context: int, most: int, memory: int, backend_name: str, processes: int
+) -> int:
+    """Input positions of a scoring batch: ``most``, or less where memory is short, never below 1
+    row. All scoring processes together stay inside ``memory``."""
+    tokens = max(most, context)
+    while tokens > context and (
+        processes * scoring_bytes(config, context, tokens, backend_name) > memory
+    ):
+        tokens = max(context, tokens // 2)
+    return tokens
+
+
+def micro_batches(
+    config: dict[str, Any],
+    context: int,
+    batch_size: int,
+    memory: int,
+    backend_name: str,
+    lanes: int,
+    optimizer: str,
+    gradient_checkpointing: bool,
+) -> int:
+    """The fewest equal micro-batches of a step that fit ``memory``; ``batch_size`` if none do."""
+    for parts in range(1, batch_size + 1):
+        if batch_size % parts == 0 and memory >= training_bytes(
+            config,
+            context,
+            batch_size // parts,
+            backend_name,
+            lanes,
+            optimizer,
+            gradient_checkpointing,
+        ):
+            return parts
+    return batch_size
+
+
+class _Numbers:
+    """The sizes in a configuration that the bounds are made of, in elements."""
+
+    def __init__(self, config: dict[str, Any], context: int) -> None:
+        self.llama = config["model_type"] == "llama"
+        self.parameters = sum(models.parameter_counts(config))
+        self.vocab_size = int(config["vocab_size"])
+        self.width = int(config.get("hidden_size", config.get("n_embd", 512)))
+        self.layers = int(config.get("num_hidden_layers", config.get("n_layer", 1)))
+        self.heads = int(config.get("num_attention_heads", config.get("n_head", 1)))
+        kv_heads = int(config.get("num_key_value_heads") or self.heads)
+        head_width = int(config.get("head_dim") or self.width // self.heads)
+        self.hidden = int(config.get("intermediate_size") or 4 * self.width)
+        self.inner = self.heads * head_width
+        self.inner_all = self.inner + 2 * kv_heads * head_width
+        self.turned = self.layers * (self.inner + kv_heads * head_width) * self.width
+        self.positions = max(context, cpu.CHUNK_POSITIONS)
+        block = self.heads * min(attention.BLOCK_QUERIES, context) * context
+        self.attention = max(attention.BLOCK_WEIGHTS, block)
