@@ -34,7 +34,9 @@ def test_the_head_in_pieces_is_as_exact_as_the_stock_one(
 
     ours = errors(lambda h, w: graph.fused_mean(h, w, t, rows)[0])
     stock = errors(lambda h, w: nn.losses.cross_entropy(h @ w.T, t).mean())
-    assert all(o <= s + 4e-6 for o, s in zip(ours, stock, strict=True)), (ours, stock)
+    assert all(
+        o <= s + m for o, s, m in zip(ours, stock, (1e-6 * losses.max(), 2e-6, 2e-6), strict=True)
+    ), (ours, stock)
 
 
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 50])
