@@ -18,8 +18,13 @@ test *args:
 
 # Programs that run us and an alternative in turns and print ratios.
 bench:
+    mlxprune bench
     python bench/startup.py
-    python bench/scores_against_torch.py --help
+    python bench/tokenizing.py
+    python bench/growth.py
+    python bench/selection.py --millions 1 10
+    python bench/scoring.py --shape 1M --documents 500    # these two need torch
+    python bench/training.py --shape 1M
 
 # Kill a run again and again; what it leaves must be the same bytes.
 torture *args:

@@ -7,7 +7,6 @@ imported inside commands, so that --help and status start fast.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -21,28 +20,23 @@ import typer
 
 from mlxprune import lock, runs
 from mlxprune.errors import ConfigError, MlxpruneError, UsageError, closest, one_line
+from mlxprune.options import (
+    AsJson,
+    ConfigPath,
+    Data,
+    DomainKey,
+    IdKey,
+    Memory,
+    More,
+    Quiet,
+    RunPath,
+    Set,
+    TextKey,
+    app,
+    listeners,
+    print_json,
+)  # fmt: skip
 from mlxprune.version import __version__
-
-app = typer.Typer(
-    help="Find the part of a text corpus that is worth training on.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file; see init")]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress lines")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="override a key; repeatable")
-]
-Data = Annotated[list[str], typer.Option("--data", metavar="PATH", help="files, folders, hf://...")]
-TextKey = Annotated[str, typer.Option("--text-key", help="where the text is")]
-DomainKey = Annotated[str, typer.Option("--domain-key", help="where the domain is")]
-More = Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="more of --data")]
-IdKey = Annotated[str, typer.Option("--id-key", help="where the id is")]
 
 
 def main() -> None:
@@ -91,21 +85,8 @@ def main() -> None:
 def _fail(error: MlxpruneError, as_json: bool) -> None:
     if as_json:
         state = "stopped" if error.exit_code in (3, 130, 143) else "failed"
-        _print_json({"state": state, "error": error.as_json()})
+        print_json({"state": state, "error": error.as_json()})
     print(error.lines(), file=sys.stderr)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.buffer.write(runs.json_bytes(value))
-    sys.stdout.flush()
-
-
-def _listeners(quiet: bool) -> list[Any]:
-    if quiet:
-        return []
-    from mlxprune.console import Console
-
-    return [Console()]
 
 
 def _version(asked: bool) -> None:
@@ -137,9 +118,9 @@ def demo(
 
     path = demo_corpus.prepare(folder)
     run = runs.RunFolder(folder / "run")
-    found = pipeline.run(config.load(path), run, listeners=_listeners(quiet))
+    found = pipeline.run(config.load(path), run, listeners=listeners(quiet))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         console.print_result(found, str(run.report))
 
@@ -206,6 +187,7 @@ def plan(
     ] = False,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="do not time this machine")] = False,
     hours: Annotated[float, typer.Option(help="the time that you have")] = 8.0,
+    memory: Memory = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run will do and take, and warn; does no work."""
@@ -213,9 +195,10 @@ def plan(
     from mlxprune import console
     from mlxprune import plan as plans
 
+    overrides = [*(overrides or []), *([f"memory={memory}"] if memory else [])]
     found = plans.plan(configs.load(config, overrides), sample, measured=not no_probe)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         console.print_plan(found, hours)
 
@@ -231,6 +214,7 @@ def run(
     force: Annotated[
         str | None, typer.Option(metavar="STAGE", help="redo this stage and all after it")
     ] = None,
+    memory: Memory = None,
     detach: Annotated[bool, typer.Option("--detach", help="go on in the background")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -241,6 +225,7 @@ def run(
     for option, stage in (("--until", until), ("--force", force)):
         if stage is not None and stage not in runs.STAGES:
             raise ConfigError(f"unknown stage {stage!r}", option, closest(stage, runs.STAGES))
+    overrides = [*(overrides or []), *([f"memory={memory}"] if memory else [])]
     loaded = configs.load(config, overrides)
     target = runs.RunFolder(folder or Path("runs") / loaded.name)
     if detach:
@@ -249,9 +234,9 @@ def run(
         return
     from mlxprune import console, pipeline
 
-    found = pipeline.run(loaded, target, until, force, _listeners(quiet))
+    found = pipeline.run(loaded, target, until, force, listeners(quiet))
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif until is None or until == "report":
         console.print_result(found, str(target.report))
     else:
@@ -299,7 +284,7 @@ def _detach(
         print(log.read_text(errors="replace")[-2000:], file=sys.stderr, end="")
         raise typer.Exit(child.returncode)
     if as_json:
-        _print_json({"run": str(target.path), "state": "running", "pid": child.pid})
+        print_json({"run": str(target.path), "state": "running", "pid": child.pid})
         return
     print(f"running in the background as process {child.pid}: {target.path}")
     print(f"watch it: mlxprune tail {target.path}")
@@ -360,9 +345,9 @@ def score(
         "workers": workers,
     }  # fmt: skip
     config = _data_config([*data, *(more or [])], text_key, id_key, domain_key, score=section)
-    found = jobs.score_data(config, model, out, config.score, _listeners(quiet))
+    found = jobs.score_data(config, model, out, config.score, listeners(quiet))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print(f"{found['documents']:,} documents, {found['tokens']:,} tokens: {found['scores']}")
 
@@ -395,7 +380,7 @@ def select(
     checked = configs.validate(whole, "command line")
     facts = jobs.select_scores(source, checked.selection, seed, out)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     kept, pool = facts["kept_documents"], facts["pool_documents"]
     share = facts["kept_tokens"] / facts["pool_tokens"]
@@ -439,185 +424,12 @@ def train(
     chosen = {"pretrained": tokenizer} if tokenizer else {"train": {"vocab_size": vocab_size}}
     paths = [*data, *(more or [])]
     config = _data_config(paths, text_key, id_key, domain_key, final=final, tokenizer=chosen)
-    found = jobs.train_model(config, out, _listeners(quiet))
+    found = jobs.train_model(config, out, listeners(quiet))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         passes = f"{found['passes']:.2f} passes"
         print(f"trained on {found['tokens']:,} targets, {passes}: {found['model']}")
 
 
-@app.command()
-def report(run_path: RunPath, as_json: AsJson = False) -> None:
-    """Write report.html and report.json of a run anew."""
-    from mlxprune import config as configs
-    from mlxprune import events
-    from mlxprune import report as reports
-
-    run = runs.open_run(run_path)
-    state = events.fold_folder(run.events)
-    config = configs.load(run.config)
-    reports.write(run, config, state)
-    found = reports.result(run, config, state)
-    runs.write_json(run.path / "report.json", found)
-    if as_json:
-        _print_json(found)
-    else:
-        print(run.report)
-
-
-def _status_of(run: runs.RunFolder) -> dict[str, Any]:
-    from mlxprune import events
-
-    state = events.fold_folder(run.events)
-    holder = lock.owner(run)
-    if state["state"] in ("running", "paused"):
-        alive = holder.alive() if holder else False
-        if alive is False:
-            state["state"] = "crashed"
-    state["folder"] = str(run.path)
-    state["pid"] = holder.pid if holder and state["state"] in ("running", "paused") else None
-    state.pop("curves")
-    state.pop("result")
-    return state
-
-
-@app.command()
-def status(
-    path: Annotated[
-        Path, typer.Argument(metavar="[RUN|FOLDER]", help="a run or a folder of runs")
-    ] = Path("runs"),
-    as_json: AsJson = False,
-) -> None:
-    """Say how a run stands, or every run under a folder."""
-    from mlxprune import console
-
-    if not path.exists():
-        raise UsageError("no such folder", str(path), "name a run, or a folder of runs")
-    if (path / "run.json").exists():
-        found = _status_of(runs.RunFolder(path))
-        if as_json:
-            _print_json(found)
-        else:
-            console.print_status(found)
-        return
-    all_runs = [_status_of(run) for run in runs.runs_under(path)]
-    if as_json:
-        _print_json({"runs": all_runs})
-    else:
-        console.print_runs(all_runs)
-
-
-@app.command()
-def tail(
-    run_path: RunPath,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="wait for more")] = True,
-    last: Annotated[int, typer.Option("-n", help="earlier events to show")] = 20,
-) -> None:
-    """Print the events of a run as they come."""
-    from mlxprune import console, events
-
-    run = runs.open_run(run_path)
-    show = console.event_line if not as_json else (lambda e: json.dumps(e, ensure_ascii=True))
-    seen = list(events.read_events(run.events))
-    for event in seen[-last:] if last else []:
-        print(show(event))
-    reader = events.Follower(run.events)
-    reader.skip_to_end()
-    while follow:
-        for event in reader.new():
-            print(show(event), flush=True)
-            if event.get("kind") == "run.end":
-                return
-        holder = lock.owner(run)
-        if holder is None or holder.alive() is False:
-            return
-        time.sleep(0.25)
-
-
-@app.command()
-def explain(
-    run_path: RunPath,
-    document: Annotated[str, typer.Argument(metavar="DOC_ID", help="the id of a document")],
-    as_json: AsJson = False,
-) -> None:
-    """Say why a document was kept or dropped."""
-    from mlxprune import config as configs
-    from mlxprune import explain as explanations
-
-    run = runs.open_run(run_path)
-    found = explanations.explain(run, configs.load(run.config), document)
-    if as_json:
-        _print_json({"id": document, "documents": found})
-        return
-    for row in found:
-        source, domain = one_line(row["source"]), one_line(row["domain"])
-        print(f"{one_line(document)} ({source}, row {row['row']}, {domain})")
-        print(f"  {row['reason']}")
-        if "rank" in row:
-            print(
-                f"  rank {row['rank'] + 1:,} of {row['of']:,}, perplexity {row['perplexity']:.2f}, "
-                f"{row['num_tokens']:,} tokens"
-            )
-
-
-@app.command()
-def clean(
-    run_path: RunPath,
-    keep: Annotated[
-        str, typer.Option(help="report, or models (with the report), or scores")
-    ] = "report",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
-) -> None:
-    """Remove what a finished run no longer needs; the report always stays."""
-    run = runs.open_run(run_path)
-    holder = lock.owner(run)
-    if holder is not None and holder.alive():
-        raise UsageError(f"process {holder.pid} works on this run", str(run.path), "stop it first")
-    kept = {
-        "report": set(),
-        "models": {"references", "final", "eval", "selection"},
-        "scores": {"scores", "selection", "corpus", "split", "eval"},
-    }
-    if keep not in kept:
-        raise UsageError(f"unknown --keep {keep!r}", "command line", closest(keep, kept))
-    always = {
-        "report.html",
-        "report.json",
-        "config.yaml",
-        "run.json",
-        "events",
-        ".lock",
-        "console.log",
-    }
-    doomed = [p for p in sorted(run.path.iterdir()) if p.name not in always | kept[keep]]
-    size = sum(runs.tree_bytes(p) if p.is_dir() else p.stat().st_size for p in doomed)
-    if not doomed:
-        print("nothing to remove")
-        return
-    print(f"removes {size / 1e6:,.1f} MB: {', '.join(p.name for p in doomed)}", file=sys.stderr)
-    if not yes and not typer.confirm("go on?", err=True):
-        raise typer.Exit(1)
-    for path in doomed:
-        runs.forget(path)
-    print(f"removed {size / 1e6:,.1f} MB")
-
-
-@app.command()
-def doctor(
-    selftest: Annotated[
-        bool, typer.Option("--selftest", help="prove the numbers on this machine")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say what this machine and installation are, and what is wrong with them."""
-    from mlxprune import doctor as doctors
-
-    facts = doctors.selftest() if selftest else doctors.examine()
-    if as_json:
-        _print_json(facts)
-    else:
-        print("\n".join(doctors.lines(facts)))
-    if facts["problems"] or not facts.get("ok", True):
-        raise typer.Exit(1)
+from mlxprune import look  # noqa: E402, F401  (its commands come after these)

@@ -157,7 +157,8 @@ def select_scores(source: Path, choice: Slice, seed: int, out: Path) -> dict[str
     kept = selection.select(scores, choice, seed, tokens)
     facts = selection.manifest(scores, choice, kept, tokens, seed)
     with runs.folder_in_the_making(out) as partial:
-        selection.write_kept(path, kept, partial / "kept.parquet")
+        ranks = selection.ranks(scores, choice, kept, seed)
+        selection.write_kept(path, kept, ranks, partial / "kept.parquet")
         np.save(partial / "tokens.npy", tokens)
         runs.write_json(partial / "manifest.json", facts)
     return facts

@@ -12,6 +12,7 @@ from mlxprune import attention, cpu, head
 from mlxprune import model as models
 
 FLOAT = 4
+PROCESS_BYTES = 400 << 20  # Python, NumPy, MLX and mlx-lm before they hold anything of ours
 IN_FLIGHT = 3  # scoring batches that a GPU holds: two waiting and one that is made
 LOGITS_BYTES = 64 << 20  # of one piece of float32 logits of the graph
 OPTIMIZER_ARRAYS = {"adamw": 2, "lion": 1}

@@ -339,7 +339,8 @@ def _selection(work: Work) -> None:
             names.index["domain"][pool], names.domains, final_tokens, scores.num_bytes, kept.mask
         )
         with runs.folder_in_the_making(folder) as partial:
-            selection.write_kept(scores_path, kept, partial / "kept.parquet")
+            ranks = selection.ranks(scores, choice, kept, work.config.seed)
+            selection.write_kept(scores_path, kept, ranks, partial / "kept.parquet")
             np.save(partial / "kept.npy", kept.mask)
             np.save(partial / "tokens.npy", final_tokens)
             runs.write_json(partial / "manifest.json", facts)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlxprune import arms, corpus, probe, readers, split, unpack
+from mlxprune import arms, corpus, memory, probe, readers, split, unpack
 from mlxprune import model as models
 from mlxprune import sources as source_files
 from mlxprune.config import Config
@@ -217,26 +217,41 @@ def _costs(
         "stage_flops": flops,
         "seconds": sum(seconds.values()) if seconds else None,
         "stage_seconds": seconds,
-        "memory_bytes": max(
-            memory_bytes(configs[k], context[k], _batch(config, k, shapes)) for k in shapes
-        ),
+        "memory_bytes": _memory(config, configs, context, shapes),
     }
 
 
-def _batch(config: Config, which: str, shapes: dict[str, models.Shape]) -> int:
-    settings = config.reference if which == "reference" else config.final
-    batch = int(models.training_defaults(settings, shapes[which])["batch_size"])
-    return max(1, batch // (settings.accumulate or 1))
+def _memory(
+    config: Config,
+    configs: dict[str, dict[str, Any]],
+    context: dict[str, int],
+    shapes: dict[str, models.Shape],
+) -> int:
+    """The largest bound of the stages: training in one process, scoring in several."""
+    from mlxprune import backend
 
-
-def memory_bytes(config: dict[str, Any], context: int, batch: int) -> int:
-    """Training memory, roughly: weights, gradients and two moments in float32, logits with their
-    gradient, and about 34 values a token, layer and hidden unit (Korthikanti et al. 2022)."""
-    parameters = sum(models.parameter_counts(config))
-    width = config.get("hidden_size", config.get("n_embd", 0))
-    layers = config.get("num_hidden_layers", config.get("n_layer", 0))
-    rows = batch * context
-    return 16 * parameters + 12 * rows * config["vocab_size"] + 34 * rows * width * layers
+    device = backend.detect()
+    allowed = config.memory or device.memory_bytes
+    needs = []
+    for which, settings in (("reference", config.reference), ("final", config.final)):
+        chosen = models.training_defaults(settings, shapes[which])
+        what = (device.name, device.score_workers, chosen["optimizer"])
+        checkpointing = settings.gradient_checkpointing
+        parts = settings.accumulate or memory.micro_batches(
+            configs[which], context[which], chosen["batch_size"], allowed, *what, checkpointing
+        )
+        rows = max(1, chosen["batch_size"] // parts)
+        needs.append(
+            memory.PROCESS_BYTES
+            + memory.training_bytes(configs[which], context[which], rows, *what, checkpointing)
+        )
+    window = config.score.context or context["reference"]
+    processes = config.score.workers or device.score_workers
+    batch = config.score.batch_tokens or memory.score_batch_tokens(
+        configs["reference"], window, device.score_tokens_per_batch, allowed, device.name, processes
+    )
+    scoring = memory.scoring_bytes(configs["reference"], window, batch, device.name)
+    return max(*needs, processes * (memory.PROCESS_BYTES + scoring))
 
 
 def _seconds(

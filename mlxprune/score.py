@@ -177,7 +177,7 @@ def score_documents(
         if positions is not None:
             positions[0, : values.shape[1]] += values.sum(axis=0)
             positions[1, : values.shape[1]] += mask.sum(axis=0)
-        between(int(mask.sum()), mask.size, waited)
+        between(int(used.sum()), mask.size if fixed_shapes else used.size, waited)
 
     for edge, size, rows in batches(found, policy):
         began = time.perf_counter()

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlxprune import runs
+from mlxprune import cut, runs
 from mlxprune.config import Slice
 from mlxprune.errors import DataError, one_line
 from mlxprune.keys import mix
@@ -63,11 +63,11 @@ def read_scores(path: Path) -> Scores:
     return scores
 
 
-def metric(scores: Scores, name: str) -> np.ndarray:
+def metric(scores: Scores, name: str, where: slice | np.ndarray = slice(None)) -> np.ndarray:
     """The figure that documents are ranked by, float64: mean NLL in nats, or bits per byte."""
     if name == "bpb":
-        return scores.nll_sum / (LN2 * scores.num_bytes)
-    return scores.nll_sum / scores.num_tokens
+        return scores.nll_sum[where] / (LN2 * scores.num_bytes[where])
+    return scores.nll_sum[where] / scores.num_tokens[where]
 
 
 def ranking(values: np.ndarray, keys: np.ndarray, seed: int) -> np.ndarray:
@@ -105,20 +105,14 @@ def document_span(choice: Slice, count: int) -> tuple[int, int]:
     return start, start + k
 
 
-def token_span(choice: Slice, tokens_in_rank_order: np.ndarray) -> tuple[int, int]:
-    """Ranks [first, stop): the documents whose cumulative-token midpoint falls into the band.
+def token_span(choice: Slice, total: int) -> tuple[int, int]:
+    """Doubled midpoints [first, stop) of cumulative tokens that the slice keeps, of ``total``.
 
     Midpoints are compared doubled, as integers, with the exact thresholds: adjoining bands
     partition. The band [a, 1] takes the end.
     """
-    ends = np.cumsum(tokens_in_rank_order, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    doubled_midpoints = 2 * ends - tokens_in_rank_order
     low, high = bounds(choice)
-    first = int(np.searchsorted(doubled_midpoints, _ceiling(2 * low * total), side="left"))
-    if high >= 1:
-        return first, len(ends)
-    return first, int(np.searchsorted(doubled_midpoints, _ceiling(2 * high * total), side="left"))
+    return _ceiling(2 * low * total), 2 * total if high >= 1 else _ceiling(2 * high * total)
 
 
 def _ceiling(value: Fraction) -> int:
@@ -139,12 +133,10 @@ def paper_keep(choice: Slice, values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Kept:
-    """``order``: documents by rank; ``mask``: kept or not, per document; ``rank``: per document."""
+    """``mask`` bool [documents]: kept or not; ``first``: the rank of the lowest that is kept."""
 
-    order: np.ndarray
-    rank: np.ndarray
     mask: np.ndarray
-    values: np.ndarray
+    first: int
 
 
 def select(
@@ -161,33 +153,54 @@ def select(
             "selection.metric: bpb",
             "rank by perplexity, or score whole documents (score.long_documents: windows)",
         )
-    values = metric(scores, choice.metric)
-    order = ranking(values, scores.key, seed)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
+    count = len(scores)
     if choice.rule == "paper":
+        values = metric(scores, choice.metric)
         mask = paper_keep(choice, values)
+        first = int((values < values[mask].min()).sum()) if mask.any() else 0
     else:
+        weights = None
         if choice.unit == "documents":
-            first, stop = document_span(choice, len(order))
+            points = [2 * rank for rank in document_span(choice, count)]
+            whole = 2 * count
         else:
-            counts = scores.num_tokens if final_tokens is None else final_tokens
-            first, stop = token_span(choice, counts[order])
-        mask = (rank >= first) & (rank < stop)
+            weights = scores.num_tokens if final_tokens is None else final_tokens
+            total = int(weights.sum(dtype=np.int64))
+            points, whole = list(token_span(choice, total)), 2 * total
+
+        def values_of(part: slice) -> np.ndarray:
+            return metric(scores, choice.metric, part)
+
+        lower, upper = (
+            cut.before(values_of, weights, scores.key, seed, point)
+            if 0 < point < whole
+            else np.full(count, point > 0)
+            for point in points
+        )
+        first = int(lower.sum())
+        mask = np.logical_and(upper, np.logical_not(lower, out=lower), out=upper)
     if not mask.any():
         raise DataError(
-            f"{choice.name()} keeps none of {len(order)} documents",
+            f"{choice.name()} keeps none of {count} documents",
             "selection",
             "raise the rate, or give the pool more documents",
         )
-    return Kept(order, rank, mask, values)
+    return Kept(mask, first)
+
+
+def ranks(scores: Scores, choice: Slice, kept: Kept, seed: int) -> np.ndarray:
+    """The rank of each kept document, int64, in canonical order: a slice is an interval of it."""
+    order = ranking(metric(scores, choice.metric, kept.mask), scores.key[kept.mask], seed)
+    result = np.empty(len(order), np.int64)
+    result[order] = np.arange(kept.first, kept.first + len(order))
+    return result
 
 
 def manifest(
     scores: Scores, choice: Slice, kept: Kept, final_tokens: np.ndarray, seed: int
 ) -> dict[str, Any]:
     """What the slice is and how much it keeps; why a document was dropped follows from it."""
-    inside = kept.values[kept.mask]
+    inside = metric(scores, choice.metric, kept.mask)
     return {
         "name": choice.name(),
         "slice": choice.model_dump(mode="json"),
@@ -203,22 +216,23 @@ def manifest(
     }
 
 
-def write_kept(scores_path: Path, kept: Kept, target: Path) -> None:
+def write_kept(scores_path: Path, kept: Kept, ranks: np.ndarray, target: Path) -> None:
     """kept.parquet: key, id, source, row, rank of the kept documents, in canonical order."""
     source = pq.ParquetFile(scores_path)
     names = [n for n in ("key", "id", "source", "row") if n in source.schema_arrow.names]
     schema = pa.schema(
         [*(source.schema_arrow.field(n) for n in names), pa.field("rank", pa.int64())]
     )
-    at = 0
+    at = written = 0
     with pq.ParquetWriter(target, schema) as out:
         for batch in source.iter_batches(batch_size=65_536, columns=names):
             here = slice(at, at + batch.num_rows)
             rows = pa.array(np.flatnonzero(kept.mask[here]))
             columns = [batch.column(i).take(rows) for i in range(len(names))]
-            ranks = pa.array(kept.rank[here][kept.mask[here]])
-            out.write_batch(pa.record_batch([*columns, ranks], schema=schema))
+            mine = pa.array(ranks[written : written + len(rows)])
+            out.write_batch(pa.record_batch([*columns, mine], schema=schema))
             at += batch.num_rows
+            written += len(rows)
 
 
 def domain_table(
@@ -281,14 +295,17 @@ def explain(scores_path: Path, folder: Path, document_id: str) -> list[dict[str,
     kept = select(scores, choice, facts["seed"], final_tokens)
     table = pq.read_table(scores_path, columns=["id", "source", "row", "domain"])
     found = np.flatnonzero(pc.equal(table.column("id"), document_id).to_numpy())
+    order = ranking(metric(scores, choice.metric), scores.key, facts["seed"])
+    ranked = np.empty(len(order), np.int64)
+    ranked[order] = np.arange(len(order))
     low, high = bounds(choice)
     result = []
     for at in found.tolist():
-        rank = int(kept.rank[at])
+        rank = int(ranked[at])
         row = {name: table.column(name)[at].as_py() for name in table.column_names}
         position = rank / len(scores)
         if choice.unit == "tokens" and choice.rule == "exact":
-            counts = final_tokens[kept.order]
+            counts = final_tokens[order]
             position = float((2 * counts[:rank].sum() + counts[rank]) / (2 * counts.sum()))
         row |= {
             "perplexity": float(np.exp(scores.nll_sum[at] / scores.num_tokens[at])),

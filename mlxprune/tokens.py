@@ -6,7 +6,9 @@ ids), without control tokens; ``offsets.npy`` says where each begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from mlxprune.tokenizer import Tokenizer
 
 VERSION = 1
 BATCH_BYTES = 2 << 20
+AHEAD = 2  # batches that are read before the first of them is written
 
 
 @dataclass(frozen=True)
@@ -53,31 +56,34 @@ def build(
     wanted = np.asarray(part) != left_out
     lengths = np.zeros(len(corpus), np.int64)
     done_bytes, all_bytes = 0, int(corpus.index["bytes"][wanted].sum())
-    with (folder / "tokens.bin").open("wb") as out:
-        documents: list[int] = []
-        texts: list[str] = []
-        size = 0
 
-        def flush() -> None:
-            for document, ids in zip(documents, tokenizer.encode(texts), strict=True):
-                array = np.asarray(ids, np.int64)
-                if len(array) and not 0 <= array.min() <= array.max() < tokenizer.vocab_size:
-                    raise RunError("an id is outside the vocabulary", str(folder), "report this")
-                lengths[document] = len(array)
-                array.astype(tokenizer.dtype).tofile(out)
-            documents.clear()
-            texts.clear()
+    def encode(texts: list[str]) -> tuple[list[int], np.ndarray]:
+        encoded = tokenizer.encode(texts)
+        sizes = [len(ids) for ids in encoded]
+        flat = np.fromiter(itertools.chain.from_iterable(encoded), np.int64, sum(sizes))
+        if len(flat) and not 0 <= flat.min() <= flat.max() < tokenizer.vocab_size:
+            raise RunError("an id is outside the vocabulary", str(folder), "report this")
+        return sizes, flat.astype(tokenizer.dtype)
 
-        for document, text in corpus.texts(wanted):
-            documents.append(document)
-            texts.append(text)
-            size += int(corpus.index["bytes"][document])
-            if size >= BATCH_BYTES:
-                done_bytes += size
-                size = 0
-                flush()
-                progress(done_bytes, all_bytes)
-        flush()
+    # One thread encodes (the library has threads of its own) while this one reads and writes.
+    with (folder / "tokens.bin").open("wb") as out, ThreadPoolExecutor(1) as encoder:
+        waiting: list[tuple[list[int], int, Future[tuple[list[int], np.ndarray]]]] = []
+
+        def write() -> None:
+            nonlocal done_bytes
+            documents, size, encoded = waiting.pop(0)
+            sizes, flat = encoded.result()
+            lengths[documents] = sizes
+            flat.tofile(out)
+            done_bytes += size
+            progress(done_bytes, all_bytes)
+
+        for documents, texts, size in _batches(corpus, wanted):
+            waiting.append((documents, size, encoder.submit(encode, texts)))
+            if len(waiting) > AHEAD:
+                write()
+        while waiting:
+            write()
     offsets = np.zeros(len(corpus) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     np.save(folder / "offsets.npy", offsets)
@@ -98,6 +104,22 @@ def build(
     }
     runs.write_json(folder / "tokens.json", summary)
     return summary
+
+
+def _batches(corpus: Corpus, wanted: np.ndarray) -> Iterator[tuple[list[int], list[str], int]]:
+    """(documents, their texts, their bytes), about BATCH_BYTES at a time."""
+    documents: list[int] = []
+    texts: list[str] = []
+    size = 0
+    for document, text in corpus.texts(wanted):
+        documents.append(document)
+        texts.append(text)
+        size += int(corpus.index["bytes"][document])
+        if size >= BATCH_BYTES:
+            yield documents, texts, size
+            documents, texts, size = [], [], 0
+    if documents:
+        yield documents, texts, size
 
 
 def open_tokens(folder: Path) -> Tokens:

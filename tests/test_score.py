@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -129,6 +130,73 @@ def test_positions_add_up_to_the_sums(saved: Path) -> None:
     )
     assert positions[0].sum() == pytest.approx(part["nll_sum"].sum())
     assert positions[1].sum() == sum(LENGTHS)
+
+
+def fewest_slots(lengths: list[int], candidates: list[int], most: int) -> int:
+    """By trying every choice of edges."""
+    best = 10**9
+    for count in range(1, most + 1):
+        for edges in itertools.combinations(candidates, count):
+            if edges[-1] >= max(lengths):
+                best = min(best, sum(min(e for e in edges if e >= n) for n in lengths))
+    return best
+
+
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=30),
+    most=st.integers(1, 4),
+)
+@settings(deadline=None, max_examples=150)
+def test_edges_need_the_fewest_slots(lengths: list[int], most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "MOST_EDGES", most)
+        edges = score.fit_edges(np.array(lengths), 12)
+    assert len(edges) <= most
+    assert list(edges) == sorted(set(edges))
+    slots = sum(min(e for e in edges if e >= n) for n in lengths)
+    assert slots == fewest_slots(lengths, list(range(1, 13)), most)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 3000), min_size=1, max_size=300),
+    batch_tokens=st.integers(1, 5000),
+)
+@settings(deadline=None, max_examples=100)
+def test_batches_hold_every_row_once_in_few_shapes(lengths: list[int], batch_tokens: int) -> None:
+    """At most ten shapes, every row within its padded length, only the last batch not full."""
+    chosen = policy(context=512, batch_tokens=batch_tokens)
+    found, _ = score.windows(np.array(lengths), chosen)
+    made = list(score.batches(found, chosen))
+    rows = np.concatenate([rows for _, _, rows in made])
+    assert sorted(rows.tolist()) == list(range(len(found)))
+    assert len({(edge, size) for edge, size, _ in made}) <= score.MOST_EDGES
+    for edge, size, rows in made:
+        assert (found.stop - found.first)[rows].max() <= edge
+        assert len(rows) <= size
+        assert size * edge <= max(batch_tokens, edge)
+    assert all(len(rows) == size for _, size, rows in made[:-1])
+
+
+@pytest.mark.parametrize(("context", "most"), [(512, 0.05), (1024, 0.08)])
+def test_little_is_padding(context: int, most: float) -> None:
+    """On lengths as on the web, in work units of the size that a run has."""
+    generator = np.random.default_rng()
+    lengths = np.exp(generator.normal(np.log(350), 1.0, 1500)).astype(np.int64) + 1
+    chosen = policy(context=context, batch_tokens=4096)
+    found, _ = score.windows(lengths, chosen)
+    slots = sum(len(rows) * edge for edge, _, rows in score.batches(found, chosen))
+    assert 1 - int((found.stop - found.first).sum()) / slots < most
+
+
+def test_a_policy_is_resolved_once(tmp_path: Path) -> None:
+    """What is stored before the first batch holds, whatever memory or corpus say later."""
+    config = models.full_config(models.shape_of("pico"), 300, 64, 1, 1)
+    path = tmp_path / "shapes.json"
+    lengths = np.array([3, 50, 700])
+    first = score.policy_in(path, lambda: score.resolve_policy(lengths, config, 64))
+    again = score.policy_in(path, lambda: score.resolve_policy(lengths * 2, config, 32))
+    assert first == again
+    assert first.edges[-1] == 64 == first.context
 
 
 @given(st.lists(st.integers(0, 3_000_000), max_size=60))

@@ -1,0 +1,76 @@
+"""Tokenizing: from corpus to token file, against the library alone on the same texts and cores.
+
+    python bench/tokenizing.py [--data FILES...]
+
+The library's rate is that of one call with all texts in memory; ours includes finding and parsing
+the rows, checking the ids and writing them. Without --data the texts are those of the demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="*", default=[])
+    parser.add_argument("--megabytes", type=float, default=20, help="of text, at most")
+    parser.add_argument("--vocab-size", type=int, default=8192)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    import sentencepiece
+
+    from mlxprune import config, corpus, demo, sources, tokenizer, tokens, work
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("corpus", "tokenizer", "tokens"):
+            (folder / part).mkdir()
+        paths = arguments.data
+        if not paths:
+            demo.write_corpus(folder / "texts", int(arguments.megabytes * 1e6 / 6))
+            paths = [str(folder / "texts")]
+        data = config.Data(paths=paths)
+        files, left_out = sources.find_sources(paths)
+        corpus.build(data, files, left_out, folder / "corpus")
+        found = corpus.open_corpus(folder / "corpus", data)
+        step = max(1, round(found.index["bytes"].sum() / (arguments.megabytes * 1e6)))
+        part = np.ones(len(found), np.uint8)
+        part[::step] = 0
+        texts = [text for _, text in found.texts(part == 0)]
+        size = sum(len(text.encode()) for text in texts)
+        settings = config.TrainTokenizer(vocab_size=arguments.vocab_size, max_bytes=8_000_000)
+        tokenizer.train(settings, iter(texts), work.cores(), folder / "tokenizer")
+        loaded = tokenizer.load(folder / "tokenizer")
+        library = sentencepiece.SentencePieceProcessor(
+            model_file=str(folder / "tokenizer" / "tokenizer.model")
+        )
+        rates: dict[str, list[float]] = {"library": [], "ours": []}
+        for _ in range(arguments.rounds):
+            began = time.perf_counter()
+            library.encode(texts, num_threads=work.cores())
+            rates["library"].append(size / (time.perf_counter() - began))
+            began = time.perf_counter()
+            tokens.build(found, part, 1, loaded, folder / "tokens", lambda done, total: None)
+            rates["ours"].append(size / (time.perf_counter() - began))
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    share = medians["ours"] / medians["library"]
+    if arguments.json:
+        print(json.dumps({"bytes": size, "bytes_per_second": medians, "of_the_library": share}))
+        return
+    print(f"{size / 1e6:.1f} MB of text, vocabulary {arguments.vocab_size}, {work.cores()} cores")
+    for name, rate in medians.items():
+        print(f"  {name:<8} {rate / 1e6:6.2f} MB/s")
+    print(f"  ours is {share:.0%} of the library alone")
+
+
+if __name__ == "__main__":
+    main()
