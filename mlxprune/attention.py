@@ -7,6 +7,7 @@ the diagonal block is never computed.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlxprune.lanes import Buffers
 
 BLOCK_QUERIES = 64
 BLOCK_WEIGHTS = 1 << 18  # attention weights at a time, so that they stay in the cache
+SAFE_EXPONENT = 60.0  # sums of exp(x) for |x| up to here are far from the ends of float32
 
 
 def attend(
@@ -26,17 +28,22 @@ def attend(
     normaliser: np.ndarray | None,
 ) -> None:
     """softmax(q k^T + mask) v into ``out``; the log-sum-exp of each row into ``normaliser``."""
+    keys = _turned(buffers, k)
+    # |q k| <= |q| |k|: where that is small, softmax needs no shift by the largest score.
+    shift = not largest_norm(q) * largest_norm(k) <= SAFE_EXPONENT
     for rows, start, stop in _blocks(q):
-        weights = _scores(buffers, q, k, rows, start, stop)
-        most = weights.max(axis=-1, keepdims=True)
-        weights -= most
+        weights = _scores(buffers, q, keys, rows, start, stop)
+        if shift:
+            most = weights.max(axis=-1, keepdims=True)
+            weights -= most
         np.exp(weights, out=weights)
         total = row_sums(weights)
         result = out[rows, :, :, start:stop]
         np.matmul(weights, v[rows, :, :, :stop], out=result)
         result /= total
         if normaliser is not None:
-            normaliser[rows, :, :, start:stop] = most + np.log(total)
+            logarithm = np.log(total)
+            normaliser[rows, :, :, start:stop] = logarithm + most if shift else logarithm
 
 
 def attend_backward(
@@ -58,8 +65,9 @@ def attend_backward(
     dk[:] = 0
     dv[:] = 0
     inner = np.einsum("...d,...d->...", d_out, out)[..., None]
+    keys = _turned(buffers, k)
     for rows, start, stop in _blocks(q):
-        p = _scores(buffers, q, k, rows, start, stop)
+        p = _scores(buffers, q, keys, rows, start, stop)
         p -= normaliser[rows, :, :, start:stop]
         np.exp(p, out=p)
         cotangent = d_out[rows, :, :, start:stop]
@@ -88,13 +96,25 @@ def _blocks(q: np.ndarray) -> list[tuple[slice, int, int]]:
     return [(part, at, min(at + BLOCK_QUERIES, length)) for part in parts for at in starts]
 
 
+def _turned(buffers: Buffers, k: np.ndarray) -> np.ndarray:
+    """A copy of the keys [..., head width, length]: a product with it is a quarter faster."""
+    keys = buffers.take("turned_keys", *k.shape[:3], k.shape[4], k.shape[3])
+    keys[:] = k.swapaxes(-1, -2)
+    return keys
+
+
+def largest_norm(x: np.ndarray) -> float:
+    """The largest Euclidean norm along the last axis; NaN if there is one."""
+    return math.sqrt(float(np.einsum("...d,...d->...", x, x).max()))
+
+
 def _scores(
-    buffers: Buffers, q: np.ndarray, k: np.ndarray, rows: slice, start: int, stop: int
+    buffers: Buffers, q: np.ndarray, keys: np.ndarray, rows: slice, start: int, stop: int
 ) -> np.ndarray:
     """Masked q k^T of queries [start, stop) over keys [0, stop)."""
     count = rows.stop - rows.start
     scores = buffers.take("scores", count, q.shape[1], q.shape[2], stop - start, stop)
-    np.matmul(q[rows, :, :, start:stop], k[rows, :, :, :stop].swapaxes(-1, -2), out=scores)
+    np.matmul(q[rows, :, :, start:stop], keys[rows, :, :, :, :stop], out=scores)
     scores[..., start:] += _upper_triangle(stop - start)
     return scores
 

@@ -154,7 +154,8 @@ def loss_function(model: Any) -> Losses:
     if shape is None:
         start = graph.loss_function(model, device.compiled)
     else:
-        start = partial(cpu.losses, lanes(), shape, arrays_of(model.parameters()))
+        weights = cpu.Weights(shape, arrays_of(model.parameters()))
+        start = partial(cpu.losses, lanes(), weights)
 
     def losses(inputs: np.ndarray, targets: np.ndarray) -> Any:
         refuse_outside(vocab_size, inputs, targets)
@@ -197,8 +198,9 @@ def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> cpu.Parame
     """The gradient of the mean loss by every parameter, as a training step computes it."""
     shape = _llama(model) if detect().name == "cpu" else None
     if shape is not None:
-        arrays = arrays_of(model.trainable_parameters())
-        return cpu.loss_and_gradients(lanes(), shape, arrays, inputs, targets)[1]
+        weights = cpu.Weights(shape, arrays_of(model.trainable_parameters()))
+        held = cpu.loss_and_gradients(lanes(), weights, inputs, targets)[1]
+        return {name: array.copy() for name, array in held.items()}
     loss, masters = graph.mean_loss(model, detect().compute_dtype), model.trainable_parameters()
     found = mx.grad(loss)(masters, mx.array(inputs), mx.array(targets))
     mx.eval(found)
@@ -215,6 +217,7 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: cpu.Shape, clip: float) -> 
     its_optimizer.state = tree_map(lambda a: mx.array(np.array(a)), its_optimizer.state)
     its_optimizer.init(model.trainable_parameters())
     mx.eval(model.parameters(), its_optimizer.state)
+    weights = cpu.Weights(shape, arrays_of(model.trainable_parameters()))
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> Callable[[], tuple[float, float]]:
         parameters = arrays_of(model.trainable_parameters())
@@ -224,7 +227,8 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: cpu.Shape, clip: float) -> 
             name, _, moment = path.rpartition(".")
             if name in parameters:
                 moments.setdefault(moment, {})[name] = array
-        loss, gradients = cpu.loss_and_gradients(lanes(), shape, parameters, inputs, targets)
+        weights.update(parameters)
+        loss, gradients = cpu.loss_and_gradients(lanes(), weights, inputs, targets)
         norm = optimizer.gradient_norm(lanes(), gradients)
         shrink = min(clip / (norm + 1e-6), 1.0)
         number = int(its_optimizer.state["step"].item()) + 1

@@ -40,11 +40,8 @@ class Shape:
     tied: bool
 
 
-def losses(
-    lanes: Lanes, shape: Shape, parameters: Parameters, inputs: np.ndarray, targets: np.ndarray
-) -> np.ndarray:
+def losses(lanes: Lanes, weights: Weights, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """-ln p(target) per position, in nats: inputs, targets int [B, T] -> float32 [B, T]."""
-    weights = _Weights(shape, parameters)
     result = np.empty(inputs.shape, np.float32)
 
     def chunk(buffers: Buffers, rows: slice) -> None:
@@ -57,10 +54,12 @@ def losses(
 
 
 def loss_and_gradients(
-    lanes: Lanes, shape: Shape, parameters: Parameters, inputs: np.ndarray, targets: np.ndarray
+    lanes: Lanes, weights: Weights, inputs: np.ndarray, targets: np.ndarray
 ) -> tuple[float, Parameters]:
-    """The mean of ``losses`` (summed in float64) and its gradient by every parameter, float32."""
-    weights = _Weights(shape, parameters)
+    """The mean of ``losses`` (summed in float64) and its gradient by every parameter, float32.
+
+    The gradients are in the lanes' buffers: they hold until the next call.
+    """
     share = np.float32(1 / inputs.size)
 
     def chunk(buffers: Buffers, job: tuple[slice, _Gradients]) -> float:
@@ -68,10 +67,12 @@ def loss_and_gradients(
         work = _Chunk(weights, buffers, inputs[rows], gradients)
         hidden = work.forward()
         cotangent = buffers.take("d_hidden_states", *hidden.shape)
-        loss, by_head = head.loss_and_gradients(
-            buffers, hidden, weights.head, targets[rows].ravel(), share, cotangent
+        by_head, again = gradients.place(buffers, "head", *weights.head.shape)
+        loss = head.loss_and_gradients(
+            buffers, hidden, weights.head, targets[rows].ravel(), share, cotangent, by_head
         )
-        gradients.add("head", by_head)
+        if again:
+            gradients.arrays["head"] += by_head
         work.backward(cotangent)
         return loss
 
@@ -99,72 +100,82 @@ def _chunks(shape: tuple[int, ...], lanes: int = 1) -> list[slice]:
 
 
 class _Gradients:
-    """Sums over the chunks of a lane: the first chunk writes, later ones add."""
+    """Sums over the chunks of a lane, in its buffers: the first chunk writes, later ones add."""
 
     def __init__(self) -> None:
         self.arrays: Parameters = {}
 
-    def add_product(self, name: str, a: np.ndarray, b: np.ndarray) -> None:
-        """gradient += a^T b for a [N, rows], b [N, columns]."""
-        self.add(name, a.T @ b)
-
-    def add(self, name: str, value: np.ndarray) -> None:
+    def place(self, buffers: Buffers, name: str, *shape: int) -> tuple[np.ndarray, bool]:
+        """(where to write, whether what is written has yet to be added to ``arrays[name]``)."""
         if name in self.arrays:
+            return buffers.take("gradient to add", *shape), True
+        self.arrays[name] = buffers.take(f"gradient {name}", *shape)
+        return self.arrays[name], False
+
+    def add_product(self, buffers: Buffers, name: str, a: np.ndarray, b: np.ndarray) -> None:
+        """gradient += a^T b for a [N, rows], b [N, columns]."""
+        place, again = self.place(buffers, name, a.shape[1], b.shape[1])
+        np.matmul(a.T, b, out=place)
+        if again:
+            self.arrays[name] += place
+
+    def add(self, buffers: Buffers, name: str, value: np.ndarray) -> None:
+        place, again = self.place(buffers, name, *value.shape)
+        if again:
             self.arrays[name] += value
         else:
-            self.arrays[name] = value
+            place[:] = value
 
 
-class _Weights:
+class Weights:
     """The parameters as the formulas want them.
 
     Rotary embeddings turn pairs of features. A head's features are put in the order of the pairs,
     so that a turn is a product of complex numbers; a dot product of two heads does not see it.
-    The scale of attention is in the query projection.
+    The scale of attention is in the query projection. What reads the same input is one matrix:
+    query, key and value; gate and up.
     """
 
     def __init__(self, shape: Shape, parameters: Parameters) -> None:
         self.shape = shape
-        self.embedding = parameters["model.embed_tokens.weight"]
-        self.head = self.embedding if shape.tied else parameters["lm_head.weight"]
-        self.final_norm = parameters["model.norm.weight"]
         width = shape.head_width
         pairs = np.arange(width) if shape.rope_traditional else _pairs(width)
         self.order_q = (np.arange(shape.heads)[:, None] * width + pairs).ravel()
         self.order_k = self.order_q[: shape.kv_heads * width]
         self.scale = np.float32(width**-0.5)
-        self.layers = []
-        for number in range(shape.layers):
+        self.layers: list[Parameters] = [{} for _ in range(shape.layers)]
+        self.update(parameters)
+
+    def update(self, parameters: Parameters) -> None:
+        """Take over other values, into the arrays there are."""
+        self.embedding = parameters["model.embed_tokens.weight"]
+        self.head = self.embedding if self.shape.tied else parameters["lm_head.weight"]
+        self.final_norm = parameters["model.norm.weight"]
+        for number, layer in enumerate(self.layers):
             at = f"model.layers.{number}."
-            query = parameters[f"{at}self_attn.q_proj.weight"][self.order_q]
-            query *= self.scale
-            self.layers.append(
-                {
-                    "norm1": parameters[f"{at}input_layernorm.weight"],
-                    "query": query,
-                    "key": parameters[f"{at}self_attn.k_proj.weight"][self.order_k],
-                    "value": parameters[f"{at}self_attn.v_proj.weight"],
-                    "output": parameters[f"{at}self_attn.o_proj.weight"],
-                    "norm2": parameters[f"{at}post_attention_layernorm.weight"],
-                    "gate": parameters[f"{at}mlp.gate_proj.weight"],
-                    "up": parameters[f"{at}mlp.up_proj.weight"],
-                    "down": parameters[f"{at}mlp.down_proj.weight"],
-                }
-            )
+            query, key, value, output, gate, up, down = (
+                parameters[f"{at}{name}_proj.weight"]
+                for name in (
+                    "self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o",
+                    "mlp.gate", "mlp.up", "mlp.down",
+                )
+            )  # fmt: skip
+            if not layer:
+                layer["into"] = np.empty((len(query) + 2 * len(key), self.shape.width), np.float32)
+                layer["gate_up"] = np.empty((2 * len(gate), self.shape.width), np.float32)
+            turned_q, turned_k, plain = np.split(layer["into"], [len(query), len(query) + len(key)])
+            np.take(query, self.order_q, axis=0, out=turned_q, mode="clip")
+            turned_q *= self.scale
+            np.take(key, self.order_k, axis=0, out=turned_k, mode="clip")
+            plain[:] = value
+            layer["gate_up"][: len(gate)] = gate
+            layer["gate_up"][len(gate) :] = up
+            layer |= {"output": output, "down": down}
+            layer["norm1"] = parameters[f"{at}input_layernorm.weight"]
+            layer["norm2"] = parameters[f"{at}post_attention_layernorm.weight"]
 
     def unfold(self, gradients: Parameters) -> Parameters:
         """Gradients by these weights -> gradients by the parameters."""
-        names = {
-            "norm1": "input_layernorm",
-            "query": "self_attn.q_proj",
-            "key": "self_attn.k_proj",
-            "value": "self_attn.v_proj",
-            "output": "self_attn.o_proj",
-            "norm2": "post_attention_layernorm",
-            "gate": "mlp.gate_proj",
-            "up": "mlp.up_proj",
-            "down": "mlp.down_proj",
-        }
         result = {
             "model.embed_tokens.weight": gradients["embedding"],
             "model.norm.weight": gradients["final_norm"],
@@ -174,13 +185,22 @@ class _Weights:
         else:
             result["lm_head.weight"] = gradients["head"]
         for number in range(self.shape.layers):
-            for short, name in names.items():
-                value = gradients[f"{number}.{short}"]
-                if short in ("query", "key"):
-                    ordered = np.empty_like(value)
-                    ordered[self.order_q if short == "query" else self.order_k] = value
-                    value = ordered * self.scale if short == "query" else ordered
-                result[f"model.layers.{number}.{name}.weight"] = value
+            at = f"model.layers.{number}."
+            mine = {short: gradients[f"{number}.{short}"] for short in self.layers[number]}
+            result[f"{at}input_layernorm.weight"] = mine["norm1"]
+            result[f"{at}post_attention_layernorm.weight"] = mine["norm2"]
+            result[f"{at}self_attn.o_proj.weight"] = mine["output"]
+            result[f"{at}mlp.down_proj.weight"] = mine["down"]
+            gate, up = np.split(mine["gate_up"], 2)
+            result[f"{at}mlp.gate_proj.weight"], result[f"{at}mlp.up_proj.weight"] = gate, up
+            cuts = [len(self.order_q), len(self.order_q) + len(self.order_k)]
+            query, key, value = np.split(mine["into"], cuts)
+            result[f"{at}self_attn.v_proj.weight"] = value
+            for name, part, order in (("q", query, self.order_q), ("k", key, self.order_k)):
+                ordered = np.empty_like(part)
+                ordered[order] = part
+                result[f"{at}self_attn.{name}_proj.weight"] = ordered
+            result[f"{at}self_attn.q_proj.weight"] *= self.scale
         return result
 
 
@@ -203,7 +223,7 @@ class _Chunk:
 
     def __init__(
         self,
-        weights: _Weights,
+        weights: Weights,
         buffers: Buffers,
         inputs: np.ndarray,
         gradients: _Gradients | None = None,
@@ -229,27 +249,26 @@ class _Chunk:
         inner = s.heads * s.head_width
         for number, w in enumerate(self.weights.layers):
             normed = self._norm(x, w["norm1"], "1", number)
-            q, k, v = self._projections(number)
-            np.matmul(normed, w["query"].T, out=q)
-            np.matmul(normed, w["key"].T, out=k)
-            np.matmul(normed, w["value"].T, out=v)
-            for part in (q, k):
-                pairs = self._pairs_of(part)
-                np.multiply(pairs, self.turns, out=pairs)
+            qkv = self.take("qkv", len(w["into"]), number)
+            np.matmul(normed, w["into"].T, out=qkv)
+            pairs = self._pairs_of(qkv)
+            np.multiply(pairs, self.turns, out=pairs)
             mixed = self.take("mixed", inner, number)
-            self._attend(q, k, v, mixed, number)
+            attention.attend(
+                self.buffers, *self._heads(qkv), self._grouped(mixed), self._normaliser(number)
+            )
             np.matmul(mixed, w["output"].T, out=y)
             x += y
             normed = self._norm(x, w["norm2"], "2", number)
-            gate, up, sigmoid = (
-                self.take(name, len(w["gate"]), number) for name in ("gate", "up", "sigmoid")
-            )
-            np.matmul(normed, w["gate"].T, out=gate)
-            np.matmul(normed, w["up"].T, out=up)
-            _sigmoid(gate, sigmoid)
-            gate *= sigmoid  # from here on silu(gate)
-            hidden = self.take("hidden", len(w["gate"]))
-            np.multiply(gate, up, out=hidden)
+            gate_up = self.take("gate_up", len(w["gate_up"]), number)
+            np.matmul(normed, w["gate_up"].T, out=gate_up)
+            gate, up = np.split(gate_up, 2, axis=1)
+            sigmoid = self.take("sigmoid", gate.shape[1], number)
+            hidden = self.take("hidden", gate.shape[1])
+            for some in head.pieces(self.positions):
+                _sigmoid(gate[some], sigmoid[some])
+                gate[some] *= sigmoid[some]  # from here on silu(gate)
+                np.multiply(gate[some], up[some], out=hidden[some])
             np.matmul(hidden, w["down"].T, out=y)
             x += y
         return self._norm(x, self.weights.final_norm, "final", 0)
@@ -265,58 +284,57 @@ class _Chunk:
         inner = s.heads * s.head_width
         for number in reversed(range(s.layers)):
             w, at = self.weights.layers[number], f"{number}."
-            silu, up, sigmoid = (
-                self.take(name, len(w["gate"]), number) for name in ("gate", "up", "sigmoid")
-            )
-            hidden, d_hidden = (self.take(n, len(w["gate"])) for n in ("hidden", "d_hidden"))
+            silu, up = np.split(self.take("gate_up", len(w["gate_up"]), number), 2, axis=1)
+            sigmoid = self.take("sigmoid", silu.shape[1], number)
+            d_gate_up = self.take("d_gate_up", len(w["gate_up"]))
+            d_gate, d_up = np.split(d_gate_up, 2, axis=1)
+            hidden, d_hidden = (self.take(n, silu.shape[1]) for n in ("hidden", "d_hidden"))
             np.multiply(silu, up, out=hidden)
-            total.add_product(at + "down", dx, hidden)
+            total.add_product(self.buffers, at + "down", dx, hidden)
             np.matmul(dx, w["down"], out=d_hidden)
-            # d silu / dx = sigmoid + silu * (1 - sigmoid)
-            d_gate = hidden
-            np.subtract(1.0, sigmoid, out=d_gate)
-            d_gate *= silu
-            d_gate += sigmoid
-            d_gate *= up
-            d_gate *= d_hidden
-            d_up = np.multiply(d_hidden, silu, out=d_hidden)
+            for some in head.pieces(self.positions):
+                # d silu / dx = sigmoid + silu * (1 - sigmoid)
+                slope = np.subtract(1.0, sigmoid[some], out=d_gate[some])
+                slope *= silu[some]
+                slope += sigmoid[some]
+                slope *= up[some]
+                slope *= d_hidden[some]
+                np.multiply(d_hidden[some], silu[some], out=d_up[some])
             normed = self.take("normed2", s.width, number)
-            total.add_product(at + "gate", d_gate, normed)
-            total.add_product(at + "up", d_up, normed)
-            np.matmul(d_gate, w["gate"], out=dy)
-            more = np.matmul(d_up, w["up"], out=self.take("y", s.width))
-            dy += more
+            total.add_product(self.buffers, at + "gate_up", d_gate_up, normed)
+            np.matmul(d_gate_up, w["gate_up"], out=dy)
             self._norm_backward(dy, w["norm2"], "2", number, at + "norm2", dx)
 
             mixed = self.take("mixed", inner, number)
-            total.add_product(at + "output", dx, mixed)
+            total.add_product(self.buffers, at + "output", dx, mixed)
             d_mixed = np.matmul(dx, w["output"], out=self.take("d_mixed", inner))
-            q, k, v = self._projections(number)
-            dq, dk, dv = self._attend_backward(q, k, v, mixed, d_mixed, number)
-            normed = self.take("normed1", s.width, number)
-            for part in (dq, dk):
-                pairs = self._pairs_of(part)
-                np.multiply(pairs, self.turns.conj(), out=pairs)
-            first = True
-            for name, part in (("query", dq), ("key", dk), ("value", dv)):
-                total.add_product(at + name, part, normed)
-                more = np.matmul(part, w[name], out=dy if first else self.take("y", s.width))
-                if not first:
-                    dy += more
-                first = False
+            normaliser = self._normaliser(number)
+            assert normaliser is not None
+            d_qkv = self.take("d_qkv", len(w["into"]))
+            attention.attend_backward(
+                self.buffers,
+                *self._heads(self.take("qkv", len(w["into"]), number)),
+                self._grouped(mixed),
+                self._grouped(d_mixed),
+                *self._heads(d_qkv),
+                normaliser,
+            )
+            pairs = self._pairs_of(d_qkv)
+            np.multiply(pairs, self.turns.conj(), out=pairs)
+            total.add_product(
+                self.buffers, at + "into", d_qkv, self.take("normed1", s.width, number)
+            )
+            np.matmul(d_qkv, w["into"], out=dy)
             self._norm_backward(dy, w["norm1"], "1", number, at + "norm1", dx)
-        total.add("embedding", _rows_added(dx, self.inputs.ravel(), len(self.weights.embedding)))
+        by_row, again = total.place(self.buffers, "embedding", *self.weights.embedding.shape)
+        _add_rows(dx, self.inputs.ravel(), by_row)
+        if again:
+            total.arrays["embedding"] += by_row
 
-    def _projections(self, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        s = self.shape
-        q = self.take("q", s.heads * s.head_width, layer)
-        k = self.take("k", s.kv_heads * s.head_width, layer)
-        return q, k, self.take("v", s.kv_heads * s.head_width, layer)
-
-    def _pairs_of(self, part: np.ndarray) -> np.ndarray:
-        """Heads side by side, [positions, heads * D] -> complex64 [rows, length, heads, D / 2]."""
-        shaped = part.reshape(self.rows, self.length, -1, self.shape.head_width)
-        return shaped.view(np.complex64)
+    def _pairs_of(self, qkv: np.ndarray) -> np.ndarray:
+        """Queries and keys as complex64 [rows, length, heads, D / 2], to be turned."""
+        shaped = qkv.reshape(self.rows, self.length, -1, self.shape.head_width)
+        return shaped[:, :, : self.shape.heads + self.shape.kv_heads].view(np.complex64)
 
     def _norm(self, x: np.ndarray, weight: np.ndarray, which: str, layer: int) -> np.ndarray:
         """x / sqrt(mean(x^2) + epsilon) * weight, by row."""
@@ -346,7 +364,7 @@ class _Chunk:
         assert self.gradients is not None
         unit = self.take("unit" + which, dy.shape[1], layer)
         scale = self.take("scale" + which, 1, layer)
-        self.gradients.add(name, np.einsum("ij,ij->j", dy, unit))
+        self.gradients.add(self.buffers, name, np.einsum("ij,ij->j", dy, unit))
         dy *= weight
         mean = np.einsum("ij,ij->i", dy, unit) / np.float32(dy.shape[1])
         unit *= mean[:, None]
@@ -354,39 +372,25 @@ class _Chunk:
         dy *= scale
         dx += dy
 
-    def _grouped(self, *parts: np.ndarray) -> list[np.ndarray]:
-        """[positions, heads * D] -> views [rows, kv heads, heads a kv head, length, D]."""
+    def _heads(self, qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Queries, keys and values of [positions, all heads * D], grouped."""
+        inner = self.shape.heads * self.shape.head_width
+        q, k, v = np.split(qkv, [inner, (inner + qkv.shape[1]) // 2], axis=1)
+        return self._grouped(q), self._grouped(k), self._grouped(v)
+
+    def _grouped(self, part: np.ndarray) -> np.ndarray:
+        """[positions, heads * D] -> view [rows, kv heads, heads a kv head, length, D]."""
         shape = (self.rows, self.length, self.shape.kv_heads, -1, self.shape.head_width)
-        return [part.reshape(shape).transpose(0, 2, 3, 1, 4) for part in parts]
+        view = part.view()
+        view.shape = shape  # an error rather than a silent copy
+        return view.transpose(0, 2, 3, 1, 4)
 
     def _normaliser(self, layer: int) -> np.ndarray | None:
+        """Where the log-sum-exp of each row of attention is kept, if gradients are to come."""
         if self.gradients is None:
             return None
         flat = self.take("normaliser", self.shape.heads, layer)
         return flat.reshape(self.rows, self.shape.kv_heads, -1, self.length, 1)
-
-    def _attend(
-        self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mixed: np.ndarray, layer: int
-    ) -> None:
-        q, k, v, out = self._grouped(q, k, v, mixed)
-        attention.attend(self.buffers, q, k, v, out, self._normaliser(layer))
-
-    def _attend_backward(
-        self,
-        q: np.ndarray,
-        k: np.ndarray,
-        v: np.ndarray,
-        mixed: np.ndarray,
-        d_mixed: np.ndarray,
-        layer: int,
-    ) -> list[np.ndarray]:
-        """Gradients by q, k and v, as [positions, heads * D]."""
-        flat = [self.take(name, part.shape[1]) for name, part in (("dq", q), ("dk", k), ("dv", v))]
-        normaliser = self._normaliser(layer)
-        assert normaliser is not None
-        q, k, v, out, d_out, dq, dk, dv = self._grouped(q, k, v, mixed, d_mixed, *flat)
-        attention.attend_backward(self.buffers, q, k, v, out, d_out, dq, dk, dv, normaliser)
-        return flat
 
 
 def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
@@ -397,11 +401,10 @@ def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
     np.reciprocal(out, out=out)
 
 
-def _rows_added(values: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
-    """[count, width] with row i the sum of the values whose id is i."""
+def _add_rows(values: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
+    """Row i of ``out`` is the sum of the values whose id is i, or zero."""
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    result = np.zeros((count, values.shape[1]), np.float32)
-    result[ordered[starts]] = np.add.reduceat(values[order], starts, axis=0)
-    return result
+    out[:] = 0
+    out[ordered[starts]] = np.add.reduceat(values[order], starts, axis=0)

@@ -7,32 +7,41 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlxprune.attention import row_sums
+from mlxprune.attention import SAFE_EXPONENT, largest_norm, row_sums
 from mlxprune.lanes import Buffers
 
 VOCABULARY_COLUMNS = 2048  # at a time, where no gradient is asked for
 LOGITS = 1 << 21  # at a time, where the gradient is asked for
+PIECE_ROWS = 128  # go through several operations while they are in the cache
+
+
+def pieces(count: int) -> list[slice]:
+    return [slice(at, min(at + PIECE_ROWS, count)) for at in range(0, count, PIECE_ROWS)]
 
 
 def losses(
     buffers: Buffers, hidden: np.ndarray, weight: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
     """ln sum exp over the vocabulary - logit of the target, a running sum over its columns."""
-    most = np.full(len(hidden), -np.inf, np.float32)
     total = np.zeros(len(hidden), np.float32)
     picked = np.empty(len(hidden), np.float32)
+    shift = not largest_norm(hidden) * largest_norm(weight) <= SAFE_EXPONENT
+    most = np.full(len(hidden), -np.inf if shift else 0.0, np.float32)
     for first in range(0, len(weight), VOCABULARY_COLUMNS):
         part = weight[first : first + VOCABULARY_COLUMNS]
         logits = buffers.take("logits", len(hidden), len(part))
         np.matmul(hidden, part.T, out=logits)
         here = np.flatnonzero((targets >= first) & (targets < first + len(part)))
         picked[here] = logits[here, targets[here] - first]
-        higher = np.maximum(most, logits.max(axis=-1))
-        total *= np.exp(most - higher)
-        most = higher
-        logits -= most[:, None]
-        np.exp(logits, out=logits)
-        total += row_sums(logits)[:, 0]
+        for rows in pieces(len(hidden)):
+            some = logits[rows]
+            if shift:
+                higher = np.maximum(most[rows], some.max(axis=-1))
+                total[rows] *= np.exp(most[rows] - higher)
+                most[rows] = higher
+                some -= higher[:, None]
+            np.exp(some, out=some)
+            total[rows] += row_sums(some)[:, 0]
     result: np.ndarray = np.log(total) + most - picked
     return result
 
@@ -44,32 +53,38 @@ def loss_and_gradients(
     targets: np.ndarray,
     share: np.float32,
     by_hidden: np.ndarray,
-) -> tuple[float, np.ndarray]:
-    """The summed loss, and the gradient of share * sum: by ``hidden`` into ``by_hidden``, by
-    ``weight`` returned. A few rows at a time.
+    by_weight: np.ndarray,
+) -> float:
+    """The summed loss; the gradients of share * sum into ``by_hidden`` and ``by_weight``, of the
+    shapes of ``hidden`` and ``weight``. A few rows at a time.
 
     d loss / d logits = softmax - one at the target, so it is known as soon as the logits are.
     """
     rows_at_once = max(1, LOGITS // len(weight))
+    shift = not largest_norm(hidden) * largest_norm(weight) <= SAFE_EXPONENT
     loss = 0.0
-    by_weight = np.zeros(0, np.float32)  # until the first piece
     for first in range(0, len(hidden), rows_at_once):
         rows = slice(first, min(first + rows_at_once, len(hidden)))
         at = np.arange(rows.stop - first)
         logits = buffers.take("logits", len(at), len(weight))
         np.matmul(hidden[rows], weight.T, out=logits)
         picked = logits[at, targets[rows]]
-        most = logits.max(axis=-1)
-        logits -= most[:, None]
-        np.exp(logits, out=logits)
-        total = row_sums(logits)[:, 0]
-        loss += float((np.log(total) + most - picked).sum(dtype=np.float64))
-        logits *= (share / total)[:, None]
+        normaliser = np.empty(len(at), np.float32)
+        for some in pieces(len(at)):
+            part = logits[some]
+            most = part.max(axis=-1) if shift else np.zeros(len(part), np.float32)
+            if shift:
+                part -= most[:, None]
+            np.exp(part, out=part)
+            total = row_sums(part)[:, 0]
+            normaliser[some] = np.log(total) + most
+            part *= (share / total)[:, None]
+        loss += float((normaliser - picked).sum(dtype=np.float64))
         logits[at, targets[rows]] -= share
         np.matmul(logits, weight, out=by_hidden[rows])
-        product = logits.T @ hidden[rows]
         if first:
-            by_weight += product
+            product = buffers.take("product", *weight.shape)
+            by_weight += np.matmul(logits.T, hidden[rows], out=product)
         else:
-            by_weight = product
-    return loss, by_weight
+            np.matmul(logits.T, hidden[rows], out=by_weight)
+    return loss

@@ -24,8 +24,8 @@ def scoring_bytes(
     """What one scoring process holds at most, in bytes."""
     n = _Numbers(config, context)
     if backend_name == "cpu" and n.llama:
-        weights = n.parameters + n.turned
-        a_lane = n.positions * (5 * n.width + n.inner_all + n.inner + 4 * n.hidden)
+        weights = n.parameters + n.copied
+        a_lane = n.positions * (5 * n.width + 2 * n.inner_all + n.inner + 4 * n.hidden)
         a_lane += n.positions * min(n.vocab_size, head.VOCABULARY_COLUMNS) + n.attention
         return FLOAT * (weights + lanes * a_lane + 6 * batch_tokens)
     bytes_each = 4 if backend_name == "cpu" else 2
@@ -51,10 +51,10 @@ def training_bytes(
     moments = OPTIMIZER_ARRAYS[optimizer]
     if backend_name == "cpu" and n.llama:
         largest = max(n.vocab_size, n.hidden) * n.width
-        shared = n.parameters * (1 + moments) + n.turned
+        shared = n.parameters * (1 + moments) + n.copied
         a_layer = 4 * n.width + n.inner_all + n.inner + n.heads + 2 + 3 * n.hidden
-        a_lane = n.positions * (n.layers * a_layer + 11 * n.width + 2 * n.hidden)
-        a_lane += n.positions * (2 * n.inner_all + n.inner)
+        a_lane = n.positions * (n.layers * a_layer + 11 * n.width + 4 * n.hidden)
+        a_lane += n.positions * (3 * n.inner_all + n.inner)
         a_lane += max(head.LOGITS, n.vocab_size) + 2 * n.attention
         a_lane += n.parameters + 2 * largest  # its gradients, and a product that is added to them
         validation = scoring_bytes(config, context, 0, backend_name, lanes) - FLOAT * n.parameters
@@ -125,7 +125,7 @@ class _Numbers:
         self.hidden = int(config.get("intermediate_size") or 4 * self.width)
         self.inner = self.heads * head_width
         self.inner_all = self.inner + 2 * kv_heads * head_width
-        self.turned = self.layers * (self.inner + kv_heads * head_width) * self.width
+        self.copied = self.layers * (self.inner_all + 2 * self.hidden) * self.width
         self.positions = max(context, cpu.CHUNK_POSITIONS)
         block = self.heads * min(attention.BLOCK_QUERIES, context) * context
         self.attention = max(attention.BLOCK_WEIGHTS, block)

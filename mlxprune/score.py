@@ -25,7 +25,7 @@ from mlxprune.tokens import Tokens
 if TYPE_CHECKING:
     import mlx.nn as nn
 
-VERSION = 1
+VERSION = 2
 METRIC_VERSION = 1
 IN_FLIGHT = 2
 MOST_EDGES = 10

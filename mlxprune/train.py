@@ -31,7 +31,7 @@ from mlxprune.tokens import Tokens
 if TYPE_CHECKING:
     import mlx.nn as nn
 
-VERSION = 1
+VERSION = 2
 CHECKPOINTS_KEPT = 2
 CHECKPOINTS_PER_RUN = 20
 VALIDATIONS_PER_RUN = 10

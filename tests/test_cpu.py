@@ -32,7 +32,7 @@ def test_losses_are_the_same_bytes_for_any_number_of_lanes(
 ) -> None:
     monkeypatch.setattr(cpu, "CHUNK_POSITIONS", 2 * LENGTH)
     ids = generator.integers(0, 97, (2, ROWS, LENGTH)).astype(np.int32)
-    found = [cpu.losses(Lanes(n), *case, *ids).tobytes() for n in (1, 2, 3, 9)]
+    found = [cpu.losses(Lanes(n), cpu.Weights(*case), *ids).tobytes() for n in (1, 2, 3, 9)]
     assert len(set(found)) == 1
 
 
@@ -51,18 +51,18 @@ def test_the_sizes_of_pieces_change_no_gradient(
 ) -> None:
     """Also for buffers that are used again and again: each size runs twice."""
     inputs, targets = generator.integers(0, 97, (2, ROWS, LENGTH)).astype(np.int32)
-    expected, gradients = cpu.loss_and_gradients(Lanes(1), *case, inputs, targets)
+    expected, gradients = cpu.loss_and_gradients(Lanes(1), cpu.Weights(*case), inputs, targets)
     for size in (1, 16, 97, LENGTH, 10_000):
         monkeypatch.setattr(module, name, size)
         monkeypatch.setattr(head, "LOGITS", 97 * min(size, 50))
         workers = Lanes(lanes)
         for _ in range(2):
-            loss, found = cpu.loss_and_gradients(workers, *case, inputs, targets)
+            loss, found = cpu.loss_and_gradients(workers, cpu.Weights(*case), inputs, targets)
             assert loss == pytest.approx(expected, rel=1e-6)
             for key, gradient in gradients.items():
                 scale = np.abs(gradient).max()
                 assert np.abs(found[key] - gradient).max() <= 1e-4 * scale, key
-        losses = cpu.losses(workers, *case, inputs, targets)
+        losses = cpu.losses(workers, cpu.Weights(*case), inputs, targets)
         assert losses.mean(dtype=np.float64) == pytest.approx(expected, rel=1e-6)
 
 
@@ -84,7 +84,7 @@ def test_every_element_of_the_gradient_equals_that_of_mlx(
 
     value, tree = mx.value_and_grad(plain)(model.trainable_parameters())
     mx.eval(value, tree)
-    loss, found = cpu.loss_and_gradients(Lanes(2), shape, arrays, inputs, targets)
+    loss, found = cpu.loss_and_gradients(Lanes(2), cpu.Weights(shape, arrays), inputs, targets)
     assert loss == pytest.approx(float(value.item()), rel=1e-6)
     for name, gradient in backend.arrays_of(tree).items():
         assert np.abs(found[name] - gradient).max() <= 1e-4 * np.abs(gradient).max(), name
@@ -97,8 +97,8 @@ def test_inputs_and_parameters_are_left_alone(
     before = {name: array.copy() for name, array in parameters.items()}
     ids = generator.integers(0, 97, (2, 3, 40)).astype(np.int32)
     kept = ids.copy()
-    cpu.losses(Lanes(2), shape, parameters, *ids)
-    cpu.loss_and_gradients(Lanes(2), shape, parameters, *ids)
+    cpu.losses(Lanes(2), cpu.Weights(shape, parameters), *ids)
+    cpu.loss_and_gradients(Lanes(2), cpu.Weights(shape, parameters), *ids)
     assert np.array_equal(ids, kept)
     assert all(np.array_equal(parameters[n], before[n]) for n in before)
 
@@ -112,6 +112,6 @@ def test_extreme_activations_stay_finite(
     for name in parameters:
         if "gate" in name or "embed" in name:
             parameters[name] = parameters[name] * 300
-    loss, gradients = cpu.loss_and_gradients(Lanes(1), shape, parameters, *ids)
+    loss, gradients = cpu.loss_and_gradients(Lanes(1), cpu.Weights(shape, parameters), *ids)
     assert np.isfinite(loss)
     assert all(np.isfinite(g).all() for g in gradients.values())
