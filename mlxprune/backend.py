@@ -7,21 +7,18 @@ computes ``exp`` there at about 20 ns an element, on one thread; other models ru
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from mlxprune import blas, cpu, graph, optimizer
+from mlxprune import blas, cpu, graph, memory, optimizer
 from mlxprune.errors import RunError
 from mlxprune.lanes import Lanes
-
-CPU_CACHE_BYTES = 512 << 20  # a process; scoring runs one a core
 
 Losses = Callable[[np.ndarray, np.ndarray], Any]
 Step = Callable[[np.ndarray, np.ndarray], Callable[[], tuple[float, float]]]
@@ -50,19 +47,17 @@ def detect() -> Backend:
         name = str(info.get("device_name", "Apple GPU"))
         return Backend("metal", name, mx.bfloat16, 16_384, 1, True, False, working_set // 2)
     if mx.default_device().type == mx.DeviceType.gpu:
-        memory = int(info.get("memory_size", info.get("total_memory", 16 << 30)))
+        total = int(info.get("memory_size", info.get("total_memory", 16 << 30)))
         name = str(info.get("device_name", "CUDA GPU"))
-        return Backend("cuda", name, mx.bfloat16, 32_768, 1, True, True, memory // 2)
+        return Backend("cuda", name, mx.bfloat16, 32_768, 1, True, True, total // 2)
     import psutil
 
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     set_threads(cores)
-    memory = psutil.virtual_memory().total
-    return Backend(
-        "cpu", f"CPU, {cores} cores", mx.float32, 4_096, cores, False, False, memory // 2
-    )
+    total = psutil.virtual_memory().total
+    return Backend("cpu", f"CPU, {cores} cores", mx.float32, 4_096, cores, False, False, total // 2)
 
 
 def _device_info() -> dict[str, Any]:
@@ -94,18 +89,18 @@ def lanes() -> Lanes:
 
 def peak_memory() -> int:
     """Bytes at most so far: of MLX's buffers on a GPU, of the whole process on the CPU."""
-    if detect().name != "cpu":
-        return int(mx.get_peak_memory())
-    import resource
+    return memory.peak_resident_bytes() if detect().name == "cpu" else int(mx.get_peak_memory())
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+
+def reset_peak_memory() -> None:
+    mx.reset_peak_memory()
+    memory.reset_peak_resident()
 
 
 def limit_cache() -> None:
     """Keep MLX's buffer cache from growing without bound as shapes change."""
     device = detect()
-    most = CPU_CACHE_BYTES if device.name == "cpu" else device.memory_bytes // 4
+    most = memory.CPU_CACHE_BYTES if device.name == "cpu" else device.memory_bytes // 4
     mx.set_cache_limit(most)
 
 
@@ -152,7 +147,7 @@ def loss_function(model: Any) -> Losses:
     shape = _llama(model) if device.name == "cpu" else None
     start: Losses
     if shape is None:
-        start = graph.loss_function(model, device.compiled)
+        start = _graph_losses(model)
     else:
         weights = cpu.Weights(shape, arrays_of(model.parameters()))
         start = partial(cpu.losses, lanes(), weights)
@@ -162,6 +157,19 @@ def loss_function(model: Any) -> Losses:
         return start(inputs, targets)
 
     return losses
+
+
+_last_losses: tuple[Any, Losses] | None = None
+
+
+def _graph_losses(model: Any) -> Losses:
+    """Of the model last asked for, the same function again: its compiled traces are kept."""
+    global _last_losses
+    if _last_losses is None or _last_losses[0] is not model:
+        device = detect()
+        made = graph.loss_function(model, device.compiled, device.compute_dtype)
+        _last_losses = (model, made)
+    return _last_losses[1]
 
 
 def step_function(model: Any, its_optimizer: Any, accumulate: int, clip: float) -> Step:
@@ -217,6 +225,7 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: cpu.Shape, clip: float) -> 
     its_optimizer.state = tree_map(lambda a: mx.array(np.array(a)), its_optimizer.state)
     its_optimizer.init(model.trainable_parameters())
     mx.eval(model.parameters(), its_optimizer.state)
+    mx.clear_cache()  # MLX would keep what was copied; NumPy cannot use it
     weights = cpu.Weights(shape, arrays_of(model.trainable_parameters()))
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> Callable[[], tuple[float, float]]:
@@ -249,17 +258,11 @@ def _llama(model: Any) -> cpu.Shape | None:
     if type(model) is not llama.Model:
         return None
     args = model.args
-    head_width = args.head_dim or args.hidden_size // args.num_attention_heads
-    names = [name for name, _ in tree_flatten(model.parameters())]
-    plain = (
-        not args.rope_scaling
-        and set(args.layer_types) == {"full_attention"}
-        and head_width % 2 == 0
-        and all(name.endswith("weight") for name in names)  # no bias, no scales of a quantisation
-        and all(array.dtype == mx.float32 for _, array in tree_flatten(model.parameters()))
-    )
-    if not plain:
+    flat = tree_flatten(model.parameters())
+    plain = all(name.endswith("weight") and array.dtype == mx.float32 for name, array in flat)
+    if not plain or not cpu.knows(asdict(args) | {"model_type": "llama"}):
         return None
+    head_width = args.head_dim or args.hidden_size // args.num_attention_heads
     return cpu.Shape(
         args.hidden_size,
         args.num_attention_heads,

@@ -60,7 +60,11 @@ def _section(name: str, what: dict[str, Any], peak: dict[str, Any]) -> dict[str,
     if name != "scoring":
         return _child(name, what)
     children = [_start(name, what) for _ in range(peak["score_workers"])]
-    parts = [_finish(name, child) for child in children]
+    try:
+        parts = [_finish(name, child) for child in children]
+    finally:
+        for child in children:
+            child.kill()
     rates = ("tokens_per_second", "flops_per_second")
     return {
         **parts[0],
@@ -78,12 +82,17 @@ def _tune(what: dict[str, Any], peak: dict[str, Any], say: Callable[[str], None]
             with_batch = {**what, "batch_tokens": batch, "seconds": 2.0}
             rate = _tolerant("scoring", with_batch, peak)
             tried["score.batch_tokens"][str(batch)] = rate
-    for parts in (1, 2, 4, 8):
+    steps_differ = peak["backend"] != "cpu"  # there a step is cut into chunks anyway
+    for parts in (1, 2, 4, 8) if steps_differ else ():
         say(f"training, {parts} micro-batches a step ...")
         with_parts = {**what, "accumulate": parts, "seconds": 2.0}
         rate = _tolerant("training", with_parts, peak)
         tried["final.accumulate"][str(parts)] = rate
-    best = {key: int(max(rates, key=lambda n: rates[n])) for key, rates in tried.items()}
+    best = {
+        key: int(max(rates, key=lambda n: rates[n]))
+        for key, rates in tried.items()
+        if any(rates.values())
+    }
     return {"tried": tried, **best}
 
 
@@ -101,7 +110,13 @@ def _start(name: str, what: dict[str, Any]) -> subprocess.Popen[str]:
 
 
 def _finish(name: str, child: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = child.communicate(timeout=900)
+    try:
+        out, err = child.communicate(timeout=900)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        raise RunError(
+            f"{name} took more than 15 minutes", "bench", "try a smaller --model"
+        ) from None
     if child.returncode:
         last = one_line(err.strip().splitlines()[-1] if err.strip() else f"exit {child.returncode}")
         raise RunError(
@@ -200,7 +215,7 @@ def _training(what: dict[str, Any]) -> dict[str, Any]:
     context = what["context"]
     config = models.full_config(shape, what["vocab_size"], context, 1, 1)
     model = models.initialise(config, 0)
-    batch = max(8, 4096 // context)
+    batch = max(1, 4096 // context // 8) * 8
     parts = what.get("accumulate") or memory.micro_batches(
         config, context, batch, device.memory_bytes, device.name, device.score_workers,
         "adamw", False,
@@ -312,8 +327,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         shown += [
             "",
             "# fastest here; put this into the configuration",
-            f"score: {{batch_tokens: {tune['score.batch_tokens']}}}",
-            f"final: {{accumulate: {tune['final.accumulate']}}}",
+            *(f"{k.replace('.', ': {')}: {v}}}" for k, v in tune.items() if k != "tried"),
         ]
     return shown
 

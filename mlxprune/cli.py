@@ -331,6 +331,7 @@ def score(
     overlap: Annotated[int, typer.Option(help="unscored tokens that lead later windows")] = 0,
     long_documents: Annotated[str, typer.Option(help="windows or truncate")] = "windows",
     workers: Annotated[int | None, typer.Option(help="processes that score")] = None,
+    memory: Memory = None,
     text_key: TextKey = "text",
     id_key: IdKey = "id",
     domain_key: DomainKey = "auto",
@@ -344,7 +345,9 @@ def score(
         "context": context, "overlap": overlap, "long_documents": long_documents,
         "workers": workers,
     }  # fmt: skip
-    config = _data_config([*data, *(more or [])], text_key, id_key, domain_key, score=section)
+    config = _data_config(
+        [*data, *(more or [])], text_key, id_key, domain_key, score=section, memory=memory
+    )
     found = jobs.score_data(config, model, out, config.score, listeners(quiet))
     if as_json:
         print_json(found)
@@ -408,6 +411,7 @@ def train(
     seed: Annotated[int, typer.Option(help="of weights and order")] = 0,
     learning_rate: Annotated[float | None, typer.Option(help="peak rate")] = None,
     batch_size: Annotated[int | None, typer.Option(help="sequences a step")] = None,
+    memory: Memory = None,
     text_key: TextKey = "text",
     id_key: IdKey = "id",
     domain_key: DomainKey = "auto",
@@ -423,7 +427,9 @@ def train(
     }  # fmt: skip
     chosen = {"pretrained": tokenizer} if tokenizer else {"train": {"vocab_size": vocab_size}}
     paths = [*data, *(more or [])]
-    config = _data_config(paths, text_key, id_key, domain_key, final=final, tokenizer=chosen)
+    config = _data_config(
+        paths, text_key, id_key, domain_key, final=final, tokenizer=chosen, memory=memory
+    )
     found = jobs.train_model(config, out, listeners(quiet))
     if as_json:
         print_json(found)

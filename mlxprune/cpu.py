@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,19 @@ class Shape:
     rope_base: float
     rope_traditional: bool
     tied: bool
+
+
+def knows(config: dict[str, Any]) -> bool:
+    """Whether a model of this configuration (keys of Hugging Face) is computed here."""
+    heads = int(config.get("num_attention_heads") or 1)
+    head_width = int(config.get("head_dim") or config.get("hidden_size", 0) // heads)
+    odd = ("rope_scaling", "attention_bias", "mlp_bias", "sliding_window", "quantization")
+    return (
+        config.get("model_type") in ("llama", "mistral")
+        and head_width % 2 == 0
+        and not any(config.get(key) for key in odd)
+        and set(config.get("layer_types") or ["full_attention"]) == {"full_attention"}
+    )
 
 
 def losses(lanes: Lanes, weights: Weights, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -252,7 +252,6 @@ def _resume() -> dict[str, Any]:
 
 def _memory() -> dict[str, Any]:
     """Scoring holds no more than its batch: the peak does not grow with the documents."""
-    import mlx.core as mx
 
     from mlxprune import backend, score
 
@@ -261,7 +260,7 @@ def _memory() -> dict[str, Any]:
         model, _, tokens, documents = _tiny(Path(name))
         policy = score.Policy(32, 0, "windows", None, 256)
         for times in (1, 20):
-            mx.reset_peak_memory()
+            backend.reset_peak_memory()
             score.score_documents(model, tokens, np.tile(documents, times), policy)
             peaks.append(backend.peak_memory())
     return {"ok": peaks[1] <= 2 * peaks[0], "peak_bytes": peaks}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mlxprune.memory import LOGITS_BYTES
+from mlxprune.memory import LOGITS_BYTES, PLAIN_HEADS
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -30,16 +30,31 @@ ATTENTION_ROWS = 256
 Head = Callable[["mx.array"], "mx.array"]
 
 
-def loss_function(model: nn.Module, compiled: bool) -> Callable[[np.ndarray, np.ndarray], mx.array]:
+def loss_function(
+    model: nn.Module, compiled: bool, dtype: mx.Dtype | None = None
+) -> Callable[[np.ndarray, np.ndarray], mx.array]:
     """A function from inputs, targets int [B, T] to -ln p(target) in nats, float32 [B, T].
 
     The result is under way, not ready: NumPy waits for it. ``compiled`` keeps a trace a shape.
+    float32 parameters, as of a model in training, are cast to ``dtype`` for the time of a batch.
     """
     import mlx.core as mx
+    from mlx.utils import tree_map
 
     trunk, head = _parts(model)
 
+    def cast(array: mx.array) -> mx.array:
+        return array.astype(dtype) if dtype and array.dtype == mx.float32 else array
+
     def losses(inputs: mx.array, targets: mx.array) -> mx.array:
+        masters = model.parameters()
+        model.update(tree_map(cast, masters))
+        try:
+            return chunked(inputs, targets)
+        finally:
+            model.update(masters)
+
+    def chunked(inputs: mx.array, targets: mx.array) -> mx.array:
         hidden = trunk(inputs)
         flat = hidden.reshape(-1, hidden.shape[-1])
         expected = targets.reshape(-1)
@@ -154,20 +169,21 @@ def _rows_at_once(vocab_size: int) -> int:
 def _parts(model: Any) -> tuple[Callable[[mx.array], mx.array], Head]:
     """(hidden states, head) of an mlx-lm model, or (the model, identity) if it has no such parts.
 
-    A model may scale or cap its logits, so the parts are believed only if they give its logits.
+    Other architectures may scale or cap their logits; of the ones known not to, the parts are
+    believed only if they give the logits of the whole.
     """
     import mlx.core as mx
 
-    whole = (model, lambda logits: logits)
-    inner = getattr(model, "model", None)
-    embedding = getattr(inner, "embed_tokens", None)
-    head: Any = model.lm_head if "lm_head" in model else getattr(embedding, "as_linear", None)
-    if inner is None or head is None:
-        return whole
+    if type(model).__module__.rpartition(".")[2] not in PLAIN_HEADS:
+        return model, lambda logits: logits
+    inner = model.model
+    module = model.lm_head if "lm_head" in model else inner.embed_tokens
+    head: Any = module if "lm_head" in model else module.as_linear
     ids = mx.array([[0, 1, 2, 3]])
     expected, found = (x.astype(mx.float32) for x in (model(ids), head(inner(ids))))
-    same = expected.shape == found.shape and bool(mx.allclose(expected, found, 1e-3, 1e-3).item())
-    return (inner, head) if same else whole
+    if "bias" in module or not bool(mx.allclose(expected, found, 1e-3, 1e-3).item()):
+        return model, lambda logits: logits
+    return inner, head
 
 
 def fused_mean(
@@ -253,31 +269,42 @@ def attention(
     queries at a time."""
     import mlx.core as mx
 
+    batch, heads, length, width = queries.shape
+    groups = (batch, keys.shape[1], heads // keys.shape[1], length, width)
+    blocks = [(at, min(at + rows, length)) for at in range(0, length, rows)]
+
+    def weights(q: mx.array, k: mx.array, start: int, stop: int) -> mx.array:
+        scores = ((q * scale) @ k.swapaxes(-1, -2)).astype(mx.float32)
+        later = mx.arange(stop)[None] > mx.arange(start, stop)[:, None]
+        return mx.softmax(mx.where(later, -math.inf, scores), axis=-1)
+
+    # One block waits for the one before, so that one block's weights are alive at a time. MLX's own
+    # forward pass is no help here: while a gradient is traced it is not fused either.
     @mx.custom_function
     def attend(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
+        q, k, v = q.reshape(groups), k[:, :, None], v[:, :, None]
+        out: list[mx.array] = []
+        for start, stop in blocks:
+            (qs,) = mx.depends([q[..., start:stop, :]], out[-1:])
+            p = weights(qs, k[..., :stop, :], start, stop).astype(q.dtype)
+            out.append(p @ v[..., :stop, :])
+        return mx.concatenate(out, axis=-2).reshape(queries.shape)
 
     @attend.vjp
     def attend_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> tuple[mx.array, ...]:
         q, k, v = primals
-        batch, heads, length, width = q.shape
-        groups = (batch, k.shape[1], heads // k.shape[1], length, width)
         kk, vv = k[:, :, None], v[:, :, None]
         queries_g, d_out = q.reshape(groups), cotangent.reshape(groups)
         inner = (d_out * output.reshape(groups)).astype(mx.float32).sum(-1, keepdims=True)
         dk = mx.zeros(kk.shape, mx.float32)
         dv = mx.zeros(vv.shape, mx.float32)
         dq: list[mx.array] = []
-        for start in range(0, length, rows):
-            stop = min(start + rows, length)
-            # One block after another, so that one block's weights are alive at a time.
+        for start, stop in blocks:
             qs, c, d = mx.depends(
                 [a[..., start:stop, :] for a in (queries_g, d_out, inner)], [dk, dv, *dq[-1:]]
             )
             ks, vs = kk[..., :stop, :], vv[..., :stop, :]
-            scores = ((qs * scale) @ ks.swapaxes(-1, -2)).astype(mx.float32)
-            later = mx.arange(stop)[None] > mx.arange(start, stop)[:, None]
-            p = mx.softmax(mx.where(later, -math.inf, scores), axis=-1)
+            p = weights(qs, ks, start, stop)
             dp = (c @ vs.swapaxes(-1, -2)).astype(mx.float32)
             ds = (p * (dp - d) * scale).astype(q.dtype)
             dq.append(ds @ ks)

@@ -6,6 +6,10 @@ what grows with model, vocabulary, context and batch, and leave out the interpre
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import sys
+from pathlib import Path
 from typing import Any
 
 from mlxprune import attention, cpu, head
@@ -15,6 +19,8 @@ FLOAT = 4
 PROCESS_BYTES = 400 << 20  # Python, NumPy, MLX and mlx-lm before they hold anything of ours
 IN_FLIGHT = 3  # scoring batches that a GPU holds: two waiting and one that is made
 LOGITS_BYTES = 64 << 20  # of one piece of float32 logits of the graph
+PLAIN_HEADS = ("llama", "qwen2", "qwen3")  # logits = hidden states times a matrix, in pieces
+CPU_CACHE_BYTES = 512 << 20  # what MLX may keep of freed buffers, a process; not NumPy's
 OPTIMIZER_ARRAYS = {"adamw": 2, "lion": 1}
 
 
@@ -23,7 +29,7 @@ def scoring_bytes(
 ) -> int:
     """What one scoring process holds at most, in bytes."""
     n = _Numbers(config, context)
-    if backend_name == "cpu" and n.llama:
+    if backend_name == "cpu" and n.numpy:
         weights = n.parameters + n.copied
         a_lane = n.positions * (5 * n.width + 2 * n.inner_all + n.inner + 4 * n.hidden)
         a_lane += n.positions * min(n.vocab_size, head.VOCABULARY_COLUMNS) + n.attention
@@ -34,7 +40,10 @@ def scoring_bytes(
     if backend_name == "cpu":  # its attention is not fused: scores, mask and weights of a layer
         activations += 3 * rows * n.heads * context * FLOAT
     logits = 3 * max(LOGITS_BYTES, FLOAT * n.vocab_size)
-    return n.parameters * bytes_each + IN_FLIGHT * activations + logits
+    if not n.plain_head:
+        logits = IN_FLIGHT * rows * n.vocab_size * (bytes_each + FLOAT)
+    cache = CPU_CACHE_BYTES if backend_name == "cpu" else 0
+    return n.parameters * bytes_each + IN_FLIGHT * activations + logits + cache
 
 
 def training_bytes(
@@ -49,13 +58,14 @@ def training_bytes(
     """What training on micro-batches of ``rows`` sequences holds at most, in bytes."""
     n = _Numbers(config, context)
     moments = OPTIMIZER_ARRAYS[optimizer]
-    if backend_name == "cpu" and n.llama:
+    if backend_name == "cpu" and n.numpy:
         largest = max(n.vocab_size, n.hidden) * n.width
         shared = n.parameters * (1 + moments) + n.copied
         a_layer = 4 * n.width + n.inner_all + n.inner + n.heads + 2 + 3 * n.hidden
         a_lane = n.positions * (n.layers * a_layer + 11 * n.width + 4 * n.hidden)
         a_lane += n.positions * (3 * n.inner_all + n.inner)
         a_lane += max(head.LOGITS, n.vocab_size) + 2 * n.attention
+        shared += n.copied  # reordered gradients of queries and keys
         a_lane += n.parameters + 2 * largest  # its gradients, and a product that is added to them
         validation = scoring_bytes(config, context, 0, backend_name, lanes) - FLOAT * n.parameters
         return FLOAT * (shared + lanes * a_lane) + validation
@@ -66,10 +76,13 @@ def training_bytes(
     # masters, gradients, moments; what a step makes new of them; the copy in the compute dtype
     weights = n.parameters * (FLOAT * (3 + 2 * moments) + bytes_each)
     logits = 4 * max(LOGITS_BYTES, FLOAT * n.vocab_size) + 3 * FLOAT * n.vocab_size * n.width
+    if not n.plain_head:
+        logits += 3 * positions * n.vocab_size * (bytes_each + FLOAT)
     attended = 4 * rows * n.heads * min(256, context) * context * FLOAT
-    if backend_name == "cpu" or not n.llama:
+    if backend_name == "cpu" or not n.plain_head:
         attended = 6 * rows * n.heads * context * context * FLOAT
-    return weights + positions * kept * bytes_each + logits + attended
+    cache = CPU_CACHE_BYTES if backend_name == "cpu" else 0
+    return weights + positions * kept * bytes_each + logits + attended + cache
 
 
 def score_batch_tokens(
@@ -110,13 +123,35 @@ def micro_batches(
     return batch_size
 
 
+def peak_resident_bytes() -> int:
+    """The largest resident size of this process since its start or ``reset_peak_resident``.
+
+    Linux: VmHWM, because ru_maxrss begins with the size of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def reset_peak_resident() -> None:
+    """Linux only; elsewhere the peak stays that of the whole life."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 class _Numbers:
     """The sizes in a configuration that the bounds are made of, in elements."""
 
     def __init__(self, config: dict[str, Any], context: int) -> None:
-        self.llama = config["model_type"] == "llama"
+        self.numpy = cpu.knows(config)
         self.parameters = sum(models.parameter_counts(config))
-        self.vocab_size = int(config["vocab_size"])
+        config = models.text_config(config)
+        self.plain_head = config["model_type"] in (*PLAIN_HEADS, "mistral")
+        self.vocab_size = int(config.get("vocab_size", 0))
         self.width = int(config.get("hidden_size", config.get("n_embd", 512)))
         self.layers = int(config.get("num_hidden_layers", config.get("n_layer", 1)))
         self.heads = int(config.get("num_attention_heads", config.get("n_head", 1)))

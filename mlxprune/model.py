@@ -89,6 +89,11 @@ def full_config(
     return config
 
 
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of the language model: those of multimodal models lie one level down."""
+    return {**config, **(config.get("text_config") or {})}
+
+
 def parameter_counts(config: dict[str, Any]) -> tuple[int, int]:
     """(parameters of matrix products and norms, parameters of the embedding tables).
 
@@ -114,10 +119,11 @@ def parameter_counts(config: dict[str, Any]) -> tuple[int, int]:
 def flops_per_token(config: dict[str, Any], context: int) -> float:
     """Forward FLOPs: 2 a matmul parameter (output head in, embedding look-up out) + attention."""
     body, _ = parameter_counts(config)
+    config = text_config(config)
     width = config.get("hidden_size", config.get("n_embd", 0))
     layers = config.get("num_hidden_layers", config.get("n_layer", 0))
     # Causal attention: scores and weighted values, 2 * 2 * width * context / 2 a layer.
-    return 2.0 * (body + config["vocab_size"] * width) + 2.0 * layers * width * context
+    return 2.0 * (body + config.get("vocab_size", 0) * width) + 2.0 * layers * width * context
 
 
 def training_defaults(settings: Training, shape: Shape) -> dict[str, Any]:

@@ -234,6 +234,8 @@ def _memory(
     allowed = config.memory or device.memory_bytes
     needs = []
     for which, settings in (("reference", config.reference), ("final", config.final)):
+        if which == "reference" and config.reference.pretrained:
+            continue
         chosen = models.training_defaults(settings, shapes[which])
         what = (device.name, device.score_workers, chosen["optimizer"])
         checkpointing = settings.gradient_checkpointing

@@ -230,7 +230,7 @@ def resolve_policy(
         device.score_tokens_per_batch,
         memory_bytes or device.memory_bytes,
         device.name,
-        device.score_workers,
+        settings.workers or device.score_workers,
     )
     policy = Policy(
         context,

@@ -182,7 +182,6 @@ def train(
     Returns the summary that also stands in ``training.json``. Raises NonFiniteLoss; Stopped and
     Interrupted leave a checkpoint behind.
     """
-    import mlx.core as mx
 
     from mlxprune import backend
     from mlxprune import optimizer as optimizers
@@ -199,23 +198,27 @@ def train(
     optimizer = optimizers.make(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
     optimizer.init(model.trainable_parameters())
     history: dict[str, list[Any]] = {"train": [], "validation": [], "window": []}
-    first = _restore(folder, recipe, model, optimizer, history)
-    micro_batches = recipe.accumulate or memory.micro_batches(
-        recipe.config,
-        recipe.context,
-        recipe.batch_size,
-        memory_bytes or device.memory_bytes,
-        device.name,
-        device.score_workers,
-        recipe.optimizer,
-        gradient_checkpointing,
+    first, stored = _restore(folder, recipe, model, optimizer, history)
+    micro_batches = (
+        recipe.accumulate
+        or stored
+        or memory.micro_batches(
+            recipe.config,
+            recipe.context,
+            recipe.batch_size,
+            memory_bytes or device.memory_bytes,
+            device.name,
+            device.score_workers,
+            recipe.optimizer,
+            gradient_checkpointing,
+        )
     )
     take_step = backend.step_function(model, optimizer, micro_batches, recipe.clip)
-    mx.reset_peak_memory()
+    backend.reset_peak_memory()
     meter = _Meter(recipe, stream, name, stage, log, first)
 
     def save(done: int) -> None:
-        _save_checkpoint(folder, done, recipe, model, optimizer, history)
+        _save_checkpoint(folder, done, recipe, micro_batches, model, optimizer, history)
         log.emit(stage, "checkpoint", model=name, step=done)
 
     batch = stream.batch(first, recipe.batch_size, recipe.context)
@@ -355,6 +358,7 @@ def _save_checkpoint(
     folder: Path,
     step: int,
     recipe: Recipe,
+    micro_batches: int,
     model: nn.Module,
     optimizer: Any,
     history: dict[str, list[Any]],
@@ -376,7 +380,13 @@ def _save_checkpoint(
             str(partial / "optimizer.safetensors"), dict(sorted(tree_flatten(optimizer.state)))
         )
         runs.write_json(
-            partial / "state.json", {"step": step, "recipe": asdict(recipe), "history": history}
+            partial / "state.json",
+            {
+                "step": step,
+                "recipe": asdict(recipe),
+                "micro_batches": micro_batches,
+                "history": history,
+            },
         )
     _prune_checkpoints(folder, recipe, besides=target)
 
@@ -387,8 +397,8 @@ def _restore(
     model: nn.Module,
     optimizer: Any,
     history: dict[str, list[Any]],
-) -> int:
-    """Load the newest whole checkpoint; return the step to go on with."""
+) -> tuple[int, int | None]:
+    """Load the newest whole checkpoint; return the step to go on with, and its micro-batches."""
     import mlx.core as mx
     from mlx.utils import tree_unflatten
 
@@ -401,8 +411,8 @@ def _restore(
         optimizer.state = tree_unflatten(list(saved.items()))
         mx.eval(model.parameters(), optimizer.state)
         history.update(state["history"])
-        return int(state["step"])
-    return 0
+        return int(state["step"]), state.get("micro_batches")
+    return 0, None
 
 
 def _prune_checkpoints(folder: Path, recipe: Recipe, besides: Path | None = None) -> None:

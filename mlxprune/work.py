@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from mlxprune import __version__, runs
+from mlxprune import __version__, memory, runs
 from mlxprune.config import Config
 from mlxprune.control import Control
 from mlxprune.errors import MlxpruneError, RunError, SpaceError, one_line
@@ -133,8 +133,8 @@ def progress(work: Work, stage: str, unit: str) -> Callable[[int, int], None]:
 def peak_memory_bytes() -> int:
     """The largest resident size of this process or a finished child."""
     scale = 1 if sys.platform == "darwin" else 1024
-    usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return max(u.ru_maxrss for u in usage) * scale
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
+    return max(memory.peak_resident_bytes(), children)
 
 
 def plain(value: Any) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def score_pool(
 
     A worker that dies without a word (MLX aborts the process when memory runs out) is a WorkerDied.
     """
+    from mlxprune import backend
+
     parts = Path(task.parts)
     parts.mkdir(parents=True, exist_ok=True)
     todo = [n for n in range(len(task.units)) if not part_path(parts, n).exists()]
@@ -71,6 +73,7 @@ def score_pool(
     typical = float((rows.stop - rows.first).mean()) if len(rows) else task.policy.context
     model_config = runs.read_json(Path(task.model) / "config.json")
     progress.flops = models.flops_per_token(model_config, round(typical))
+    progress.peak = backend.peak_flops()  # before the workers take the machine
     for number in set(range(len(task.units))) - set(todo):
         progress.add_histogram(np.load(part_path(parts, number)))
     if not todo:
@@ -141,7 +144,8 @@ class _Progress:
         self.began, self.before = time.monotonic(), done
         self.running = 0.0  # tokens of units under way
         self.all_slots, self.real = 0, 0
-        self.waited, self.memory, self.processes, self.flops = 0.0, 0, 1, 0.0
+        self.waited, self.memory, self.processes = 0.0, 0, 1
+        self.flops, self.peak = 0.0, 1.0
         self.documents = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
         self.tokens = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
 
@@ -171,8 +175,6 @@ class _Progress:
         ].astype(np.int64)
 
     def _emit(self) -> None:
-        from mlxprune import backend
-
         done = min(self.total, self.done + int(self.running))
         elapsed = time.monotonic() - self.began
         rate = (done - self.before) / elapsed if elapsed > 0 else 0.0
@@ -186,7 +188,7 @@ class _Progress:
             eta_seconds=(self.total - done) / rate if rate else None,
             padding_share=1 - self.real / self.all_slots if self.all_slots else None,
             input_wait_share=self.waited / (elapsed * self.processes) if elapsed > 0 else None,
-            utilisation=rate * self.flops / backend.peak_flops(),
+            utilisation=rate * self.flops / self.peak,
             peak_memory_bytes=self.memory,
         )
 

@@ -62,7 +62,8 @@ def test_losses_equal_float64(
     for row, losses in zip(rows, true, strict=True):
         table = testing.llama_log_probabilities(weights, config, row[:-1])
         losses[:] = -table[np.arange(length), row[1:]]
-    assert np.abs(found - true).max() <= np.abs(naive - true).max() + 1e-6 * true.max()
+    margin = 1e-6 if backend.detect().name == "cpu" else 2e-2  # bfloat16
+    assert np.abs(found - true).max() <= np.abs(naive - true).max() + margin * true.max()
 
 
 @pytest.mark.parametrize("changes", SHAPES, ids=str)
@@ -80,7 +81,8 @@ def test_gradients_equal_differences_of_the_float64_loss(
         true = testing.slope_along(weights, config, rows, direction)
         along = float((found[name].astype(np.float64) * direction[name]).sum())
         scale = float(np.linalg.norm(found[name]))
-        assert abs(along - true) < 1e-4 * scale + 1e-7, name
+        bound = 1e-4 if backend.detect().name == "cpu" else 5e-2  # bfloat16
+        assert abs(along - true) < bound * scale + 1e-7, name
 
 
 @pytest.mark.parametrize("bad", [-1, 97, 2**30])

@@ -178,9 +178,8 @@ def test_batches_hold_every_row_once_in_few_shapes(lengths: list[int], batch_tok
 
 
 @pytest.mark.parametrize(("context", "most"), [(512, 0.05), (1024, 0.08)])
-def test_little_is_padding(context: int, most: float) -> None:
+def test_little_is_padding(context: int, most: float, generator: np.random.Generator) -> None:
     """On lengths as on the web, in work units of the size that a run has."""
-    generator = np.random.default_rng()
     lengths = np.exp(generator.normal(np.log(350), 1.0, 1500)).astype(np.int64) + 1
     chosen = policy(context=context, batch_tokens=4096)
     found, _ = score.windows(lengths, chosen)
