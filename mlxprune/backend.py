@@ -149,7 +149,7 @@ def loss_function(model: Any) -> Losses:
     if shape is None:
         start = _graph_losses(model)
     else:
-        weights = cpu.Weights(shape, arrays_of(model.parameters()))
+        weights = cpu.Weights(shape, arrays_of(model.parameters()), for_losses=True)
         start = partial(cpu.losses, lanes(), weights)
 
     def losses(inputs: np.ndarray, targets: np.ndarray) -> Any:

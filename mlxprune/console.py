@@ -68,13 +68,23 @@ def progress_line(name: str, stage: dict[str, Any], event: dict[str, Any]) -> st
     share = f"{100 * done / total:3.0f} %" if total else "    "
     parts = [f"{short(done)} / {short(total)} {stage.get('unit') or ''}".rstrip()]
     if stage.get("rate"):
-        parts.append(f"{short(stage['rate'])}/s")
+        parts.append(f"{short(stage['rate'])}/s{_how_well(stage)}")
     if event.get("loss") is not None:
         parts.append(f"loss {event['loss']:.3f}")
     if stage.get("eta_seconds") is not None:
         parts.append(f"{duration(stage['eta_seconds'])} left")
     what = stage.get("what")
     return f"{name:<10} {share}  {', '.join(parts)}{f'  [{what}]' if what else ''}"
+
+
+def _how_well(stage: dict[str, Any]) -> str:
+    """What share of the machine's matrix products that is, and what went on padding."""
+    words = [
+        f"{100 * stage[key]:.0f} % {label}"
+        for key, label in (("utilisation", "of peak"), ("padding_share", "padding"))
+        if isinstance(stage.get(key), float)
+    ]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def short(number: float) -> str:
@@ -207,7 +217,10 @@ def print_status(found: dict[str, Any]) -> None:
             print(f"  {progress_line(name, stage, {})}")
         else:
             took = f", {duration(stage['seconds'])}" if stage.get("seconds") is not None else ""
-            print(f"  {name:<10} {stage['state']}{took}")
+            rate = (
+                f", {short(stage['rate'])}/s{_how_well(stage)}" if stage.get("utilisation") else ""
+            )
+            print(f"  {name:<10} {stage['state']}{took}{rate}")
     for warning in found["warnings"][-5:]:
         print(f"  warning: {one_line(warning['message'])}")
     if found["error"]:

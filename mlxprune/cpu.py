@@ -147,11 +147,12 @@ class Weights:
     Rotary embeddings turn pairs of features. A head's features are put in the order of the pairs,
     so that a turn is a product of complex numbers; a dot product of two heads does not see it.
     The scale of attention is in the query projection. What reads the same input is one matrix:
-    query, key and value; gate and up.
+    query, key and value; gate and up. For losses alone, what a norm multiplies with is in the
+    matrix that reads it, and the gate is negated: each saves a pass over the activations.
     """
 
-    def __init__(self, shape: Shape, parameters: Parameters) -> None:
-        self.shape = shape
+    def __init__(self, shape: Shape, parameters: Parameters, for_losses: bool = False) -> None:
+        self.shape, self.for_losses = shape, for_losses
         width = shape.head_width
         pairs = np.arange(width) if shape.rope_traditional else _pairs(width)
         self.order_q = (np.arange(shape.heads)[:, None] * width + pairs).ravel()
@@ -187,6 +188,12 @@ class Weights:
             layer |= {"output": output, "down": down}
             layer["norm1"] = parameters[f"{at}input_layernorm.weight"]
             layer["norm2"] = parameters[f"{at}post_attention_layernorm.weight"]
+            if self.for_losses:
+                layer["into"] *= layer["norm1"]
+                layer["gate_up"] *= layer["norm2"]
+                layer["gate_up"][: len(gate)] *= -1
+        if self.for_losses:
+            self.head = self.head * self.final_norm
 
     def unfold(self, gradients: Parameters) -> Parameters:
         """Gradients by these weights -> gradients by the parameters."""
@@ -277,8 +284,18 @@ class _Chunk:
             gate_up = self.take("gate_up", len(w["gate_up"]), number)
             np.matmul(normed, w["gate_up"].T, out=gate_up)
             gate, up = np.split(gate_up, 2, axis=1)
-            sigmoid = self.take("sigmoid", gate.shape[1], number)
             hidden = self.take("hidden", gate.shape[1])
+            if self.weights.for_losses:
+                for some in head.pieces(self.positions):
+                    # exp(-x) overflows to inf for x < -88, which gives 0
+                    denominator = np.exp(gate[some], out=hidden[some])
+                    denominator += 1.0
+                    np.divide(gate[some], denominator, out=hidden[some])
+                    hidden[some] *= up[some]
+                np.matmul(hidden, w["down"].T, out=y)
+                x -= y
+                continue
+            sigmoid = self.take("sigmoid", gate.shape[1], number)
             for some in head.pieces(self.positions):
                 _sigmoid(gate[some], sigmoid[some])
                 gate[some] *= sigmoid[some]  # from here on silu(gate)
@@ -362,7 +379,8 @@ class _Chunk:
         if self.gradients is not None:
             self.take("scale" + which, 1, layer)[:, 0] = scale
             self.take("unit" + which, x.shape[1], layer)[:] = result
-        result *= weight
+        if not self.weights.for_losses:
+            result *= weight
         return result
 
     def _norm_backward(

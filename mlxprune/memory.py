@@ -30,7 +30,7 @@ def scoring_bytes(
     """What one scoring process holds at most, in bytes."""
     n = _Numbers(config, context)
     if backend_name == "cpu" and n.numpy:
-        weights = n.parameters + n.copied
+        weights = n.parameters + n.copied + n.vocab_size * n.width
         a_lane = n.positions * (5 * n.width + 2 * n.inner_all + n.inner + 4 * n.hidden)
         a_lane += n.positions * min(n.vocab_size, head.VOCABULARY_COLUMNS) + n.attention
         return FLOAT * (weights + lanes * a_lane + 6 * batch_tokens)
@@ -66,7 +66,8 @@ def training_bytes(
         a_lane += n.positions * (3 * n.inner_all + n.inner)
         a_lane += max(head.LOGITS, n.vocab_size) + 2 * n.attention
         shared += n.copied  # reordered gradients of queries and keys
-        a_lane += n.parameters + 2 * largest  # its gradients, and a product that is added to them
+        # Its gradients, by embedding and head apart, and products that are added to them.
+        a_lane += n.parameters + 3 * largest
         validation = scoring_bytes(config, context, 0, backend_name, lanes) - FLOAT * n.parameters
         return FLOAT * (shared + lanes * a_lane) + validation
     bytes_each = 4 if backend_name == "cpu" else 2

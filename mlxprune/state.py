@@ -64,6 +64,12 @@ PROGRESS_KEYS = (
 )  # fmt: skip
 
 
+BUILT_KEYS = (
+    "built_seconds", "rate", "padding_share", "input_wait_share", "utilisation",
+    "peak_memory_bytes",
+)  # fmt: skip
+
+
 def _run_start(state: State, event: Event) -> None:
     state.update(run=event.get("run"), state="running", error=None)
     state["started"] = state["started"] or event.get("t")
@@ -74,12 +80,10 @@ def _run_start(state: State, event: Event) -> None:
 
 
 def _renew(stage: dict[str, Any], **fields: Any) -> None:
-    """Forget all of a stage but how long it took when it was last built."""
-    built = stage.get("built_seconds")
+    """Forget all of a stage but how long it took, and how fast it was, when it was last built."""
+    built = {key: stage[key] for key in BUILT_KEYS if stage.get(key) is not None}
     stage.clear()
-    stage.update(fields)
-    if built is not None:
-        stage["built_seconds"] = built
+    stage.update(fields | built)
 
 
 def _stage(state: State, event: Event) -> dict[str, Any]:
@@ -90,7 +94,10 @@ def _stage(state: State, event: Event) -> dict[str, Any]:
 
 
 def _stage_start(state: State, event: Event) -> None:
-    _renew(_stage(state, event), state="running", started=event.get("t"), why=event.get("why"))
+    stage = _stage(state, event)
+    _renew(stage, state="running", started=event.get("t"), why=event.get("why"))
+    for key in BUILT_KEYS[1:]:
+        stage.pop(key, None)
 
 
 def _progress(state: State, event: Event) -> None:

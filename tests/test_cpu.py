@@ -32,7 +32,10 @@ def test_losses_are_the_same_bytes_for_any_number_of_lanes(
 ) -> None:
     monkeypatch.setattr(cpu, "CHUNK_POSITIONS", 2 * LENGTH)
     ids = generator.integers(0, 97, (2, ROWS, LENGTH)).astype(np.int32)
-    found = [cpu.losses(Lanes(n), cpu.Weights(*case), *ids).tobytes() for n in (1, 2, 3, 9)]
+    found = [
+        cpu.losses(Lanes(n), cpu.Weights(*case, for_losses=True), *ids).tobytes()
+        for n in (1, 2, 3, 9)
+    ]
     assert len(set(found)) == 1
 
 
@@ -62,8 +65,9 @@ def test_the_sizes_of_pieces_change_no_gradient(
             for key, gradient in gradients.items():
                 scale = np.abs(gradient).max()
                 assert np.abs(found[key] - gradient).max() <= 1e-4 * scale, key
-        losses = cpu.losses(workers, cpu.Weights(*case), inputs, targets)
-        assert losses.mean(dtype=np.float64) == pytest.approx(expected, rel=1e-6)
+        for folded in (False, True):
+            losses = cpu.losses(workers, cpu.Weights(*case, for_losses=folded), inputs, targets)
+            assert losses.mean(dtype=np.float64) == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_element_of_the_gradient_equals_that_of_mlx(

@@ -15,35 +15,40 @@ from mlxprune import model as models
 MEASURE = """
 import json, sys
 import mlxprune
+import mlx.core as mx
 import numpy as np
-from mlxprune import backend, optimizer
+from mlxprune import backend, memory, optimizer
 from mlxprune import model as models
+
 config, context, rows, what = json.loads(sys.argv[1])
 backend.detect()
 if what == "scoring":
     backend.set_threads(1)
 backend.limit_cache()
-small = {**config, "hidden_size": 64, "num_hidden_layers": 1, "vocab_size": 128}
+small = {**config, "hidden_size": 64, "num_hidden_layers": 1, "vocab_size": 128, "head_dim": 32}
 small |= {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
-small["head_dim"] = 32
-def work(config, rows, context, step_count):
+
+
+def peak(config, rows, context):
     model = models.initialise(config, 0)
+    mx.clear_cache()
+    memory.reset_peak_resident()
     ids = np.random.default_rng(0).integers(0, config["vocab_size"], (rows, context + 1))
     ids = ids.astype(np.int32)
     if what == "scoring":
         losses = backend.loss_function(model)
         for _ in range(2):
             np.array(losses(ids[:, :-1], ids[:, 1:]))
-        return
-    its = optimizer.make("adamw", 1e-4, 0.1)
-    its.init(model.trainable_parameters())
-    step = backend.step_function(model, its, 1, 1.0)
-    for _ in range(step_count):
-        step(ids[:, :-1], ids[:, 1:])()
-work(small, 1, 16, 1)
-before = backend.peak_memory()
-work(config, rows, context, 2)
-print(json.dumps([before, backend.peak_memory()]))
+    else:
+        its = optimizer.make("adamw", 1e-4, 0.1)
+        its.init(model.trainable_parameters())
+        step = backend.step_function(model, its, 1, 1.0)
+        for _ in range(2):
+            step(ids[:, :-1], ids[:, 1:])()
+    return memory.peak_resident_bytes()
+
+
+print(json.dumps([peak(small, 1, 16), peak(config, rows, context)]))
 """
 
 
