@@ -204,7 +204,9 @@ class Training(Section):
     accumulate: Count | None = speed(None, "micro-batches an optimizer step; by memory")
     checkpoint_every: Count | None = speed(None, "targets between checkpoints")
     validate_every: Count | None = Field(None, description="targets between validations")
-    gradient_checkpointing: bool = speed(False, "recompute activations: less memory, slower")
+    gradient_checkpointing: bool = speed(
+        False, "recompute activations on a GPU: less memory, slower"
+    )
 
 
 class Reference(Training):

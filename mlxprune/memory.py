@@ -16,6 +16,7 @@ from mlxprune import attention, cpu, head
 from mlxprune import model as models
 
 FLOAT = 4
+SMALL_BYTES = 16 << 20  # row sums, masks, turns, and what an allocator rounds up
 PROCESS_BYTES = 400 << 20  # Python, NumPy, MLX and mlx-lm before they hold anything of ours
 IN_FLIGHT = 3  # scoring batches that a GPU holds: two waiting and one that is made
 LOGITS_BYTES = 64 << 20  # of one piece of float32 logits of the graph
@@ -33,7 +34,7 @@ def scoring_bytes(
         weights = n.parameters + n.copied + n.vocab_size * n.width
         a_lane = n.positions * (5 * n.width + 2 * n.inner_all + n.inner + 4 * n.hidden)
         a_lane += n.positions * min(n.vocab_size, head.VOCABULARY_COLUMNS) + n.attention
-        return FLOAT * (weights + lanes * a_lane + 6 * batch_tokens)
+        return FLOAT * (weights + lanes * a_lane + 6 * batch_tokens) + SMALL_BYTES
     bytes_each = 4 if backend_name == "cpu" else 2
     rows = max(batch_tokens, context)
     activations = rows * (6 * n.width + 2 * n.inner_all + 4 * n.hidden) * bytes_each
