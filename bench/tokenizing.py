@@ -42,9 +42,9 @@ def main() -> None:
         files, left_out = sources.find_sources(paths)
         corpus.build(data, files, left_out, folder / "corpus")
         found = corpus.open_corpus(folder / "corpus", data)
-        step = max(1, round(found.index["bytes"].sum() / (arguments.megabytes * 1e6)))
+        # The first documents: spread ones would have us read the whole corpus for a part of it.
         part = np.ones(len(found), np.uint8)
-        part[::step] = 0
+        part[np.cumsum(found.index["bytes"]) <= arguments.megabytes * 1e6] = 0
         texts = [text for _, text in found.texts(part == 0)]
         size = sum(len(text.encode()) for text in texts)
         settings = config.TrainTokenizer(vocab_size=arguments.vocab_size, max_bytes=8_000_000)
