@@ -24,6 +24,7 @@ from mlxprune.errors import RunError, UsageError, closest, one_line
 SECTIONS = ("peak", "scoring", "training", "tokenizing", "selection")
 SECONDS = 4.0  # of work that a figure rests on, at least
 MEDIAN_LENGTH, SPREAD, LONGEST = 350, 1.0, 8192  # of documents: lognormal, as on the web
+UNIT = 1000  # documents of about 2 MB, which a run scores at a time
 SELECTED = 2_000_000
 
 
@@ -34,13 +35,17 @@ def measure(
     only: list[str],
     tune: bool,
     say: Callable[[str], None] = lambda line: None,
+    seconds: float = SECONDS,
 ) -> dict[str, Any]:
-    """{section: figures}; with ``tune`` also {tune: {score.batch_tokens, final.accumulate}}."""
+    """{section: figures}, each from about ``seconds`` of work.
+
+    With ``tune`` also {tune: {score.batch_tokens, final.accumulate}}, the fastest that were tried.
+    """
     for name in only:
         if name not in SECTIONS:
             raise UsageError(f"no section {name!r}", "--only", closest(name, SECTIONS))
     models.shape_of(model)
-    what = {"model": model, "vocab_size": vocab_size, "context": context}
+    what = {"model": model, "vocab_size": vocab_size, "context": context, "seconds": seconds}
     result: dict[str, Any] = {"what": what}
     chosen = only or list(SECTIONS)
     peak = _child("peak", what)
@@ -79,13 +84,13 @@ def _tune(what: dict[str, Any], peak: dict[str, Any], say: Callable[[str], None]
     for batch in (1024, 4096, 16_384, 65_536):
         if batch >= what["context"]:
             say(f"scoring, {batch} tokens a batch ...")
-            with_batch = {**what, "batch_tokens": batch, "seconds": 2.0}
+            with_batch = {**what, "batch_tokens": batch}
             rate = _tolerant("scoring", with_batch, peak)
             tried["score.batch_tokens"][str(batch)] = rate
     steps_differ = peak["backend"] != "cpu"  # there a step is cut into chunks anyway
     for parts in (1, 2, 4, 8) if steps_differ else ():
         say(f"training, {parts} micro-batches a step ...")
-        with_parts = {**what, "accumulate": parts, "seconds": 2.0}
+        with_parts = {**what, "accumulate": parts}
         rate = _tolerant("training", with_parts, peak)
         tried["final.accumulate"][str(parts)] = rate
     best = {
@@ -176,16 +181,17 @@ def _scoring(what: dict[str, Any]) -> dict[str, Any]:
     settings = Score(batch_tokens=what.get("batch_tokens"))
     policy = score.resolve_policy(lengths, config, what["context"], settings=settings)
     score.score_documents(model, tokens, np.arange(4), policy)  # warm-up
-    sums = {"tokens": 0, "slots": 0, "waited": 0.0}
+    unit, _ = score.windows(lengths[:UNIT], policy)  # as many as a run scores at a time
+    slots = sum(len(rows) * edge for edge, _, rows in score.batches(unit, policy))
+    sums = {"tokens": 0, "waited": 0.0}
     flops = 0.0
 
-    def between(scored: int, slots: int, waited: float) -> None:
+    def between(scored: int, _: int, waited: float) -> None:
         sums["tokens"] += scored
-        sums["slots"] += slots
         sums["waited"] += waited
 
     began, at, size = time.perf_counter(), 0, 250
-    while (elapsed := time.perf_counter() - began) < what.get("seconds", SECONDS):
+    while (elapsed := time.perf_counter() - began) < what["seconds"]:
         documents = np.arange(at, at + size) % len(lengths)
         score.score_documents(model, tokens, documents, policy, between)
         found, _ = score.windows(lengths[documents], policy)
@@ -198,7 +204,7 @@ def _scoring(what: dict[str, Any]) -> dict[str, Any]:
     return {
         "tokens_per_second": sums["tokens"] / elapsed,
         "flops_per_second": flops / elapsed,
-        "padding_share": 1 - sums["tokens"] / sums["slots"],
+        "padding_share": 1 - int((unit.stop - unit.first).sum()) / slots,
         "input_wait_share": sums["waited"] / elapsed,
         "batch_tokens": policy.batch_tokens,
         "shapes": len(policy.edges),
@@ -227,7 +233,7 @@ def _training(what: dict[str, Any]) -> dict[str, Any]:
     ids = ids.astype(np.int32)
     step(ids[:, :-1], ids[:, 1:])()
     steps, began = 0, time.perf_counter()
-    while steps < 3 or time.perf_counter() - began < what.get("seconds", SECONDS):
+    while steps < 3 or time.perf_counter() - began < what["seconds"]:
         step(ids[:, :-1], ids[:, 1:])()
         steps += 1
     rate = steps * batch * context / (time.perf_counter() - began)

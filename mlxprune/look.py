@@ -200,6 +200,7 @@ def bench(
         list[str] | None, typer.Option(help="one section; repeatable", metavar="SECTION")
     ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="try batch values, print the best")] = False,
+    seconds: Annotated[float, typer.Option(help="of work behind each figure")] = 4.0,
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine: matrix products, scoring, training, tokenizing, selection."""
@@ -208,7 +209,7 @@ def bench(
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    found = benches.measure(model, vocab_size, context, only or [], tune, say)
+    found = benches.measure(model, vocab_size, context, only or [], tune, say, seconds)
     if as_json:
         print_json(found)
     else:
