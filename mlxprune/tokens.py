@@ -21,7 +21,7 @@ from mlxprune.errors import RunError
 from mlxprune.tokenizer import Tokenizer
 
 VERSION = 1
-BATCH_BYTES = 2 << 20
+BATCH_BYTES = 4 << 20
 AHEAD = 2  # batches that are read before the first of them is written
 
 
