@@ -4,8 +4,8 @@
     python bench/training.py --shape 10M --rounds 5
 
 The same shape, initial weights, batches, clipping and AdamW on the same cores, in turns; targets a
-second. torch.compile needs a C++ compiler; without one it is left out. The losses of the first
-steps are compared, so that all do the same work.
+second. torch.compile needs a C++ compiler; --without compiled leaves it out. The losses of the
+first steps are compared, so that all do the same work.
 """
 
 from __future__ import annotations

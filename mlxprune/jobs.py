@@ -13,7 +13,6 @@ from mlxprune import (
     corpus,
     evaluate,
     lock,
-    pipeline,
     readers,
     runs,
     score,
@@ -121,7 +120,7 @@ def score_data(
                 workers.units(found.index["bytes"][documents]),
             )
             log.emit("score", "stage.start", why="asked for")
-            workers.score_pool(task, settings.workers or pipeline.score_workers(), log, control)
+            workers.score_pool(task, settings.workers or workers.usual_number(), log, control)
             metadata = {
                 "model": model,
                 "prefix": str(tokens.prefix),

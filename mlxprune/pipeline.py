@@ -299,7 +299,7 @@ def _score(work: Work) -> None:
         task = workers.Task(
             str(model), str(source), str(parts), str(parts / "documents.npy"), policy, unit_list
         )
-        workers.score_pool(task, settings.workers or score_workers(), work.log, work.control)
+        workers.score_pool(task, settings.workers or workers.usual_number(), work.log, work.control)
         metadata = {
             "reference": work.fingerprint("reference"),
             "tokenizer": work.fingerprint("tokenizer"),
@@ -563,9 +563,3 @@ def _warn_about_reference(
     if recipe.targets > 1.05 * unique:
         passes = recipe.targets / max(unique, 1)
         work.warn("reference", f"the reference part is short: {passes:.1f} passes over it")
-
-
-def score_workers() -> int:
-    from mlxprune import backend
-
-    return backend.detect().score_workers

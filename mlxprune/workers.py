@@ -69,15 +69,15 @@ def score_pool(
     lengths = open_tokens(Path(task.tokens)).lengths(documents)
     sizes = [int(lengths[a:b].sum()) for a, b in task.units]
     progress = _Progress(log, stage, sum(sizes), sum(sizes) - sum(sizes[n] for n in todo))
-    rows, _ = score.windows(lengths[: 1 + len(lengths) // 100], task.policy)
-    typical = float((rows.stop - rows.first).mean()) if len(rows) else task.policy.context
-    model_config = runs.read_json(Path(task.model) / "config.json")
-    progress.flops = models.flops_per_token(model_config, round(typical))
-    progress.peak = backend.peak_flops()  # before the workers take the machine
     for number in set(range(len(task.units))) - set(todo):
         progress.add_histogram(np.load(part_path(parts, number)))
     if not todo:
         return
+    rows, _ = score.windows(lengths[:: 1 + len(lengths) // 1000], task.policy)
+    typical = float((rows.stop - rows.first).mean()) if len(rows) else task.policy.context
+    model_config = runs.read_json(Path(task.model) / "config.json")
+    progress.flops = models.flops_per_token(model_config, round(typical))
+    progress.peak = backend.peak_flops()  # before the workers take the machine
     context = multiprocessing.get_context("spawn")
     go = context.Event()  # cleared while the run is paused
     go.set()
@@ -124,6 +124,13 @@ def score_pool(
                 process.terminate()
         for process in pool:
             process.join(timeout=10)
+
+
+def usual_number() -> int:
+    """Processes that score where the configuration names no number."""
+    from mlxprune import backend
+
+    return backend.detect().score_workers
 
 
 def _refuse_dead(pool: list[Any], left: int) -> None:

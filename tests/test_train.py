@@ -187,14 +187,19 @@ def test_a_stopped_training_ends_with_the_same_bytes(
     assert_same_bytes(whole, broken)
 
 
-def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
-    """Without its state file, which comes last, it does not count."""
+def one_whole_and_one_stopped(folder: Path) -> tuple[train.Recipe, Path, Path, Path]:
+    """(recipe, a finished training, one stopped at step 10, its newest checkpoint)."""
     chosen = recipe()
-    whole, broken = tmp_path / "whole" / "m", tmp_path / "broken" / "m"
+    whole, broken = folder / "whole" / "m", folder / "broken" / "m"
     run(whole, chosen)
     with pytest.raises(Stopped):
         run(broken, chosen, 10)
-    newest = sorted((broken / "checkpoints").glob("step-*"))[-1]
+    return chosen, whole, broken, sorted((broken / "checkpoints").glob("step-*"))[-1]
+
+
+def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
+    """Without its state file, which comes last, it does not count."""
+    chosen, whole, broken, newest = one_whole_and_one_stopped(tmp_path)
     (newest / "state.json").unlink()
     run(broken, chosen, fresh=False)
     name = "model.safetensors"
@@ -203,12 +208,7 @@ def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
 
 def test_a_checkpoint_in_the_making_is_neither_read_nor_in_the_way(tmp_path: Path) -> None:
     """A kill while a checkpoint is flushed leaves its folder under a temporary name, complete."""
-    chosen = recipe()
-    whole, broken = tmp_path / "whole" / "m", tmp_path / "broken" / "m"
-    run(whole, chosen)
-    with pytest.raises(Stopped):
-        run(broken, chosen, 10)
-    newest = sorted((broken / "checkpoints").glob("step-*"))[-1]
+    chosen, whole, broken, newest = one_whole_and_one_stopped(tmp_path)
     newest.rename(newest.with_name(newest.name + ".partial"))
     run(broken, chosen, fresh=False)
     assert_same_bytes(whole, broken)

@@ -19,7 +19,7 @@ MLX_MODULES = {
     "probe", "score", "train",
 }  # fmt: skip
 LINES = 450
-LONGER = {"pipeline": 571}  # a ratchet: these may only shrink
+LONGER = {"pipeline": 565}  # a ratchet: these may only shrink
 
 
 def imports_of(path: Path) -> tuple[set[str], set[str]]:
