@@ -43,11 +43,12 @@ def write(folder: Path, count: int) -> None:
 
 def work(folder: str, unit: str, check: bool, answer: Any) -> None:
     from mlxprune import selection
-    from mlxprune.config import Slice
     from mlxprune.keys import mix
+    from mlxprune.scores import Scores
+    from mlxprune.slices import Slice
 
     key, nll_sum, num_tokens = (np.load(Path(folder) / f"{n}.npy", mmap_mode="r") for n in COLUMNS)
-    scores = selection.Scores(key, nll_sum, num_tokens, num_tokens)
+    scores = Scores(key, nll_sum, num_tokens, num_tokens)
     choice = Slice(criterion="medium", rate=Decimal("0.5"), unit=unit)  # type: ignore[arg-type]
     began = time.perf_counter()
     kept = selection.select(scores, choice, 0)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from mlxprune import draws, selection, train
 from mlxprune import model as models
-from mlxprune import train
-from mlxprune.config import Config, Slice, Training
-from mlxprune.selection import random_documents
+from mlxprune.config import Config, Training
+from mlxprune.keys import mix
+from mlxprune.scores import Scores, values_of
+from mlxprune.slices import Slice
+
+BLIND = ("random", "none", "all", "base")  # arms that no slice has a part in
 
 
 @dataclass(frozen=True)
 class Arm:
     """One final model to train: an arm of the study with one seed."""
 
-    arm: str  # high-50, random-50
-    kind: str  # pruned, random
+    arm: str  # high-50, random-50, matched.high-50, base-x2
+    kind: str  # one of the configuration's arms, or base
     seed: int
+    slice: str | None = None  # the label of the slice that it is or controls
+    share: str | None = None  # the share that it is as large as, for random
+    rung: float | None = None  # passes over the unpruned base, on the ladder
 
     @property
     def name(self) -> str:
@@ -27,25 +36,150 @@ class Arm:
 
 
 def arms_of(config: Config) -> list[Arm]:
-    """Pruned and control of a seed stand beside each other, so a stopped study has whole pairs."""
-    named = {"pruned": config.selection.name(), "random": control_name(config.selection)}
-    return [
-        Arm(named[kind], kind, seed) for seed in config.final.seeds for kind in config.final.arms
-    ]
+    """Every arm that the configuration asks for. The arms of a seed stand beside each other, so
+    a stopped study has whole pairs."""
+    found = []
+    for seed in config.final.seeds:
+        for kind in config.final.arms:
+            if kind == "random":
+                shares = dict.fromkeys(c.share for c in config.slices)
+                found += [Arm(f"random-{s}", kind, seed, share=s) for s in shares]
+            elif kind in BLIND:
+                found.append(Arm(kind, kind, seed))
+            else:
+                for choice in config.slices:
+                    label = choice.label
+                    name = label if kind == "pruned" else f"{kind}.{label}"
+                    found.append(Arm(name, kind, seed, slice=label, share=choice.share))
+        for rung in config.final.ladder:
+            found.append(Arm(f"base-x{rung:g}", "base", seed, rung=rung))
+            for choice in config.slices:
+                label = choice.label
+                found.append(Arm(f"{label}-x{rung:g}", "pruned", seed, label, rung=rung))
+    return found
 
 
-def control_name(choice: Slice) -> str:
-    return "random-" + choice.name().split("-", 1)[1].removesuffix("-paper")
+@dataclass(frozen=True)
+class Pool:
+    """What arms draw from: the pool's documents, one row each, and every slice of them.
+
+    ``lengths`` int64 count the closing end-of-text, as it is trained on; ``tokens`` do not.
+    """
+
+    documents: np.ndarray
+    keys: np.ndarray
+    domain: np.ndarray
+    lengths: np.ndarray
+    spare: np.ndarray  # documents of the reference part, for the arm `all`
+    kept: dict[str, np.ndarray]
+    slices: dict[str, Slice]
+    scores_of: Callable[[Slice], Scores]
+    seed: int
+
+    @property
+    def tokens(self) -> np.ndarray:
+        return self.lengths - 1
+
+    def unique(self, share: str) -> int:
+        """U of the slices of one share and their controls: that of the smallest."""
+        sizes = [
+            int(self.lengths[self.kept[label]].sum())
+            for label, choice in self.slices.items()
+            if choice.share == share
+        ]
+        return min(sizes)
 
 
-def documents_of(
-    arm: Arm, pool: np.ndarray, keys: np.ndarray, lengths: np.ndarray, kept: np.ndarray
-) -> np.ndarray:
-    """The documents of an arm, in canonical order. ``lengths`` count the closing end-of-text."""
+def documents_of(arm: Arm, pool: Pool, targets: int) -> np.ndarray:
+    """The documents of an arm, ascending. Raises DataError: no slice on a rung of the ladder."""
+    if arm.kind == "none":
+        return pool.documents
+    if arm.kind == "all":
+        return np.union1d(pool.documents, pool.spare)
+    return pool.documents[_rows(arm, pool, targets)]
+
+
+def _rows(arm: Arm, pool: Pool, targets: int) -> np.ndarray:
+    if arm.rung is not None:
+        return _rung(arm, pool, targets)
+    assert arm.share is not None
+    unique = pool.unique(arm.share)
+    if arm.kind == "random":
+        return draws.random_documents(pool.keys, pool.lengths, unique, f"random arm {arm.seed}")
+    assert arm.slice is not None
+    choice, kept = pool.slices[arm.slice], pool.kept[arm.slice]
     if arm.kind == "pruned":
-        return pool[kept]
-    budget = int(lengths[kept].sum())
-    return pool[random_documents(keys, lengths, budget, arm.seed)]
+        return _thinned(pool, kept, unique)
+    if arm.kind == "matched":
+        rows = np.zeros(len(kept), bool)
+        rows[_thinned(pool, kept, unique)] = True
+        return draws.matched(
+            pool.keys, pool.domain, pool.lengths, rows, f"matched {arm.slice} {arm.seed}"
+        )
+    weights = None if choice.unit == "documents" else pool.tokens
+    if arm.kind == "by-domain":
+        inside = choice.model_copy(
+            update={"by": "domain", "protect": [], "floor": None, "cap": None}
+        )
+        scores = _with_domain(pool, pool.scores_of(choice))
+        order = selection.preference(scores, inside, pool.seed, weights)
+        return draws.by_domain(order, pool.domain, pool.lengths, unique)
+    if arm.kind == "shuffled":
+        scores, ranked = pool.scores_of(choice), choice
+        values = values_of(scores, choice, pool.seed)(slice(None))
+        shuffle = np.argsort(mix(pool.keys, f"shuffled {arm.seed}"), kind="stable")
+        scores = replace(scores, given=values[shuffle], fold=None)
+        ranked = choice.model_copy(update={"metric": "perplexity"})
+    else:  # zlib, unigram
+        metric = "bpb" if arm.kind == "zlib" else "perplexity"
+        ranked = choice.model_copy(update={"reference": arm.kind, "metric": metric})
+        scores = pool.scores_of(ranked)
+    scores = _with_domain(pool, scores)
+    ranked = ranked.model_copy(update={"rule": "exact"})
+    found = selection.select(scores, ranked, pool.seed, pool.tokens)
+    order = selection.preference(scores, ranked, pool.seed, weights)
+    return draws.fitted(found.mask, order, pool.lengths, unique)
+
+
+def _with_domain(pool: Pool, scores: Scores) -> Scores:
+    return scores if scores.domain is not None else replace(scores, domain=pool.domain)
+
+
+def _thinned(pool: Pool, kept: np.ndarray, unique: int) -> np.ndarray:
+    """The slice, or of a larger one than its share allows, a random part."""
+    rows = np.flatnonzero(kept)
+    if int(pool.lengths[rows].sum()) - unique <= int(pool.lengths[rows].max(initial=0)):
+        return rows
+    chosen = draws.random_documents(
+        pool.keys[rows], pool.lengths[rows], unique, f"thinned {pool.seed}"
+    )
+    return rows[chosen]
+
+
+def _rung(arm: Arm, pool: Pool, targets: int) -> np.ndarray:
+    """The base of a rung, targets / rung tokens of the pool, or the slice of that base."""
+    assert arm.rung is not None
+    base = draws.random_documents(pool.keys, pool.lengths, targets / arm.rung, f"ladder {arm.seed}")
+    if arm.slice is None:
+        return base
+    choice = pool.slices[arm.slice]
+    scores = pool.scores_of(choice).take(base)
+    return base[selection.select(scores, choice, pool.seed, pool.tokens[base]).mask]
+
+
+def left_out(arm: Arm, pool: Pool, targets: int) -> str | None:
+    """Why an arm cannot be, or would be another one."""
+    tokens = int(pool.lengths.sum())
+    if arm.kind == "none" and targets <= tokens:
+        return f"{targets:,} targets are no more than the pool's {tokens:,} tokens: it is random"
+    if arm.rung is not None and targets / arm.rung > tokens:
+        return f"a base of {targets / arm.rung:,.0f} tokens is more than the pool's {tokens:,}"
+    return None
+
+
+def identity_of(documents: np.ndarray, keys: np.ndarray) -> str:
+    """A hash of which documents an arm has: equal in every run over the same corpus."""
+    return hashlib.blake2b(np.ascontiguousarray(keys[documents]).data, digest_size=12).hexdigest()
 
 
 def recipe_of(

@@ -287,13 +287,14 @@ def _tokenizing(what: dict[str, Any]) -> dict[str, Any]:
 
 def _selection(what: dict[str, Any]) -> dict[str, Any]:
     from mlxprune import selection
-    from mlxprune.config import Slice
+    from mlxprune.scores import Scores
+    from mlxprune.slices import Slice
 
     generator = np.random.default_rng(0)
     tokens = generator.integers(1, 2000, SELECTED)
     nll = tokens * np.abs(generator.normal(4, 1, SELECTED))
     keys = generator.integers(0, 2**63, SELECTED).astype(np.uint64)
-    scores = selection.Scores(keys, nll, tokens, tokens)
+    scores = Scores(keys, nll, tokens, tokens)
     began = time.perf_counter()
     selection.select(scores, Slice(), 0)
     seconds = time.perf_counter() - began

@@ -6,13 +6,11 @@ imported inside commands, so that --help and status start fast.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +26,7 @@ from mlxprune.options import (
     IdKey,
     Memory,
     More,
+    Pool,
     Quiet,
     RunPath,
     Set,
@@ -188,6 +187,7 @@ def plan(
     no_probe: Annotated[bool, typer.Option("--no-probe", help="do not time this machine")] = False,
     hours: Annotated[float, typer.Option(help="the time that you have")] = 8.0,
     memory: Memory = None,
+    pool: Pool = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run will do and take, and warn; does no work."""
@@ -195,12 +195,12 @@ def plan(
     from mlxprune import console
     from mlxprune import plan as plans
 
-    overrides = [*(overrides or []), *([f"memory={memory}"] if memory else [])]
-    found = plans.plan(configs.load(config, overrides), sample, measured=not no_probe)
+    overrides = _overrides(overrides, memory, pool)
+    found = plans.plan(configs.load(config, overrides), sample, not no_probe, hours)
     if as_json:
         print_json(found)
     else:
-        console.print_plan(found, hours)
+        console.print_plan(found)
 
 
 @app.command()
@@ -215,6 +215,7 @@ def run(
         str | None, typer.Option(metavar="STAGE", help="redo this stage and all after it")
     ] = None,
     memory: Memory = None,
+    pool: Pool = None,
     detach: Annotated[bool, typer.Option("--detach", help="go on in the background")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -225,7 +226,7 @@ def run(
     for option, stage in (("--until", until), ("--force", force)):
         if stage is not None and stage not in runs.STAGES:
             raise ConfigError(f"unknown stage {stage!r}", option, closest(stage, runs.STAGES))
-    overrides = [*(overrides or []), *([f"memory={memory}"] if memory else [])]
+    overrides = _overrides(overrides, memory, pool)
     loaded = configs.load(config, overrides)
     target = runs.RunFolder(folder or Path("runs") / loaded.name)
     if detach:
@@ -241,6 +242,12 @@ def run(
         console.print_result(found, str(target.report))
     else:
         print(f"done up to {until}: {target.path}")
+
+
+def _overrides(given: list[str] | None, memory: str | None, pool: str | None) -> list[str]:
+    """--set, and the options that are short for one."""
+    named = {"memory": memory, "split.pool": pool}
+    return [*(given or []), *(f"{key}={value}" for key, value in named.items() if value)]
 
 
 def _refuse_what_would_fail_at_once(config: Any, target: runs.RunFolder) -> None:
@@ -356,47 +363,6 @@ def score(
 
 
 @app.command()
-def select(
-    source: Annotated[Path, typer.Argument(metavar="SCORES_OR_RUN", help="a parquet or a run")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the slice goes")],
-    criterion: Annotated[str, typer.Option(help="low, medium, high or band")] = "high",
-    rate: Annotated[str, typer.Option(help="share to keep, as a decimal")] = "0.5",
-    band: Annotated[str | None, typer.Option(metavar="A,B", help="for criterion band")] = None,
-    unit: Annotated[str, typer.Option(help="documents or tokens")] = "documents",
-    metric: Annotated[str, typer.Option(help="perplexity or bpb")] = "perplexity",
-    rule: Annotated[str, typer.Option(help="exact or paper")] = "exact",
-    seed: Annotated[int, typer.Option(help="breaks ties")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Choose a slice from scores; no text is read."""
-    from mlxprune import config as configs
-    from mlxprune import jobs
-
-    tree: dict[str, Any] = {
-        "criterion": criterion, "rate": Decimal(rate) if _is_decimal(rate) else rate,
-        "unit": unit, "metric": metric, "rule": rule,
-    }  # fmt: skip
-    if band is not None:
-        tree |= {"band": band.split(","), "criterion": "band"}
-        del tree["rate"]
-    whole = {"data": {"paths": ["-"]}, "selection": tree, "seed": seed}
-    checked = configs.validate(whole, "command line")
-    facts = jobs.select_scores(source, checked.selection, seed, out)
-    if as_json:
-        print_json(facts)
-        return
-    kept, pool = facts["kept_documents"], facts["pool_documents"]
-    share = facts["kept_tokens"] / facts["pool_tokens"]
-    print(f"{facts['name']}: {kept:,} of {pool:,} documents, {share:.1%} of the tokens: {out}")
-
-
-def _is_decimal(text: str) -> bool:
-    with contextlib.suppress(ArithmeticError):
-        return Decimal(text).is_finite()
-    return False
-
-
-@app.command()
 def train(
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the model goes")],
@@ -438,4 +404,4 @@ def train(
         print(f"trained on {found['tokens']:,} targets, {passes}: {found['model']}")
 
 
-from mlxprune import look  # noqa: E402, F401  (its commands come after these)
+from mlxprune import look, sift  # noqa: E402, F401  (their commands come after these)

@@ -7,116 +7,22 @@ the stages that read it; a key marked ``speed()`` changes only how fast the same
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from glob import escape, has_magic, iglob
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mlxprune.errors import ConfigError, closest, one_line
+from mlxprune.fields import Bytes, Count, Real, Section, Share, parse_count, speed
+from mlxprune.slices import FREE_SCORES, NAME, Difference, Selection, Slice
 from mlxprune.yamlfile import parse_value, read_yaml
 
-COUNT_SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-
-
-def parse_count(value: object) -> object:
-    """``26B`` -> 26_000_000_000. Suffixes count in thousands; anything else is left to pydantic."""
-    if isinstance(value, str):
-        found = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKmMbBtT]?)\s*", value)
-        if not found:
-            raise ValueError(f"{one_line(value)!r} is not a count such as 512, 512k, 20M or 26B")
-        number, suffix = found.groups()
-        scaled = Decimal(number.replace("_", "")) * COUNT_SUFFIXES.get(suffix.lower(), 1)
-        if scaled != int(scaled):
-            raise ValueError(f"{one_line(value)!r} is not a whole number")
-        return int(scaled)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-def parse_decimal(value: object) -> object:
-    """0.1 in a file means one tenth exactly, not the nearest binary fraction."""
-    if isinstance(value, bool) or value is None:
-        raise ValueError("not a number")
-    try:
-        result = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError(f"{one_line(value)!r} is not a number") from None
-    if not result.is_finite():
-        raise ValueError(f"{one_line(value)!r} is not a finite number")
-    return result
-
-
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
-Exact = Annotated[
-    Decimal,
-    BeforeValidator(parse_decimal),
-    PlainSerializer(lambda d: int(d) if d == int(d) else float(d), when_used="always"),
-]
-Real = Annotated[
-    float,
-    BeforeValidator(lambda v: float(v) if type(v) is int else v),
-    Field(allow_inf_nan=False),
-]
-
-
-def parse_share(value: object) -> object:
-    """``auto``, a fraction below 1, or a token budget such as 2M."""
-    if value == "auto":
-        return value
-    if isinstance(value, str) and re.fullmatch(r"\s*0?\.[0-9]+\s*", value):
-        return float(value)
-    if isinstance(value, float) and 0 < value < 1:
-        return value
-    return parse_count(value)
-
-
-Share = Annotated[
-    Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(gt=0)],
-    BeforeValidator(parse_share),
-]
-
-
-def speed(default: Any, description: str) -> Any:
-    """A field that changes only speed or memory, never a result."""
-    return Field(default, description=description, json_schema_extra={"speed": True})
-
-
-def parse_bytes(value: object) -> object:
-    """``8G`` -> 8 * 2^30. Suffixes k, M, G, T count in 1024s; B after them is allowed."""
-    if isinstance(value, str):
-        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?\s*", value.lower())
-        if not found:
-            raise ValueError(f"{one_line(value)!r} is not a size such as 512M or 8G")
-        return int(Decimal(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
-    return value
-
-
-Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=64 << 20)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-    def results(self) -> dict[str, Any]:
-        """The keys that change results, as plain values: what a fingerprint hashes."""
-        plain = self.model_dump(mode="json")
-        for name, field in type(self).model_fields.items():
-            extra = field.json_schema_extra
-            if isinstance(extra, dict) and extra.get("speed"):
-                del plain[name]
-        return plain
+ARMS = (
+    "pruned", "random", "matched", "by-domain", "zlib", "unigram", "shuffled", "none", "all",
+)  # fmt: skip
+EARLY = 0.25  # of the training: where metric progress compares from, unless a snapshot is named
 
 
 class Data(Section):
@@ -162,6 +68,20 @@ class Split(Section):
     reference: Share = Field("auto", description="share of the corpus that trains the reference")
     validation: Share = Field("auto", description="share for curves during training")
     test: Share = Field("auto", description="share that only the verdict reads")
+    pool: Literal["auto", "all"] = Field(
+        "auto", description="auto: no more documents to score than the budgets need; all: the rest"
+    )
+    cross: Annotated[int, Field(ge=2, le=20)] | None = Field(
+        None, description="k references, each scores the k-th part that it has not seen"
+    )
+
+    @model_validator(mode="after")
+    def _no_reference_part(self) -> Split:
+        if self.cross and self.reference != "auto":
+            raise ValueError(
+                "with cross no document is set apart for the reference: drop reference"
+            )
+        return self
 
 
 class TrainTokenizer(Section):
@@ -210,11 +130,26 @@ class Training(Section):
 
 
 class Reference(Training):
+    name: str = Field("main", description="what its scores are called")
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="the study's by default")
     tokens: Count = Field(20_000_000, description="targets to train on")
     context: Count | None = 512
     pretrained: str | None = Field(
         None, description="score with this model instead: path or hub id"
     )
+    snapshots: list[Annotated[Real, Field(gt=0, lt=1)]] = Field(
+        [], description="shares of the training after which a copy is kept and scores, too"
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> Reference:
+        if not re.fullmatch(NAME, self.name) or self.name in FREE_SCORES or "@" in self.name:
+            raise ValueError("a name is letters, digits, dots, dashes, and not zlib or unigram")
+        if self.pretrained and self.snapshots:
+            raise ValueError("a pretrained reference has no snapshots")
+        if len(set(self.snapshots)) != len(self.snapshots):
+            raise ValueError("snapshots are each named once")
+        return self
 
 
 class Score(Section):
@@ -226,49 +161,6 @@ class Score(Section):
     workers: Count | None = speed(None, "processes that score; by device")
 
 
-class Slice(Section):
-    """One way to choose documents by score."""
-
-    criterion: Literal["low", "medium", "high", "band"] = "high"
-    rate: Exact | None = Field(Decimal("0.5"), description="share of the pool to keep")
-    band: tuple[Exact, Exact] | None = Field(None, description="[a, b] for criterion band")
-    unit: Literal["documents", "tokens"] = "tokens"
-    by: Literal["corpus"] = "corpus"
-    metric: Literal["perplexity", "bpb"] = "perplexity"
-    rule: Literal["exact", "paper"] = Field("exact", description="paper: its strict ECDF test")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _band_implies_criterion(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("band") is not None:
-            value = dict(value)
-            value.setdefault("criterion", "band")
-            value["rate"] = None
-            if isinstance(value["band"], list):
-                value["band"] = tuple(value["band"])
-        return value
-
-    @model_validator(mode="after")
-    def _possible(self) -> Slice:
-        if (self.criterion == "band") != (self.band is not None):
-            raise ValueError("criterion band and `band: [a, b]` belong together")
-        if self.band is None and self.rate is None:
-            raise ValueError("give a rate")
-        if self.band is not None and not 0 <= self.band[0] < self.band[1] <= 1:
-            raise ValueError(f"band {list(map(str, self.band))} is not 0 <= a < b <= 1")
-        if self.rate is not None and not 0 < self.rate <= 1:
-            raise ValueError(f"rate {self.rate} is not above 0 and at most 1")
-        if self.rule == "paper" and self.unit != "documents":
-            raise ValueError("rule paper counts documents: set unit to documents")
-        return self
-
-    def name(self) -> str:
-        """What the slice is: high-50, medium-12.5, band-20-60."""
-        shares = self.band if self.band is not None else (self.rate or Decimal(0),)
-        percents = [format((100 * share).normalize(), "f") for share in shares]
-        return "-".join([self.criterion, *percents, *(["paper"] if self.rule == "paper" else [])])
-
-
 class Final(Training):
     model: str = "micro"
     context: Count | None = 512
@@ -277,8 +169,15 @@ class Final(Training):
     per_parameter: Annotated[Real, Field(gt=0)] | None = Field(
         None, description="instead: targets a parameter (20 = Chinchilla)"
     )
-    arms: list[Literal["pruned", "random"]] = Field(["pruned", "random"], min_length=1)
+    arms: list[
+        Literal[
+            "pruned", "random", "matched", "by-domain", "zlib", "unigram", "shuffled", "none", "all"
+        ]
+    ] = Field(["pruned", "random", "matched"], min_length=1, description="docs/method.md, Arms")
     seeds: list[Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field([0, 1, 2], min_length=1)
+    ladder: list[Annotated[Real, Field(gt=0)]] = Field(
+        [], description="passes over an unpruned base, as in [0.5, 1, 2, 4, 8]: repeats the study"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -295,6 +194,8 @@ class Final(Training):
     def _no_repeats(self) -> Final:
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
             raise ValueError("arms and seeds are each named once")
+        if len(set(self.ladder)) != len(self.ladder):
+            raise ValueError("every rung of the ladder is named once")
         return self
 
 
@@ -316,9 +217,10 @@ class Config(Section):
     data: Data
     split: Split = Split()
     tokenizer: Tokenizer = Tokenizer(train=TrainTokenizer())
-    reference: Reference = Reference()
+    reference: Reference = Field(Reference(), description="the model whose perplexity ranks")
+    references: list[Reference] = Field([], description="instead: several, each with a name")
     score: Score = Score()
-    selection: Slice = Slice()
+    selection: Selection = Selection()
     final: Final = Final(tokens=50_000_000)
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
@@ -327,9 +229,55 @@ class Config(Section):
     @classmethod
     def _name(cls, value: object) -> object:
         text = str(value)
-        if value is None or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        if value is None or not re.fullmatch(NAME, text):
             raise ValueError("a name is letters, digits, dots, dashes: it becomes a folder")
         return text
+
+    @model_validator(mode="after")
+    def _references_are_there(self) -> Config:
+        names = [r.name for r in self.scorers]
+        if self.references and self.reference != Reference():
+            raise ValueError("give `reference` or `references`, not both")
+        if len(set(names)) != len(names):
+            raise ValueError("every reference has a name of its own: references: [{name: ...}]")
+        if self.split.cross and (len(names) > 1 or self.scorers[0].pretrained):
+            raise ValueError("split.cross goes with one reference that is trained here")
+        for choice in self.slices:
+            wanted = [choice.reference] if choice.reference else []
+            if isinstance(choice.metric, Difference):
+                wanted += choice.metric.difference
+            for name in wanted:
+                if name not in names and name not in FREE_SCORES:
+                    known = ", ".join([*names, *FREE_SCORES])
+                    raise ValueError(f"slice {choice.label}: no reference {name!r}; known: {known}")
+            progress = choice.metric == "progress"
+            scorer = next(
+                (r for r in self.scorers if r.name == (choice.reference or names[0])), None
+            )
+            if progress and (scorer is None or scorer.pretrained or self.split.cross):
+                raise ValueError("metric progress needs one reference that is trained here")
+        return self
+
+    @property
+    def slices(self) -> list[Slice]:
+        return self.selection.slices
+
+    @property
+    def scorers(self) -> list[Reference]:
+        """The references by name, the one that slices rank by first; with what metric progress
+        needs among their snapshots."""
+        found = self.references or [self.reference]
+        early = {
+            choice.reference or found[0].name
+            for choice in self.slices
+            if choice.metric == "progress"
+        }
+        return [
+            r.model_copy(update={"snapshots": [EARLY]})
+            if r.name in early and not r.snapshots and not r.pretrained
+            else r
+            for r in found
+        ]
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Config:
@@ -338,8 +286,8 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
     ``data.paths`` come back absolute: relative ones are looked up beside the file, then here.
     """
     tree = read_yaml(path)
-    for override in overrides or []:
-        _set(tree, override)
+    for setting in overrides or []:
+        override(tree, setting)
     config = validate(tree, str(path))
     resolved = [resolve_path(entry, path.parent) for entry in config.data.paths]
     return config.model_copy(update={"data": config.data.model_copy(update={"paths": resolved})})
@@ -349,7 +297,9 @@ def validate(tree: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise _as_config_error(error, where) from None
+        selection = tree.get("selection")
+        listed = isinstance(selection, dict) and "slices" in selection
+        raise _as_config_error(error, where, listed) from None
 
 
 def resolve_path(entry: str, beside: Path) -> str:
@@ -366,17 +316,17 @@ def resolve_path(entry: str, beside: Path) -> str:
     return str(beside.absolute() / expanded)
 
 
-def _set(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
+def override(tree: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
     if not equals or not key:
         raise ConfigError(
-            f"{override!r} is not key=value", "--set", "write --set selection.rate=0.25"
+            f"{setting!r} is not key=value", "--set", "write --set selection.rate=0.25"
         )
     *parents, last = key.split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"{parent!r} is not a table of keys", f"--set {override}", "check it")
+            raise ConfigError(f"{parent!r} is not a table of keys", f"--set {setting}", "check it")
         tree = child
     alternatives = {
         "final": ("tokens", "passes", "per_parameter"),
@@ -390,12 +340,19 @@ def _set(tree: dict[str, Any], override: str) -> None:
         tree.pop("band", None)
     if parents == ["selection"] and last == "band":
         tree.pop("criterion", None)
+    if parents == ["selection"] and last != "slices":  # it holds for every slice
+        for entry in tree.get("slices") or []:
+            for key in (last, *({"rate": ["band"], "band": ["rate", "criterion"]}.get(last, []))):
+                if isinstance(entry, dict):
+                    entry.pop(key, None)
     tree[last] = parse_value(value)
 
 
-def _as_config_error(error: ValidationError, where: str) -> ConfigError:
+def _as_config_error(error: ValidationError, where: str, slices_listed: bool) -> ConfigError:
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"] if not _is_union_tag(part)]
+    if path[:2] == ["selection", "slices"] and not slices_listed:
+        path = ["selection", *path[3:]]  # one slice, written without a list
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         known = _fields_at(path[:-1])
@@ -421,6 +378,8 @@ def _fields_at(path: list[str]) -> list[str]:
 def _section_at(path: list[str]) -> type[BaseModel] | None:
     current: type[BaseModel] | None = Config
     for part in path:
+        if part.isdigit():  # which of a list
+            continue
         field = current.model_fields.get(part) if current else None
         if field is None:
             return None
@@ -428,7 +387,7 @@ def _section_at(path: list[str]) -> type[BaseModel] | None:
         current = next(
             (o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None
         )
-    return current
+    return Slice if current is Selection else current
 
 
 def _describe(path: list[str]) -> str:

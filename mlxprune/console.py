@@ -14,6 +14,8 @@ from mlxprune.errors import one_line
 from mlxprune.runs import duration
 
 PLAIN_SECONDS = 10.0
+SLICES_SHOWN = 3
+CHANGES_SHOWN = 3
 
 
 class Console:
@@ -130,10 +132,10 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from mlxprune.report import sentence
+    from mlxprune.verdict import sentence
 
     rich = Rich(highlight=False)
-    for name, facts in found.get("slices", {}).items():
+    for name, facts in list(found.get("slices", {}).items())[:SLICES_SHOWN]:
         kept = Table(title=Text(f"slice {name}"), title_justify="left", box=None, pad_edge=False)
         kept.add_column("domain")
         for column in ("documents", "kept", "tokens", "kept ", "share before", "after"):
@@ -143,10 +145,16 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
         kept.add_row("all", *_domain_cells(_sum(facts["domains"])), style="bold")
         rich.print(kept)
         rich.print()
+    if len(found.get("slices", {})) > SLICES_SHOWN:
+        rich.print(f"{len(found['slices']) - SLICES_SHOWN} more slices: see the report")
+        rich.print()
     if found.get("arms"):
         arms = Table(title="arms", title_justify="left", box=None, pad_edge=False)
         arms.add_column("arm")
-        for column in ("unique tokens", "targets", "passes", "seeds", "macro", "original mix"):
+        for column in (
+            "unique tokens", "targets", "passes", "worth", "seeds", "overlap", "macro",
+            "original mix",
+        ):  # fmt: skip
             arms.add_column(column, justify="right")
         for name, arm in found["arms"].items():
             figures = [arm["test_macro"], arm["test_original_mix"]]
@@ -155,11 +163,36 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
                 f"{arm['unique_tokens']:,}",
                 f"{arm['tokens']:,}",
                 f"{arm['passes']:.2f}",
+                short(arm["effective_tokens"]),
                 str(len(arm["seeds"])),
+                f"{100 * arm['overlap']:.0f} %" if "overlap" in arm else "",
                 *(f"{v:.4f}" if v is not None else "" for v in figures),
             )
         rich.print(arms)
-        rich.print("held-out bits per byte, lower is better; macro is the mean over domains")
+        rich.print("held-out bits per byte, lower is better; macro is the mean over domains;")
+        rich.print(
+            "worth: fresh tokens that would teach as much (predicted); overlap: with the slice"
+        )
+        for name, why in found.get("left_out", {}).items():
+            rich.print(Text(f"{name} is left out: {why}"))
+        rich.print()
+    if found.get("comparisons"):
+        table = Table(title="arm minus control", title_justify="left", box=None, pad_edge=False)
+        table.add_column("arm")
+        table.add_column("control")
+        table.add_column("difference", justify="right")
+        table.add_column("interval", justify="right")
+        table.add_column("shows")
+        for row in found["comparisons"]:
+            table.add_row(
+                Text(row["arm"]),
+                Text(row["control"]),
+                f"{row['difference']:+.4f}",
+                f"{row['interval'][0]:+.4f} to {row['interval'][1]:+.4f}",
+                Text(row["about"]),
+                style="bold" if row["main"] else None,
+            )
+        rich.print(table)
         rich.print()
     rich.print(Text(sentence(found)))
     print(f"report: {report_path}")
@@ -181,9 +214,9 @@ def _sum(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: sum(row[key] for row in rows) for key in keys}
 
 
-def print_plan(found: dict[str, Any], hours: float) -> None:
+def print_plan(found: dict[str, Any]) -> None:
     """What will happen, what it takes, and the warnings."""
-    corpus, tokens, arms = found["corpus"], found["tokens"], found["arms"]
+    corpus, tokens = found["corpus"], found["tokens"]
     exact = "" if corpus["exact"] else " (estimated from the head of each file)"
     print(f"corpus     {corpus['documents']:,} documents, {corpus['bytes'] / 1e6:,.1f} MB{exact}")
     domains = sorted(corpus["domains"].items(), key=lambda d: -d[1])
@@ -193,19 +226,32 @@ def print_plan(found: dict[str, Any], hours: float) -> None:
         print(f"skipped    {count:,} {reason}")
     parts = ", ".join(f"{name} {short(n)}" for name, n in found["parts"].items())
     print(f"tokens     about {short(tokens)}: {parts}")
-    print(
-        f"arms       {arms['count']} final models of {short(arms['targets'])} targets on "
-        f"{short(arms['unique_tokens'])} unique tokens, {found['passes']:.2f} passes "
-        f"(worth {short(arms['effective_tokens'])} fresh tokens)"
-    )
+    width = max([len(name) for name in found["arms"]], default=4) + 2
+    print(f"{'arms':<{width + 11}} {'unique':>8} {'targets':>8} {'passes':>7} {'worth':>8}  seeds")
+    for name, arm in found["arms"].items():
+        print(
+            f"           {name:<{width}} {short(arm['unique_tokens']):>7} "
+            f"{short(arm['targets']):>8} {arm['passes']:>7.2f} "
+            f"{short(arm['effective_tokens']):>8}  {arm['seeds']}"
+        )
+    for name, why in found["left_out"].items():
+        print(f"           {name} is left out: {why}")
     print(f"compute    {found['flops']:.2e} FLOPs")
     memory, disk = found["memory_bytes"] / 1e9, found["disk_bytes"] / 1e9
     print(f"memory     about {memory:.1f} GB, disk {disk:.1f} GB")
     if found["seconds"] is not None:
         stages = [(n, s) for n, s in found["stage_seconds"].items() if s]
         print(f"time       {', '.join(f'{n} {duration(s)}' for n, s in stages)}")
-        fits = "yes" if found["seconds"] <= 3600 * hours else "no"
-        print(f"fits {hours:g} h   {fits}: {duration(found['seconds'])}")
+        fits = found["fits"]
+        answer = "yes" if fits["fits"] else "no"
+        print(f"fits {fits['hours']:g} h   {answer}: {duration(found['seconds'])}")
+        for change in fits["changes"][:CHANGES_SHOWN]:
+            print(
+                f"           fits with --set '{change['set']}': {duration(change['seconds'])}, "
+                f"at the price of {change['loses']}"
+            )
+        if not fits["fits"] and not fits["changes"]:
+            print("           no single change makes it fit: start with fewer final.tokens")
     for warning in found["warnings"]:
         print(f"warning    {one_line(warning)}")
 

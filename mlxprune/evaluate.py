@@ -35,6 +35,25 @@ def t_quantile(degrees: int) -> float:
     return T_QUANTILES[degrees - 1] if degrees <= len(T_QUANTILES) else 1.96
 
 
+def two_sided(t: float, degrees: int) -> float:
+    """P(|T| >= |t|) of Student's t with whole degrees of freedom, in closed form (Abramowitz and
+    Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(abs(t) / math.sqrt(degrees))
+    square = math.cos(angle) ** 2
+    term, total = 1.0, 1.0
+    first = 1 if degrees % 2 == 0 else 2
+    for k in range(first, degrees - 2 if degrees % 2 else degrees - 1, 2):
+        term *= square * k / (k + 1)
+        total += term
+    if degrees == 1:
+        inside = 2 * angle / math.pi
+    elif degrees % 2:
+        inside = 2 / math.pi * (angle + math.sin(angle) * math.cos(angle) * total)
+    else:
+        inside = math.sin(angle) * total
+    return max(0.0, 1.0 - inside)
+
+
 def test_documents(corpus: Corpus, tokens: Tokens, members: np.ndarray, seed: int) -> np.ndarray:
     """The held-out documents that are read: of each domain, in seeded hash order, at least 50 and
     at least 200k tokens where there are so many; the rest of a large part stays unread.
@@ -71,8 +90,9 @@ def validator(
     config: dict[str, Any],
     context: int,
     memory_bytes: int | None = None,
-) -> Callable[[nn.Module], float] | None:
-    """A function from a model to its bits per byte on the documents; None without documents."""
+) -> Callable[[nn.Module], np.ndarray] | None:
+    """A function from a model to float64 [1 + documents]: its bits per byte on the documents, then
+    the mean NLL of each; None without documents."""
     if len(documents) == 0:
         return None
     size = float(corpus.index["bytes"][documents].sum())
@@ -80,11 +100,12 @@ def validator(
         tokens.lengths(documents), config, context, memory_bytes=memory_bytes
     )
 
-    def bits_per_byte(model: nn.Module) -> float:
+    def measured(model: nn.Module) -> np.ndarray:
         part = score.score_documents(model, tokens, documents, policy)
-        return float(part["nll_sum"].sum() / (LN2 * size))
+        bits = part["nll_sum"].sum() / (LN2 * size)
+        return np.concatenate([[bits], part["nll_sum"] / np.maximum(part["num_tokens"], 1)])
 
-    return bits_per_byte
+    return measured
 
 
 def figures(
@@ -163,17 +184,21 @@ def compare(
     mean_difference = np.mean([a - c for a, c in zip(arm, control, strict=True)], axis=0)
     noise = _bootstrap_variance(mean_difference, sizes, domains, len(names), seed)
     mean = float(np.mean(differences))
+    probability = None
     if count == 1:
         half = 1.96 * math.sqrt(noise)
         verdict = "n=1, document noise only, no verdict"
     else:
         spread = float(np.var(differences, ddof=1))
-        half = t_quantile(count - 1) * math.sqrt(spread / count + noise)
+        error = math.sqrt(spread / count + noise)
+        half = t_quantile(count - 1) * error
+        probability = two_sided(mean / error, count - 1) if error else float(mean == 0)
         verdict = "better" if mean + half < 0 else "worse" if mean - half > 0 else "undecided"
     return {
         "difference": mean,
         "interval": [mean - half, mean + half],
         "by_seed": differences,
+        "probability": probability,
         "verdict": verdict,
     }
 

@@ -37,7 +37,10 @@ KINDS: dict[str, str] = {
         "learning_rate, gradient_norm, rate (targets a second), eta_seconds, peak_memory_bytes, "
         "utilisation, input_wait_share"
     ),
-    "evaluation": "model, targets, bits_per_byte on the validation part",
+    "evaluation": (
+        "model, targets, bits_per_byte on the validation part, rank_correlation of its documents "
+        "with the evaluation before"
+    ),
     "checkpoint": "model, step",
     "command": "verb: the command that was taken",
     "paused": "",

@@ -8,33 +8,83 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlxprune import runs, selection, split
+from mlxprune import runs, selection, split, study
 from mlxprune.config import Config
 from mlxprune.errors import UsageError, one_line
+from mlxprune.scores import metric
+from mlxprune.slices import Slice
 
 PART_REASONS = {
     split.TEST: "held out: it is in the test part, which only the verdict reads",
     split.VALIDATION: "held out: it is in the validation part, which the curves read",
     split.REFERENCE: "not in the pool: it is in the part that trained the reference",
-    split.LEFT_OUT: "left out by data.limit",
+    split.LEFT_OUT: "left out: by data.limit, or because the budgets need no larger pool",
     split.TRAIN: "not scored yet, or without a token",
 }
 
 
 def explain(run: runs.RunFolder, config: Config, document_id: str) -> list[dict[str, Any]]:
-    """One row for every document with this id. Raises UsageError when there is none."""
-    folder = run.selection(config.selection.name())
-    if runs.is_current(run, folder) and runs.is_current(run, run.scores()):
-        found = selection.explain(run.scores(), folder, document_id)
-        if found:
-            return found
+    """One row for every document with this id and every slice. Raises UsageError when there is no
+    such document."""
+    found: list[dict[str, Any]] = []
+    for choice in config.slices:
+        name = choice.reference or config.scorers[0].name
+        done = runs.is_current(run, run.selection(choice.label))
+        if done and runs.is_current(run, run.scores(name)):
+            found += _in_slice(run, config, choice, name, document_id)
+    return found or _outside(run, document_id)
+
+
+def _in_slice(
+    run: runs.RunFolder, config: Config, choice: Slice, name: str, document_id: str
+) -> list[dict[str, Any]]:
+    """Score, rank, band and reason of every scored document with this id."""
+    table = pq.read_table(run.scores(name), columns=["id", "source", "row", "domain"])
+    rows = np.flatnonzero(pc.equal(table.column("id"), document_id).to_numpy())
+    if not len(rows):
+        return []
+    folder = run.selection(choice.label)
+    kept = np.load(folder / "kept.npy", mmap_mode="r")
+    scores = study.slice_scores(run, config, choice)
+    rank, size, position = selection.all_ranks(
+        scores, choice, config.seed, np.load(folder / "tokens.npy")
+    )
+    figures = metric(scores, choice, rows)
+    result = []
+    for at, figure in zip(rows.tolist(), figures.tolist(), strict=True):
+        row = {column: table.column(column)[at].as_py() for column in table.column_names}
+        mean = float(scores.nll_sum[at] / scores.num_tokens[at])
+        row |= {
+            "slice": choice.label,
+            "perplexity": float(np.exp(mean)),
+            "mean_nll": mean,
+            "figure": figure,
+            "num_tokens": int(scores.num_tokens[at]),
+            "rank": int(rank[at]),
+            "of": int(size[at]),
+            "position": float(position[at]),
+            "band": [min(1.0, max(0.0, float(b))) for b in selection.bounds(choice)],
+            "kept": bool(kept[at]),
+        }
+        if scores.fold is not None:
+            row["fold"] = int(scores.fold[at])
+        where = one_line(row["domain"])
+        if choice.by == ("domain", "length"):
+            first = 1 << (int(scores.num_tokens[at]).bit_length() - 1)
+            where += f", {first} to {2 * first - 1} tokens"
+        row["reason"] = selection.reason(choice, row["kept"], row["rank"], row["position"], where)
+        result.append(row)
+    return result
+
+
+def _outside(run: runs.RunFolder, document_id: str) -> list[dict[str, Any]]:
     if not runs.is_current(run, run.corpus):
         raise UsageError("the run has no corpus index yet", str(run.path), "run it first")
     path = run.corpus / "documents.parquet"
     ids = pq.read_table(path, columns=["id"]).column("id")
     rows = np.flatnonzero(pc.equal(ids, document_id).to_numpy())
     if not len(rows):
-        fix = "ids are as in the data; scores/main.parquet lists those of the pool"
+        fix = "ids are as in the data; the scores list those of the pool"
         raise UsageError(f"no document has the id {one_line(document_id)!r}", str(run.path), fix)
     table = pq.read_table(path, columns=["source", "row", "domain"]).take(rows)
     part = split.open_split(run.split).part if runs.is_current(run, run.split) else None

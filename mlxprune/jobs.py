@@ -1,4 +1,4 @@
-"""Single stages without a study: score any data with any model, slice any scores, train a model."""
+"""Single stages without a study: score any data with any model, train a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from mlxprune import (
     readers,
     runs,
     score,
-    selection,
     train,
     work,
     workers,
@@ -25,7 +24,7 @@ from mlxprune import model as models
 from mlxprune import sources as source_files
 from mlxprune import tokenizer as tokenizers
 from mlxprune import tokens as tokens_module
-from mlxprune.config import Config, Score, Slice
+from mlxprune.config import Config, Score
 from mlxprune.control import Control
 from mlxprune.errors import DataError, UsageError
 from mlxprune.events import EventLog
@@ -133,47 +132,6 @@ def score_data(
             shutil.rmtree(parts)
         log.close()
     return {"scores": str(target), **summary}
-
-
-def select_scores(source: Path, choice: Slice, seed: int, out: Path) -> dict[str, Any]:
-    """Slice a scores file, or the scores of a run, into ``out``."""
-    path = source
-    if source.is_dir():
-        places = (source / "scores" / "main.parquet", source / "scores.parquet")
-        path = next((p for p in places if p.exists()), places[0])
-    if not path.exists():
-        fix = "give a scores.parquet, or a run that has been scored"
-        raise DataError("no scores here", str(source), fix)
-    out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError("the folder is not empty", str(out), "choose another --out")
-    scores = selection.read_scores(path)
-    tokens = _final_tokens(source, scores)
-    if choice.unit == "tokens" and tokens is None and np.any(scores.truncated):
-        fix = "give the run folder, or use --unit documents"
-        raise DataError("documents were scored in part: their tokens are not known", str(path), fix)
-    tokens = scores.num_tokens if tokens is None else tokens
-    kept = selection.select(scores, choice, seed, tokens)
-    facts = selection.manifest(scores, choice, kept, tokens, seed)
-    with runs.folder_in_the_making(out) as partial:
-        ranks = selection.ranks(scores, choice, kept, seed)
-        selection.write_kept(path, kept, ranks, partial / "kept.parquet")
-        np.save(partial / "tokens.npy", tokens)
-        runs.write_json(partial / "manifest.json", facts)
-    return facts
-
-
-def _final_tokens(source: Path, scores: selection.Scores) -> np.ndarray | None:
-    """Tokens of the scored documents in the final model's tokenizer, when a run has them."""
-    run = RunFolder(source)
-    if not (run.tokens() / "tokens.json").exists() or not (run.corpus / "index.npy").exists():
-        return None
-    keys = np.load(run.corpus / "index.npy", mmap_mode="r")["key"]
-    order = np.argsort(keys)
-    at = np.searchsorted(keys, scores.key, sorter=order)
-    if len(keys) == 0 or at.max() >= len(keys) or not np.array_equal(keys[order[at]], scores.key):
-        return None
-    return tokens_module.open_tokens(run.tokens()).lengths(order[at])
 
 
 def train_model(config: Config, out: Path, listeners: list[Any]) -> dict[str, Any]:

@@ -119,15 +119,16 @@ def explain(
     if as_json:
         print_json({"id": document, "documents": found})
         return
+    shown = None
     for row in found:
         source, domain = one_line(row["source"]), one_line(row["domain"])
-        print(f"{one_line(document)} ({source}, row {row['row']}, {domain})")
+        if shown != (source, row["row"]):
+            shown = (source, row["row"])
+            print(f"{one_line(document)} ({source}, row {row['row']}, {domain})")
         print(f"  {row['reason']}")
         if "rank" in row:
-            print(
-                f"  rank {row['rank'] + 1:,} of {row['of']:,}, perplexity {row['perplexity']:.2f}, "
-                f"{row['num_tokens']:,} tokens"
-            )
+            rank = f"rank {row['rank'] + 1:,} of {row['of']:,}, " if row["rank"] >= 0 else ""
+            print(f"  {rank}perplexity {row['perplexity']:.2f}, {row['num_tokens']:,} tokens")
 
 
 @app.command()

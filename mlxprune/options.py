@@ -32,6 +32,9 @@ More = Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="mor
 Memory = Annotated[
     str | None, typer.Option("--memory", help="what batches may fill, as in 8G; as memory: 8G")
 ]
+Pool = Annotated[
+    str | None, typer.Option("--pool", help="auto: what the budgets need; all: as split.pool")
+]
 IdKey = Annotated[str, typer.Option("--id-key", help="where the id is")]
 
 

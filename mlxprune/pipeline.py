@@ -10,28 +10,28 @@ marker comes last. So a run that is started again does what is missing or out of
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlxprune import (
-    arms,
+    accounting,
     corpus,
-    evaluate,
+    costs,
+    finals,
     lock,
     plan,
     readers,
+    references,
     runs,
-    score,
     selection,
     split,
-    train,
-    workers,
+    study,
 )
 from mlxprune import model as models
+from mlxprune import scores as score_files
 from mlxprune import sources as source_files
 from mlxprune import tokenizer as tokenizers
 from mlxprune import tokens as tokens_module
@@ -39,7 +39,9 @@ from mlxprune.config import Config
 from mlxprune.control import Control
 from mlxprune.errors import DataError
 from mlxprune.events import EventLog
+from mlxprune.keys import mix
 from mlxprune.runs import STAGES, RunFolder
+from mlxprune.slices import Slice
 from mlxprune.work import (
     Piece,
     Work,
@@ -73,7 +75,7 @@ def run(
             forced = STAGES[STAGES.index(force) :] if force else ()
             work = Work(config, run_folder, log, control, forced)
             work.before = inputs_before(run_folder)
-            need = plan.disk_bytes(config, sum(f["size"] for f in facts))
+            need = costs.disk_bytes(config, sum(f["size"] for f in facts))
             begin(work, study_of(config), need)
             try:
                 for name, stage in PIPELINE.items():
@@ -138,7 +140,10 @@ def _corpus(
             return corpus.build(work.config.data, sources, left_out, partial, report)
 
     run_stage(work, "corpus", [Piece(folder, work.fingerprint("corpus"), build)])
-    for reason, count in open_corpus(work).summary["skipped"].items():
+    found = study.open_corpus(work.run, work.config)
+    for choice in work.config.slices:
+        score_files.refuse_unknown_domains(choice, tuple(found.domains))
+    for reason, count in found.summary["skipped"].items():
         if reason not in readers.HARMLESS_REASONS:
             work.warn("corpus", f"{count} rows skipped: {reason} (corpus/bad-rows.jsonl)")
 
@@ -153,7 +158,7 @@ def _split(work: Work) -> None:
 
     def build() -> dict[str, Any]:
         with runs.folder_in_the_making(work.run.split) as partial:
-            return split.build(work.config, open_corpus(work), partial)
+            return split.build(work.config, study.open_corpus(work.run, work.config), partial)
 
     run_stage(work, "split", [Piece(work.run.split, work.fingerprint("split"), build)])
     table = split.open_split(work.run.split).table
@@ -185,14 +190,27 @@ def _tokenizer(work: Work) -> None:
                 tokenizers.copy_files(source, partial)
                 return {"pretrained": settings.pretrained}
             assert settings.train
-            members = split.open_split(work.run.split).part == split.REFERENCE
-            if not members.any():
-                fix = "set split.reference, or use tokenizer.pretrained"
-                raise DataError("no reference document to train on", str(work.run.split), fix)
-            texts = (text for _, text in open_corpus(work).texts(members))
+            texts = _texts_to_learn_from(work, settings.train.max_bytes)
             return tokenizers.train(settings.train, texts, cores(), partial)
 
     run_stage(work, "tokenizer", [Piece(folder, work.fingerprint("tokenizer"), build)])
+
+
+def _texts_to_learn_from(work: Work, most: int) -> Iterator[str]:
+    """The reference part, or with cross-scoring the pool; of more text than is read, a sample."""
+    which = split.TRAIN if work.config.split.cross else split.REFERENCE
+    members = split.open_split(work.run.split).members(which)
+    if not len(members):
+        fix = "set split.reference, or use tokenizer.pretrained"
+        raise DataError("no reference document to train on", str(work.run.split), fix)
+    names = study.open_corpus(work.run, work.config)
+    size = int(names.index["bytes"][members].sum())
+    if size > most:
+        drawn = mix(names.index["key"][members], f"tokenizer {work.config.seed}")
+        members = members[drawn.astype(np.float64) / 2.0**64 < 1.05 * most / size]
+    wanted = np.zeros(len(names), bool)
+    wanted[members] = True
+    return (text for _, text in names.texts(wanted))
 
 
 def _tokens(work: Work) -> None:
@@ -202,9 +220,10 @@ def _tokens(work: Work) -> None:
         "tokenizer": work.fingerprint("tokenizer"),
     }
     pieces = [_tokens_piece(work, "main", work.run.tokenizer)]
-    pretrained = work.config.reference.pretrained
-    if pretrained:  # it scores with its own tokenizer
-        pieces.append(_tokens_piece(work, "reference", models.fetch(pretrained)))
+    for scorer in study.scorers_of(work.config):
+        if scorer.reference.pretrained:  # it scores with its own tokenizer
+            source = models.fetch(scorer.reference.pretrained)
+            pieces.append(_tokens_piece(work, scorer.tokenizer, source))
     run_stage(work, "tokens", pieces)
 
 
@@ -215,7 +234,7 @@ def _tokens_piece(work: Work, name: str, tokenizer_folder: Path) -> Piece:
     def build() -> dict[str, Any]:
         with runs.folder_in_the_making(folder) as partial:
             return tokens_module.build(
-                open_corpus(work),
+                study.open_corpus(work.run, work.config),
                 split.open_split(work.run.split).part,
                 split.LEFT_OUT,
                 tokenizers.load(tokenizer_folder),
@@ -226,223 +245,72 @@ def _tokens_piece(work: Work, name: str, tokenizer_folder: Path) -> Piece:
     return Piece(folder, runs.fingerprint(work.fingerprint("tokens"), identity), build)
 
 
-def _reference(work: Work) -> None:
-    settings = work.config.reference
-    folder = work.run.reference()
-    if settings.pretrained:
-        source = models.fetch(settings.pretrained)
-        facts = runs.files_identity(source, models.MODEL_FILES)
-        work.inputs["reference"] = {"pretrained": settings.pretrained, "files": facts}
-        fingerprint = work.fingerprint("reference")
-
-        def point() -> dict[str, Any]:
-            with runs.folder_in_the_making(folder) as partial:
-                runs.write_json(partial / "pretrained.json", {"folder": str(source)})
-            return {"pretrained": settings.pretrained}
-
-        run_stage(work, "reference", [Piece(folder, fingerprint, point)])
-        return
-    tokens = open_tokens(work)
-    members = split.open_split(work.run.split).members(split.REFERENCE)
-    if not len(members):
-        fix = "raise split.reference or give more text"
-        raise DataError("the reference part has no document", str(work.run.split), fix)
-    shape = models.shape_of(settings.model)
-    vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
-    recipe = arms.recipe_of(settings, shape, vocabulary, settings.tokens, work.config.seed)
-    _warn_about_reference(work, recipe, tokens, members)
-    work.inputs["reference"] = {
-        "version": [train.VERSION, models.VERSION],
-        "recipe": train.identity(recipe),
-        "tokens": work.fingerprint("tokens"),
-    }
-    fingerprint = work.fingerprint("reference")
-
-    def build() -> dict[str, Any]:
-        summary = _train(work, "reference", recipe, members, folder, fingerprint)
-        return {**arms.summary_of(summary), "final_loss": summary["final_loss"]}
-
-    run_stage(work, "reference", [Piece(folder, fingerprint, build)])
-
-
-def _score(work: Work) -> None:
-    settings, reference = work.config.score, work.config.reference
-    context = settings.context or (
-        train_context(work) if not reference.pretrained else reference.context or 512
-    )
-    work.inputs["score"] = {
-        "version": [score.VERSION, score.METRIC_VERSION],
-        "score": {**settings.results(), "context": context},
-        "reference": work.fingerprint("reference"),
-        "tokens": work.fingerprint("tokens"),
-    }
-    fingerprint = work.fingerprint("score")
-    target = work.run.scores()
-
-    def build() -> dict[str, Any]:
-        parts = target.with_name(target.stem + ".parts")
-        runs.set_aside(parts, fingerprint)
-        runs.claim(parts, fingerprint)
-        names = open_corpus(work)
-        source = work.run.tokens("reference" if reference.pretrained else "main")
-        pool = pool_documents(work, source)
-        np.save(parts / "documents.npy", pool)
-        model = reference_folder(work)
-        lengths = tokens_module.open_tokens(source).lengths(pool)
-        stated = runs.read_json(model / "config.json")
-        memory = work.config.memory
-        policy = score.policy_in(
-            parts / "shapes.json",
-            lambda: score.resolve_policy(lengths, stated, context, memory, settings),
-        )
-        unit_list = workers.units(names.index["bytes"][pool])
-        task = workers.Task(
-            str(model), str(source), str(parts), str(parts / "documents.npy"), policy, unit_list
-        )
-        workers.score_pool(task, settings.workers or workers.usual_number(), work.log, work.control)
-        metadata = {
-            "reference": work.fingerprint("reference"),
-            "tokenizer": work.fingerprint("tokenizer"),
-            "prefix": str(tokens_module.open_tokens(source).prefix),
-            **score.policy_metadata(policy),
-        }
-        summary = score.write_scores(
-            target, names, pool, *workers.joined(parts, len(unit_list)), metadata
-        )
-        runs.mark(target, "score", fingerprint, summary=summary)
-        shutil.rmtree(parts)
-        return summary
-
-    run_stage(work, "score", [Piece(target, fingerprint, build)])
-
-
 def _selection(work: Work) -> None:
-    choice = work.config.selection
-    work.inputs["selection"] = {
-        "version": selection.VERSION,
-        "selection": choice.results(),
-        "seed": work.config.seed,
-        "score": work.fingerprint("score"),
-        "tokens": work.fingerprint("tokens"),
-    }
-    folder = work.run.selection(choice.name())
+    config, run = work.config, work.run
+    work.inputs["selection"] = {}
+    pieces = []
+    for choice in config.slices:
+        described = {
+            "version": selection.VERSION,
+            "selection": choice.results(),
+            "seed": config.seed,
+            "score": work.fingerprint("score"),
+            "tokens": work.fingerprint("tokens"),
+        }
+        work.inputs["selection"][choice.label] = described
+        pieces.append(_slice(work, choice, runs.fingerprint(described)))
+    run_stage(work, "selection", pieces)
+    for choice in config.slices:
+        facts = runs.read_json(run.selection(choice.label) / "manifest.json")
+        lost = accounting.lost_domains(facts["domains"])
+        if lost:
+            more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
+            work.warn("selection", f"{choice.label}: {', '.join(lost[:4])}{more}")
+
+
+def _slice(work: Work, choice: Slice, fingerprint: str) -> Piece:
+    config, run = work.config, work.run
+    folder = run.selection(choice.label)
 
     def build() -> dict[str, Any]:
-        scores_path = work.run.scores()
-        scores = selection.read_scores(scores_path)
-        pool = scored_documents(work)
-        final_tokens = open_tokens(work).lengths(pool)
-        kept = selection.select(scores, choice, work.config.seed, final_tokens)
-        facts = selection.manifest(scores, choice, kept, final_tokens, work.config.seed)
-        names = open_corpus(work)
-        facts["domains"] = selection.domain_table(
-            names.index["domain"][pool], names.domains, final_tokens, scores.num_bytes, kept.mask
-        )
+        scores = study.slice_scores(run, config, choice)
+        pool = study.pool_documents(run, config)
+        final_tokens = study.open_tokens(run).lengths(pool)
+        kept = selection.select(scores, choice, config.seed, final_tokens)
+        facts = selection.manifest(scores, choice, kept, final_tokens, config.seed)
+        names = study.open_corpus(run, config)
+        values = score_files.metric(scores, choice)
+        tables = (final_tokens, scores.num_bytes, kept.mask, values)
+        domain = names.index["domain"][pool]
+        facts["domains"] = accounting.domain_table(domain, names.domains, *tables)
+        facts["lengths"] = accounting.length_table(scores.num_tokens, *tables)
+        if config.split.cross:
+            facts["agreement"] = _agreement(work, choice)
         with runs.folder_in_the_making(folder) as partial:
-            ranks = selection.ranks(scores, choice, kept, work.config.seed)
-            selection.write_kept(scores_path, kept, ranks, partial / "kept.parquet")
+            ranks = selection.ranks(scores, choice, kept, config.seed)
+            file = run.scores(choice.reference or config.scorers[0].name)
+            selection.write_kept(file, kept, ranks, partial / "kept.parquet")
             np.save(partial / "kept.npy", kept.mask)
             np.save(partial / "tokens.npy", final_tokens)
             runs.write_json(partial / "manifest.json", facts)
         return {k: v for k, v in facts.items() if isinstance(v, int | str | float)}
 
-    run_stage(work, "selection", [Piece(folder, work.fingerprint("selection"), build)])
+    return Piece(folder, fingerprint, build)
 
 
-def _final(work: Work) -> None:
-    config = work.config
-    tokens = open_tokens(work)
-    pool = scored_documents(work)
-    keys = open_corpus(work).index["key"][pool]
-    lengths = tokens.lengths(pool) + 1  # with the closing end-of-text, as it is trained on
-    kept = np.load(work.run.selection(config.selection.name()) / "kept.npy")
-    unique = int(lengths[kept].sum())
-    shape = models.shape_of(config.final.model)
-    vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
-    targets = arms.final_targets(config, shape, tokens.vocab_size, unique)
-    passes = targets / unique
-    if passes > 4:
-        share = arms.effective_data(unique, targets) / targets
-        work.warn("final", f"{passes:.1f} passes over the slice: worth {share:.0%} of fresh data")
-    shared = {
-        "version": [train.VERSION, models.VERSION],
-        "tokens": work.fingerprint("tokens"),
-        "primary": config.evaluation.primary,
-    }
-    pieces, described = [], {}
-    for arm in arms.arms_of(config):
-        recipe = arms.recipe_of(config.final, shape, vocabulary, targets, arm.seed)
-        chosen_by: Any = work.fingerprint("selection")
-        if arm.kind == "random":  # blind to scores: another slice of equal size shares it
-            chosen_by = {"unique": unique, "seed": arm.seed, "pool": _pool_identity(work)}
-        described[arm.name] = {**shared, "recipe": train.identity(recipe), "documents": chosen_by}
-        documents = arms.documents_of(arm, pool, keys, lengths, kept)
-        folder = work.run.final(arm.name)
-        fingerprint = runs.fingerprint(described[arm.name])
-
-        def build(
-            recipe: train.Recipe = recipe,
-            documents: np.ndarray = documents,
-            folder: Path = folder,
-            fingerprint: str = fingerprint,
-        ) -> dict[str, Any]:
-            return arms.summary_of(_train(work, "final", recipe, documents, folder, fingerprint))
-
-        pieces.append(Piece(folder, fingerprint, build))
-    work.inputs["final"] = described
-    run_stage(work, "final", pieces)
-
-
-def _evaluation(work: Work) -> None:
-    names, tokens = open_corpus(work), open_tokens(work)
-    members = split.open_split(work.run.split).members(split.TEST)
-    documents = evaluate.test_documents(names, tokens, members, work.config.seed)
-    if not len(documents):
-        fix = "give more documents or raise split.test"
-        raise DataError("the test part has no token", str(work.run.split), fix)
-    context = models.training_defaults(work.config.final, models.shape_of(work.config.final.model))[
-        "context"
-    ]
-    described, pieces = {}, []
-    all_arms = arms.arms_of(work.config)
-    size = int(tokens.lengths(documents).sum())
-    for number, arm in enumerate(all_arms):
-        folder, target = work.run.final(arm.name), work.run.evaluation(arm.name)
-        described[arm.name] = {
-            "version": [evaluate.VERSION, evaluate.METRIC_VERSION],
-            "arm": runs.fingerprint(work.inputs["final"][arm.name]),
-        }
-        fingerprint = runs.fingerprint(described[arm.name])
-
-        def build(
-            folder: Path = folder,
-            target: Path = target,
-            fingerprint: str = fingerprint,
-            number: int = number,
-        ) -> dict[str, Any]:
-            report = progress(work, "evaluation", "tokens")
-            done = number * size
-
-            def between(scored: int, slots: int, waited: float) -> None:
-                nonlocal done
-                done += scored
-                report(done, len(all_arms) * size)
-
-            return evaluate.evaluate_model(
-                folder,
-                names,
-                tokens,
-                documents,
-                context,
-                target,
-                fingerprint,
-                between,
-                work.config.memory,
-            )
-
-        pieces.append(Piece(target, fingerprint, build))
-    work.inputs["evaluation"] = described
-    run_stage(work, "evaluation", pieces)
+def _agreement(work: Work, choice: Slice) -> dict[str, Any]:
+    """How far the folds' references agree on the validation part, which all of them scored."""
+    held_out = study.validation_documents(work.run, work.config)
+    shared = np.sort(study.open_corpus(work.run, work.config).index["key"][held_out])
+    own, common = [], []
+    for scorer in study.scorers_of(work.config):
+        found = score_files.read_scores(work.run.scores(scorer.name))
+        inside = np.isin(found.key, shared)
+        own.append(found.take(~inside))
+        common.append(found.take(inside))
+    low, high = (float(b) for b in selection.bounds(choice))
+    plain = choice.model_copy(update={"metric": "perplexity"})
+    return accounting.agreement(own, common, low, high, plain)
 
 
 def _report(work: Work) -> None:
@@ -469,97 +337,10 @@ PIPELINE: dict[str, Callable[[Work], None]] = {
     "split": _split,
     "tokenizer": _tokenizer,
     "tokens": _tokens,
-    "reference": _reference,
-    "score": _score,
+    "reference": references.train_references,
+    "score": references.score_pool,
     "selection": _selection,
-    "final": _final,
-    "evaluation": _evaluation,
+    "final": finals.train_arms,
+    "evaluation": finals.evaluate_arms,
     "report": _report,
 }
-
-
-# --- what the stages share --------------------------------------------------------------------
-
-
-def _train(
-    work: Work,
-    stage: str,
-    recipe: train.Recipe,
-    documents: np.ndarray,
-    folder: Path,
-    fingerprint: str,
-) -> dict[str, Any]:
-    names, tokens = open_corpus(work), open_tokens(work)
-    stream = train.Stream(tokens, documents, names.index["key"][documents], recipe.seed)
-    members = split.open_split(work.run.split).members(split.VALIDATION)
-    # A forward pass costs a third of a step: all validations together stay near 5 % of the work.
-    budget = min(1_000_000, max(20_000, int(0.15 * recipe.targets) // train.VALIDATIONS_PER_RUN))
-    held_out = evaluate.validation_documents(names, tokens, members, work.config.seed, budget)
-    settings = work.config.reference if stage == "reference" else work.config.final
-    return train.train(
-        recipe,
-        stream,
-        folder,
-        fingerprint,
-        work.run.tokenizer,
-        evaluate.validator(
-            names, tokens, held_out, recipe.config, recipe.context, work.config.memory
-        ),
-        stage,
-        work.log,
-        work.control,
-        settings.gradient_checkpointing,
-        work.config.memory,
-    )
-
-
-def open_corpus(work: Work) -> corpus.Corpus:
-    return corpus.open_corpus(work.run.corpus, work.config.data)
-
-
-def open_tokens(work: Work) -> tokens_module.Tokens:
-    return tokens_module.open_tokens(work.run.tokens())
-
-
-def pool_documents(work: Work, tokens_folder: Path) -> np.ndarray:
-    """The scorable documents of the train part: those with at least one token."""
-    members = split.open_split(work.run.split).members(split.TRAIN)
-    lengths = tokens_module.open_tokens(tokens_folder).lengths(members)
-    if not (lengths > 0).any():
-        raise DataError("the pool has no token", str(work.run.split), "give more documents")
-    return members[lengths > 0]
-
-
-def scored_documents(work: Work) -> np.ndarray:
-    name = "reference" if work.config.reference.pretrained else "main"
-    return pool_documents(work, work.run.tokens(name))
-
-
-def reference_folder(work: Work) -> Path:
-    pointer = work.run.reference() / "pretrained.json"
-    return Path(runs.read_json(pointer)["folder"]) if pointer.exists() else work.run.reference()
-
-
-def train_context(work: Work) -> int:
-    settings = work.config.reference
-    return int(models.training_defaults(settings, models.shape_of(settings.model))["context"])
-
-
-def _pool_identity(work: Work) -> str:
-    return runs.fingerprint(work.fingerprint("split"), work.config.reference.pretrained)
-
-
-def _warn_about_reference(
-    work: Work, recipe: train.Recipe, tokens: tokens_module.Tokens, members: np.ndarray
-) -> None:
-    body, tables = models.parameter_counts(recipe.config)
-    if recipe.targets < 10 * body:
-        ratio = recipe.targets / body
-        work.warn("reference", f"the reference sees {ratio:.1f} tokens a parameter (20 is usual)")
-    if tables > 0.35 * (body + tables):
-        share = tables / (body + tables)
-        work.warn("reference", f"{share:.0%} of the reference is embedding: a smaller vocabulary?")
-    unique = int(tokens.lengths(members).sum()) + len(members)
-    if recipe.targets > 1.05 * unique:
-        passes = recipe.targets / max(unique, 1)
-        work.warn("reference", f"the reference part is short: {passes:.1f} passes over it")

@@ -7,24 +7,27 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlxprune import arms, corpus, memory, probe, readers, split, unpack
+from mlxprune import corpus, costs, readers, split, unpack
 from mlxprune import model as models
 from mlxprune import sources as source_files
 from mlxprune.config import Config
-from mlxprune.errors import ConfigError, MlxpruneError
+from mlxprune.errors import ConfigError
+from mlxprune.scores import refuse_unknown_domains
 
 SAMPLE_ROWS = 200
 PASSES_LIMIT = 4
 TOKENS_PER_PARAMETER = 10
 SMALL_DOMAIN = 20
-TOKENIZE_BYTES_PER_SECOND = 3e6
 
 
-def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[str, Any]:
+def plan(
+    config: Config, sample: bool = False, measured: bool = True, hours: float = 8.0
+) -> dict[str, Any]:
     """The object that ``plan --json`` prints.
 
     Reads the corpus once, or the head of each file with ``sample`` (then ``exact`` is false and
-    counts are scaled by file size). ``measured=False`` skips the probe of the machine.
+    counts are scaled by file size). ``measured=False`` skips the probe of the machine. Of a study
+    that takes longer than ``hours`` it says what would make it fit.
     """
     check_possible(config)
     sources, left_out = source_files.find_sources(config.data.paths)
@@ -43,9 +46,17 @@ def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[st
     tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
     parts = {name: thresholds[name] * tokens for name in thresholds}
     parts["train"] = tokens - sum(parts.values())
+    for choice in config.slices:
+        refuse_unknown_domains(choice, tuple(summary["domains"]))
     warnings = _warnings_about_data(config, summary, bad_share, parts)
-    costs = _costs(config, tokens, parts, warnings, measured)
-    disk = disk_bytes(config, sum(s.path.stat().st_size for s in sources))
+    sized = costs.Sizes(
+        tokens, parts["reference"], parts["train"], parts["validation"], parts["test"]
+    )
+    found_costs, why = costs.seconds_or_why(config, sized, measured)
+    if why:
+        warnings.append(f"no time estimate: {why}")
+    warnings += _warnings_about_budgets(config, found_costs, parts)
+    disk = costs.disk_bytes(config, sum(s.path.stat().st_size for s in sources))
     free = shutil.disk_usage(Path.cwd()).free
     if disk > free:
         warnings.append(f"the disk will not do: {disk / 1e9:.1f} GB needed, {free / 1e9:.1f} free")
@@ -55,15 +66,31 @@ def plan(config: Config, sample: bool = False, measured: bool = True) -> dict[st
         "corpus": shown,
         "tokens": round(tokens),
         "parts": {k: round(v) for k, v in parts.items()},
-        **costs,
+        **found_costs,
+        "memory_bytes": costs.memory_bytes(config),
         "disk_bytes": disk,
+        "fits": _fits(config, sized, found_costs["seconds"], hours),
         "warnings": warnings,
     }
 
 
+def _fits(
+    config: Config, sizes: costs.Sizes, seconds: float | None, hours: float
+) -> dict[str, Any]:
+    """Whether the study fits the time, and the single changes after which it would."""
+    if seconds is None:
+        return {"hours": hours, "fits": None, "changes": []}
+    fits = seconds <= 3600 * hours
+    changes = [] if fits else costs.cheapest_changes(config, sizes, seconds, 3600 * hours)
+    return {"hours": hours, "fits": fits, "changes": changes}
+
+
 def check_possible(config: Config) -> None:
     """Refuse before work begins what could only fail after hours of it. Raises ConfigError."""
-    for name, settings in (("reference", config.reference), ("final", config.final)):
+    listed = [(f"reference {r.name}", r) for r in config.scorers if not r.pretrained]
+    if len(listed) == 1:
+        listed = [("reference", listed[0][1])]
+    for name, settings in (*listed, ("final", config.final)):
         chosen = models.training_defaults(settings, models.shape_of(settings.model))
         if chosen["batch_size"] % (settings.accumulate or 1):
             raise ConfigError(
@@ -72,9 +99,7 @@ def check_possible(config: Config) -> None:
                 f"{name}.accumulate",
                 f"choose a divisor of {name}.batch_size",
             )
-        if name == "reference" and config.score.overlap >= (
-            config.score.context or chosen["context"]
-        ):
+        if name != "final" and config.score.overlap >= (config.score.context or chosen["context"]):
             where = f"score.overlap = {config.score.overlap}"
             raise ConfigError("the overlap leaves no room for targets", where, "lower it")
 
@@ -156,153 +181,38 @@ def _warnings_about_data(
     return warnings
 
 
-def _costs(
-    config: Config,
-    tokens: float,
-    parts: dict[str, float],
-    warnings: list[str],
-    measured: bool,
-) -> dict[str, Any]:
-    vocabulary = config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
-    shapes = {
-        "reference": models.shape_of(config.reference.model),
-        "final": models.shape_of(config.final.model),
-    }
-    configs = {k: {**s.config, "vocab_size": vocabulary} for k, s in shapes.items()}
-    context = {
-        "reference": models.training_defaults(config.reference, shapes["reference"])["context"],
-        "final": models.training_defaults(config.final, shapes["final"])["context"],
-    }
-    choice = config.selection
-    rate = float(choice.rate) if choice.rate is not None else float(choice.band[1] - choice.band[0])  # type: ignore[index]
-    unique = max(1.0, rate * parts["train"])
-    targets = arms.final_targets(config, shapes["final"], vocabulary, round(unique))
-    passes = targets / unique
-    runs_count = len(arms.arms_of(config))
-    train_reference = 0 if config.reference.pretrained else config.reference.tokens
-    each = {k: models.flops_per_token(c, context[k]) for k, c in configs.items()}
-    flops = {
-        "reference": 3 * each["reference"] * train_reference,
-        "score": each["reference"] * parts["train"],
-        "final": 3 * each["final"] * targets * runs_count,
-        "evaluation": each["final"] * parts["test"] * runs_count,
-    }
-    if passes > PASSES_LIMIT:
-        worth = arms.effective_data(unique, targets) / targets
+def _warnings_about_budgets(
+    config: Config, found: dict[str, Any], parts: dict[str, float]
+) -> list[str]:
+    warnings = []
+    if found["passes"] > PASSES_LIMIT:
+        first = next(iter(found["arms"].values()))
         warnings.append(
-            f"{passes:.1f} passes over the slice, more than {PASSES_LIMIT}: worth {worth:.0%} of "
-            "fresh data; give more data, a higher rate, or fewer final.tokens"
+            f"{found['passes']:.1f} passes over the slice, more than {PASSES_LIMIT}: worth "
+            f"{first['effective_tokens'] / first['targets']:.0%} of fresh data; give more data, a "
+            "higher rate, or fewer final.tokens"
         )
-    body, _ = models.parameter_counts(configs["reference"])
-    if train_reference and train_reference < TOKENS_PER_PARAMETER * body:
-        warnings.append(
-            f"the reference sees {train_reference / body:.1f} tokens a parameter, under "
-            f"{TOKENS_PER_PARAMETER}: raise reference.tokens"
-        )
-    if train_reference and parts["reference"] < 0.95 * train_reference:
-        repeats = train_reference / max(parts["reference"], 1)
-        warnings.append(f"the reference part is short: {repeats:.1f} passes over it")
-    seconds = _seconds(
-        config, tokens, parts, configs, context, targets, runs_count, measured, warnings
-    )
-    return {
-        "passes": passes,
-        "arms": {
-            "count": runs_count,
-            "unique_tokens": round(unique),
-            "targets": targets,
-            "effective_tokens": round(arms.effective_data(unique, targets)),
-        },
-        "flops": sum(flops.values()),
-        "stage_flops": flops,
-        "seconds": sum(seconds.values()) if seconds else None,
-        "stage_seconds": seconds,
-        "memory_bytes": _memory(config, configs, context, shapes),
-    }
-
-
-def _memory(
-    config: Config,
-    configs: dict[str, dict[str, Any]],
-    context: dict[str, int],
-    shapes: dict[str, models.Shape],
-) -> int:
-    """The largest bound of the stages: training in one process, scoring in several."""
-    from mlxprune import backend
-
-    device = backend.detect()
-    allowed = config.memory or device.memory_bytes
-    needs = []
-    for which, settings in (("reference", config.reference), ("final", config.final)):
-        if which == "reference" and config.reference.pretrained:
+    vocabulary = costs.vocabulary_of(config)
+    for reference in config.scorers:
+        if reference.pretrained:
             continue
-        chosen = models.training_defaults(settings, shapes[which])
-        what = (device.name, device.score_workers, chosen["optimizer"])
-        checkpointing = settings.gradient_checkpointing
-        parts = settings.accumulate or memory.micro_batches(
-            configs[which], context[which], chosen["batch_size"], allowed, *what, checkpointing
+        which = "the reference" if len(config.scorers) == 1 else f"reference {reference.name}"
+        shape = {**models.shape_of(reference.model).config, "vocab_size": vocabulary}
+        body, _ = models.parameter_counts(shape)
+        if reference.tokens < TOKENS_PER_PARAMETER * body:
+            warnings.append(
+                f"{which} sees {reference.tokens / body:.1f} tokens a parameter, under "
+                f"{TOKENS_PER_PARAMETER}: raise reference.tokens"
+            )
+        own = parts["reference"]
+        if config.split.cross:
+            own = parts["train"] * (1 - 1 / config.split.cross)
+        if own < 0.95 * reference.tokens:
+            repeats = reference.tokens / max(own, 1)
+            warnings.append(f"the reference part is short: {repeats:.1f} passes over it")
+    if found["pool_tokens"] < 0.99 * parts["train"]:
+        warnings.append(
+            f"the pool is {found['pool_tokens']:,} of {parts['train']:,.0f} tokens: the budgets "
+            "need no more (split.pool: auto; --pool all takes the rest, too)"
         )
-        rows = max(1, chosen["batch_size"] // parts)
-        needs.append(
-            memory.PROCESS_BYTES
-            + memory.training_bytes(configs[which], context[which], rows, *what, checkpointing)
-        )
-    window = config.score.context or context["reference"]
-    processes = config.score.workers or device.score_workers
-    batch = config.score.batch_tokens or memory.score_batch_tokens(
-        configs["reference"], window, device.score_tokens_per_batch, allowed, device.name, processes
-    )
-    scoring = memory.scoring_bytes(configs["reference"], window, batch, device.name)
-    return max(*needs, processes * (memory.PROCESS_BYTES + scoring))
-
-
-def _seconds(
-    config: Config,
-    tokens: float,
-    parts: dict[str, float],
-    configs: dict[str, dict[str, Any]],
-    context: dict[str, int],
-    targets: int,
-    runs_count: int,
-    measured: bool,
-    warnings: list[str],
-) -> dict[str, float] | None:
-    """Seconds by stage from a short probe of this machine; None without one."""
-    if not measured:
-        return None
-    vocabulary = configs["final"]["vocab_size"]
-    try:
-        reference = probe.measure(config.reference.model, vocabulary, context["reference"])
-        same = (config.reference.model, context["reference"]) == (
-            config.final.model,
-            context["final"],
-        )
-        final = (
-            reference if same else probe.measure(config.final.model, vocabulary, context["final"])
-        )
-    except MlxpruneError as error:
-        warnings.append(f"no time estimate: {error.problem}")
-        return None
-    return {
-        "tokens": tokens * split.bytes_per_token(config) / TOKENIZE_BYTES_PER_SECOND,
-        "reference": 0.0
-        if config.reference.pretrained
-        else config.reference.tokens / reference["train"],
-        "score": parts["train"] / reference["score"],
-        "final": targets * runs_count / final["train"],
-        "evaluation": parts["test"] * runs_count / final["score"],
-    }
-
-
-def disk_bytes(config: Config, input_bytes: int) -> int:
-    """A generous estimate: tokens of uncompressed text, scores, models with two checkpoints."""
-    text = 4 * input_bytes
-    vocabulary = config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
-
-    def model_bytes(name: str) -> int:
-        shape = models.shape_of(name)
-        return sum(models.parameter_counts({**shape.config, "vocab_size": vocabulary})) * 4
-
-    finals = len(config.final.arms) * len(config.final.seeds)
-    sized = 0 if config.reference.pretrained else model_bytes(config.reference.model)
-    return text + 7 * (sized + finals * model_bytes(config.final.model))
+    return warnings

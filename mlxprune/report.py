@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlxprune import arms, corpus, evaluate, runs, selection, split, tokens
+from mlxprune import arms, pictures, runs, samples, scores, split, study, verdict
 from mlxprune.config import Config
 from mlxprune.errors import UsageError, one_line
 from mlxprune.runs import RunFolder
 from mlxprune.yamlfile import write_yaml
 
-VERSION = 1
-PERCENTILES = (1, 25, 50, 75, 99)
-SAMPLE_CHARACTERS = 600
-# Okabe and Ito's colours, which people with any colour vision tell apart.
-BLUE, ORANGE, GREEN, GREY, PINK, YELLOW = (
-    "#0072b2", "#d55e00", "#009e73", "#8a8a8a", "#cc79a7", "#b58900",
-)  # fmt: skip
+VERSION = 2
+ARM_FACTS = ("kind", "slice", "rung", "effective_tokens", "overlap", "overlap_by_chance")
 
 
 def result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, Any]:
@@ -40,90 +33,50 @@ def result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, A
         found["corpus"] = {
             k: v for k, v in summary.items() if k not in ("domain_bytes", "left_out")
         }
-    name = config.selection.name()
-    if runs.is_current(run, run.selection(name)):
-        manifest = runs.read_json(run.selection(name) / "manifest.json")
+    slices = {}
+    for choice in config.slices:
+        folder = run.selection(choice.label)
+        if runs.is_current(run, folder):
+            slices[choice.label] = runs.read_json(folder / "manifest.json")
+    if slices:
+        first = next(iter(slices.values()))
         keys = ("kept_documents", "kept_tokens", "pool_documents", "pool_tokens")
-        found["selection"] = {k: manifest[k] for k in keys}
-        found["slices"] = {name: manifest}
-    found["arms"] = _arms(run, config)
-    found["verdict"] = verdict(run, config)
+        found["selection"] = {k: first[k] for k in keys}
+        found["slices"] = slices
+    found["arms"] = _arms(run)
+    found["left_out"] = verdict.planned_arms(run)["left_out"] if found["arms"] else {}
+    found["comparisons"] = verdict.comparisons(run, config)
+    found["verdict"] = verdict.of_first_slice(config, found["comparisons"])
     return found
 
 
-def _arms(run: RunFolder, config: Config) -> dict[str, Any]:
+def _arms(run: RunFolder) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for arm in arms.arms_of(config):
-        if not runs.is_current(run, run.final(arm.name)):
+    for name, facts in verdict.planned_arms(run)["arms"].items():
+        if not runs.is_current(run, run.final(name)):
             continue
-        training = runs.read_json(run.final(arm.name) / "training.json")
-        seed = arms.summary_of(training)
-        if runs.is_current(run, run.evaluation(arm.name)):
-            seed["test"] = runs.read_json(run.evaluation(arm.name))
-        entry = found.setdefault(arm.arm, {**arms.summary_of(training), "seeds": {}})
-        entry["seeds"][str(arm.seed)] = seed
+        seed = arms.summary_of(runs.read_json(run.final(name) / "training.json"))
+        same = (runs.marker(run.final(name)) or {}).get("same_as")
+        seed |= {k: facts[k] for k in ARM_FACTS[3:] if k in facts}
+        seed |= {"same_as": same} if same else {}
+        if runs.is_current(run, run.evaluation(name)):
+            seed["test"] = runs.read_json(run.evaluation(name))
+        kept = {k: facts[k] for k in ARM_FACTS if k in facts}
+        entry = found.setdefault(facts["arm"], {**seed, **kept, "seeds": {}})
+        entry.pop("test", None)
+        entry.pop("same_as", None)
+        entry["seeds"][str(facts["seed"])] = seed
     for entry in found.values():
-        held_out = [s["validation_bpb"] for s in entry["seeds"].values() if s["validation_bpb"]]
+        seeds = entry["seeds"].values()
+        held_out = [s["validation_bpb"] for s in seeds if s["validation_bpb"]]
         entry["validation_bpb"] = float(np.mean(held_out)) if held_out else None
         for figure in ("macro", "original_mix"):
-            values = [s["test"][figure] for s in entry["seeds"].values() if "test" in s]
+            values = [s["test"][figure] for s in seeds if "test" in s]
             entry[f"test_{figure}"] = float(np.mean(values)) if values else None
+        for figure in ("overlap", "overlap_by_chance"):
+            if figure in entry:
+                entry[figure] = float(np.mean([s[figure] for s in seeds]))
     return found
-
-
-def verdict(run: RunFolder, config: Config) -> dict[str, Any] | None:
-    """Pruned against random in macro bits per byte of the test part; None before both exist."""
-    by_kind: dict[str, dict[int, Path]] = {"pruned": {}, "random": {}}
-    for arm in arms.arms_of(config):
-        path = run.evaluation(arm.name)
-        if runs.is_current(run, path):
-            by_kind[arm.kind][arm.seed] = path.with_name(runs.read_json(path)["nll_file"])
-    seeds = sorted(by_kind["pruned"].keys() & by_kind["random"].keys())
-    if not seeds:
-        return None
-    names = corpus.open_corpus(run.corpus, config.data)
-    held = tokens.open_tokens(run.tokens())
-    members = split.open_split(run.split).members(split.TEST)
-    documents = evaluate.test_documents(names, held, members, config.seed)
-    index = names.index[documents]
-    loaded = {k: [np.load(paths[s]) for s in seeds] for k, paths in by_kind.items()}
-    compared = evaluate.compare(
-        loaded["pruned"],
-        loaded["random"],
-        index["bytes"],
-        index["domain"],
-        names.domains,
-        config.seed,
-    )
-    return {
-        "primary": config.evaluation.primary,
-        "unit": "bits per byte on the test part, lower is better",
-        "arm": config.selection.name(),
-        "control": arms.control_name(config.selection),
-        "seeds": seeds,
-        **compared,
-    }
-
-
-def sentence(found: dict[str, Any]) -> str:
-    """What to do next, in one plain sentence."""
-    told = found.get("verdict")
-    if told is None:
-        return "Run it to the end to compare the slice with a random one of equal size."
-    change = abs(told["difference"])
-    side = "lower (better)" if told["difference"] < 0 else "higher (worse)"
-    seen = (
-        f"{told['arm']} ended {change:.4f} bits per byte {side} than {told['control']} "
-        f"on the held-out domains (interval {told['interval'][0]:+.4f} to "
-        f"{told['interval'][1]:+.4f})"
-    )
-    if len(told["seeds"]) == 1:
-        return f"{seen}; with one seed that is no verdict: add seeds (final.seeds: [0, 1, 2])."
-    if told["verdict"] == "better":
-        return f"{seen}: train your model on selection/{told['arm']}."
-    if told["verdict"] == "worse":
-        return f"{seen}: try another criterion or rate, the scores are reused."
-    return f"{seen}: undecided; more seeds or more targets would tell, or try another slice."
 
 
 def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
@@ -138,22 +91,21 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
     facts = {
         "found": found,
         "name": config.name,
-        "sentence": sentence(found),
+        "sentence": verdict.sentence(found),
         "config": write_yaml(config.model_dump(mode="json")),
         "state": state,
         "split": split.open_split(run.split).table if runs.is_current(run, run.split) else None,
         "duration": runs.duration,
         "one_line": one_line,
-        "math": math,
     }
-    for part in (_token_facts, _score_facts, _curve_facts, _test_facts):
-        facts |= part(run, config)
+    facts |= _token_facts(run) | _score_facts(run, config) | _curve_facts(run, config)
+    facts |= _test_facts(found["arms"])
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((files("mlxprune") / "report.html.j2").read_text())
     runs.write_atomic(run.report, template.render(**facts))
 
 
-def _token_facts(run: RunFolder, config: Config) -> dict[str, Any]:
+def _token_facts(run: RunFolder) -> dict[str, Any]:
     if not runs.is_current(run, run.tokens()):
         return {"tokens": None}
     facts = runs.read_json(run.tokens() / "tokens.json")
@@ -162,208 +114,79 @@ def _token_facts(run: RunFolder, config: Config) -> dict[str, Any]:
 
 
 def _score_facts(run: RunFolder, config: Config) -> dict[str, Any]:
-    folder = run.selection(config.selection.name())
-    empty: dict[str, Any] = {"histogram": None, "mix": None, "samples": [], "score": None}
+    choice = config.slices[0]
+    folder = run.selection(choice.label)
+    empty: dict[str, Any] = {"histogram": None, "samples": [], "score": None, "mixes": {}}
+    empty |= {"by_domain": None, "by_length": None, "ends": {}, "metric": ""}
     if not runs.is_current(run, folder):
         return empty
-    scores = selection.read_scores(run.scores())
+    found = study.slice_scores(run, config, choice)
     manifest = runs.read_json(folder / "manifest.json")
     kept = np.load(folder / "kept.npy")
+    groups, ends = samples.documents(run, config, choice, found, kept)
+    metric = choice.metric if isinstance(choice.metric, str) else "difference"
+    what = {"perplexity": "mean NLL, nats a token", "bpb": "bits per byte"}.get(metric, metric)
+    domains = [r for r in manifest["domains"] if "quantiles" in r]
+    domains = sorted(domains, key=lambda r: float(r["quantiles"][1]))[: pictures.MOST_DOMAINS]
+    lengths = manifest["lengths"]
+    octaves = [f"{r['from_tokens']:,} to {2 * r['from_tokens'] - 1:,} tokens" for r in lengths]
     return {
-        "histogram": _histogram(scores, kept, manifest),
-        "mix": _mix(manifest["domains"]),
-        "samples": _samples(run, config, scores, kept),
-        "score": (runs.marker(run.scores()) or {})["summary"],
+        "histogram": pictures.histogram(
+            scores.metric(found, "perplexity"), found.num_tokens, kept, manifest
+        ),
+        "mixes": {
+            c.label: pictures.mix(
+                runs.read_json(run.selection(c.label) / "manifest.json")["domains"]
+            )
+            for c in config.slices
+            if runs.is_current(run, run.selection(c.label))
+        },
+        "by_domain": pictures.spread(domains, [r["domain"] for r in domains], what),
+        "by_length": pictures.spread(lengths, octaves, what),
+        "metric": what,
+        "samples": groups,
+        "ends": ends,
+        "score": (runs.marker(run.scores(config.scorers[0].name)) or {})["summary"],
     }
 
 
 def _curve_facts(run: RunFolder, config: Config) -> dict[str, Any]:
-    folders = [("reference", run.reference())]
-    folders += [(arm.name, run.final(arm.name)) for arm in arms.arms_of(config)]
+    references = [s.name for s in study.scorers_of(config) if s.snapshot is None]
+    planned = verdict.planned_arms(run)["arms"]
+    folders = [(name, run.reference(name)) for name in references]
+    folders += [(name, run.final(name)) for name in planned]
     trained = [
         (name, runs.read_json(folder / "training.json"))
         for name, folder in folders
         if runs.is_current(run, folder) and (folder / "training.json").exists()
     ]
     return {
-        "reference_curve": _curves([t for t in trained if t[0] == "reference"]),
-        "arm_curves": _curves([t for t in trained if t[0] != "reference"]),
+        "reference_curve": pictures.curves([t for t in trained if t[0] in references]),
+        "arm_curves": pictures.curves([t for t in trained if t[0] not in references]),
     }
 
 
-def _test_facts(run: RunFolder, config: Config) -> dict[str, Any]:
-    found = _arms(run, config)
+def _test_facts(found: dict[str, Any]) -> dict[str, Any]:
     rows: dict[str, dict[str, float]] = {}
     documents: dict[str, int] = {}
+    rungs = []
     for name, entry in found.items():
         tests = [s["test"] for s in entry["seeds"].values() if "test" in s]
+        if tests and entry["rung"] is not None:
+            family = name.rpartition("-x")[0]
+            rungs.append({**entry, "arm": name, "family": family})
         for test in tests:
             documents |= test["documents"]
             for domain, bits in test["domains"].items():
                 rows.setdefault(domain, {})
                 rows[domain][name] = rows[domain].get(name, 0.0) + bits / len(tests)
     names = [n for n, e in found.items() if e["test_macro"] is not None]
-    return {"test_rows": rows, "test_arms": names, "test_documents": documents}
-
-
-# --- pictures ---------------------------------------------------------------------------------
-
-
-def _figure(width: float = 8.0, height: float = 3.0) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Any) -> Any:
-    import markupsafe
-    import matplotlib
-
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "mlxprune", "svg.fonttype": "none"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    drawn = out.getvalue()
-    return markupsafe.Markup(drawn[drawn.index("<svg") :])
-
-
-def _label(text: str) -> str:
-    """A name from data, safe for matplotlib, which reads formulas between dollar signs."""
-    short = one_line(text)
-    return (short if len(short) <= 28 else short[:27] + "\N{HORIZONTAL ELLIPSIS}").replace(
-        "$", r"\$"
-    )
-
-
-def _histogram(scores: selection.Scores, kept: np.ndarray, manifest: dict[str, Any]) -> Any:
-    mean = scores.nll_sum / scores.num_tokens
-    low, high = np.quantile(mean, [0.001, 0.999])
-    edges = np.linspace(low, high + 1e-9, 81)
-    weights = scores.num_tokens / 1e6
-    figure, axes = _figure(8, 3.2)
-    axes.hist(
-        [mean[kept], mean[~kept]],
-        edges,
-        weights=[weights[kept], weights[~kept]],
-        stacked=True,
-        color=[BLUE, "#d8d8d8"],
-        label=[f"kept: {manifest['name']}", "dropped"],
-    )
-    for value, side in ((manifest["lowest"], "lowest kept"), (manifest["highest"], "highest kept")):
-        if manifest["slice"]["metric"] == "perplexity" and low < value < high:
-            axes.axvline(value, color=ORANGE, linestyle="--", linewidth=1.2)
-            axes.annotate(
-                f" {side}: {math.exp(value):.1f}",
-                (value, 0.97),
-                xycoords=("data", "axes fraction"),
-                va="top",
-                color=ORANGE,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
-            )
-    axes.set_xlabel("log perplexity (mean negative log-likelihood, nats a token)")
-    axes.set_ylabel("million tokens")
-    axes.legend(frameon=False)
-    return _svg(figure)
-
-
-def _mix(table: list[dict[str, Any]]) -> Any:
-    rows = sorted(table, key=lambda r: -r["share_before"])[:24]
-    figure, axes = _figure(8, 0.9 + 0.36 * len(rows))
-    at = np.arange(len(rows))
-    axes.barh(
-        at - 0.2, [100 * r["share_before"] for r in rows], 0.38, color="#b8b8b8", label="pool"
-    )
-    axes.barh(at + 0.2, [100 * r["share_after"] for r in rows], 0.38, color=BLUE, label="kept")
-    axes.set_yticks(at, [_label(r["domain"]) for r in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel("share of tokens, %")
-    axes.legend(frameon=False, loc="lower right")
-    return _svg(figure)
-
-
-def _curves(trained: list[tuple[str, dict[str, Any]]]) -> Any:
-    if not trained:
-        return None
-    figure, axes = _figure(8, 3.2)
-    colours: dict[str, str] = {}
-    palette = [BLUE, ORANGE, GREEN, PINK, YELLOW, GREY]
-    for name, training in trained:
-        arm = name.rpartition("-s")[0] or name
-        seen = arm in colours
-        colour = colours.setdefault(arm, palette[len(colours) % len(palette)])
-        size = training["recipe"]["batch_size"] * training["recipe"]["context"] / 1e6
-        steps, losses, _ = zip(*training["history"]["train"], strict=True)
-        axes.plot(
-            np.array(steps) * size,
-            losses,
-            color=colour,
-            alpha=0.75,
-            linewidth=1.1,
-            label=None if seen else arm,
-        )
-        boundary = training["unique_tokens"] / 1e6
-        passes = int(training["passes"] + 1e-9)
-        for number in range(1, min(passes, 40) + 1):
-            if not seen and number * boundary < steps[-1] * size:
-                axes.axvline(number * boundary, color=colour, linestyle=":", linewidth=0.9)
-    lowest = min(p[1] for _, t in trained for p in t["history"]["train"])
-    starts = sorted(p[1] for _, t in trained for p in t["history"]["train"][5:]) or [lowest + 1]
-    axes.set_ylim(lowest - 0.1, starts[int(0.98 * (len(starts) - 1))] + 0.3)
-    axes.set_xlabel("million targets (dotted: a pass over the unique tokens ends)")
-    axes.set_ylabel("training loss, nats a token")
-    axes.legend(frameon=False)
-    return _svg(figure)
-
-
-# --- documents to read ------------------------------------------------------------------------
-
-
-def _samples(
-    run: RunFolder, config: Config, scores: selection.Scores, kept: np.ndarray
-) -> list[dict[str, Any]]:
-    """Documents at percentiles of the rank and around each cut, with their score and domain."""
-    names = corpus.open_corpus(run.corpus, config.data)
-    which = "reference" if config.reference.pretrained else "main"
-    members = split.open_split(run.split).members(split.TRAIN)
-    pool = members[tokens.open_tokens(run.tokens(which)).lengths(members) > 0]
-    values = selection.metric(scores, config.selection.metric)
-    order = selection.ranking(values, scores.key, config.seed)
-    count = config.report.samples
-    places: list[tuple[str, int]] = [
-        (f"{p}th percentile".replace("1th", "1st"), round(p / 100 * (len(order) - 1)))
-        for p in PERCENTILES
-    ]
-    ordered = kept[order]
-    for at in (np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()[:2]:
-        places.append(("just below a cut" if at else "cut", at - 1 - count // 2))
-        places.append(("just above a cut", at + count // 2))
-    chosen: list[tuple[str, int]] = []
-    for label, middle in places:
-        first = max(0, min(middle - count // 2, len(order) - count))
-        chosen += [(label, int(order[r])) for r in range(first, min(first + count, len(order)))]
-    wanted = np.zeros(len(names), bool)
-    wanted[pool[[d for _, d in chosen]]] = True
-    text_of = dict(names.texts(wanted))
-    groups: dict[str, dict[str, Any]] = {}
-    for label, d in chosen:
-        text = text_of[int(pool[d])]
-        groups.setdefault(label, {"label": label, "documents": []})["documents"].append(
-            {
-                "perplexity": float(np.exp(scores.nll_sum[d] / scores.num_tokens[d])),
-                "tokens": int(scores.num_tokens[d]),
-                "domain": names.domains[int(names.index["domain"][pool[d]])],
-                "kept": bool(kept[d]),
-                "text": visible(text[:SAMPLE_CHARACTERS]),
-                "cut": len(text) > SAMPLE_CHARACTERS,
-            }
-        )
-    return list(groups.values())
-
-
-def visible(text: str) -> str:
-    """Text with what cannot be seen, or reorders a line, written out as escapes."""
-    return "".join(
-        c if c in "\n\t" or c.isprintable() else ascii(c)[1:-1] for c in text.replace("\r\n", "\n")
-    )
+    ladder = pictures.ladder(rungs) if rungs else None
+    return {
+        "test_rows": rows,
+        "test_arms": names,
+        "test_documents": documents,
+        "ladder": ladder,
+        "rungs": sorted(rungs, key=lambda r: (float(r["rung"]), str(r["family"]))),
+        "math": math,
+    }

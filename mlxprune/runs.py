@@ -80,6 +80,11 @@ class RunFolder:
     def final(self, arm_seed: str) -> Path:
         return self.path / "final" / arm_seed
 
+    @property
+    def arms(self) -> Path:
+        """What every arm of the study is: its documents, U, T, and what was left out and why."""
+        return self.path / "final" / "arms.json"
+
     def evaluation(self, arm_seed: str) -> Path:
         return self.path / "eval" / f"{arm_seed}.json"
 
@@ -265,6 +270,29 @@ def _move(source: Path, target: Path) -> None:
     if marker_path(source).parent != source:
         os.replace(marker_path(source), marker_path(target))
     os.replace(source, target)
+
+
+def finished_under(folder: Path, part: str) -> dict[str, Path]:
+    """Finished folders of one part (final) of every run under a folder, by fingerprint."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob(f"*/{part}/*/{MARKER}")):
+        told = marker(path.parent)
+        if told is not None and (path.parents[2] / "run.json").exists():
+            found.setdefault(str(told.get("fingerprint")), path.parent)
+    return found
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """The same files under another name, without a second copy where the disk can do that. Nothing
+    is ever written into a finished file, so neither can change the other."""
+    with folder_in_the_making(target) as partial:
+        for file in sorted(p for p in source.rglob("*") if p.is_file() and p.name != MARKER):
+            place = partial / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, place)
+            except OSError:
+                shutil.copyfile(file, place)
 
 
 def tree_bytes(path: Path) -> int:

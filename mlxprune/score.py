@@ -7,6 +7,7 @@ length buckets, so nearly every slot of a batch is a real token.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from mlxprune.tokens import Tokens
 if TYPE_CHECKING:
     import mlx.nn as nn
 
-VERSION = 2
+VERSION = 3
 METRIC_VERSION = 1
 IN_FLIGHT = 2
 MOST_EDGES = 10
@@ -261,10 +262,12 @@ def write_scores(
     scores: np.ndarray,
     positions: np.ndarray,
     metadata: dict[str, str],
+    fold: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Write one Parquet of exactly the scored documents, in canonical order.
 
-    ``scores`` PART [documents], ``positions`` float64 [2, context]: loss sums and counts.
+    ``scores`` PART [documents], ``positions`` float64 [2, context]: loss sums and counts;
+    ``fold`` uint8 [documents] says which model scored each, where there are several.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -281,8 +284,13 @@ def write_scores(
             ("num_bytes", pa.int64()),
             ("perplexity", pa.float64()),
             ("truncated", pa.bool_()),
+            *([("fold", pa.uint8())] if fold is not None else []),
         ],
-        metadata={**metadata, "metric_version": str(METRIC_VERSION)},
+        metadata={
+            **metadata,
+            **position_metadata(positions),
+            "metric_version": str(METRIC_VERSION),
+        },
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + runs.PARTIAL)
@@ -304,6 +312,7 @@ def write_scores(
                         chosen.column("num_bytes"),
                         pa.array(perplexity),
                         pa.array(rows["truncated"]),
+                        *([pa.array(fold[at:stop])] if fold is not None else []),
                     ],
                     schema=schema,
                 )
@@ -311,16 +320,35 @@ def write_scores(
             at = stop
             first += batch.num_rows
     runs.finish_file(partial, path)
-    counts = positions[1]
-    mean_by_position = np.divide(positions[0], counts, out=np.zeros_like(counts), where=counts > 0)
     total = int(scores["num_tokens"].sum())
     return {
         "documents": len(scores),
         "tokens": total,
         "mean_nll": float(scores["nll_sum"].sum() / max(total, 1)),
         "truncated": int(scores["truncated"].sum()),
-        "mean_nll_by_position": [round(float(v), 6) for v in mean_by_position],
     }
+
+
+def position_metadata(positions: np.ndarray) -> dict[str, str]:
+    """The mean loss at each position of a window, and over how many targets; nothing is rounded."""
+    sums, counts = positions
+    mean = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+    return {
+        "mean_nll_by_position": json.dumps(mean.tolist()),
+        "targets_by_position": json.dumps(counts.astype(np.int64).tolist()),
+    }
+
+
+def positions_of(path: Path) -> np.ndarray:
+    """float64 [2, context] of a scores file: loss sums and counts."""
+    import pyarrow.parquet as pq
+
+    told = pq.read_schema(path).metadata
+    mean, counts = (
+        np.array(json.loads(told[name]), np.float64)
+        for name in (b"mean_nll_by_position", b"targets_by_position")
+    )
+    return np.stack([mean * counts, counts])
 
 
 def policy_metadata(policy: Policy) -> dict[str, str]:

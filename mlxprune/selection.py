@@ -1,11 +1,12 @@
 """Selection: which documents a slice keeps, from scores alone.
 
-Pure arithmetic on arrays, exact: rates are decimals, counts and token thresholds are integers, ties
-are broken by a seeded mix of the key, so equal scores never depend on the order of the input.
+Exact: rates are decimals, counts and token thresholds are integers, ties are broken by a seeded mix
+of the key, so equal scores never depend on the order of the input.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,64 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlxprune import cut, runs
-from mlxprune.config import Slice
-from mlxprune.errors import DataError, one_line
+from mlxprune import cut
+from mlxprune.errors import DataError
 from mlxprune.keys import mix
+from mlxprune.scores import Scores, metric, ranking, refuse_unknown, values_of
+from mlxprune.slices import Slice
 
-VERSION = 1
-LN2 = float(np.log(2.0))
-COLUMNS = ("key", "nll_sum", "num_tokens", "num_bytes")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Columns of a scores file, one row a document: uint64, float64, int64, int64."""
-
-    key: np.ndarray
-    nll_sum: np.ndarray
-    num_tokens: np.ndarray
-    num_bytes: np.ndarray
-    truncated: np.ndarray | None = None  # which documents were scored in part, where it is known
-
-    def __len__(self) -> int:
-        return len(self.key)
-
-
-def read_scores(path: Path) -> Scores:
-    """Raises DataError: not a scores file, a NaN or infinite score, a document without tokens."""
-    try:
-        columns = [*COLUMNS, "truncated"]
-        have = pq.read_schema(path).names
-        table = pq.read_table(path, columns=[c for c in columns if c in have])
-    except (pa.ArrowException, OSError, KeyError) as error:
-        fix = "give a scores.parquet of mlxprune score or a run folder"
-        raise DataError(f"cannot read the scores: {one_line(error)}", str(path), fix) from None
-    missing = [c for c in COLUMNS if c not in table.column_names]
-    if missing:
-        fix = f"a scores file has the columns {', '.join(COLUMNS)}"
-        raise DataError(f"no column {', '.join(missing)}", str(path), fix)
-    part = table.column("truncated").to_numpy() if "truncated" in have else None
-    key, nll_sum, num_tokens, num_bytes = (table.column(c).to_numpy() for c in COLUMNS)
-    scores = Scores(key, nll_sum, num_tokens, num_bytes, part)
-    bad = int((~np.isfinite(scores.nll_sum)).sum() + (scores.num_tokens <= 0).sum())
-    if bad:
-        raise DataError(f"{bad} scores are not finite or have no token", str(path), "score again")
-    if len(scores) == 0:
-        raise DataError("no scored document", str(path), "give the pool more text")
-    return scores
-
-
-def metric(scores: Scores, name: str, where: slice | np.ndarray = slice(None)) -> np.ndarray:
-    """The figure that documents are ranked by, float64: mean NLL in nats, or bits per byte."""
-    if name == "bpb":
-        return scores.nll_sum[where] / (LN2 * scores.num_bytes[where])
-    return scores.nll_sum[where] / scores.num_tokens[where]
-
-
-def ranking(values: np.ndarray, keys: np.ndarray, seed: int) -> np.ndarray:
-    """Documents from the lowest value to the highest; ties in seeded order."""
-    return np.lexsort((keys, mix(keys, f"ties {seed}"), values))
+VERSION = 2
 
 
 def half_up(share: Fraction, count: int) -> int:
@@ -81,7 +31,7 @@ def half_up(share: Fraction, count: int) -> int:
 
 
 def bounds(choice: Slice) -> tuple[Fraction, Fraction]:
-    """The band [a, b] of ranks that a criterion means, as shares."""
+    """The band [a, b] of ranks that a criterion means, as shares; soft: what it centres on."""
     if choice.band is not None:
         return Fraction(choice.band[0]), Fraction(choice.band[1])
     rate = Fraction(choice.rate or 0)
@@ -89,7 +39,8 @@ def bounds(choice: Slice) -> tuple[Fraction, Fraction]:
         return Fraction(0), rate
     if choice.criterion == "high":
         return 1 - rate, Fraction(1)
-    return (1 - rate) / 2, (1 + rate) / 2
+    centre = Fraction(1, 2) if choice.centre is None else Fraction(choice.centre)
+    return centre - rate / 2, centre + rate / 2
 
 
 def document_span(choice: Slice, count: int) -> tuple[int, int]:
@@ -133,10 +84,11 @@ def paper_keep(choice: Slice, values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Kept:
-    """``mask`` bool [documents]: kept or not; ``first``: the rank of the lowest that is kept."""
+    """``mask`` bool [documents]: kept or not; ``first``: the rank of the lowest that is kept,
+    where what is kept is an interval of one rank order, else None."""
 
     mask: np.ndarray
-    first: int
+    first: int | None
 
 
 def select(
@@ -144,65 +96,240 @@ def select(
 ) -> Kept:
     """Apply a slice. ``final_tokens``: tokens a document in the final model's tokenizer.
 
-    Raises DataError when nothing is kept.
+    Raises DataError: nothing is kept, bounds that cannot all hold, a metric or a domain that the
+    scores do not have.
     """
-    in_part = int(scores.truncated.sum()) if scores.truncated is not None else 0
-    if choice.metric == "bpb" and in_part:
-        raise DataError(
-            f"{in_part} documents were scored in part: their bits per byte are not known",
-            "selection.metric: bpb",
-            "rank by perplexity, or score whole documents (score.long_documents: windows)",
-        )
-    count = len(scores)
-    if choice.rule == "paper":
-        values = metric(scores, choice.metric)
-        mask = paper_keep(choice, values)
-        first = int((values < values[mask].min()).sum()) if mask.any() else 0
-    else:
-        weights = None
-        if choice.unit == "documents":
-            points = [2 * rank for rank in document_span(choice, count)]
-            whole = 2 * count
+    refuse_unknown(scores, choice)
+    tokens = scores.num_tokens if final_tokens is None else final_tokens
+    kept = Kept(np.zeros(len(scores), bool), None)
+    for members in candidates(scores, choice):
+        whole = len(members) == len(scores)
+        part = scores if whole else scores.take(members)
+        found = _select(part, choice, seed, tokens if whole else tokens[members])
+        if whole:
+            kept = found
         else:
-            weights = scores.num_tokens if final_tokens is None else final_tokens
-            total = int(weights.sum(dtype=np.int64))
-            points, whole = list(token_span(choice, total)), 2 * total
-
-        def values_of(part: slice) -> np.ndarray:
-            return metric(scores, choice.metric, part)
-
-        lower, upper = (
-            cut.before(values_of, weights, scores.key, seed, point)
-            if 0 < point < whole
-            else np.full(count, point > 0)
-            for point in points
-        )
-        first = int(lower.sum())
-        mask = np.logical_and(upper, np.logical_not(lower, out=lower), out=upper)
-    if not mask.any():
+            kept.mask[members[found.mask]] = True
+    if not kept.mask.any():
         raise DataError(
-            f"{choice.name()} keeps none of {count} documents",
+            f"{choice.label} keeps none of {len(scores)} documents",
             "selection",
             "raise the rate, or give the pool more documents",
         )
-    return Kept(mask, first)
+    return kept
+
+
+def candidates(scores: Scores, choice: Slice) -> Iterator[np.ndarray]:
+    """The documents that are ranked together, as ascending numbers.
+
+    One group for the corpus; by domain, or by domain and octave of length, one for each, unless
+    floors and caps tie the groups together.
+    """
+    able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
+    if choice.by == "corpus" or _by_preference(choice):
+        if len(able):
+            yield able
+        return
+    codes = groups(scores, choice)[able]
+    order = np.argsort(codes, kind="stable")
+    edges = np.flatnonzero(np.diff(codes[order])) + 1
+    yield from (able[part] for part in np.split(order, edges) if len(part))
+
+
+def groups(scores: Scores, choice: Slice) -> np.ndarray:
+    """The group that a document is ranked in, int64; octaves are floor(log2(num_tokens))."""
+    if choice.by == "corpus":
+        return np.zeros(len(scores), np.int64)
+    assert scores.domain is not None
+    if choice.by == "domain":
+        return scores.domain.astype(np.int64)
+    return cells(scores.domain, scores.num_tokens)
+
+
+def cells(domain: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Domain x octave of length as one code, int64."""
+    octave = np.frexp(lengths.astype(np.float64))[1] - 1
+    result: np.ndarray = domain.astype(np.int64) * 64 + octave
+    return result
+
+
+def _by_preference(choice: Slice) -> bool:
+    return choice.bounded or choice.criterion == "soft"
+
+
+def _select(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> Kept:
+    count = len(scores)
+    values = values_of(scores, choice, seed)
+    if choice.rule == "paper":
+        figures = values(slice(None))
+        mask = paper_keep(choice, figures)
+        return Kept(mask, int((figures < figures[mask].min()).sum()) if mask.any() else 0)
+    weights = None if choice.unit == "documents" else tokens
+    if _by_preference(choice):
+        return Kept(_bounded(scores, choice, seed, weights), None)
+    if weights is None:
+        points = [2 * rank for rank in document_span(choice, count)]
+        whole = 2 * count
+    else:
+        total = int(weights.sum(dtype=np.int64))
+        points, whole = list(token_span(choice, total)), 2 * total
+    lower, upper = (
+        cut.before(values, weights, scores.key, seed, point)
+        if 0 < point < whole
+        else np.full(count, point > 0)
+        for point in points
+    )
+    first = int(lower.sum())
+    return Kept(np.logical_and(upper, np.logical_not(lower, out=lower), out=upper), first)
+
+
+def preference(
+    scores: Scores, choice: Slice, seed: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Documents in the order in which a slice would take them, were its budget to grow.
+
+    low: from the lowest; high: from the highest; medium, band: outwards from the centre, the lower
+    first; soft: an exponential race with rates exp(-((position - centre) / spread)^2 / 2), which
+    draws without replacement in proportion to them (Efraimidis and Spirakis 2006). By domain: the
+    position inside the group counts.
+    """
+    values = values_of(scores, choice, seed)(slice(None))
+    own = np.ones(len(scores), np.int64) if weights is None else weights
+    if choice.by != "corpus":
+        values = _position_in_group(values, groups(scores, choice), scores.key, seed, own)
+    order = ranking(values, scores.key, seed)
+    if choice.criterion == "low":
+        return order
+    if choice.criterion == "high":
+        return order[::-1]
+    low, high = bounds(choice)
+    sizes = own[order]
+    middles = 2 * np.cumsum(sizes, dtype=np.int64) - sizes  # doubled, as everywhere
+    total = int(sizes.sum(dtype=np.int64))
+    if choice.criterion == "soft":
+        away = (middles / (2 * total) - float((low + high) / 2)) / float(choice.spread)
+        drawn = (mix(scores.key[order], f"soft {seed}").astype(np.float64) + 0.5) / 2.0**64
+        race = np.log(-np.log(np.minimum(drawn, 1 - 1e-16))) + away * away / 2
+        return order[np.argsort(race, kind="stable")]
+    centre = int((2 * (low + high) * total).__floor__())
+    return order[np.argsort(np.abs(2 * middles - centre), kind="stable")]
+
+
+def _position_in_group(
+    values: np.ndarray, group: np.ndarray, keys: np.ndarray, seed: int, sizes: np.ndarray
+) -> np.ndarray:
+    """Midpoint of the cumulative size inside the group over the group's size."""
+    order = np.lexsort((keys, mix(keys, f"ties {seed}"), values, group))
+    middles, totals = _inside(group[order], sizes[order])
+    result = np.empty(len(values))
+    result[order] = middles / (2 * totals)
+    return result
+
+
+def _inside(codes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Doubled midpoints inside each run of equal codes, and the run's total, per row."""
+    starts = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
+    ends = np.cumsum(sizes, dtype=np.int64)
+    before = (ends - sizes)[starts]
+    lengths = np.diff(np.append(starts, len(codes)))
+    totals = np.add.reduceat(sizes, starts)
+    return 2 * (ends - np.repeat(before, lengths)) - sizes, np.repeat(totals, lengths)
+
+
+def _bounded(scores: Scores, choice: Slice, seed: int, weights: np.ndarray | None) -> np.ndarray:
+    """The documents taken by preference: first every domain's floor, then the rest to the budget,
+    none above its domain's cap. A document is in when its midpoint is."""
+    low, high = bounds(choice)
+    order = preference(scores, choice, seed, weights)
+    sizes = np.ones(len(order), np.int64) if weights is None else weights[order]
+    total = int(sizes.sum(dtype=np.int64))
+    budget = (high - low) * total
+    domain = np.zeros(len(order), np.int64) if scores.domain is None else scores.domain[order]
+    by_domain = np.argsort(domain, kind="stable")
+    middles = np.empty(len(order), np.int64)
+    middles[by_domain], _ = _inside(domain[by_domain], sizes[by_domain])
+    names = scores.domains or ("",)
+    amounts = np.zeros(len(names), np.int64)
+    np.add.at(amounts, domain, sizes)
+    shares = [tuple(map(Fraction, choice.bounds_of(name))) for name in names]
+    owed = sum(share[0] * int(n) for share, n in zip(shares, amounts, strict=True))
+    most = sum(share[1] * int(n) for share, n in zip(shares, amounts, strict=True))
+    if owed > budget or most < budget:
+        side = (
+            f"floors keep {float(owed / total):.1%}"
+            if owed > budget
+            else (f"caps leave {float(most / total):.1%}")
+        )
+        raise DataError(
+            f"{choice.label}: the {side} of the {choice.unit}, and the slice is "
+            f"{float(budget / total):.1%}",
+            "protect, floor and cap",
+            "change the rate or the bounds",
+        )
+    floors, caps = (
+        np.array(
+            [int((2 * s[i] * int(n)).__floor__()) for s, n in zip(shares, amounts, strict=True)]
+        )
+        for i in (0, 1)
+    )
+    taken = middles <= floors[domain]
+    free = ~taken & (middles <= caps[domain])
+    left = (2 * budget - 2 * int(sizes[taken].sum())).__floor__()
+    mine = sizes[free]
+    taken[np.flatnonzero(free)[2 * np.cumsum(mine) - mine <= left]] = True
+    mask = np.zeros(len(order), bool)
+    mask[order[taken]] = True
+    return mask
 
 
 def ranks(scores: Scores, choice: Slice, kept: Kept, seed: int) -> np.ndarray:
-    """The rank of each kept document, int64, in canonical order: a slice is an interval of it."""
-    order = ranking(metric(scores, choice.metric, kept.mask), scores.key[kept.mask], seed)
+    """The rank of each kept document in its group, int64, in canonical order."""
+    if kept.first is None or scores.fold is not None:
+        return all_ranks(scores, choice, seed)[0][kept.mask]
+    values = metric(scores, choice, kept.mask)
+    order = ranking(values, scores.key[kept.mask], seed)
     result = np.empty(len(order), np.int64)
     result[order] = np.arange(kept.first, kept.first + len(order))
     return result
+
+
+def all_ranks(
+    scores: Scores, choice: Slice, seed: int, tokens: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rank, of how many, position in the unit) of every document in its group.
+
+    Rank -1: shorter than ``min_tokens``. Position: the midpoint of documents or tokens, 0 to 1.
+    """
+    rank = np.full(len(scores), -1, np.int64)
+    size = np.zeros(len(scores), np.int64)
+    position = np.zeros(len(scores))
+    weights = scores.num_tokens if tokens is None else tokens
+    able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
+    if not len(able):
+        return rank, size, position
+    part = scores.take(able)
+    values = values_of(part, choice, seed)(slice(None))
+    group = groups(part, choice)
+    order = np.lexsort((part.key, mix(part.key, f"ties {seed}"), values, group))
+    codes, rows = group[order], able[order]
+    ones = np.ones(len(order), np.int64)
+    middles, size[rows] = _inside(codes, ones)
+    rank[rows] = middles // 2
+    if choice.unit == "tokens" and choice.rule == "exact":
+        middles, totals = _inside(codes, weights[rows])
+        position[rows] = middles / (2 * totals)
+    else:
+        position[rows] = middles / (2 * size[rows])
+    return rank, size, position
 
 
 def manifest(
     scores: Scores, choice: Slice, kept: Kept, final_tokens: np.ndarray, seed: int
 ) -> dict[str, Any]:
     """What the slice is and how much it keeps; why a document was dropped follows from it."""
-    inside = metric(scores, choice.metric, kept.mask)
+    inside = metric(scores, choice, kept.mask)
     return {
-        "name": choice.name(),
+        "name": choice.label,
         "slice": choice.model_dump(mode="json"),
         "seed": seed,
         "kept_documents": int(kept.mask.sum()),
@@ -235,93 +362,22 @@ def write_kept(scores_path: Path, kept: Kept, ranks: np.ndarray, target: Path) -
             written += len(rows)
 
 
-def domain_table(
-    domains: np.ndarray,
-    names: list[str],
-    tokens: np.ndarray,
-    sizes: np.ndarray,
-    mask: np.ndarray,
-) -> list[dict[str, Any]]:
-    """Documents, tokens, bytes and shares of every domain before and after."""
-
-    def sums(weights: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
-        here = domains if chosen is None else domains[chosen]
-        values = weights if chosen is None else weights[chosen]
-        return np.bincount(here, weights=values, minlength=len(names))
-
-    ones = np.ones(len(domains))
-    columns = {
-        "documents": sums(ones),
-        "kept_documents": sums(ones, mask),
-        "tokens": sums(tokens),
-        "kept_tokens": sums(tokens, mask),
-        "bytes": sums(sizes),
-        "kept_bytes": sums(sizes, mask),
-    }
-    all_tokens, all_kept = max(columns["tokens"].sum(), 1), max(columns["kept_tokens"].sum(), 1)
-    table = []
-    for i, name in enumerate(names):
-        row: dict[str, Any] = {"domain": name, **{k: int(v[i]) for k, v in columns.items()}}
-        row["share_before"] = row["tokens"] / all_tokens
-        row["share_after"] = row["kept_tokens"] / all_kept
-        row["keep_rate"] = row["kept_tokens"] / row["tokens"] if row["tokens"] else 0.0
-        table.append(row)
-    return table
-
-
-def random_documents(keys: np.ndarray, tokens: np.ndarray, budget: int, seed: int) -> np.ndarray:
-    """The random arm: pool documents in seeded hash order until ``budget`` tokens.
-
-    The last document is taken if that comes closer to the budget; result in canonical order.
-    """
-    order = np.lexsort((keys, mix(keys, f"random arm {seed}")))
-    sums = np.cumsum(tokens[order], dtype=np.int64)
-    count = int(np.searchsorted(sums, budget, side="left"))
-    if count < len(order):
-        before = int(sums[count - 1]) if count else 0
-        if count == 0 or int(sums[count]) - budget <= budget - before:
-            count += 1
-    return np.sort(order[:count])
-
-
-def explain(scores_path: Path, folder: Path, document_id: str) -> list[dict[str, Any]]:
-    """Score, rank, band and reason of every scored document with this id."""
-    import pyarrow.compute as pc
-
-    facts = runs.read_json(folder / "manifest.json")
-    choice = Slice.model_validate(facts["slice"])
-    scores = read_scores(scores_path)
-    final_tokens = np.load(folder / "tokens.npy")
-    kept = select(scores, choice, facts["seed"], final_tokens)
-    table = pq.read_table(scores_path, columns=["id", "source", "row", "domain"])
-    found = np.flatnonzero(pc.equal(table.column("id"), document_id).to_numpy())
-    order = ranking(metric(scores, choice.metric), scores.key, facts["seed"])
-    ranked = np.empty(len(order), np.int64)
-    ranked[order] = np.arange(len(order))
-    low, high = bounds(choice)
-    result = []
-    for at in found.tolist():
-        rank = int(ranked[at])
-        row = {name: table.column(name)[at].as_py() for name in table.column_names}
-        position = rank / len(scores)
-        if choice.unit == "tokens" and choice.rule == "exact":
-            counts = final_tokens[order]
-            position = float((2 * counts[:rank].sum() + counts[rank]) / (2 * counts.sum()))
-        row |= {
-            "perplexity": float(np.exp(scores.nll_sum[at] / scores.num_tokens[at])),
-            "mean_nll": float(scores.nll_sum[at] / scores.num_tokens[at]),
-            "num_tokens": int(scores.num_tokens[at]),
-            "rank": rank,
-            "of": len(scores),
-            "position": position,
-            "kept": bool(kept.mask[at]),
-        }
-        side = "inside" if kept.mask[at] else ("below" if position < low else "above")
-        unit = "tokens" if choice.unit == "tokens" else "documents"
-        row["reason"] = (
-            f"{'kept' if kept.mask[at] else 'dropped'} by {choice.name()}: at {position:.2%} of "
-            f"the {unit} by {choice.metric}, {side} the band "
-            f"[{float(low):.2%}, {float(high):.2%}]"
-        )
-        result.append(row)
-    return result
+def reason(choice: Slice, kept: bool, rank: int, position: float, where: str) -> str:
+    """Why a document was kept or dropped, as one sentence."""
+    did = "kept" if kept else "dropped"
+    if rank < 0:
+        return f"{did} by {choice.label}: shorter than min_tokens {choice.min_tokens}"
+    low, high = (min(1.0, max(0.0, float(b))) for b in bounds(choice))
+    inside = low <= position < high or (position >= high >= 1)
+    side = "inside" if inside else ("below" if position < low else "above")
+    of = "the corpus" if choice.by == "corpus" else where
+    by = choice.metric if isinstance(choice.metric, str) else "difference"
+    told = (
+        f"{did} by {choice.label}: at {position:.2%} of the {choice.unit} of {of} by {by}, "
+        f"{side} the band [{low:.2%}, {high:.2%}]"
+    )
+    if choice.criterion == "soft":
+        return told + f", drawn around {float(choice.centre or 0):.0%}"
+    if choice.bounded and kept != inside:
+        return told + (": a floor keeps it" if kept else ": a cap, or other floors, drop it")
+    return told

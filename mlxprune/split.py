@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from mlxprune import model as models
 from mlxprune import runs
 from mlxprune.config import Config
 from mlxprune.corpus import Corpus
 from mlxprune.keys import mix
 
-VERSION = 1
+VERSION = 2
 TEST, VALIDATION, REFERENCE, TRAIN, LEFT_OUT = range(5)
 PARTS = ("test", "validation", "reference", "train", "left_out")
 HELD_OUT_LIMIT = 0.05  # of any domain, for validation and for test
@@ -25,6 +26,9 @@ HELD_OUT_DOCUMENTS = 50
 HELD_OUT_TOKENS = 200_000
 REFERENCE_MARGIN = 1.1
 REFERENCE_LIMIT = 0.5
+POOL_MARGIN = 1.1
+POOL_LEAST = 5_000_000  # tokens; a pool of fewer is never cut short
+POOL_WORTH = 2.0  # a pool of up to so many times the need stays whole
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ def choose_thresholds(config: Config, sizes: Sizes) -> dict[str, float]:
     }
     asked = config.split.reference
     if asked == "auto":
-        need = config.reference.tokens * REFERENCE_MARGIN / max(total, 1.0)
-        share = 0.0 if config.reference.pretrained else min(need, REFERENCE_LIMIT)
+        trained = [r.tokens for r in config.scorers if not r.pretrained and not config.split.cross]
+        need = max(trained, default=0) * REFERENCE_MARGIN / max(total, 1.0)
+        share = min(need, REFERENCE_LIMIT)
     else:
         share = asked if isinstance(asked, float) else min(asked / max(total, 1.0), 0.9)
     return {**held_out, "reference": share}
@@ -94,6 +99,49 @@ def _held_out(asked: Any, config: Config, sizes: Sizes, total: float) -> float:
             tokens = sizes.bytes[name] / bytes_per_token(config)
             need = max(need, HELD_OUT_DOCUMENTS / documents, HELD_OUT_TOKENS / max(tokens, 1.0))
     return min(need, HELD_OUT_LIMIT)
+
+
+def pool_need(config: Config, vocab_size: int) -> float | None:
+    """Tokens of the pool that the budgets can use (split.pool: auto); None: all of it.
+
+    Every slice should fill T targets once; so should the ladder's largest base.
+    """
+    final = config.final
+    if config.split.pool == "all" or final.passes is not None:
+        return None
+    targets = float(final.tokens or 0)
+    if final.per_parameter is not None:
+        shape = {**models.shape_of(final.model).config, "vocab_size": vocab_size}
+        targets = final.per_parameter * models.parameter_counts(shape)[0]
+    shares = [
+        float(c.rate if c.rate is not None else c.band[1] - c.band[0])  # type: ignore[index]
+        for c in config.slices
+    ]
+    return max(POOL_LEAST, POOL_MARGIN * targets / min([*shares, *config.final.ladder, 1.0]))
+
+
+def pool_tokens(config: Config, found: float) -> float:
+    """Tokens of the pool that are taken of ``found``."""
+    trained = config.tokenizer.train
+    need = pool_need(config, trained.vocab_size if trained else 50_000)
+    return found if need is None or found <= POOL_WORTH * need else need
+
+
+def beyond_need(config: Config, corpus: Corpus, part: np.ndarray) -> np.ndarray:
+    """The documents of the pool that the budgets do not need: the last in seeded hash order."""
+    members = np.flatnonzero(part == TRAIN)
+    order = members[
+        np.argsort(mix(corpus.index["side"][members], f"pool {config.seed}"), kind="stable")
+    ]
+    sums = np.cumsum(corpus.index["bytes"][order], dtype=np.int64) / bytes_per_token(config)
+    found = float(sums[-1]) if len(sums) else 0.0
+    wanted = pool_tokens(config, found)
+    return order[:0] if wanted >= found else order[np.searchsorted(sums, wanted, side="right") :]
+
+
+def folds(index: np.ndarray, seed: int, count: int) -> np.ndarray:
+    """The fold of every document of cross-scoring, uint8: equal texts share one."""
+    return (mix(index["side"], f"fold {seed}") % np.uint64(count)).astype(np.uint8)
 
 
 def assign(index: np.ndarray, seed: int, thresholds: dict[str, float]) -> np.ndarray:
@@ -124,6 +172,8 @@ def build(config: Config, corpus: Corpus, folder: Path) -> dict[str, Any]:
     thresholds = choose_thresholds(config, sizes_of(corpus, within))
     part = assign(corpus.index, config.seed, thresholds)
     part[~within] = LEFT_OUT
+    spare = beyond_need(config, corpus, part)
+    part[spare] = LEFT_OUT
     table = {}
     for code, name in enumerate(PARTS):
         rows = corpus.index[part == code]
@@ -134,7 +184,7 @@ def build(config: Config, corpus: Corpus, folder: Path) -> dict[str, Any]:
             "domains": {d: int(c) for d, c in zip(corpus.domains, counts, strict=True)},
         }
     np.save(folder / "part.npy", part)
-    summary = {"thresholds": thresholds, "parts": table}
+    summary = {"thresholds": thresholds, "parts": table, "beyond_need": len(spare)}
     runs.write_json(folder / "split.json", summary)
     return summary
 

@@ -119,7 +119,8 @@ def _train_step(state: State, event: Event) -> None:
 
 
 def _evaluation(state: State, event: Event) -> None:
-    _add(_curve(state, event)["validation"], [event.get("targets"), event.get("bits_per_byte")])
+    point = [event.get("targets"), event.get("bits_per_byte"), event.get("rank_correlation")]
+    _add(_curve(state, event)["validation"], point)
 
 
 def _curve(state: State, event: Event) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from mlxprune.control import Control
 from mlxprune.errors import NonFiniteLoss, RunError
 from mlxprune.events import EventLog
 from mlxprune.keys import mix
+from mlxprune.meter import Meter
+from mlxprune.scores import spearman
 from mlxprune.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -170,15 +172,20 @@ def train(
     folder: Path,
     fingerprint: str,
     tokenizer_folder: Path,
-    validate: Callable[[nn.Module], float] | None,
+    validate: Callable[[nn.Module], np.ndarray] | None,
     stage: str,
     log: EventLog,
     control: Control,
     gradient_checkpointing: bool = False,
     memory_bytes: int | None = None,
+    stop: int | None = None,
+    earlier: tuple[Path, ...] = (),
 ) -> dict[str, Any]:
     """Train into ``folder`` (Hugging Face layout), resuming from its last checkpoint.
 
+    ``validate`` gives the bits per byte of held-out text, and then each document's mean NLL.
+    ``stop`` ends after so many steps with a checkpoint there, from which the same recipe goes on
+    in another folder that names this one among its ``earlier``.
     Returns the summary that also stands in ``training.json``. Raises NonFiniteLoss; Stopped and
     Interrupted leave a checkpoint behind.
     """
@@ -197,8 +204,9 @@ def train(
         grad_checkpoint(model.layers[0])
     optimizer = optimizers.make(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
     optimizer.init(model.trainable_parameters())
-    history: dict[str, list[Any]] = {"train": [], "validation": [], "window": []}
-    first, stored = _restore(folder, recipe, model, optimizer, history)
+    history: dict[str, list[Any]] = {"train": [], "validation": [], "window": [], "probe": []}
+    last = stop or recipe.steps
+    first, stored = _restore((folder, *earlier), recipe, last, model, optimizer, history)
     micro_batches = (
         recipe.accumulate
         or stored
@@ -215,14 +223,14 @@ def train(
     )
     take_step = backend.step_function(model, optimizer, micro_batches, recipe.clip)
     backend.reset_peak_memory()
-    meter = _Meter(recipe, stream, name, stage, log, first)
+    meter = Meter(recipe, stream, name, stage, log, first)
 
     def save(done: int) -> None:
         _save_checkpoint(folder, done, recipe, micro_batches, model, optimizer, history)
         log.emit(stage, "checkpoint", model=name, step=done)
 
     batch = stream.batch(first, recipe.batch_size, recipe.context)
-    for step in range(first, recipe.steps):
+    for step in range(first, last):
         if control.pending():
             control.obey(partial(save, step))
             meter.restart()
@@ -230,7 +238,7 @@ def train(
         optimizer.learning_rate = rate
         finish = take_step(*batch)
         began = time.perf_counter()
-        if step + 1 < recipe.steps:  # while a GPU works
+        if step + 1 < last:  # while a GPU works
             batch = stream.batch(step + 1, recipe.batch_size, recipe.context)
         prepared = time.perf_counter()
         loss, norm = finish()
@@ -251,100 +259,46 @@ def train(
         meter.step(step, loss, norm, rate, backend.peak_memory())
         due = done % recipe.validate_every == 0 or done == recipe.steps
         if validate is not None and due:
-            bits = validate(model)
-            history["validation"].append([done, bits])
+            bits, settled = _validated(validate(model), history)
+            history["validation"].append([done, bits, settled])
             at = done * recipe.targets_per_step
-            log.emit(stage, "evaluation", model=name, targets=at, bits_per_byte=bits)
+            log.emit(
+                stage,
+                "evaluation",
+                model=name,
+                targets=at,
+                bits_per_byte=bits,
+                rank_correlation=settled,
+            )
             meter.restart()
-        if done % recipe.checkpoint_every == 0 and done < recipe.steps:
+        if (done % recipe.checkpoint_every == 0 and done < recipe.steps) or done == stop:
             save(done)
     meter.finish()
     models.save(model, recipe.config, tokenizer_folder, folder)
     summary = {
         "recipe": {**asdict(recipe)},
-        "targets": recipe.targets,
+        "targets": last * recipe.targets_per_step,
         "unique_tokens": stream.unique,
         "documents": len(stream.documents),
-        "passes": recipe.targets / stream.unique,
-        "final_loss": history["train"][-1][1],
+        "passes": last * recipe.targets_per_step / stream.unique,
+        "final_loss": history["train"][-1][1] if history["train"] else None,
         "validation_bpb": history["validation"][-1][1] if history["validation"] else None,
         "history": {name: history[name] for name in ("train", "validation")},
     }
     runs.write_json(folder / "training.json", summary)
-    _prune_checkpoints(folder, recipe)
+    _prune_checkpoints(folder, recipe, besides=_checkpoint(folder, last))
     runs.mark(folder, stage, fingerprint)
     (folder / "towards").unlink(missing_ok=True)
     return summary
 
 
-class _Meter:
-    """Progress of one training as events: means since the last event, rate, time left."""
-
-    def __init__(
-        self, recipe: Recipe, stream: Stream, name: str, stage: str, log: EventLog, first: int
-    ) -> None:
-        self.recipe, self.stream, self.name, self.stage, self.log = recipe, stream, name, stage, log
-        self.losses: list[float] = []
-        self.rate: float | None = None
-        self.waited = 0.0
-        self.flops = 3 * models.flops_per_token(recipe.config, recipe.context)
-        self.reported = first
-        self.last = (0, 0.0, 0.0, 0)
-        self.restart()
-
-    def restart(self) -> None:
-        """Leave out of the rate what was no training."""
-        self.since = (time.monotonic(), self.reported + len(self.losses))
-        self.waited = 0.0
-
-    def step(self, step: int, loss: float, norm: float, rate: float, memory: int) -> None:
-        self.losses.append(loss)
-        self.last = (step, norm, rate, memory)
-        if self.log.due(self.stage, "train.step"):
-            self._report()
-
-    def finish(self) -> None:
-        if self.losses:
-            self._report()
-
-    def _report(self) -> None:
-        from mlxprune import backend
-
-        step, norm, rate, memory = self.last
-        share = 0.0
-        done, size = step + 1, self.recipe.targets_per_step
-        elapsed = time.monotonic() - self.since[0]
-        if elapsed > 0 and done > self.since[1]:
-            now = (done - self.since[1]) * size / elapsed
-            self.rate = now if self.rate is None else 0.7 * self.rate + 0.3 * now
-            share = min(1.0, self.waited / elapsed)
-        left = (self.recipe.steps - done) * size / self.rate if self.rate else None
-        self.log.emit(
-            self.stage,
-            "train.step",
-            force=True,
-            model=self.name,
-            what=self.name,
-            step=done,
-            targets=done * size,
-            done=done * size,
-            total=self.recipe.targets,
-            unit="tokens",
-            new_targets=len(self.losses) * size,
-            loss=sum(self.losses) / len(self.losses),
-            learning_rate=rate,
-            gradient_norm=norm,
-            rate=self.rate,
-            eta_seconds=left,
-            peak_memory_bytes=memory,
-            utilisation=(self.rate or 0.0) * self.flops / backend.peak_flops(),
-            input_wait_share=share,
-            **{"pass": (done * size - 1) // self.stream.unique + 1},
-        )
-        self.losses.clear()
-        self.reported = done
-        self.since = (time.monotonic(), done)
-        self.waited = 0.0
+def _validated(found: np.ndarray, history: dict[str, list[Any]]) -> tuple[float, float | None]:
+    """Bits per byte, and the rank correlation of the documents with the time before: near 1, the
+    ranks have settled."""
+    now = np.round(found[1:].astype(np.float64), 4)  # kept in checkpoints, as text
+    before = np.array(history["probe"], np.float64)
+    history["probe"] = now.tolist()
+    return float(found[0]), spearman(before, now) if len(before) == len(now) > 1 else None
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -366,7 +320,7 @@ def _save_checkpoint(
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
-    target = folder / "checkpoints" / f"step-{step:08d}"
+    target = _checkpoint(folder, step)
     if (target / "state.json").exists():
         return
     with (
@@ -391,20 +345,27 @@ def _save_checkpoint(
     _prune_checkpoints(folder, recipe, besides=target)
 
 
+def _checkpoint(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"step-{step:08d}"
+
+
 def _restore(
-    folder: Path,
+    folders: tuple[Path, ...],
     recipe: Recipe,
+    last: int,
     model: nn.Module,
     optimizer: Any,
     history: dict[str, list[Any]],
 ) -> tuple[int, int | None]:
-    """Load the newest whole checkpoint; return the step to go on with, and its micro-batches."""
+    """Load the newest whole checkpoint of these folders that is not past ``last``; return the step
+    to go on with, and its micro-batches."""
     import mlx.core as mx
     from mlx.utils import tree_unflatten
 
-    for path in reversed(_checkpoints(folder)):
+    found = sorted((p for f in folders for p in _checkpoints(f)), key=lambda p: p.name)
+    for path in reversed(found):
         state = runs.read_json(path / "state.json")
-        if identity(Recipe(**state["recipe"])) != identity(recipe):
+        if identity(Recipe(**state["recipe"])) != identity(recipe) or state["step"] > last:
             continue
         model.load_weights(str(path / "weights.safetensors"))
         saved: Any = mx.load(str(path / "optimizer.safetensors"))

@@ -54,11 +54,12 @@ class Task:
 
 
 def score_pool(
-    task: Task, workers: int, log: EventLog, control: Control, stage: str = "score"
+    task: Task, workers: int, log: EventLog, control: Control, what: str | None = None
 ) -> None:
     """Score every unit that has no part yet, in spawned processes, reporting as they come.
 
-    A worker that dies without a word (MLX aborts the process when memory runs out) is a WorkerDied.
+    ``what`` names the model in the events. A worker that dies without a word (MLX aborts the
+    process when memory runs out) is a WorkerDied.
     """
     from mlxprune import backend
 
@@ -68,7 +69,8 @@ def score_pool(
     documents = np.load(task.documents, mmap_mode="r")
     lengths = open_tokens(Path(task.tokens)).lengths(documents)
     sizes = [int(lengths[a:b].sum()) for a, b in task.units]
-    progress = _Progress(log, stage, sum(sizes), sum(sizes) - sum(sizes[n] for n in todo))
+    done = sum(sizes) - sum(sizes[n] for n in todo)
+    progress = _Progress(log, "score", what, sum(sizes), done)
     for number in set(range(len(task.units))) - set(todo):
         progress.add_histogram(np.load(part_path(parts, number)))
     if not todo:
@@ -146,8 +148,9 @@ def _refuse_dead(pool: list[Any], left: int) -> None:
 class _Progress:
     """Tokens done, rate, time left, padding and the histogram, as events."""
 
-    def __init__(self, log: EventLog, stage: str, total: int, done: int) -> None:
-        self.log, self.stage, self.total, self.done = log, stage, total, done
+    def __init__(self, log: EventLog, stage: str, what: str | None, total: int, done: int) -> None:
+        self.log, self.stage, self.what = log, stage, what
+        self.total, self.done = total, done
         self.began, self.before = time.monotonic(), done
         self.running = 0.0  # tokens of units under way
         self.all_slots, self.real = 0, 0
@@ -191,6 +194,7 @@ class _Progress:
             done=done,
             total=self.total,
             unit="tokens",
+            what=self.what,
             rate=rate,
             eta_seconds=(self.total - done) / rate if rate else None,
             padding_share=1 - self.real / self.all_slots if self.all_slots else None,

@@ -1,0 +1,205 @@
+"""Choose: slices of any scores, without a study: no text is read, but to name domains from data."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mlxprune import accounting, corpus, runs, selection, study
+from mlxprune import config as configs
+from mlxprune import scores as score_files
+from mlxprune import sources as source_files
+from mlxprune import tokens as tokens_module
+from mlxprune.config import Config
+from mlxprune.errors import DataError, UsageError, one_line
+from mlxprune.keys import hash_text
+from mlxprune.runs import RunFolder
+from mlxprune.scores import Scores
+from mlxprune.slices import Slice
+
+NAMED = 3  # documents that an error names
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows that slices are chosen from: their file, and which of its rows are scored."""
+
+    path: Path
+    rows: np.ndarray | None  # None: all of them
+    missing: dict[str, int]
+
+
+def select_scores(
+    source: Path,
+    config: Config,
+    out: Path,
+    column: str | None = None,
+    data: bool = False,
+    max_missing: float = 0.01,
+) -> list[dict[str, Any]]:
+    """Slice a scores file, or the scores of a run, into ``out``: one folder a slice where there
+    are several. ``column`` names the figure of a file made elsewhere; with ``data`` its documents
+    are joined by id to those of ``config.data``.
+
+    Returns the manifests. Raises DataError: more documents than ``max_missing`` on one side only.
+    """
+    run = RunFolder(source) if (source / "run.json").exists() else None
+    if run is not None:
+        found = configs.load(run.config).model_dump(mode="json")
+        found |= {"selection": config.selection.model_dump(mode="json")}
+        config = configs.validate({**found, "seed": config.seed}, str(source))
+    path = _scores_path(source, run, config)
+    out = out.absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError("the folder is not empty", str(out), "choose another --out")
+    with tempfile.TemporaryDirectory(prefix="mlxprune-select-") as folder:
+        index = _indexed(config, Path(folder)) if data else None
+        several = len(config.slices) > 1
+        facts = []
+        with runs.folder_in_the_making(out) as partial:
+            loaded: dict[str, Any] = {}
+            for choice in config.slices:
+                what = f"{choice.reference} {choice.metric!r}"
+                if loaded.get("what") != what:  # slices of one score share what is read
+                    scores, tokens, known = _read(run, config, choice, path, column)
+                    table = Table(path if known is None else known, None, {})
+                    if index is not None:
+                        scores, tokens, table = _joined(index, scores, tokens, path, max_missing)
+                    loaded = {"what": what, "all": (scores, tokens, table)}
+                scores, tokens, table = loaded["all"]
+                place = partial / choice.label if several else partial
+                place.mkdir(exist_ok=True)
+                facts.append(_write(place, scores, tokens, table, choice, config.seed))
+        return facts
+
+
+def _scores_path(source: Path, run: RunFolder | None, config: Config) -> Path:
+    path = source
+    if run is not None:
+        path = run.scores(config.scorers[0].name)
+    elif source.is_dir():
+        path = source / "scores.parquet"
+    if not path.exists():
+        fix = "give a scores.parquet, or a run that has been scored"
+        raise DataError("no scores here", str(source), fix)
+    return path
+
+
+def _read(
+    run: RunFolder | None, config: Config, choice: Slice, path: Path, column: str | None
+) -> tuple[Scores, np.ndarray, Path | None]:
+    """(scores, tokens of the final model's tokenizer where it is known, the file of the rows)."""
+    if run is None:
+        if choice.reference is not None:
+            fix = "leave `reference` away, or give a run folder"
+            raise DataError("one file has one reference", f"slice {choice.label}", fix)
+        scores = score_files.read_scores(path, column)
+        tokens = None
+        known = None
+    else:
+        scores = study.slice_scores(run, config, choice)
+        known = run.scores(choice.reference or config.scorers[0].name)
+        tokens = _final_tokens(run, scores)
+    if tokens is None and choice.unit == "tokens":
+        if np.any(scores.truncated):
+            fix = "give the run folder, or use --unit documents"
+            problem = "documents were scored in part: their tokens are not known"
+            raise DataError(problem, str(path), fix)
+        if scores.given is not None and not score_files.has_column(path, "num_tokens"):
+            fix = "use --unit documents, or add the column"
+            raise DataError("these scores have no num_tokens", str(path), fix)
+    return scores, scores.num_tokens if tokens is None else tokens, known
+
+
+def _final_tokens(run: RunFolder, scores: Scores) -> np.ndarray | None:
+    """Tokens of the scored documents in the final model's tokenizer, when a run has them."""
+    if not (run.tokens() / "tokens.json").exists() or not (run.corpus / "index.npy").exists():
+        return None
+    keys = np.load(run.corpus / "index.npy", mmap_mode="r")["key"]
+    at = _places(keys, scores.key)
+    if (at < 0).any():
+        return None
+    return tokens_module.open_tokens(run.tokens()).lengths(at)
+
+
+def _places(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each wanted key stands among the keys; -1 where it does not."""
+    order = np.argsort(keys)
+    at = np.searchsorted(keys, wanted, sorter=order)
+    found = order[np.minimum(at, len(keys) - 1)]
+    result: np.ndarray = np.where(keys[found] == wanted, found, -1)
+    return result
+
+
+def _indexed(config: Config, folder: Path) -> corpus.Corpus:
+    sources, left_out = source_files.find_sources(config.data.paths)
+    corpus.build(config.data, sources, left_out, folder)
+    return corpus.open_corpus(folder, config.data)
+
+
+def _joined(
+    index: corpus.Corpus, scores: Scores, tokens: np.ndarray, path: Path, limit: float
+) -> tuple[Scores, np.ndarray, Table]:
+    """The scores in the order of the data, with its domains and sizes."""
+    table = index.folder / "documents.parquet"
+    ids = pq.read_table(table, columns=["id"]).column("id").to_pylist()
+    hashes = np.fromiter((hash_text(i) for i in ids), np.uint64, len(ids))
+    theirs = scores.key
+    if scores.given is None and score_files.has_column(path, "id"):
+        texts = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+        theirs = np.fromiter((hash_text(str(t)) for t in texts), np.uint64, len(texts))
+    at = _places(theirs, hashes)
+    unscored = np.flatnonzero(at < 0)
+    unknown = np.setdiff1d(np.arange(len(theirs)), at[at >= 0])
+    missing = {"in_data_only": len(unscored), "in_scores_only": len(unknown)}
+    if len(unscored) == len(ids):
+        fix = "check --id-key: ids must be the same on both sides"
+        raise DataError("no document of the data is scored", str(path), fix)
+    if len(unscored) > limit * len(ids) or len(unknown) > limit * len(theirs):
+        names = [ids[i] for i in unscored[:NAMED].tolist()]
+        if not names:
+            told = pq.read_table(path, columns=["id"]).column("id")
+            names = [str(told[i].as_py()) for i in unknown[:NAMED].tolist()]
+        raise DataError(
+            f"{len(unscored):,} of {len(ids):,} documents have no score and "
+            f"{len(unknown):,} of {len(theirs):,} scores no document, such as "
+            + ", ".join(map(one_line, names)),
+            str(path),
+            f"give the data that was scored, or raise --max-missing (now {limit:g})",
+        )
+    rows = np.flatnonzero(at >= 0)
+    entries = index.index[rows]
+    found = replace(
+        scores.take(at[rows]),
+        key=np.array(entries["key"]),
+        domain=entries["domain"].astype(np.int64),
+        domains=tuple(index.domains),
+        num_bytes=entries["bytes"].astype(np.int64),
+    )
+    return found, tokens[at[rows]], Table(table, rows, missing)
+
+
+def _write(
+    place: Path, scores: Scores, tokens: np.ndarray, table: Table, choice: Slice, seed: int
+) -> dict[str, Any]:
+    kept = selection.select(scores, choice, seed, tokens)
+    facts = selection.manifest(scores, choice, kept, tokens, seed)
+    facts["missing"] = table.missing
+    if scores.domain is not None:
+        values = score_files.metric(scores, choice)
+        columns = (tokens, scores.num_bytes, kept.mask, values)
+        facts["domains"] = accounting.domain_table(scores.domain, list(scores.domains), *columns)
+        facts["lengths"] = accounting.length_table(scores.num_tokens, *columns)
+    ranks = selection.ranks(scores, choice, kept, seed)
+    if table.rows is not None:
+        mask = np.zeros(pq.read_metadata(table.path).num_rows, bool)
+        mask[table.rows[kept.mask]] = True
+        kept = replace(kept, mask=mask)
+    selection.write_kept(table.path, kept, ranks, place / "kept.parquet")
+    runs.write_json(place / "manifest.json", facts)
+    return facts

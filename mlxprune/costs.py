@@ -1,0 +1,254 @@
+"""Costs: what a study takes in FLOPs, time and memory, from sizes alone, and what would fit."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxprune import arms, memory, probe, split, study
+from mlxprune import config as configs
+from mlxprune import model as models
+from mlxprune.config import Config, Reference
+from mlxprune.errors import MlxpruneError
+
+TOKENIZE_BYTES_PER_SECOND = 3e6
+SMALLER = {
+    "3b": "1b",
+    "1b": "125m",
+    "125m": "mini",
+    "mini": "micro",
+    "micro": "nano",
+    "nano": "pico",
+}
+LEAST_TARGETS = 2  # a parameter: a budget is not cut below it to fit the time
+
+measure = functools.cache(probe.measure)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Tokens of the corpus by part, before the pool is cut to what the budgets need."""
+
+    tokens: float
+    reference: float
+    train: float
+    validation: float
+    test: float
+
+
+def vocabulary_of(config: Config) -> int:
+    return config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
+
+
+def _shape(reference: Reference) -> models.Shape:
+    folder = Path(reference.pretrained or "").expanduser()
+    if reference.pretrained and (folder / "config.json").exists():
+        return models.shape_of(str(folder))
+    return models.shape_of(reference.model)
+
+
+def estimate(config: Config, sizes: Sizes, measured: bool) -> dict[str, Any]:
+    """passes, arms, models, pool, FLOPs and seconds by stage; no seconds unless ``measured``."""
+    vocabulary = vocabulary_of(config)
+    pool = split.pool_tokens(config, sizes.train)
+    final = models.shape_of(config.final.model)
+    context = models.training_defaults(config.final, final)["context"]
+    final_config = {**final.config, "vocab_size": vocabulary}
+    unique = max(1.0, _share(config.slices[0]) * pool)
+    targets = arms.final_targets(config, final, vocabulary, round(unique))
+    rows, left_out = _arms(config, targets, pool, sizes.reference)
+    count = sum(row["seeds"] for row in rows.values())
+    each = models.flops_per_token(final_config, context)
+    flops = {"reference": 0.0, "score": 0.0}
+    seconds = {"tokens": sizes.tokens * split.bytes_per_token(config) / TOKENIZE_BYTES_PER_SECOND}
+    seconds |= {"reference": 0.0, "score": 0.0}
+    for scorer in study.scorers_of(config):
+        reference = scorer.reference
+        shape = _shape(reference)
+        window = config.score.context or (
+            models.training_defaults(reference, shape)["context"] or 512
+        )
+        own = models.flops_per_token({**shape.config, "vocab_size": vocabulary}, window)
+        # A snapshot is trained on the way to its reference; a fold scores its part of the pool.
+        trained = 0 if reference.pretrained or scorer.snapshot is not None else reference.tokens
+        folds = config.split.cross or 1
+        scored = pool / folds + (sizes.validation if folds > 1 else 0.0)
+        flops["reference"] += 3 * own * trained
+        flops["score"] += own * scored
+        if measured:
+            rates = measure(reference.model, vocabulary, window)
+            seconds["reference"] += trained / rates["train"]
+            seconds["score"] += scored / rates["score"]
+    flops["final"] = 3 * each * targets * count
+    flops["evaluation"] = each * sizes.test * count
+    if measured:
+        rates = measure(config.final.model, vocabulary, context)
+        seconds["final"] = targets * count / rates["train"]
+        seconds["evaluation"] = sizes.test * count / rates["score"]
+    return {
+        "passes": targets / unique,
+        "targets": targets,
+        "models": count,
+        "pool_tokens": round(pool),
+        "arms": rows,
+        "left_out": left_out,
+        "flops": sum(flops.values()),
+        "stage_flops": flops,
+        "seconds": sum(seconds.values()) if measured else None,
+        "stage_seconds": seconds if measured else None,
+    }
+
+
+def _share(choice: Any) -> float:
+    return float(choice.rate if choice.rate is not None else choice.band[1] - choice.band[0])
+
+
+def _arms(
+    config: Config, targets: int, pool: float, reference: float
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """U, T, passes and D_eff of every arm, as far as sizes tell before anything is scored."""
+    shares = {c.label: _share(c) for c in config.slices}
+    by_share = {c.share: _share(c) for c in config.slices}
+    rows: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+    for arm in arms.arms_of(config):
+        base = pool if arm.rung is None else targets / arm.rung
+        share = shares[arm.slice] if arm.slice else by_share.get(arm.share or "", 1.0)
+        unique = share * base + (reference if arm.kind == "all" else 0.0)
+        if arm.rung is not None and base > pool:
+            left_out[arm.arm] = f"a base of {base:,.0f} tokens is more than the pool's {pool:,.0f}"
+        elif arm.kind == "none" and targets <= pool:
+            left_out[arm.arm] = f"{targets:,} targets are no more than the pool: it is random"
+        else:
+            row = rows.setdefault(
+                arm.arm,
+                {
+                    "unique_tokens": round(unique),
+                    "targets": targets,
+                    "passes": targets / max(unique, 1),
+                    "effective_tokens": round(arms.effective_data(max(unique, 1), targets)),
+                    "seeds": 0,
+                },
+            )
+            row["seeds"] += 1
+    return rows, left_out
+
+
+def seconds_or_why(config: Config, sizes: Sizes, measured: bool) -> tuple[dict[str, Any], str]:
+    """The estimate, and why it holds no times where they were asked for."""
+    try:
+        return estimate(config, sizes, measured), ""
+    except MlxpruneError as error:
+        return estimate(config, sizes, False), error.problem
+
+
+def cheapest_changes(
+    config: Config, sizes: Sizes, seconds: float, allowed: float
+) -> list[dict[str, Any]]:
+    """Single changes after which the study fits ``allowed`` seconds, the least harmful first."""
+    found = []
+    for setting, loses in _candidates(config, sizes, seconds, allowed):
+        tree = config.model_dump(mode="json")
+        configs.override(tree, setting)
+        changed = configs.validate(tree, setting)
+        after = estimate(changed, sizes, True)["seconds"]
+        if after <= allowed:
+            found.append({"set": setting, "seconds": after, "loses": loses})
+    return found
+
+
+def _candidates(
+    config: Config, sizes: Sizes, seconds: float, allowed: float
+) -> list[tuple[str, str]]:
+    final = config.final
+    found = []
+    if config.split.pool == "all":
+        found.append(("split.pool=auto", "documents that the budgets do not need stay unscored"))
+    main = [a for a in final.arms if a in ("pruned", "random")]
+    if 0 < len(main) < len(final.arms):
+        found.append((f"final.arms=[{', '.join(main)}]", "the controls besides random"))
+    if final.ladder:
+        found.append(("final.ladder=[]", "the ladder"))
+    for count in range(len(final.seeds) - 1, 1, -1):
+        found.append((f"final.seeds={final.seeds[:count]}", "wider intervals"))
+    whole = estimate(config, sizes, True)
+    spent = whole["stage_seconds"]["final"]
+    left = allowed - (seconds - spent)
+    body, _ = models.parameter_counts(
+        {**models.shape_of(final.model).config, "vocab_size": vocabulary_of(config)}
+    )
+    if final.tokens and spent and left > 0:
+        tokens = _round_down(0.97 * final.tokens * left / spent)
+        if LEAST_TARGETS * body <= tokens < final.tokens:
+            found.append((f"final.tokens={tokens}", "targets: every arm trains less"))
+    if final.model in SMALLER:
+        found.append((f"final.model={SMALLER[final.model]}", "a smaller final model"))
+    if len(config.scorers) == 1 and config.reference.model in SMALLER:
+        found.append((f"reference.model={SMALLER[config.reference.model]}", "a smaller reference"))
+    if len(final.seeds) > 1:
+        found.append((f"final.seeds={final.seeds[:1]}", "the verdict: one seed gives none"))
+    scoring = whole["stage_seconds"]["score"]
+    room = allowed - (seconds - scoring)
+    if scoring and room > 0 and sizes.tokens:
+        limit = _round_down(0.9 * sizes.tokens * room / scoring)
+        found.append((f"data.limit={limit}", "documents: the pool is smaller"))
+    return found
+
+
+def _round_down(number: float) -> int:
+    """Two digits are enough to plan with."""
+    size = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return max(1, int(number // size * size))
+
+
+def memory_bytes(config: Config) -> int:
+    """The largest bound of the stages: training in one process, scoring in several."""
+    from mlxprune import backend
+
+    device = backend.detect()
+    allowed = config.memory or device.memory_bytes
+    vocabulary = vocabulary_of(config)
+    needs = [memory.PROCESS_BYTES]
+    for settings in (*config.scorers, config.final):
+        scoring = isinstance(settings, Reference)
+        shape = (
+            _shape(settings) if isinstance(settings, Reference) else models.shape_of(settings.model)
+        )
+        stated = {**shape.config, "vocab_size": vocabulary}
+        chosen = models.training_defaults(settings, shape)
+        what = (device.name, device.score_workers, chosen["optimizer"])
+        checkpointing = settings.gradient_checkpointing
+        if not (isinstance(settings, Reference) and settings.pretrained):
+            parts = settings.accumulate or memory.micro_batches(
+                stated, chosen["context"], chosen["batch_size"], allowed, *what, checkpointing
+            )
+            rows = max(1, chosen["batch_size"] // parts)
+            needs.append(
+                memory.PROCESS_BYTES
+                + memory.training_bytes(stated, chosen["context"], rows, *what, checkpointing)
+            )
+        if scoring:
+            window = config.score.context or chosen["context"]
+            processes = config.score.workers or device.score_workers
+            batch = config.score.batch_tokens or memory.score_batch_tokens(
+                stated, window, device.score_tokens_per_batch, allowed, device.name, processes
+            )
+            bound = memory.scoring_bytes(stated, window, batch, device.name)
+            needs.append(processes * (memory.PROCESS_BYTES + bound))
+    return max(needs)
+
+
+def disk_bytes(config: Config, input_bytes: int) -> int:
+    """A generous estimate: tokens of uncompressed text, scores, models with two checkpoints."""
+    vocabulary = vocabulary_of(config)
+
+    def model_bytes(name: str) -> int:
+        shape = models.shape_of(name)
+        return sum(models.parameter_counts({**shape.config, "vocab_size": vocabulary})) * 4
+
+    finals = len(arms.arms_of(config)) * model_bytes(config.final.model)
+    trained = [s for s in study.scorers_of(config) if not s.reference.pretrained]
+    return 4 * input_bytes + 7 * (finals + sum(model_bytes(s.reference.model) for s in trained))

@@ -1,0 +1,102 @@
+"""Draws: which documents an arm takes, blind to scores or by an order of preference.
+
+``lengths`` are tokens with the closing end-of-text, int64; results are ascending numbers of rows.
+The last document is taken where that comes closer to the budget, so budgets hold within one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlxprune.keys import mix
+from mlxprune.selection import cells
+
+
+def until(order: np.ndarray, lengths: np.ndarray, budget: float) -> np.ndarray:
+    """Documents in this order until ``budget`` tokens."""
+    return np.sort(order[: _stop(np.cumsum(lengths[order], dtype=np.int64), budget)])
+
+
+def _stop(sums: np.ndarray, budget: float) -> int:
+    """How many make the sum that is closest to the budget."""
+    count = int(np.searchsorted(sums, budget, side="left"))
+    if count < len(sums):
+        before = int(sums[count - 1]) if count else 0
+        if int(sums[count]) - budget <= budget - before:
+            count += 1
+    return count
+
+
+def random_documents(keys: np.ndarray, lengths: np.ndarray, budget: float, seed: str) -> np.ndarray:
+    """Documents in seeded hash order until ``budget`` tokens, one at least."""
+    order = np.lexsort((keys, mix(keys, seed)))
+    found = until(order, lengths, budget)
+    return found if len(found) else order[:1]
+
+
+def fitted(
+    kept: np.ndarray, preference: np.ndarray, lengths: np.ndarray, budget: int
+) -> np.ndarray:
+    """What a slice keeps, cut or filled up by preference to ``budget`` tokens."""
+    mine = kept[preference]
+    return until(np.concatenate([preference[mine], preference[~mine]]), lengths, budget)
+
+
+def by_domain(
+    preference: np.ndarray, domain: np.ndarray, lengths: np.ndarray, budget: int
+) -> np.ndarray:
+    """The preferred documents of every domain, the mix of the pool unchanged.
+
+    What a domain's last document is over or under is made up for in the next.
+    """
+    amounts = np.bincount(domain, weights=lengths)
+    chosen, taken, due = [], 0, 0.0
+    for code in np.flatnonzero(amounts):
+        due += budget * float(amounts[code] / amounts.sum())
+        mine = preference[domain[preference] == code]
+        found = until(mine, lengths, due - taken)
+        taken += int(lengths[found].sum())
+        chosen.append(found)
+    return np.sort(np.concatenate(chosen))
+
+
+def matched(
+    keys: np.ndarray,
+    domain: np.ndarray,
+    lengths: np.ndarray,
+    kept: np.ndarray,
+    seed: str,
+) -> np.ndarray:
+    """As many documents as the slice has in every cell of domain x octave of length, drawn in
+    seeded hash order, blind to scores.
+
+    Inside a cell, drawn and undrawn documents are exchanged, in hash order, until its tokens are
+    the slice's, too. What a cell's last document is over or under is made up for in the next.
+    """
+    cell = cells(domain, lengths)
+    order = np.lexsort((keys, mix(keys, seed), cell))
+    ends = np.flatnonzero(np.diff(cell[order])) + 1
+    parts = np.split(order, ends) if len(order) else []
+    parts.sort(key=len)  # the largest last: it has documents enough to make up for the rest
+    chosen, owed = [], 0
+    for part in parts:
+        count = int(kept[part].sum())
+        owed += int(lengths[part[kept[part]]].sum())
+        inside, outside = part[:count].copy(), part[count:]
+        missing = owed - int(lengths[inside].sum())
+        pairs = min(count, len(outside))
+        if missing and pairs:
+            gains = lengths[outside[:pairs]] - lengths[inside[:pairs]]
+            useful = np.flatnonzero(np.sign(gains) == np.sign(missing))
+            swaps = useful[: _stop(np.cumsum(np.abs(gains[useful])), abs(missing))]
+            inside[swaps] = outside[swaps]
+        owed -= int(lengths[inside].sum())
+        chosen.append(inside)
+    drawn = np.zeros(len(keys), bool)
+    drawn[np.concatenate(chosen)] = True
+    if abs(owed) > int(lengths.max(initial=0)):  # a slice of nearly everything leaves no exchange
+        spare = np.flatnonzero(drawn == (owed < 0))
+        spare = spare[np.lexsort((keys[spare], mix(keys[spare], seed)))]
+        moved = spare[: _stop(np.cumsum(lengths[spare]), abs(owed))]
+        drawn[moved] = owed > 0
+    return np.flatnonzero(drawn)

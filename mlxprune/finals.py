@@ -1,0 +1,201 @@
+"""Finals: the stages that train a final model for every arm and seed, and that evaluate them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune import accounting, arms, evaluate, runs, split, study, train
+from mlxprune import model as models
+from mlxprune.arms import Arm, Pool
+from mlxprune.errors import DataError
+from mlxprune.work import Piece, Work, progress, run_stage
+
+MANY_PASSES = 4
+
+
+def open_pool(work: Work) -> Pool:
+    """The pool and its slices, as arms draw from them."""
+    run, config = work.run, work.config
+    documents = study.pool_documents(run, config)
+    names, tokens = study.open_corpus(run, config), study.open_tokens(run)
+    spare = split.open_split(run.split).members(split.REFERENCE)
+    index = names.index[documents]
+    return Pool(
+        documents,
+        np.array(index["key"]),
+        index["domain"].astype(np.int64),
+        tokens.lengths(documents) + 1,
+        spare[tokens.lengths(spare) > 0],
+        {c.label: np.load(run.selection(c.label) / "kept.npy") for c in config.slices},
+        {c.label: c for c in config.slices},
+        lambda choice: study.slice_scores(run, config, choice),
+        config.seed,
+    )
+
+
+def train_arms(work: Work) -> None:
+    """The stage ``final``: what every arm is goes to arms.json; equal arms are trained once."""
+    config, run = work.config, work.run
+    tokens, pool = study.open_tokens(run), open_pool(work)
+    keys = study.open_corpus(run, config).index["key"]
+    shape = models.shape_of(config.final.model)
+    vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
+    first = config.slices[0]
+    targets = arms.final_targets(
+        config, shape, tokens.vocab_size, int(pool.lengths[pool.kept[first.label]].sum())
+    )
+    shared = {
+        "version": [train.VERSION, models.VERSION],
+        "tokens": work.fingerprint("tokens"),
+        "primary": config.evaluation.primary,
+    }
+    plan: dict[str, Any] = {"targets": targets, "arms": {}, "left_out": {}}
+    pieces, described = [], {}
+    finished = runs.finished_under(run.path.parent, "final")
+    for arm in arms.arms_of(config):
+        why = arms.left_out(arm, pool, targets)
+        if why is not None:
+            plan["left_out"][arm.arm] = why
+            continue
+        documents = arms.documents_of(arm, pool, targets)
+        recipe = arms.recipe_of(config.final, shape, vocabulary, targets, arm.seed)
+        chosen = arms.identity_of(documents, keys)
+        described[arm.name] = {**shared, "recipe": train.identity(recipe), "documents": chosen}
+        fingerprint = runs.fingerprint(described[arm.name])
+        plan["arms"][arm.name] = _facts(arm, pool, tokens.lengths(documents) + 1, documents, recipe)
+        pieces.append(_piece(work, arm, recipe, pool, targets, fingerprint, finished))
+    work.inputs["final"] = described
+    runs.write_json(run.arms, plan)
+    _tell(work, plan, pool)
+    run_stage(work, "final", pieces)
+
+
+def _piece(
+    work: Work,
+    arm: Arm,
+    recipe: train.Recipe,
+    pool: Pool,
+    targets: int,
+    fingerprint: str,
+    finished: dict[str, Path],
+) -> Piece:
+    folder = work.run.final(arm.name)
+
+    def build() -> dict[str, Any]:
+        equal = finished.get(fingerprint)
+        if equal is not None and equal != folder and runs.is_done(equal, fingerprint):
+            runs.forget(folder)
+            runs.link_folder(equal, folder)
+            same = (
+                equal.name
+                if equal.parents[1] == work.run.path
+                else (f"{equal.parents[1].name}/{equal.name}")
+            )
+            runs.mark(folder, "final", fingerprint, same_as=same)
+            work.log.emit("final", "progress", what=f"{arm.name}: the same as {same}")
+            return arms.summary_of(runs.read_json(folder / "training.json"))
+        documents = arms.documents_of(arm, pool, targets)
+        settings = work.config.final
+        made = study.train_model(work, "final", settings, recipe, documents, folder, fingerprint)
+        finished.setdefault(fingerprint, folder)
+        return arms.summary_of(made)
+
+    return Piece(folder, fingerprint, build)
+
+
+def _facts(
+    arm: Arm, pool: Pool, lengths: np.ndarray, documents: np.ndarray, recipe: train.Recipe
+) -> dict[str, Any]:
+    """What an arm is: kind, slice, U, T, passes, D_eff, and how much of the slice it holds."""
+    unique = int(lengths.sum())
+    facts: dict[str, Any] = {
+        "arm": arm.arm,
+        "kind": arm.kind,
+        "seed": arm.seed,
+        "slice": arm.slice,
+        "share": arm.share,
+        "rung": arm.rung,
+        "documents": len(documents),
+        "unique_tokens": unique,
+        "targets": recipe.targets,
+        "passes": recipe.targets / unique,
+        "effective_tokens": round(arms.effective_data(unique, recipe.targets)),
+    }
+    if arm.slice is not None and arm.kind != "pruned":
+        kept = pool.kept[arm.slice]
+        mine = np.isin(pool.documents, documents)
+        facts["overlap"] = accounting.overlap(mine, kept)
+        facts["overlap_by_chance"] = accounting.overlap_by_chance(mine, kept, pool.domain)
+    return facts
+
+
+def _tell(work: Work, plan: dict[str, Any], pool: Pool) -> None:
+    for name, why in plan["left_out"].items():
+        work.warn("final", f"arm {name} is left out: {why}")
+    for facts in plan["arms"].values():
+        if facts["passes"] > MANY_PASSES and facts["rung"] is None:
+            share = facts["effective_tokens"] / facts["targets"]
+            work.warn(
+                "final",
+                f"{facts['passes']:.1f} passes over {facts['arm']}: worth {share:.0%} of fresh "
+                "data",
+            )
+            break
+    for label, choice in pool.slices.items():
+        size = int(pool.lengths[pool.kept[label]].sum())
+        unique = pool.unique(choice.share)
+        if size > 1.05 * unique:
+            work.warn(
+                "final",
+                f"{label} holds {size / unique - 1:.0%} more tokens than another slice of its "
+                "share: its arm is a random part of it, so that all have as many",
+            )
+
+
+def evaluate_arms(work: Work) -> None:
+    """The stage ``evaluation``: bits per byte of every arm on the same test documents."""
+    run, config = work.run, work.config
+    names, tokens = study.open_corpus(run, config), study.open_tokens(run)
+    members = split.open_split(run.split).members(split.TEST)
+    documents = evaluate.test_documents(names, tokens, members, config.seed)
+    if not len(documents):
+        fix = "give more documents or raise split.test"
+        raise DataError("the test part has no token", str(run.split), fix)
+    shape = models.shape_of(config.final.model)
+    context = models.training_defaults(config.final, shape)["context"]
+    described, pieces = {}, []
+    trained = [a for a in arms.arms_of(config) if a.name in work.inputs["final"]]
+    size = int(tokens.lengths(documents).sum())
+    for number, arm in enumerate(trained):
+        folder, target = run.final(arm.name), run.evaluation(arm.name)
+        described[arm.name] = {
+            "version": [evaluate.VERSION, evaluate.METRIC_VERSION],
+            "arm": runs.fingerprint(work.inputs["final"][arm.name]),
+        }
+        fingerprint = runs.fingerprint(described[arm.name])
+
+        def build(
+            folder: Path = folder,
+            target: Path = target,
+            fingerprint: str = fingerprint,
+            number: int = number,
+        ) -> dict[str, Any]:
+            report = progress(work, "evaluation", "tokens")
+            return evaluate.evaluate_model(
+                folder,
+                names,
+                tokens,
+                documents,
+                context,
+                target,
+                fingerprint,
+                study.progress_over(report, size, number, len(trained)),
+                config.memory,
+            )
+
+        pieces.append(Piece(target, fingerprint, build))
+    work.inputs["evaluation"] = described
+    run_stage(work, "evaluation", pieces)

@@ -1,0 +1,165 @@
+"""Pictures: what the report draws, as SVG without scripts."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+
+from mlxprune.errors import one_line
+
+# Okabe and Ito's colours, which people with any colour vision tell apart.
+BLUE, ORANGE, GREEN, GREY, PINK, YELLOW = (
+    "#0072b2", "#d55e00", "#009e73", "#8a8a8a", "#cc79a7", "#b58900",
+)  # fmt: skip
+PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, GREY, "#56b4e9", "#000000")
+MOST_DOMAINS = 24
+
+
+def _figure(width: float = 8.0, height: float = 3.0) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Any) -> Any:
+    import markupsafe
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "mlxprune", "svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    drawn = out.getvalue()
+    return markupsafe.Markup(drawn[drawn.index("<svg") :])
+
+
+def _label(text: str) -> str:
+    """A name from data, safe for matplotlib, which reads formulas between dollar signs."""
+    short = one_line(text)
+    return (short if len(short) <= 28 else short[:27] + "\N{HORIZONTAL ELLIPSIS}").replace(
+        "$", r"\$"
+    )
+
+
+def histogram(
+    mean: np.ndarray, tokens: np.ndarray, kept: np.ndarray, manifest: dict[str, Any]
+) -> Any:
+    """Tokens by mean NLL, what is kept apart from what is dropped."""
+    low, high = np.quantile(mean, [0.001, 0.999])
+    edges = np.linspace(low, high + 1e-9, 81)
+    weights = tokens / 1e6
+    figure, axes = _figure(8, 3.2)
+    axes.hist(
+        [mean[kept], mean[~kept]],
+        edges,
+        weights=[weights[kept], weights[~kept]],
+        stacked=True,
+        color=[BLUE, "#d8d8d8"],
+        label=[f"kept: {manifest['name']}", "dropped"],
+    )
+    for value, side in ((manifest["lowest"], "lowest kept"), (manifest["highest"], "highest kept")):
+        if _cut_is_drawn(manifest["slice"]) and low < value < high:
+            axes.axvline(value, color=ORANGE, linestyle="--", linewidth=1.2)
+            axes.annotate(
+                f" {side}: {math.exp(value):.1f}",
+                (value, 0.97),
+                xycoords=("data", "axes fraction"),
+                va="top",
+                color=ORANGE,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
+            )
+    axes.set_xlabel("log perplexity (mean negative log-likelihood, nats a token)")
+    axes.set_ylabel("million tokens")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def mix(table: list[dict[str, Any]]) -> Any:
+    rows = sorted(table, key=lambda r: -r["share_before"])[:MOST_DOMAINS]
+    figure, axes = _figure(8, 0.9 + 0.36 * len(rows))
+    at = np.arange(len(rows))
+    axes.barh(
+        at - 0.2, [100 * r["share_before"] for r in rows], 0.38, color="#b8b8b8", label="pool"
+    )
+    axes.barh(at + 0.2, [100 * r["share_after"] for r in rows], 0.38, color=BLUE, label="kept")
+    axes.set_yticks(at, [_label(r["domain"]) for r in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("share of tokens, %")
+    axes.legend(frameon=False, loc="lower right")
+    return _svg(figure)
+
+
+def _cut_is_drawn(choice: dict[str, Any]) -> bool:
+    """Whether the slice is an interval of what the histogram shows."""
+    plain = choice["metric"] == "perplexity" and choice["by"] == "corpus"
+    return plain and choice["reference"] is None and choice["criterion"] != "soft"
+
+
+def spread(rows: list[dict[str, Any]], labels: list[str], what: str) -> Any:
+    """The 10, 50 and 90 % quantiles of a figure, one line a row."""
+    figure, axes = _figure(8, 0.9 + 0.3 * len(rows))
+    at = np.arange(len(rows))
+    low, middle, high = np.array([r["quantiles"] for r in rows]).T
+    axes.hlines(at, low, high, color=BLUE, alpha=0.35, linewidth=7)
+    axes.plot(middle, at, "o", color=BLUE, markersize=5)
+    axes.set_yticks(at, [_label(label) for label in labels])
+    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(f"{what}: median, and 10 to 90 % of the documents")
+    return _svg(figure)
+
+
+def ladder(rungs: list[dict[str, Any]]) -> Any:
+    """Held-out bits per byte against passes over the unpruned base, one line an arm."""
+    figure, axes = _figure(8, 3.2)
+    arms = dict.fromkeys(r["family"] for r in rungs)
+    for number, family in enumerate(arms):
+        mine = sorted((r["rung"], r["test_macro"]) for r in rungs if r["family"] == family)
+        axes.plot(
+            *zip(*mine, strict=True), "o-", color=PALETTE[number % len(PALETTE)], label=family
+        )
+    axes.set_xscale("log", base=2)
+    ticks = sorted({r["rung"] for r in rungs})
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.set_xlabel("passes over the unpruned base")
+    axes.set_ylabel("held-out bits per byte")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def curves(trained: list[tuple[str, dict[str, Any]]]) -> Any:
+    if not trained:
+        return None
+    figure, axes = _figure(8, 3.2)
+    colours: dict[str, str] = {}
+    for name, training in trained:
+        arm = name.rpartition("-s")[0] or name
+        seen = arm in colours
+        colour = colours.setdefault(arm, PALETTE[len(colours) % len(PALETTE)])
+        size = training["recipe"]["batch_size"] * training["recipe"]["context"] / 1e6
+        steps, losses, _ = zip(*training["history"]["train"], strict=True)
+        axes.plot(
+            np.array(steps) * size,
+            losses,
+            color=colour,
+            alpha=0.75,
+            linewidth=1.1,
+            label=None if seen else arm,
+        )
+        boundary = training["unique_tokens"] / 1e6
+        passes = int(training["passes"] + 1e-9)
+        for number in range(1, min(passes, 40) + 1):
+            if not seen and number * boundary < steps[-1] * size:
+                axes.axvline(number * boundary, color=colour, linestyle=":", linewidth=0.9)
+    lowest = min(p[1] for _, t in trained for p in t["history"]["train"])
+    starts = sorted(p[1] for _, t in trained for p in t["history"]["train"][5:]) or [lowest + 1]
+    axes.set_ylim(lowest - 0.1, starts[int(0.98 * (len(starts) - 1))] + 0.3)
+    axes.set_xlabel("million targets (dotted: a pass over the unique tokens ends)")
+    axes.set_ylabel("training loss, nats a token")
+    axes.legend(frameon=False)
+    return _svg(figure)
