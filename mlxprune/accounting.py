@@ -95,8 +95,9 @@ def overlap(mine: np.ndarray, kept: np.ndarray) -> float:
     return float((mine & kept).sum() / max(int(mine.sum()), 1))
 
 
-def overlap_by_chance(mine: np.ndarray, kept: np.ndarray, domain: np.ndarray) -> float:
-    """What overlap documents drawn blindly inside every domain would have."""
+def overlap_by_chance(mine: np.ndarray, kept: np.ndarray, cell: np.ndarray) -> float:
+    """What overlap as many documents of every cell would have, were they drawn blindly."""
+    _, domain = np.unique(cell, return_inverse=True)
     count = int(domain.max(initial=0)) + 1
     all_of, kept_of, mine_of = (
         np.bincount(domain[m], minlength=count) for m in (np.ones(len(mine), bool), kept, mine)

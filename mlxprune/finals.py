@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import accounting, arms, evaluate, runs, split, study, train
+from mlxprune import accounting, arms, evaluate, runs, selection, split, study, train
 from mlxprune import model as models
 from mlxprune.arms import Arm, Pool
 from mlxprune.errors import DataError
@@ -128,7 +128,9 @@ def _facts(
         kept = pool.kept[arm.slice]
         mine = np.isin(pool.documents, documents)
         facts["overlap"] = accounting.overlap(mine, kept)
-        facts["overlap_by_chance"] = accounting.overlap_by_chance(mine, kept, pool.domain)
+        facts["overlap_by_chance"] = accounting.overlap_by_chance(
+            mine, kept, selection.cells(pool.domain, pool.lengths)
+        )
     return facts
 
 

@@ -247,18 +247,19 @@ def _tokens_piece(work: Work, name: str, tokenizer_folder: Path) -> Piece:
 
 def _selection(work: Work) -> None:
     config, run = work.config, work.run
-    work.inputs["selection"] = {}
-    pieces = []
-    for choice in config.slices:
-        described = {
-            "version": selection.VERSION,
-            "selection": choice.results(),
-            "seed": config.seed,
-            "score": work.fingerprint("score"),
-            "tokens": work.fingerprint("tokens"),
-        }
-        work.inputs["selection"][choice.label] = described
-        pieces.append(_slice(work, choice, runs.fingerprint(described)))
+    shared = {
+        "version": selection.VERSION,
+        "seed": config.seed,
+        "score": work.fingerprint("score"),
+        "tokens": work.fingerprint("tokens"),
+    }
+    chosen = {choice.label: choice.results() for choice in config.slices}
+    one = next(iter(chosen.values()))
+    work.inputs["selection"] = {**shared, "selection": one if len(chosen) == 1 else chosen}
+    pieces = [
+        _slice(work, choice, runs.fingerprint(shared, chosen[choice.label]))
+        for choice in config.slices
+    ]
     run_stage(work, "selection", pieces)
     for choice in config.slices:
         facts = runs.read_json(run.selection(choice.label) / "manifest.json")

@@ -101,14 +101,12 @@ def select(
     """
     refuse_unknown(scores, choice)
     tokens = scores.num_tokens if final_tokens is None else final_tokens
-    kept = Kept(np.zeros(len(scores), bool), None)
-    for members in candidates(scores, choice):
-        whole = len(members) == len(scores)
-        part = scores if whole else scores.take(members)
-        found = _select(part, choice, seed, tokens if whole else tokens[members])
-        if whole:
-            kept = found
-        else:
+    if choice.min_tokens == 1 and (choice.by == "corpus" or _by_preference(choice)):
+        kept = _select(scores, choice, seed, tokens)
+    else:
+        kept = Kept(np.zeros(len(scores), bool), None)
+        for members in candidates(scores, choice):
+            found = _select(scores.take(members), choice, seed, tokens[members])
             kept.mask[members[found.mask]] = True
     if not kept.mask.any():
         raise DataError(

@@ -99,7 +99,14 @@ def tiny_config(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
         "tokenizer": {"train": {"vocab_size": 384}},
         "reference": {"model": "pico", "tokens": 4096, "context": 64, "batch_size": 8},
         "selection": {"criterion": "high", "rate": 0.5, "unit": "tokens"},
-        "final": {"model": "pico", "tokens": 4096, "context": 64, "batch_size": 8, "seeds": [0]},
+        "final": {
+            "model": "pico",
+            "tokens": 4096,
+            "context": 64,
+            "batch_size": 8,
+            "seeds": [0],
+            "arms": ["pruned", "random"],
+        },
     }
     for name, section in sections.items():
         tree[name] = {**tree.get(name, {}), **section}

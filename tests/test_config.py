@@ -48,7 +48,7 @@ def test_what_is_resolved_reads_back_as_the_same(tmp_path: Path) -> None:
 
 def test_a_rate_is_an_exact_decimal() -> None:
     read = config.validate({**BASE, "selection": {"rate": 0.1}}, "test")
-    assert read.selection.rate == Decimal("0.1")
+    assert read.slices[0].rate == Decimal("0.1")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_errors_name_the_key_and_the_fix(tree: dict[str, Any], problem: str, fix
 def test_overrides_win_and_replace_the_alternative(tmp_path: Path) -> None:
     text = "data: {paths: [a]}\nselection: {rate: 0.5}\nfinal: {tokens: 5M}"
     read = load(tmp_path, text, "selection.band=[0.2,0.4]", "final.passes=2", "seed=7")
-    assert (read.selection.name(), read.final.passes, read.final.tokens) == (
+    assert (read.slices[0].label, read.final.passes, read.final.tokens) == (
         "band-20-40",
         2.0,
         None,
@@ -127,7 +127,7 @@ def test_speed_keys_stay_out_of_fingerprints() -> None:
     ],
 )
 def test_slices_are_named_by_what_they_are(tree: dict[str, Any], name: str) -> None:
-    assert config.validate({**BASE, "selection": tree}, "test").selection.name() == name
+    assert config.validate({**BASE, "selection": tree}, "test").slices[0].label == name
 
 
 def test_every_field_of_the_data_and_training_sections_says_what_it_is() -> None:

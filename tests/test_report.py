@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxprune import config, pipeline, report, runs, testing
+from mlxprune import config, pipeline, report, runs, samples, testing, verdict
 
 HOSTILE = '<script>alert("x")</script> & "quoted" $\\frac{1}{2}$ \x1b[31mred\u202edesrever'
 
@@ -52,27 +52,27 @@ def test_what_the_issue_names_is_there(tiny_run: runs.RunFolder) -> None:
         "How it ran", "Configuration",
     ):  # fmt: skip
         assert heading in text, heading
-    for percentile in report.PERCENTILES:
+    for percentile in samples.PERCENTILES:
         assert f"{percentile}{'st' if percentile == 1 else 'th'} percentile" in text
     assert "just below a cut" in text
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 6
 
 
 def test_what_cannot_be_seen_is_written_out() -> None:
-    assert report.visible("a\x00b\u202ec\nd\te\u200bf") == "a\\x00b\\u202ec\nd\te\\u200bf"
+    assert samples.visible("a\x00b\u202ec\nd\te\u200bf") == "a\\x00b\\u202ec\nd\te\\u200bf"
 
 
 def test_the_sentence_fits_the_verdict(tiny_run: runs.RunFolder) -> None:
     found = runs.read_json(tiny_run.path / "report.json")
-    assert "add seeds" in report.sentence(found)
-    for verdict, word in (
+    assert "add seeds" in verdict.sentence(found)
+    for decided, word in (
         ("better", "train your model"),
         ("worse", "another criterion"),
         ("undecided", "more seeds"),
     ):
-        found["verdict"] |= {"seeds": [0, 1, 2], "verdict": verdict}
-        assert word in report.sentence(found)
-    assert "end to compare" in report.sentence({"verdict": None})
+        found["comparisons"][0] |= {"seeds": [0, 1, 2], "verdict": decided}
+        assert word in verdict.sentence(found)
+    assert "end to compare" in verdict.sentence({"comparisons": []})
 
 
 def test_a_report_of_half_a_run_says_what_there_is(tmp_path: Path) -> None:

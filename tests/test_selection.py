@@ -16,15 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxprune import runs, selection
-from mlxprune.config import Slice
+from mlxprune import draws, runs, selection
 from mlxprune.errors import DataError
+from mlxprune.scores import Scores, metric, ranking, read_scores
+from mlxprune.slices import Slice
 
 RATES = st.sampled_from(["0.01", "0.1", "0.125", "0.3", "0.3333", "0.5", "0.7", "0.95", "1"])
 
 
 @st.composite
-def tables(draw: Any) -> selection.Scores:
+def tables(draw: Any) -> Scores:
     """Scores with many ties, from one document up."""
     count = draw(st.integers(1, 120))
     seed = draw(st.integers(0, 2**32))
@@ -32,7 +33,7 @@ def tables(draw: Any) -> selection.Scores:
     tokens = generator.integers(1, draw(st.sampled_from([2, 50, 5000])), count)
     mean = np.round(generator.normal(4, 1, count), draw(st.integers(0, 6)))
     keys = generator.choice(2**62, count, replace=False).astype(np.uint64)
-    return selection.Scores(keys, np.abs(mean) * tokens, tokens, tokens * 4 + 1)
+    return Scores(keys, np.abs(mean) * tokens, tokens, tokens * 4 + 1)
 
 
 def choice(**settings: Any) -> Slice:
@@ -40,7 +41,7 @@ def choice(**settings: Any) -> Slice:
     return Slice.model_validate(values)
 
 
-def brute_force(scores: selection.Scores, chosen: Slice, order: list[int]) -> set[int]:
+def brute_force(scores: Scores, chosen: Slice, order: list[int]) -> set[int]:
     """One document at a time, in fractions, from the sentences of the design."""
     n = len(scores)
     kept: set[int] = set()
@@ -82,11 +83,11 @@ def brute_force(scores: selection.Scores, chosen: Slice, order: list[int]) -> se
 )
 @settings(deadline=None, max_examples=200)
 def test_a_slice_is_what_the_definition_says(
-    scores: selection.Scores, rate: str, criterion: str, unit: str, metric: str
+    scores: Scores, rate: str, criterion: str, unit: str, metric: str
 ) -> None:
     chosen = choice(criterion=criterion, rate=Decimal(rate), unit=unit, metric=metric)
-    values = selection.metric(scores, metric)
-    order = selection.ranking(values, scores.key, 0).tolist()
+    values = metric(scores, metric)
+    order = ranking(values, scores.key, 0).tolist()
     assert (np.diff(values[order]) >= 0).all()
     expected = brute_force(scores, chosen, order)
     if not expected:
@@ -103,9 +104,7 @@ def test_a_slice_is_what_the_definition_says(
     unit=st.sampled_from(["documents", "tokens"]),
 )
 @settings(deadline=None, max_examples=150)
-def test_adjoining_bands_partition(
-    scores: selection.Scores, cuts: list[Decimal], unit: str
-) -> None:
+def test_adjoining_bands_partition(scores: Scores, cuts: list[Decimal], unit: str) -> None:
     """[0, a], [a, b], ..., [z, 1] hold every document exactly once."""
     edges = sorted({Decimal(0), *cuts, Decimal(1)})
     held = np.zeros(len(scores), int)
@@ -122,7 +121,7 @@ def test_adjoining_bands_partition(
 @pytest.mark.parametrize("criterion", ["low", "medium", "high"])
 def test_counts_are_exact(count: int, criterion: str) -> None:
     generator = np.random.default_rng(count)
-    scores = selection.Scores(
+    scores = Scores(
         np.arange(count, dtype=np.uint64), generator.random(count) + 1,
         np.ones(count, np.int64), np.ones(count, np.int64),
     )  # fmt: skip
@@ -136,11 +135,11 @@ def test_counts_are_exact(count: int, criterion: str) -> None:
 @given(scores=tables(), rate=RATES, seed=st.integers(0, 5), data=st.data())
 @settings(deadline=None)
 def test_the_order_of_the_rows_changes_nothing(
-    scores: selection.Scores, rate: str, seed: int, data: st.DataObject
+    scores: Scores, rate: str, seed: int, data: st.DataObject
 ) -> None:
     """Ties are broken by the key, not by the place."""
     shuffled = np.array(data.draw(st.permutations(range(len(scores)))))
-    moved = selection.Scores(
+    moved = Scores(
         *(getattr(scores, n)[shuffled] for n in ("key", "nll_sum", "num_tokens", "num_bytes"))
     )
     for unit in ("documents", "tokens"):
@@ -156,24 +155,24 @@ def test_the_order_of_the_rows_changes_nothing(
 def test_ties_are_broken_by_the_seed() -> None:
     count = 200
     ones = np.ones(count, np.int64)
-    scores = selection.Scores(np.arange(count, dtype=np.uint64), ones * 1.0, ones, ones)
+    scores = Scores(np.arange(count, dtype=np.uint64), ones * 1.0, ones, ones)
     kept = [set(np.flatnonzero(selection.select(scores, choice(), s).mask)) for s in (0, 1)]
     assert kept[0] != kept[1]
 
 
 @given(scores=tables(), rate=RATES, criterion=st.sampled_from(["low", "medium", "high"]))
 @settings(deadline=None)
-def test_the_papers_rule(scores: selection.Scores, rate: str, criterion: str) -> None:
+def test_the_papers_rule(scores: Scores, rate: str, criterion: str) -> None:
     """min < ECDF < max, both strict, by counting."""
     chosen = choice(criterion=criterion, rate=Decimal(rate), rule="paper")
-    values = selection.metric(scores, "perplexity")
+    values = metric(scores, "perplexity")
     low, high = selection.bounds(chosen)
     expected = [low < Fraction(int((values <= v).sum()), len(values)) < high for v in values]
     assert selection.paper_keep(chosen, values).tolist() == expected
 
 
 def test_high_by_the_papers_rule_drops_the_single_worst() -> None:
-    scores = selection.Scores(
+    scores = Scores(
         np.arange(10, dtype=np.uint64), np.arange(10) + 1.0,
         np.ones(10, np.int64), np.ones(10, np.int64),
     )  # fmt: skip
@@ -184,10 +183,10 @@ def test_high_by_the_papers_rule_drops_the_single_worst() -> None:
 @given(scores=tables(), share=st.floats(0.05, 1.0), seed=st.integers(0, 3))
 @settings(deadline=None)
 def test_the_random_arm_meets_the_budget_within_one_document(
-    scores: selection.Scores, share: float, seed: int
+    scores: Scores, share: float, seed: int
 ) -> None:
     budget = max(1, int(scores.num_tokens.sum() * share))
-    chosen = selection.random_documents(scores.key, scores.num_tokens, budget, seed)
+    chosen = draws.random_documents(scores.key, scores.num_tokens, budget, str(seed))
     total = int(scores.num_tokens[chosen].sum())
     assert abs(total - budget) <= int(scores.num_tokens.max())
     assert (np.diff(chosen) > 0).all()
@@ -195,7 +194,7 @@ def test_the_random_arm_meets_the_budget_within_one_document(
 
 def test_random_arms_differ_by_seed() -> None:
     keys = np.arange(500, dtype=np.uint64)
-    arms = [selection.random_documents(keys, np.ones(500, int), 250, s) for s in (0, 1, 2)]
+    arms = [draws.random_documents(keys, np.ones(500, int), 250, str(s)) for s in (0, 1, 2)]
     overlap = len(set(arms[0]) & set(arms[1])) / 250
     assert 0.35 < overlap < 0.65
 
@@ -207,14 +206,14 @@ def test_scores_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> N
     )
     pq.write_table(table, tmp_path / "s.parquet")
     with pytest.raises(DataError):
-        selection.read_scores(tmp_path / "s.parquet")
+        read_scores(tmp_path / "s.parquet")
     pq.write_table(table.drop_columns("nll_sum"), tmp_path / "s.parquet")
     with pytest.raises(DataError) as caught:
-        selection.read_scores(tmp_path / "s.parquet")
+        read_scores(tmp_path / "s.parquet")
     assert "nll_sum" in caught.value.problem or "nll_sum" in caught.value.fix
     (tmp_path / "s.parquet").write_text("no parquet")
     with pytest.raises(DataError):
-        selection.read_scores(tmp_path / "s.parquet")
+        read_scores(tmp_path / "s.parquet")
 
 
 def test_the_slice_of_a_run_adds_up(tiny_run: runs.RunFolder) -> None:

@@ -257,7 +257,7 @@ def test_events_carry_the_mean_since_the_last_and_count_every_target(tmp_path: P
     chosen = recipe()
     folder.parent.mkdir()
     train.train(
-        chosen, stream_of([50, 70]), folder, "f", tmp_path, lambda m: 1.5, "final", log,  # type: ignore[arg-type]
+        chosen, stream_of([50, 70]), folder, "f", tmp_path, lambda m: np.array([1.5, 2, 3]), "final", log,  # type: ignore[arg-type]
         QuietControl(),  # type: ignore[arg-type]
     )  # fmt: skip
     steps = [e for e in log.events if e["kind"] == "train.step"]
