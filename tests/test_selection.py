@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -79,14 +80,14 @@ def brute_force(scores: Scores, chosen: Slice, order: list[int]) -> set[int]:
     rate=RATES,
     criterion=st.sampled_from(["low", "medium", "high"]),
     unit=st.sampled_from(["documents", "tokens"]),
-    metric=st.sampled_from(["perplexity", "bpb"]),
+    figure=st.sampled_from(["perplexity", "bpb"]),
 )
 @settings(deadline=None, max_examples=200)
 def test_a_slice_is_what_the_definition_says(
-    scores: Scores, rate: str, criterion: str, unit: str, metric: str
+    scores: Scores, rate: str, criterion: str, unit: str, figure: str
 ) -> None:
-    chosen = choice(criterion=criterion, rate=Decimal(rate), unit=unit, metric=metric)
-    values = metric(scores, metric)
+    chosen = choice(criterion=criterion, rate=Decimal(rate), unit=unit, metric=figure)
+    values = metric(scores, figure)
     order = ranking(values, scores.key, 0).tolist()
     assert (np.diff(values[order]) >= 0).all()
     expected = brute_force(scores, chosen, order)
@@ -96,6 +97,170 @@ def test_a_slice_is_what_the_definition_says(
         return
     kept = selection.select(scores, chosen, 0)
     assert set(np.flatnonzero(kept.mask).tolist()) == expected
+
+
+@st.composite
+def tables_with_domains(draw: Any) -> Scores:
+    """Tables of up to five domains; one of the names may have no document."""
+    scores = draw(tables())
+    count = draw(st.integers(1, 5))
+    seed = draw(st.integers(0, 2**32))
+    domain = np.random.default_rng(seed).integers(0, count, len(scores))
+    names = tuple(f"d{n}" for n in range(count + draw(st.integers(0, 1))))
+    return replace(scores, domain=domain, domains=names)
+
+
+def octave(tokens: int) -> int:
+    return tokens.bit_length() - 1
+
+
+@given(
+    scores=tables_with_domains(),
+    rate=RATES,
+    criterion=st.sampled_from(["low", "medium", "high"]),
+    unit=st.sampled_from(["documents", "tokens"]),
+    by=st.sampled_from(["corpus", "domain", ("domain", "length")]),
+    least=st.sampled_from([1, 2, 30]),
+)
+@settings(deadline=None, max_examples=200)
+def test_groups_are_slices_of_their_own(
+    scores: Scores, rate: str, criterion: str, unit: str, by: Any, least: int
+) -> None:
+    chosen = choice(criterion=criterion, rate=Decimal(rate), unit=unit, by=by, min_tokens=least)
+    assert scores.domain is not None
+    members: dict[Any, list[int]] = {}
+    for document in range(len(scores)):
+        tokens = int(scores.num_tokens[document])
+        if tokens >= least:
+            key = {"corpus": 0, "domain": scores.domain[document]}.get(str(by))
+            key = (scores.domain[document], octave(tokens)) if key is None else key
+            members.setdefault(key, []).append(document)
+    expected: set[int] = set()
+    for group in members.values():
+        part = scores.take(np.array(group))
+        order = ranking(metric(part, "perplexity"), part.key, 0).tolist()
+        expected |= {group[i] for i in brute_force(part, chosen, order)}
+    if not expected:
+        with pytest.raises(DataError):
+            selection.select(scores, chosen, 0)
+        return
+    kept = selection.select(scores, chosen, 0)
+    assert set(np.flatnonzero(kept.mask).tolist()) == expected
+    rank = selection.ranks(scores, chosen, kept, 0)
+    everyone, size, _ = selection.all_ranks(scores, chosen, 0)
+    assert (rank == everyone[kept.mask]).all()
+    for group in members.values():
+        assert sorted(everyone[group].tolist()) == list(range(len(group)))
+        assert set(size[group].tolist()) == {len(group)}
+
+
+def bounded_brute_force(
+    scores: Scores, chosen: Slice, order: list[int], weights: list[int]
+) -> set[int] | None:
+    """One document at a time; None: the bounds cannot hold."""
+    assert scores.domain is not None
+    rate = Fraction(chosen.rate or 0)
+    total = sum(weights)
+    sizes = {d: sum(w for w, e in zip(weights, scores.domain, strict=True) if e == d)
+             for d in range(len(scores.domains))}  # fmt: skip
+    low, high = (
+        {d: Fraction(chosen.bounds_of(name)[i]) * sizes[d] for d, name in enumerate(scores.domains)}
+        for i in (0, 1)
+    )
+    if sum(low.values()) > rate * total or sum(high.values()) < rate * total:
+        return None
+    middle = Fraction(total) / 2
+    before, middles = 0, {}
+    for document in order:
+        middles[document] = before + Fraction(weights[document], 2)
+        before += weights[document]
+    place = {document: i for i, document in enumerate(order)}
+    if chosen.criterion == "low":
+        preferred = order
+    elif chosen.criterion == "high":
+        preferred = order[::-1]
+    else:
+        preferred = sorted(order, key=lambda d: (abs(middles[d] - middle), place[d]))
+    kept: set[int] = set()
+    seen = dict.fromkeys(sizes, 0)
+    able = []
+    for document in preferred:
+        domain = int(scores.domain[document])
+        half = seen[domain] + Fraction(weights[document], 2)
+        seen[domain] += weights[document]
+        if half <= low[domain]:
+            kept.add(document)
+        elif half <= high[domain]:
+            able.append(document)
+    left = rate * total - sum(weights[d] for d in kept)
+    taken = 0
+    for document in able:
+        if taken + Fraction(weights[document], 2) <= left:
+            kept.add(document)
+        taken += weights[document]
+    return kept
+
+
+@given(
+    scores=tables_with_domains(),
+    rate=RATES,
+    criterion=st.sampled_from(["low", "medium", "high"]),
+    unit=st.sampled_from(["documents", "tokens"]),
+    floor=st.sampled_from([None, "0.1", "0.4"]),
+    cap=st.sampled_from([None, "0.6", "0.9"]),
+    protect=st.sampled_from([[], ["d0"]]),
+)
+@settings(deadline=None, max_examples=300)
+def test_floors_and_caps_hold_and_the_rest_goes_by_preference(
+    scores: Scores, rate: str, criterion: str, unit: str, floor: Any, cap: Any, protect: list[str]
+) -> None:
+    bounds = {"floor": floor, "cap": cap if not protect else None, "protect": protect}
+    chosen = choice(criterion=criterion, rate=Decimal(rate), unit=unit, **bounds)
+    order = ranking(metric(scores, "perplexity"), scores.key, 0).tolist()
+    weights = [1] * len(scores) if unit == "documents" else scores.num_tokens.tolist()
+    if chosen.bounded:
+        expected = bounded_brute_force(scores, chosen, order, weights)
+    else:
+        expected = brute_force(scores, chosen, order)
+    if not expected:
+        with pytest.raises(DataError) as caught:
+            selection.select(scores, chosen, 0)
+        assert expected is not None or "floor" in caught.value.where
+        return
+    kept = selection.select(scores, chosen, 0)
+    assert set(np.flatnonzero(kept.mask).tolist()) == expected
+
+
+def test_bounds_of_nothing_change_nothing(generator: np.random.Generator) -> None:
+    """A floor of 0 goes the long way round and arrives at the plain slice."""
+    count = 3001
+    tokens = generator.integers(1, 900, count)
+    keys = generator.choice(2**62, count, replace=False).astype(np.uint64)
+    scores = Scores(keys, generator.uniform(1, 9, count) * tokens, tokens, tokens)
+    scores = replace(scores, domain=generator.integers(0, 3, count), domains=("a", "b", "c"))
+    for criterion, unit in itertools.product(("low", "medium", "high"), ("documents", "tokens")):
+        plain = selection.select(scores, choice(criterion=criterion, unit=unit), 0)
+        bounded = selection.select(scores, choice(criterion=criterion, unit=unit, floor=0), 0)
+        apart = int((plain.mask != bounded.mask).sum())
+        assert apart <= (2 if unit == "tokens" else 0)
+
+
+def test_soft_sampling_is_near_its_centre_seeded_and_of_the_rate() -> None:
+    count = 20_000
+    generator = np.random.default_rng(5)
+    ones = np.ones(count, np.int64)
+    keys = generator.choice(2**62, count, replace=False).astype(np.uint64)
+    scores = Scores(keys, generator.permutation(count).astype(float), ones, ones)
+    drawn = {"criterion": "soft", "centre": 0.7, "spread": 0.1, "rate": Decimal("0.02")}
+    kept = [selection.select(scores, choice(**drawn), seed).mask for seed in (0, 0, 1)]
+    assert (kept[0] == kept[1]).all()
+    assert kept[0].sum() == kept[2].sum() == 400
+    assert (kept[0] & kept[2]).sum() < 60
+    position = (scores.nll_sum[kept[0]] + 0.5) / count
+    assert abs(position.mean() - 0.7) < 0.02
+    assert abs(position.std() - 0.1) < 0.015
+    wide = selection.select(scores, choice(**{**drawn, "spread": 100}), 0).mask
+    assert abs((scores.nll_sum[wide] / count).mean() - 0.5) < 0.06
 
 
 @given(

@@ -257,8 +257,8 @@ def test_events_carry_the_mean_since_the_last_and_count_every_target(tmp_path: P
     chosen = recipe()
     folder.parent.mkdir()
     train.train(
-        chosen, stream_of([50, 70]), folder, "f", tmp_path, lambda m: np.array([1.5, 2, 3]), "final", log,  # type: ignore[arg-type]
-        QuietControl(),  # type: ignore[arg-type]
+        chosen, stream_of([50, 70]), folder, "f", tmp_path, lambda m: np.array([1.5, 2, 3]),
+        "final", log, QuietControl(),  # type: ignore[arg-type]
     )  # fmt: skip
     steps = [e for e in log.events if e["kind"] == "train.step"]
     assert sum(e["new_targets"] for e in steps) == chosen.targets
@@ -270,3 +270,36 @@ def test_budgets_round_up_to_whole_steps() -> None:
     assert train.steps_for(1, 16, 8) == 1
     assert train.steps_for(129, 16, 8) == 2
     assert recipe().targets >= 2000
+
+
+def test_training_goes_on_from_an_early_copy_to_the_same_bytes(tmp_path: Path) -> None:
+    """What a snapshot costs is nothing: the reference begins where it ends."""
+    chosen = recipe()
+    stop = chosen.steps // 3
+    assert 0 < stop < chosen.steps
+    whole, early, rest = (tmp_path / "references" / n for n in ("whole", "early", "rest"))
+    whole.parent.mkdir()
+
+    def validate(model: Any) -> np.ndarray:
+        return np.array([1.5, 2, 3])
+
+    def fit(folder: Path, log: Any, **more: Any) -> dict[str, Any]:
+        return train.train(
+            chosen, stream_of([50, 70, 30]), folder, folder.name, tmp_path, validate,
+            "reference", log, QuietControl(), **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    straight = fit(whole, QuietLog())
+    first = fit(early, QuietLog(), stop=stop)
+    assert first["targets"] == stop * chosen.targets_per_step
+    log = QuietLog()
+    second = fit(rest, log, earlier=(early,))
+    trained = sum(e["new_targets"] for e in log.events if e["kind"] == "train.step")
+    assert trained == chosen.targets - first["targets"]
+    assert second == straight
+    bytes_of = [(f / "model.safetensors").read_bytes() for f in (whole, rest)]
+    assert bytes_of[0] == bytes_of[1]
+    assert (early / "model.safetensors").read_bytes() != bytes_of[0]
+    settled = [v[2] for v in second["history"]["validation"]]
+    assert settled[0] is None
+    assert set(settled[1:]) == {1.0}
