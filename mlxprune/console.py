@@ -14,7 +14,8 @@ from mlxprune.errors import one_line
 from mlxprune.runs import duration
 
 PLAIN_SECONDS = 10.0
-SLICES_SHOWN = 3
+SLICES_SHOWN = 5
+DOMAINS_SHOWN = 20
 CHANGES_SHOWN = 3
 
 
@@ -129,73 +130,107 @@ def event_line(event: dict[str, Any]) -> str:
 def print_result(found: dict[str, Any], report_path: str) -> None:
     """The result table, one plain sentence on what to do next, and the report's path."""
     from rich.console import Console as Rich
-    from rich.table import Table
     from rich.text import Text
 
     from mlxprune.verdict import sentence
 
     rich = Rich(highlight=False)
-    for name, facts in list(found.get("slices", {}).items())[:SLICES_SHOWN]:
-        kept = Table(title=Text(f"slice {name}"), title_justify="left", box=None, pad_edge=False)
-        kept.add_column("domain")
-        for column in ("documents", "kept", "tokens", "kept ", "share before", "after"):
-            kept.add_column(column, justify="right")
-        for row in sorted(facts["domains"], key=lambda r: -r["tokens"])[:20]:
-            kept.add_row(Text(one_line(row["domain"])), *_domain_cells(row))
-        kept.add_row("all", *_domain_cells(_sum(facts["domains"])), style="bold")
-        rich.print(kept)
-        rich.print()
-    if len(found.get("slices", {})) > SLICES_SHOWN:
-        rich.print(f"{len(found['slices']) - SLICES_SHOWN} more slices: see the report")
+    slices = found.get("slices", {})
+    if slices:
+        rich.print(_slice_table(*slices.values()) if len(slices) == 1 else _mix_table(slices))
         rich.print()
     if found.get("arms"):
-        arms = Table(title="arms", title_justify="left", box=None, pad_edge=False)
-        arms.add_column("arm")
-        for column in (
-            "unique tokens", "targets", "passes", "worth", "seeds", "overlap", "macro",
-            "original mix",
-        ):  # fmt: skip
-            arms.add_column(column, justify="right")
-        for name, arm in found["arms"].items():
-            figures = [arm["test_macro"], arm["test_original_mix"]]
-            arms.add_row(
-                name,
-                f"{arm['unique_tokens']:,}",
-                f"{arm['tokens']:,}",
-                f"{arm['passes']:.2f}",
-                short(arm["effective_tokens"]),
-                str(len(arm["seeds"])),
-                f"{100 * arm['overlap']:.0f} %" if "overlap" in arm else "",
-                *(f"{v:.4f}" if v is not None else "" for v in figures),
-            )
-        rich.print(arms)
+        rich.print(_arms_table(found["arms"]))
         rich.print("held-out bits per byte, lower is better; macro is the mean over domains;")
         rich.print(
-            "worth: fresh tokens that would teach as much (predicted); overlap: with the slice"
+            "worth: fresh tokens that teach as much (predicted); n: seeds; overlap: with the slice"
         )
         for name, why in found.get("left_out", {}).items():
             rich.print(Text(f"{name} is left out: {why}"))
         rich.print()
     if found.get("comparisons"):
-        table = Table(title="arm minus control", title_justify="left", box=None, pad_edge=False)
-        table.add_column("arm")
-        table.add_column("control")
-        table.add_column("difference", justify="right")
-        table.add_column("interval", justify="right")
-        table.add_column("shows")
-        for row in found["comparisons"]:
-            table.add_row(
-                Text(row["arm"]),
-                Text(row["control"]),
-                f"{row['difference']:+.4f}",
-                f"{row['interval'][0]:+.4f} to {row['interval'][1]:+.4f}",
-                Text(row["about"]),
-                style="bold" if row["main"] else None,
-            )
-        rich.print(table)
+        rich.print(_comparisons_table(found["comparisons"]))
         rich.print()
     rich.print(Text(sentence(found)))
     print(f"report: {report_path}")
+
+
+def _table(title: str, *columns: str) -> Any:
+    """A plain table whose first column is text that is never cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    table.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _slice_table(facts: dict[str, Any]) -> Any:
+    from rich.text import Text
+
+    columns = ("documents", "kept", "tokens", "kept ", "share before", "after")
+    table = _table(f"slice {facts['name']}", "domain", *columns)
+    for row in sorted(facts["domains"], key=lambda r: -r["tokens"])[:DOMAINS_SHOWN]:
+        table.add_row(Text(one_line(row["domain"])), *_domain_cells(row))
+    table.add_row("all", *_domain_cells(_sum(facts["domains"])), style="bold")
+    return table
+
+
+def _mix_table(slices: dict[str, Any]) -> Any:
+    """Shares of the tokens, before and in each slice."""
+    from rich.text import Text
+
+    shown = list(slices)[:SLICES_SHOWN]
+    more = f"; {len(slices) - len(shown)} more: see the report" if len(slices) > len(shown) else ""
+    table = _table(f"share of the tokens, %{more}", "domain", "pool", *shown)
+    after = {
+        name: {row["domain"]: row["share_after"] for row in facts["domains"]}
+        for name, facts in slices.items()
+    }
+    first = next(iter(slices.values()))["domains"]
+    for row in sorted(first, key=lambda r: -r["tokens"])[:DOMAINS_SHOWN]:
+        shares = [row["share_before"], *(after[name][row["domain"]] for name in shown)]
+        table.add_row(Text(one_line(row["domain"])), *(f"{100 * s:.1f}" for s in shares))
+    kept = [short(slices[name]["kept_tokens"]) for name in shown]
+    table.add_row("tokens", short(sum(r["tokens"] for r in first)), *kept, style="bold")
+    return table
+
+
+def _arms_table(arms: dict[str, Any]) -> Any:
+    columns = ("unique", "targets", "passes", "worth", "n", "overlap", "macro", "mix")
+    table = _table("arms", "arm", *columns)
+    table.padding = (0, 0, 0, 1)  # type: ignore[assignment]
+    for name, arm in arms.items():
+        figures = [arm["test_macro"], arm["test_original_mix"]]
+        table.add_row(
+            name,
+            short(arm["unique_tokens"]),
+            short(arm["tokens"]),
+            f"{arm['passes']:.2f}",
+            short(arm["effective_tokens"]),
+            str(len(arm["seeds"])),
+            f"{100 * arm['overlap']:.0f}%" if "overlap" in arm else "",
+            *(f"{v:.4f}" if v is not None else "" for v in figures),
+        )
+    return table
+
+
+def _comparisons_table(comparisons: list[dict[str, Any]]) -> Any:
+    table = _table("arm minus control", "", "difference", "interval", "shows")
+    table.columns[3].justify = "left"
+    table.columns[3].no_wrap = False
+    for row in comparisons:
+        low, high = row["interval"]
+        table.add_row(
+            f"{row['arm']} - {row['control']}",
+            f"{row['difference']:+.4f}",
+            f"{low:+.4f} {high:+.4f}",
+            row["about"],
+            style="bold" if row["main"] else None,
+        )
+    return table
 
 
 def _domain_cells(row: dict[str, Any]) -> list[str]:

@@ -17,16 +17,16 @@ SURE = 0.05  # the error rate over all slices of a study
 # What an arm minus its control says.
 ABOUT = {
     ("pruned", "random"): "selection",
-    ("matched", "random"): "change of mix alone",
-    ("pruned", "matched"): "selection within domains",
-    ("by-domain", "random"): "the criterion within domains, the mix unchanged",
-    ("pruned", "by-domain"): "change of mix, given the criterion",
-    ("pruned", "zlib"): "the reference against compressed size",
-    ("pruned", "unigram"): "the reference against token frequency",
-    ("shuffled", "random"): "nothing: should be zero",
-    ("pruned", "none"): "selection against repeating less of more text",
-    ("pruned", "all"): "selection against all text, the reference's too",
-    ("pruned", "base"): "selection on this rung of the ladder",
+    ("matched", "random"): "mix alone",
+    ("pruned", "matched"): "within domains",
+    ("by-domain", "random"): "criterion, same mix",
+    ("pruned", "by-domain"): "mix, given criterion",
+    ("pruned", "zlib"): "reference over zlib",
+    ("pruned", "unigram"): "reference over unigram",
+    ("shuffled", "random"): "should be zero",
+    ("pruned", "none"): "against no pruning",
+    ("pruned", "all"): "against all text",
+    ("pruned", "base"): "at this rung",
 }
 
 

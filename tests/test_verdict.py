@@ -1,0 +1,175 @@
+"""Which arms are compared with which, and what may be called a difference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlxprune import config, evaluate, pipeline, runs, testing, verdict
+
+
+def facts(arm: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {"arm": arm, "kind": kind, "slice": None, "share": None, "rung": None, "seed": 0, **more}
+
+
+PLAN = {
+    "arms": {
+        f"{f['arm']}-s0": f
+        for f in (
+            facts("high-50", "pruned", slice="high-50", share="50"),
+            facts("low-25", "pruned", slice="low-25", share="25"),
+            facts("random-50", "random", share="50"),
+            facts("random-25", "random", share="25"),
+            facts("matched.high-50", "matched", slice="high-50", share="50"),
+            facts("zlib.low-25", "zlib", slice="low-25", share="25"),
+            facts("shuffled.high-50", "shuffled", slice="high-50", share="50"),
+            facts("none", "none"),
+            facts("base-x2", "base", rung=2.0),
+            facts("high-50-x2", "pruned", slice="high-50", rung=2.0),
+            facts("base-x4", "base", rung=4.0),
+        )
+    }
+}
+
+
+def test_an_arm_meets_the_controls_of_its_size_slice_and_rung() -> None:
+    found = {(p.arm, p.control) for p in verdict.pairs(PLAN)}
+    assert found == {
+        ("high-50", "random-50"),
+        ("low-25", "random-25"),
+        ("matched.high-50", "random-50"),
+        ("high-50", "matched.high-50"),
+        ("low-25", "zlib.low-25"),
+        ("shuffled.high-50", "random-50"),
+        ("high-50", "none"),
+        ("low-25", "none"),
+        ("high-50-x2", "base-x2"),
+    }
+    main = {p.arm for p in verdict.pairs(PLAN) if p.main}
+    assert main == {"high-50", "low-25"}
+
+
+def test_the_effects_add_up(tiny_run: runs.RunFolder) -> None:
+    """Selection = mix alone + within domains, for every seed."""
+    rng = np.random.default_rng(3)
+    sizes, domains = rng.integers(50, 900, 60), rng.integers(0, 3, 60)
+    losses = {k: [rng.uniform(50, 900, 60) for _ in range(3)] for k in "prm"}
+
+    def between(a: str, b: str) -> list[float]:
+        compared = evaluate.compare(losses[a], losses[b], sizes, domains, ["a", "b", "c"], 0)
+        return compared["by_seed"]  # type: ignore[no-any-return]
+
+    whole, mix, within = between("p", "r"), between("m", "r"), between("p", "m")
+    np.testing.assert_allclose(np.add(mix, within), whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 8, 29])
+def test_the_tail_of_students_t_is_its_integral(degrees: int) -> None:
+    x = np.linspace(0, 60, 2_000_001)
+    density = (1 + x * x / degrees) ** (-(degrees + 1) / 2)
+    density *= math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2)
+    density /= math.sqrt(degrees * math.pi)
+    step = x[1] - x[0]
+    for t in (0.0, 0.3, 1.0, 2.5, 7.0):
+        inside = 2 * step * (density[x <= t].sum() - (density[0] + density[x <= t][-1]) / 2)
+        assert evaluate.two_sided(t, degrees) == pytest.approx(1 - inside, abs=2e-5)
+        assert evaluate.two_sided(-t, degrees) == evaluate.two_sided(t, degrees)
+
+
+def test_holm_adjusts_the_slices_together() -> None:
+    family: list[dict[str, Any]] = [
+        {"probability": p, "verdict": "better"} for p in (0.04, 0.01, 0.03)
+    ]
+    verdict._holm(family)
+    assert [f["adjusted_probability"] for f in family] == pytest.approx([0.06, 0.03, 0.06])
+    assert [f["verdict"] for f in family] == ["undecided", "better", "undecided"]
+
+
+def test_noise_is_rarely_called_a_difference() -> None:
+    """Arms that differ by noise alone, three seeds, three slices: an error in few studies."""
+    rng = np.random.default_rng(11)
+    sizes, domains = np.full(40, 400), np.arange(40) % 4
+    errors = 0
+    for study in range(120):
+        base = rng.uniform(500, 900, 40)
+        family = []
+        for _ in range(3):
+            arm, control = (
+                [base + rng.normal(0, 30, 40) + rng.normal(0, 10) for _ in range(3)]
+                for _ in range(2)
+            )
+            compared = evaluate.compare(arm, control, sizes, domains, list("abcd"), study)
+            family.append(compared)
+        verdict._holm(family)
+        errors += any(c["verdict"] != "undecided" for c in family)
+    assert errors <= 12
+
+
+def test_equal_arms_are_trained_once_also_across_runs(tiny_corpus: Any, tmp_path: Any) -> None:
+    """Without a reference part, all is none; a second run finds what the first has trained."""
+    tree = testing.tiny_config(
+        tiny_corpus,
+        selection={"criterion": "high", "unit": "tokens"},
+        final={"arms": ["random", "matched", "none", "all"], "tokens": 40960},
+    )
+    tree["split"] = {"cross": 2, "validation": 0.1, "test": 0.1}
+    tree["reference"]["tokens"] = 2048
+    first = runs.RunFolder(tmp_path / "first")
+    result = pipeline.run(config.validate(tree, "test"), first)
+    assert result["arms"]["all"]["seeds"]["0"]["same_as"] == "none-s0"
+    weights = [(first.final(n) / "model.safetensors").read_bytes() for n in ("none-s0", "all-s0")]
+    assert weights[0] == weights[1]
+    tree["selection"] = {"criterion": "low", "unit": "tokens"}
+    second = runs.RunFolder(tmp_path / "second")
+    again = pipeline.run(config.validate({**tree, "name": "second"}, "test"), second)
+    assert again["arms"]["none"]["seeds"]["0"]["same_as"] == "first/none-s0"
+    assert again["arms"]["none"]["test_macro"] == result["arms"]["none"]["test_macro"]
+    assert (second.final("none-s0") / "model.safetensors").read_bytes() == weights[0]
+    assert "same_as" not in again["arms"]["matched.low-50"]["seeds"]["0"]
+
+
+def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) -> None:
+    kinds = [
+        "pruned",
+        "random",
+        "matched",
+        "by-domain",
+        "zlib",
+        "unigram",
+        "shuffled",
+        "none",
+        "all",
+    ]
+    tree = testing.tiny_config(
+        tiny_corpus, final={"arms": kinds, "ladder": [0.25, 2], "tokens": 8192}
+    )
+    run = runs.RunFolder(tmp_path / "run")
+    result = pipeline.run(config.validate(tree, "test"), run)
+    names = {a if a in ("none", "all") else f"{a}.high-50" for a in kinds[2:]}
+    assert set(result["arms"]) == (names - {"none"}) | {
+        "high-50",
+        "random-50",
+        "base-x2",
+        "high-50-x2",
+    }
+    assert set(result["left_out"]) == {"none", "base-x0.25", "high-50-x0.25"}
+    longest = int(np.diff(np.load(run.tokens() / "offsets.npy")).max()) + 1
+    sizes = {n: a["unique_tokens"] for n, a in result["arms"].items()}
+    for name, size in sizes.items():
+        if name.endswith("high-50") or name == "random-50":
+            assert abs(size - sizes["high-50"]) <= longest, name
+    assert len({a["tokens"] for a in result["arms"].values()}) == 1
+    assert result["arms"]["base-x2"]["passes"] == pytest.approx(2, rel=0.05)
+    assert result["arms"]["high-50-x2"]["passes"] == pytest.approx(4, rel=0.1)
+    page = run.report.read_text()
+    for word in (
+        "Arm against arm",
+        "When data is short",
+        "base-x2",
+        "is left out",
+        "near-duplicates",
+    ):
+        assert word in page, word
