@@ -275,11 +275,13 @@ def _move(source: Path, target: Path) -> None:
 def finished_under(folder: Path, part: str) -> dict[str, Path]:
     """Finished folders of one part (final) of every run under a folder, by fingerprint."""
     found: dict[str, Path] = {}
+    copies: dict[str, Path] = {}
     for path in sorted(folder.glob(f"*/{part}/*/{MARKER}")):
         told = marker(path.parent)
         if told is not None and (path.parents[2] / "run.json").exists():
-            found.setdefault(str(told.get("fingerprint")), path.parent)
-    return found
+            kind = copies if "same_as" in told else found
+            kind.setdefault(str(told.get("fingerprint")), path.parent)
+    return copies | found
 
 
 def link_folder(source: Path, target: Path) -> None:
