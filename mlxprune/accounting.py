@@ -2,77 +2,101 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mlxprune.scores import Scores, metric
+from mlxprune.scores import Scores, metric, spearman
+from mlxprune.selection import octaves
+from mlxprune.slices import Slice
 
 LOST = 0.9  # a domain that loses more of its tokens than this is worth a warning
 
 
-def domain_table(
-    domains: np.ndarray,
-    names: list[str],
-    tokens: np.ndarray,
-    sizes: np.ndarray,
-    mask: np.ndarray,
-    values: np.ndarray | None = None,
-) -> list[dict[str, Any]]:
-    """Documents, tokens, bytes and shares of every domain before and after; with ``values``, the
-    figure that documents are ranked by, its 10, 50 and 90 % quantiles."""
-    table = _table(domains, len(names), tokens, sizes, mask, values)
-    return [{"domain": name, **row} for name, row in zip(names, table, strict=True)]
+@dataclass(frozen=True)
+class Columns:
+    """What is summed of every document, int64: tokens, bytes of text; and what is known of a slice
+    before it is taken: the 10, 50 and 90 % quantiles of the ranked figure by group."""
+
+    tokens: np.ndarray
+    sizes: np.ndarray
+    by_domain: list[list[float] | None]
+    by_octave: list[list[float] | None]
 
 
-def length_table(
+def columns(
+    domain: np.ndarray,
+    domains: int,
     lengths: np.ndarray,
     tokens: np.ndarray,
     sizes: np.ndarray,
-    mask: np.ndarray,
-    values: np.ndarray | None = None,
+    values: np.ndarray,
+) -> Columns:
+    """Columns of documents with these codes of domains, lengths and ranked figures."""
+    octave = octaves(lengths)
+    return Columns(
+        tokens,
+        sizes,
+        _quantiles(domain, domains, values),
+        _quantiles(octave, int(octave.max()) + 1, values),
+    )
+
+
+def domain_table(
+    domain: np.ndarray, names: list[str], of: Columns, mask: np.ndarray
 ) -> list[dict[str, Any]]:
+    """Documents, tokens, bytes and shares of every domain before and after, and quantiles of the
+    figure that documents are ranked by."""
+    table = _table(domain, len(names), of, mask, of.by_domain)
+    return [{"domain": name, **row} for name, row in zip(names, table, strict=True)]
+
+
+def length_table(lengths: np.ndarray, of: Columns, mask: np.ndarray) -> list[dict[str, Any]]:
     """The same by octave of length: documents of ``from_tokens`` to just under twice as many."""
-    octave = np.frexp(lengths.astype(np.float64))[1] - 1
-    table = _table(octave, int(octave.max()) + 1, tokens, sizes, mask, values)
+    octave = octaves(lengths)
+    table = _table(octave, int(octave.max()) + 1, of, mask, of.by_octave)
     rows = [{"from_tokens": 1 << code, **row} for code, row in enumerate(table)]
     return [row for row in rows if row["documents"]]
+
+
+def _quantiles(codes: np.ndarray, count: int, values: np.ndarray) -> list[list[float] | None]:
+    order = np.argsort(codes, kind="stable")
+    edges = np.searchsorted(codes[order], np.arange(count + 1))
+    parts = (values[order[a:b]] for a, b in itertools.pairwise(edges))
+    return [np.quantile(p, [0.1, 0.5, 0.9]).tolist() if len(p) else None for p in parts]
 
 
 def _table(
     codes: np.ndarray,
     count: int,
-    tokens: np.ndarray,
-    sizes: np.ndarray,
+    of: Columns,
     mask: np.ndarray,
-    values: np.ndarray | None,
+    quantiles: list[list[float] | None],
 ) -> list[dict[str, Any]]:
-    def sums(weights: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
-        here = codes if chosen is None else codes[chosen]
-        amounts = weights if chosen is None else weights[chosen]
-        return np.bincount(here, weights=amounts, minlength=count)
+    kept = codes[mask]
 
-    ones = np.ones(len(codes))
-    columns = {
-        "documents": sums(ones),
-        "kept_documents": sums(ones, mask),
-        "tokens": sums(tokens),
-        "kept_tokens": sums(tokens, mask),
-        "bytes": sums(sizes),
-        "kept_bytes": sums(sizes, mask),
+    def sums(weights: np.ndarray | None, chosen: bool) -> np.ndarray:
+        if weights is None:
+            return np.bincount(kept if chosen else codes, minlength=count)
+        some = weights[mask] if chosen else weights
+        return np.bincount(kept if chosen else codes, weights=some, minlength=count)
+
+    found = {
+        f"{'kept_' if chosen else ''}{name}": sums(weights, chosen)
+        for name, weights in (("documents", None), ("tokens", of.tokens), ("bytes", of.sizes))
+        for chosen in (False, True)
     }
-    all_tokens, all_kept = max(columns["tokens"].sum(), 1), max(columns["kept_tokens"].sum(), 1)
-    order = np.argsort(codes, kind="stable") if values is not None else np.zeros(0, np.int64)
-    edges = np.searchsorted(codes[order], np.arange(count + 1)) if values is not None else None
+    all_tokens, all_kept = max(found["tokens"].sum(), 1), max(found["kept_tokens"].sum(), 1)
     table = []
     for code in range(count):
-        row: dict[str, Any] = {k: int(v[code]) for k, v in columns.items()}
+        row: dict[str, Any] = {k: int(v[code]) for k, v in found.items()}
         row["share_before"] = row["tokens"] / all_tokens
         row["share_after"] = row["kept_tokens"] / all_kept
         row["keep_rate"] = row["kept_tokens"] / row["tokens"] if row["tokens"] else 0.0
-        if edges is not None and values is not None and row["documents"]:
-            mine = values[order[edges[code] : edges[code + 1]]]
-            row["quantiles"] = [float(q) for q in np.quantile(mine, [0.1, 0.5, 0.9])]
+        if quantiles[code] is not None:
+            row["quantiles"] = quantiles[code]
         table.append(row)
     return table
 
@@ -107,15 +131,13 @@ def overlap_by_chance(mine: np.ndarray, kept: np.ndarray, cell: np.ndarray) -> f
 
 
 def agreement(
-    own: list[Scores], held_out: list[Scores], low: float, high: float, choice: Any
+    own: list[Scores], held_out: list[Scores], low: float, high: float, choice: Slice
 ) -> dict[str, Any]:
     """How far references that scored the same held-out documents agree.
 
     ``own[j]`` is what reference j scored of its fold, ``held_out[j]`` the shared documents, in one
     order. A document's decision is whether its percentile among the fold lies in the band.
     """
-    from mlxprune.scores import spearman
-
     decisions, figures = [], []
     for mine, shared in zip(own, held_out, strict=True):
         values = metric(shared, choice)

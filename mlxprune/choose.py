@@ -70,11 +70,12 @@ def select_scores(
                     table = Table(path if known is None else known, None, {})
                     if index is not None:
                         scores, tokens, table = _joined(index, scores, tokens, path, max_missing)
-                    loaded = {"what": what, "all": (scores, tokens, table)}
-                scores, tokens, table = loaded["all"]
+                    of = _columns(scores, tokens, choice)
+                    loaded = {"what": what, "all": (scores, tokens, table, of)}
                 place = partial / choice.label if several else partial
                 place.mkdir(exist_ok=True)
-                facts.append(_write(place, scores, tokens, table, choice, config.seed))
+                scores, tokens, table, of = loaded["all"]
+                facts.append(_write(place, scores, tokens, table, of, choice, config.seed))
         return facts
 
 
@@ -184,17 +185,34 @@ def _joined(
     return found, tokens[at[rows]], Table(table, rows, missing)
 
 
+def _columns(scores: Scores, tokens: np.ndarray, choice: Slice) -> accounting.Columns | None:
+    """What the tables of domains and lengths add up, once for all slices of one score."""
+    if scores.domain is None:
+        return None
+    score_files.refuse_unknown(scores, choice)
+    values = score_files.metric(scores, choice)
+    domains = len(scores.domains)
+    return accounting.columns(
+        scores.domain, domains, scores.num_tokens, tokens, scores.num_bytes, values
+    )
+
+
 def _write(
-    place: Path, scores: Scores, tokens: np.ndarray, table: Table, choice: Slice, seed: int
+    place: Path,
+    scores: Scores,
+    tokens: np.ndarray,
+    table: Table,
+    of: accounting.Columns | None,
+    choice: Slice,
+    seed: int,
 ) -> dict[str, Any]:
     kept = selection.select(scores, choice, seed, tokens)
     facts = selection.manifest(scores, choice, kept, tokens, seed)
     facts["missing"] = table.missing
-    if scores.domain is not None:
-        values = score_files.metric(scores, choice)
-        columns = (tokens, scores.num_bytes, kept.mask, values)
-        facts["domains"] = accounting.domain_table(scores.domain, list(scores.domains), *columns)
-        facts["lengths"] = accounting.length_table(scores.num_tokens, *columns)
+    if of is not None and scores.domain is not None:
+        names = list(scores.domains)
+        facts["domains"] = accounting.domain_table(scores.domain, names, of, kept.mask)
+        facts["lengths"] = accounting.length_table(scores.num_tokens, of, kept.mask)
     ranks = selection.ranks(scores, choice, kept, seed)
     if table.rows is not None:
         mask = np.zeros(pq.read_metadata(table.path).num_rows, bool)

@@ -16,6 +16,7 @@ BLUE, ORANGE, GREEN, GREY, PINK, YELLOW = (
 )  # fmt: skip
 PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, GREY, "#56b4e9", "#000000")
 MOST_DOMAINS = 24
+SMOOTHED = 40  # a line of several is smoothed over a fortieth of its points
 
 
 def _figure(width: float = 8.0, height: float = 3.0) -> tuple[Any, Any]:
@@ -133,33 +134,38 @@ def ladder(rungs: list[dict[str, Any]]) -> Any:
 
 
 def curves(trained: list[tuple[str, dict[str, Any]]]) -> Any:
+    """Training loss; of several arms the mean over seeds, smoothed, so that they can be told
+    apart."""
     if not trained:
         return None
     figure, axes = _figure(8, 3.2)
-    colours: dict[str, str] = {}
+    by_arm: dict[str, list[dict[str, Any]]] = {}
     for name, training in trained:
-        arm = name.rpartition("-s")[0] or name
-        seen = arm in colours
-        colour = colours.setdefault(arm, PALETTE[len(colours) % len(PALETTE)])
-        size = training["recipe"]["batch_size"] * training["recipe"]["context"] / 1e6
-        steps, losses, _ = zip(*training["history"]["train"], strict=True)
-        axes.plot(
-            np.array(steps) * size,
-            losses,
-            color=colour,
-            alpha=0.75,
-            linewidth=1.1,
-            label=None if seen else arm,
-        )
-        boundary = training["unique_tokens"] / 1e6
-        passes = int(training["passes"] + 1e-9)
-        for number in range(1, min(passes, 40) + 1):
-            if not seen and number * boundary < steps[-1] * size:
-                axes.axvline(number * boundary, color=colour, linestyle=":", linewidth=0.9)
-    lowest = min(p[1] for _, t in trained for p in t["history"]["train"])
-    starts = sorted(p[1] for _, t in trained for p in t["history"]["train"][5:]) or [lowest + 1]
-    axes.set_ylim(lowest - 0.1, starts[int(0.98 * (len(starts) - 1))] + 0.3)
+        by_arm.setdefault(name.rpartition("-s")[0] or name, []).append(training)
+    shown = []
+    for number, (arm, seeds) in enumerate(by_arm.items()):
+        colour = PALETTE[number % len(PALETTE)]
+        style = "-" if number < len(PALETTE) else "--"
+        recipe = seeds[0]["recipe"]
+        size = recipe["batch_size"] * recipe["context"] / 1e6
+        points = min(len(t["history"]["train"]) for t in seeds)
+        steps = np.array([p[0] for p in seeds[0]["history"]["train"][:points]])
+        losses = np.mean([[p[1] for p in t["history"]["train"][:points]] for t in seeds], axis=0)
+        width = max(1, points // SMOOTHED) if len(by_arm) > 1 else 1
+        losses = np.convolve(losses, np.ones(width) / width, mode="valid")
+        steps = steps[width - 1 :]
+        axes.plot(steps * size, losses, style, color=colour, linewidth=1.2, label=arm)
+        shown.append(losses)
+        if number == 0:  # arms of one share have passes of one length
+            boundary = seeds[0]["unique_tokens"] / 1e6
+            for ended in range(1, min(int(seeds[0]["passes"] + 1e-9), 40) + 1):
+                if ended * boundary < steps[-1] * size:
+                    axes.axvline(ended * boundary, color=GREY, linestyle=":", linewidth=0.9)
+    lowest = min(float(line.min()) for line in shown)
+    starts = np.sort(np.concatenate([line[5:] for line in shown]))
+    highest = starts[int(0.98 * (len(starts) - 1))] if len(starts) else lowest + 1
+    axes.set_ylim(lowest - 0.1, highest + 0.3)
     axes.set_xlabel("million targets (dotted: a pass over the unique tokens ends)")
     axes.set_ylabel("training loss, nats a token")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=1 + (len(by_arm) > 8), fontsize="small")
     return _svg(figure)

@@ -280,11 +280,17 @@ def _slice(work: Work, choice: Slice, fingerprint: str) -> Piece:
         kept = selection.select(scores, choice, config.seed, final_tokens)
         facts = selection.manifest(scores, choice, kept, final_tokens, config.seed)
         names = study.open_corpus(run, config)
-        values = score_files.metric(scores, choice)
-        tables = (final_tokens, scores.num_bytes, kept.mask, values)
-        domain = names.index["domain"][pool]
-        facts["domains"] = accounting.domain_table(domain, names.domains, *tables)
-        facts["lengths"] = accounting.length_table(scores.num_tokens, *tables)
+        domain = names.index["domain"][pool].astype(np.int64)
+        of = accounting.columns(
+            domain,
+            len(names.domains),
+            scores.num_tokens,
+            final_tokens,
+            scores.num_bytes,
+            score_files.metric(scores, choice),
+        )
+        facts["domains"] = accounting.domain_table(domain, names.domains, of, kept.mask)
+        facts["lengths"] = accounting.length_table(scores.num_tokens, of, kept.mask)
         if config.split.cross:
             facts["agreement"] = _agreement(work, choice)
         with runs.folder_in_the_making(folder) as partial:

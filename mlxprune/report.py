@@ -43,18 +43,20 @@ def result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, A
         keys = ("kept_documents", "kept_tokens", "pool_documents", "pool_tokens")
         found["selection"] = {k: first[k] for k in keys}
         found["slices"] = slices
-    found["arms"] = _arms(run)
+    found["arms"] = _arms(run, config)
     found["left_out"] = verdict.planned_arms(run)["left_out"] if found["arms"] else {}
     found["comparisons"] = verdict.comparisons(run, config)
     found["verdict"] = verdict.of_first_slice(config, found["comparisons"])
     return found
 
 
-def _arms(run: RunFolder) -> dict[str, Any]:
+def _arms(run: RunFolder, config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, facts in verdict.planned_arms(run)["arms"].items():
-        if not runs.is_current(run, run.final(name)):
+    planned = verdict.planned_arms(run)["arms"]
+    for name in (arm.name for arm in arms.arms_of(config)):
+        if name not in planned or not runs.is_current(run, run.final(name)):
             continue
+        facts = planned[name]
         seed = arms.summary_of(runs.read_json(run.final(name) / "training.json"))
         same = (runs.marker(run.final(name)) or {}).get("same_as")
         seed |= {k: facts[k] for k in ARM_FACTS[3:] if k in facts}
@@ -152,9 +154,8 @@ def _score_facts(run: RunFolder, config: Config) -> dict[str, Any]:
 
 def _curve_facts(run: RunFolder, config: Config) -> dict[str, Any]:
     references = [s.name for s in study.scorers_of(config) if s.snapshot is None]
-    planned = verdict.planned_arms(run)["arms"]
     folders = [(name, run.reference(name)) for name in references]
-    folders += [(name, run.final(name)) for name in planned]
+    folders += [(arm.name, run.final(arm.name)) for arm in arms.arms_of(config)]
     trained = [
         (name, runs.read_json(folder / "training.json"))
         for name, folder in folders

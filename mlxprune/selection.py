@@ -146,8 +146,13 @@ def groups(scores: Scores, choice: Slice) -> np.ndarray:
 
 def cells(domain: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Domain x octave of length as one code, int64."""
-    octave = np.frexp(lengths.astype(np.float64))[1] - 1
-    result: np.ndarray = domain.astype(np.int64) * 64 + octave
+    result: np.ndarray = domain.astype(np.int64) * 64 + octaves(lengths)
+    return result
+
+
+def octaves(lengths: np.ndarray) -> np.ndarray:
+    """floor(log2) of positive lengths, int."""
+    result: np.ndarray = np.frexp(lengths.astype(np.float64))[1] - 1
     return result
 
 

@@ -15,7 +15,8 @@ def test_tables_add_up(generator: np.random.Generator) -> None:
     mask = generator.random(count) < 0.4
     values = generator.normal(3, 1, count)
     names = ["a", "b", "c", "nobody"]
-    table = accounting.domain_table(domain, names, tokens, sizes, mask, values)
+    of = accounting.columns(domain, 4, tokens, tokens, sizes, values)
+    table = accounting.domain_table(domain, names, of, mask)
     for row, name in zip(table, names, strict=True):
         mine = domain == names.index(name)
         assert row["domain"] == name
@@ -24,7 +25,7 @@ def test_tables_add_up(generator: np.random.Generator) -> None:
         assert row["kept_bytes"] == sizes[mine & mask].sum()
         if mine.any():
             np.testing.assert_allclose(row["quantiles"], np.quantile(values[mine], [0.1, 0.5, 0.9]))
-    lengths = accounting.length_table(tokens, tokens, sizes, mask, values)
+    lengths = accounting.length_table(tokens, of, mask)
     assert sum(r["documents"] for r in lengths) == count
     assert sum(r["kept_tokens"] for r in lengths) == tokens[mask].sum()
     for row in lengths:
