@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mlxprune import config, events
+from mlxprune import config, events, slices
 
 FOLDER = Path(__file__).parent
 
@@ -38,7 +38,16 @@ def config_page() -> str:
     lines += ["| key | default | meaning |", "|---|---|---|", *(row(n, f) for n, f in top), ""]
     for name, section in sections:
         lines += [f"## {name}", "", "| key | default | meaning |", "|---|---|---|"]
-        lines += [row(n, f) for n, f in section.model_fields.items()]
+        if name == "selection":
+            lines += [row(n, f) for n, f in slices.Slice.model_fields.items()]
+            lines += [
+                "| `slices` | `[{}]` | several slices of one pass: a list of tables of these keys, "
+                "which share those beside it |",
+                "",
+                "`criterion` and `rate` may be lists: every combination is a slice.",
+            ]
+        else:
+            lines += [row(n, f) for n, f in section.model_fields.items()]
         lines.append("")
         if name == "tokenizer":
             lines += ["`train` holds:", "", "| key | default | meaning |", "|---|---|---|"]

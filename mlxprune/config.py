@@ -218,7 +218,9 @@ class Config(Section):
     split: Split = Split()
     tokenizer: Tokenizer = Tokenizer(train=TrainTokenizer())
     reference: Reference = Field(Reference(), description="the model whose perplexity ranks")
-    references: list[Reference] = Field([], description="instead: several, each with a name")
+    references: list[Reference] = Field(
+        [], description="instead of `reference`: a list of such tables, each with a `name`"
+    )
     score: Score = Score()
     selection: Selection = Selection()
     final: Final = Final(tokens=50_000_000)

@@ -31,7 +31,8 @@ split: {{reference: 0.3}}
 tokenizer: {{train: {{vocab_size: 2048}}}}
 reference: {{model: pico, tokens: 600k, context: 256}}
 selection: {{criterion: high, rate: 0.5, unit: tokens}}
-final: {{model: pico, tokens: 300k, context: 256, arms: [pruned, random], seeds: [0, 1, 2]}}
+final: {{model: pico, tokens: 300k, context: 256, arms: [pruned, random, matched],
+         seeds: [0, 1, 2]}}
 """
 
 

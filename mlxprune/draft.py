@@ -15,6 +15,7 @@ from mlxprune.errors import DataError, one_line
 TEXT_KEYS = ("text", "content", "body", "raw_content", "document", "article", "completion")
 ID_KEYS = ("id", "_id", "doc_id", "uuid", "url", "title")
 LOOKED_AT = 200
+ARMS = 3  # pruned, random, matched
 REFERENCE_SHARE = 0.12  # of the time, for the reference; scoring takes what the corpus takes
 # From the smallest: (reference, final, vocabulary, context) that a night can hold.
 SIZES = (
@@ -127,7 +128,7 @@ def choose_sizes(text_bytes: float, hours: float) -> dict[str, Any]:
         left = seconds - scoring - reference_targets / reference_rates["train"]
         seeds = 3
         targets = min(
-            0.9 * left * rates["train"] / (2 * seeds), 4 * 0.5 * 0.6 * tokens, 40 * final_body
+            0.9 * left * rates["train"] / (ARMS * seeds), 4 * 0.5 * 0.6 * tokens, 40 * final_body
         )
         if best is not None and (left <= 0 or targets < 5 * final_body):
             break
@@ -141,7 +142,7 @@ def choose_sizes(text_bytes: float, hours: float) -> dict[str, Any]:
             "hours": (
                 scoring
                 + reference_targets / reference_rates["train"]
-                + 2 * seeds * max(targets, 50_000) / rates["train"]
+                + ARMS * seeds * max(targets, 50_000) / rates["train"]
             )
             / 3600,
         }
@@ -182,7 +183,7 @@ final:                        # what the slice is judged by; about {sizes["hours
   model: {sizes["final"]}
   tokens: {_count(sizes["final_tokens"])}
   context: {sizes["context"]}
-  arms: [pruned, random]
+  arms: [pruned, random, matched]   # random: does it help; matched: is it more than the mix
   seeds: [0, 1, 2]            # one seed gives no verdict
 """
 
