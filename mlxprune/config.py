@@ -81,6 +81,9 @@ class Split(Section):
             raise ValueError(
                 "with cross no document is set apart for the reference: drop reference"
             )
+        shares = [s for s in (self.reference, self.validation, self.test) if isinstance(s, float)]
+        if sum(shares) >= 1:
+            raise ValueError(f"the parts take {sum(shares):g} of the corpus: none is left to score")
         return self
 
 

@@ -46,9 +46,8 @@ def _in_slice(
     folder = run.selection(choice.label)
     kept = np.load(folder / "kept.npy", mmap_mode="r")
     scores = study.slice_scores(run, config, choice)
-    rank, size, position = selection.all_ranks(
-        scores, choice, config.seed, np.load(folder / "tokens.npy")
-    )
+    ranked = selection.rank(scores, choice, config.seed, np.load(folder / "tokens.npy"))
+    position = ranked.position(choice)
     figures = metric(scores, choice, rows)
     result = []
     for at, figure in zip(rows.tolist(), figures.tolist(), strict=True):
@@ -60,8 +59,8 @@ def _in_slice(
             "mean_nll": mean,
             "figure": figure,
             "num_tokens": int(scores.num_tokens[at]),
-            "rank": int(rank[at]),
-            "of": int(size[at]),
+            "rank": int(ranked.rank[at]),
+            "of": int(ranked.size[at]),
             "position": float(position[at]),
             "band": [min(1.0, max(0.0, float(b))) for b in selection.bounds(choice)],
             "kept": bool(kept[at]),

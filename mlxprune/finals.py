@@ -54,7 +54,8 @@ def train_arms(work: Work) -> None:
     }
     plan: dict[str, Any] = {"targets": targets, "arms": {}, "left_out": {}}
     pieces, described = [], {}
-    finished = runs.finished_under(run.path.parent, "final")
+    forced = "final" in work.forced
+    finished = {} if forced else runs.finished_under(run.path.parent, "final")
     for arm in arms.arms_of(config):
         why = arms.left_out(arm, pool, targets)
         if why is not None:
@@ -67,6 +68,10 @@ def train_arms(work: Work) -> None:
         fingerprint = runs.fingerprint(described[arm.name])
         plan["arms"][arm.name] = _facts(arm, pool, tokens.lengths(documents) + 1, documents, recipe)
         pieces.append(_piece(work, arm, recipe, pool, targets, fingerprint, finished))
+    if not pieces:
+        name, why = next(iter(plan["left_out"].items()))
+        fix = "add pruned and random to final.arms, or raise final.tokens"
+        raise DataError(f"no arm is left to train: {name}: {why}", "final.arms", fix)
     work.inputs["final"] = described
     runs.write_json(run.arms, plan)
     _tell(work, plan, pool)

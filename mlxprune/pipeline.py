@@ -166,6 +166,8 @@ def _split(work: Work) -> None:
         if not table[part]["documents"]:
             fix = "give more documents, or set split shares by hand"
             raise DataError(f"the {part} part has no document", str(work.run.split), fix)
+    for choice in work.config.slices:
+        selection.refuse_nothing(choice, table["train"]["documents"])
     few = split.too_few(table, "test")
     if few:
         names = ", ".join(few[:8]) + (", ..." if len(few) > 8 else "")

@@ -56,6 +56,15 @@ def document_span(choice: Slice, count: int) -> tuple[int, int]:
     return start, start + k
 
 
+def refuse_nothing(choice: Slice, count: int) -> None:
+    """Raises DataError when a slice can keep none of so many documents, whatever their scores."""
+    if choice.unit == "documents" and choice.criterion != "soft" and choice.by == "corpus":
+        first, stop = document_span(choice, count)
+        if first == stop:
+            fix = "raise the rate, or give the pool more documents"
+            raise DataError(f"{choice.label} keeps none of {count} documents", "selection", fix)
+
+
 def token_span(choice: Slice, total: int) -> tuple[int, int]:
     """Doubled midpoints [first, stop) of cumulative tokens that the slice keeps, of ``total``.
 
@@ -91,23 +100,53 @@ class Kept:
     first: int | None
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """Every document's place in its group, int64 [documents]: ``rank``, -1 for one that is shorter
+    than ``min_tokens``; of ``size`` documents; ``middle``, the doubled midpoint of its cumulative
+    tokens, of ``total`` tokens."""
+
+    rank: np.ndarray
+    size: np.ndarray
+    middle: np.ndarray
+    total: np.ndarray
+
+    def position(self, choice: Slice) -> np.ndarray:
+        """Midpoints of documents or tokens, as the unit is, from 0 to 1."""
+        if choice.unit == "tokens" and choice.rule == "exact":
+            return self.middle / np.maximum(2 * self.total, 1)
+        return (2 * self.rank + 1) / np.maximum(2 * self.size, 1)
+
+
 def select(
-    scores: Scores, choice: Slice, seed: int, final_tokens: np.ndarray | None = None
+    scores: Scores,
+    choice: Slice,
+    seed: int,
+    final_tokens: np.ndarray | None = None,
+    ranked: Ranked | None = None,
 ) -> Kept:
     """Apply a slice. ``final_tokens``: tokens a document in the final model's tokenizer.
+    ``ranked``: what ``rank`` gave for a slice of the same figure, groups and least length.
 
     Raises DataError: nothing is kept, bounds that cannot all hold, a metric or a domain that the
     scores do not have.
     """
     refuse_unknown(scores, choice)
     tokens = scores.num_tokens if final_tokens is None else final_tokens
-    if choice.min_tokens == 1 and (choice.by == "corpus" or _by_preference(choice)):
-        kept = _select(scores, choice, seed, tokens)
-    else:
+    if _by_preference(choice) or choice.rule == "paper":
         kept = Kept(np.zeros(len(scores), bool), None)
-        for members in candidates(scores, choice):
-            found = _select(scores.take(members), choice, seed, tokens[members])
-            kept.mask[members[found.mask]] = True
+        for members in _ranked_together(scores, choice):
+            part = scores.take(members)
+            mask = (
+                paper_keep(choice, values_of(part, choice, seed)(slice(None)))
+                if choice.rule == "paper"
+                else _bounded(part, choice, seed, tokens[members])
+            )
+            kept.mask[members[mask]] = True
+    elif ranked is None and choice.by == "corpus" and choice.min_tokens == 1:
+        kept = _cut(scores, choice, seed, tokens)
+    else:
+        kept = Kept(_inside_span(ranked or rank(scores, choice, seed, tokens), choice), None)
     if not kept.mask.any():
         raise DataError(
             f"{choice.label} keeps none of {len(scores)} documents",
@@ -117,21 +156,61 @@ def select(
     return kept
 
 
-def candidates(scores: Scores, choice: Slice) -> Iterator[np.ndarray]:
-    """The documents that are ranked together, as ascending numbers.
-
-    One group for the corpus; by domain, or by domain and octave of length, one for each, unless
-    floors and caps tie the groups together.
-    """
+def _ranked_together(scores: Scores, choice: Slice) -> Iterator[np.ndarray]:
+    """Documents as ascending numbers: all that are long enough, or with the paper's rule those of
+    each group; floors and caps tie the groups together."""
     able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
-    if choice.by == "corpus" or _by_preference(choice):
-        if len(able):
-            yield able
+    if _by_preference(choice):
+        yield from [able] if len(able) else []
         return
     codes = groups(scores, choice)[able]
     order = np.argsort(codes, kind="stable")
     edges = np.flatnonzero(np.diff(codes[order])) + 1
     yield from (able[part] for part in np.split(order, edges) if len(part))
+
+
+def rank(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray | None = None) -> Ranked:
+    """The place of every document in its group; ``tokens`` as in ``select``."""
+    able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
+    columns = [
+        np.full(len(scores), -1, np.int64),
+        *(np.zeros(len(scores), np.int64) for _ in "123"),
+    ]
+    if len(able):
+        whole = len(able) == len(scores)
+        part = scores if whole else scores.take(able)
+        weights = scores.num_tokens if tokens is None else tokens
+        values = values_of(part, choice, seed)(slice(None))
+        ties = mix(part.key, f"ties {seed}")
+        if choice.by == "corpus":
+            codes = np.zeros(len(able), np.int64)
+            order = np.lexsort((part.key, ties, values))
+        else:
+            codes = groups(part, choice)
+            order = np.lexsort((part.key, ties, values, codes))
+            codes = codes[order]
+        rows = order if whole else able[order]
+        middles, columns[1][rows] = _inside(codes, np.ones(len(order), np.int64))
+        columns[0][rows] = middles // 2
+        columns[2][rows], columns[3][rows] = _inside(codes, weights[rows].astype(np.int64))
+    return Ranked(*columns)
+
+
+def _inside_span(ranked: Ranked, choice: Slice) -> np.ndarray:
+    """What a slice keeps of ranked documents, each group by its own count or tokens."""
+    if choice.unit == "documents":
+        wholes, where = np.unique(ranked.size, return_inverse=True)
+        spans = [document_span(choice, int(n)) for n in wholes]
+        place = ranked.rank
+    else:
+        wholes, where = np.unique(ranked.total, return_inverse=True)
+        spans = [token_span(choice, int(n)) for n in wholes]
+        place = ranked.middle
+    first, stop = (np.array([span[i] for span in spans], np.int64) for i in (0, 1))
+    if len(wholes) == 1:
+        return (place >= first[0]) & (place < stop[0]) & (ranked.rank >= 0)
+    result: np.ndarray = (place >= first[where]) & (place < stop[where]) & (ranked.rank >= 0)
+    return result
 
 
 def groups(scores: Scores, choice: Slice) -> np.ndarray:
@@ -160,18 +239,13 @@ def _by_preference(choice: Slice) -> bool:
     return choice.bounded or choice.criterion == "soft"
 
 
-def _select(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> Kept:
+def _cut(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> Kept:
+    """An interval of one rank order, found without sorting it."""
     count = len(scores)
     values = values_of(scores, choice, seed)
-    if choice.rule == "paper":
-        figures = values(slice(None))
-        mask = paper_keep(choice, figures)
-        return Kept(mask, int((figures < figures[mask].min()).sum()) if mask.any() else 0)
     weights = None if choice.unit == "documents" else tokens
-    if _by_preference(choice):
-        return Kept(_bounded(scores, choice, seed, weights), None)
     if weights is None:
-        points = [2 * rank for rank in document_span(choice, count)]
+        points = [2 * place for place in document_span(choice, count)]
         whole = 2 * count
     else:
         total = int(weights.sum(dtype=np.int64))
@@ -239,10 +313,11 @@ def _inside(codes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return 2 * (ends - np.repeat(before, lengths)) - sizes, np.repeat(totals, lengths)
 
 
-def _bounded(scores: Scores, choice: Slice, seed: int, weights: np.ndarray | None) -> np.ndarray:
+def _bounded(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> np.ndarray:
     """The documents taken by preference: first every domain's floor, then the rest to the budget,
     none above its domain's cap. A document is in when its midpoint is."""
     low, high = bounds(choice)
+    weights = None if choice.unit == "documents" else tokens
     order = preference(scores, choice, seed, weights)
     sizes = np.ones(len(order), np.int64) if weights is None else weights[order]
     total = int(sizes.sum(dtype=np.int64))
@@ -288,42 +363,12 @@ def _bounded(scores: Scores, choice: Slice, seed: int, weights: np.ndarray | Non
 def ranks(scores: Scores, choice: Slice, kept: Kept, seed: int) -> np.ndarray:
     """The rank of each kept document in its group, int64, in canonical order."""
     if kept.first is None or scores.fold is not None:
-        return all_ranks(scores, choice, seed)[0][kept.mask]
+        return rank(scores, choice, seed).rank[kept.mask]
     values = metric(scores, choice, kept.mask)
     order = ranking(values, scores.key[kept.mask], seed)
     result = np.empty(len(order), np.int64)
     result[order] = np.arange(kept.first, kept.first + len(order))
     return result
-
-
-def all_ranks(
-    scores: Scores, choice: Slice, seed: int, tokens: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rank, of how many, position in the unit) of every document in its group.
-
-    Rank -1: shorter than ``min_tokens``. Position: the midpoint of documents or tokens, 0 to 1.
-    """
-    rank = np.full(len(scores), -1, np.int64)
-    size = np.zeros(len(scores), np.int64)
-    position = np.zeros(len(scores))
-    weights = scores.num_tokens if tokens is None else tokens
-    able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
-    if not len(able):
-        return rank, size, position
-    part = scores.take(able)
-    values = values_of(part, choice, seed)(slice(None))
-    group = groups(part, choice)
-    order = np.lexsort((part.key, mix(part.key, f"ties {seed}"), values, group))
-    codes, rows = group[order], able[order]
-    ones = np.ones(len(order), np.int64)
-    middles, size[rows] = _inside(codes, ones)
-    rank[rows] = middles // 2
-    if choice.unit == "tokens" and choice.rule == "exact":
-        middles, totals = _inside(codes, weights[rows])
-        position[rows] = middles / (2 * totals)
-    else:
-        position[rows] = middles / (2 * size[rows])
-    return rank, size, position
 
 
 def manifest(

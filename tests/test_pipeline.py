@@ -224,6 +224,17 @@ def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
     assert bytes_of(run, *ARTIFACTS) == bytes_of(tiny_run, *ARTIFACTS)
 
 
+def test_a_rate_that_keeps_nothing_is_refused_before_the_work(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    run = runs.RunFolder(tmp_path / "run")
+    selection = {"rate": 0.001, "unit": "documents"}
+    with pytest.raises(DataError) as caught:
+        pipeline.run(tiny(tiny_corpus, selection=selection), run)
+    assert "keeps none" in caught.value.problem
+    assert not run.tokenizer.exists()
+
+
 def test_two_processes_never_work_on_one_folder(tiny_corpus: Path, tmp_path: Path) -> None:
     run = runs.RunFolder(tmp_path / "run")
     with lock.locked(run), pytest.raises(UsageError) as caught:

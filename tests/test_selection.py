@@ -99,6 +99,25 @@ def test_a_slice_is_what_the_definition_says(
     assert set(np.flatnonzero(kept.mask).tolist()) == expected
 
 
+@pytest.mark.parametrize("count", [*range(1, 14), 99_999, 100_000, 100_001])
+@pytest.mark.parametrize("unit", ["documents", "tokens"])
+def test_documents_of_every_number(count: int, unit: str, generator: np.random.Generator) -> None:
+    """Few values, so that most are tied: the cut falls among ties."""
+    tokens = generator.integers(1, 50, count)
+    keys = generator.choice(2**62, count, replace=False).astype(np.uint64)
+    scores = Scores(keys, generator.integers(1, 4, count) * tokens, tokens, tokens)
+    order = ranking(metric(scores, "perplexity"), keys, 0).tolist()
+    for criterion, rate in itertools.product(("low", "medium", "high"), ("0.5", "0.3333")):
+        chosen = choice(criterion=criterion, unit=unit, rate=Decimal(rate))
+        expected = brute_force(scores, chosen, order)
+        if expected:
+            kept = selection.select(scores, chosen, 0)
+            assert set(np.flatnonzero(kept.mask).tolist()) == expected
+        else:
+            with pytest.raises(DataError):
+                selection.select(scores, chosen, 0)
+
+
 @st.composite
 def tables_with_domains(draw: Any) -> Scores:
     """Tables of up to five domains; one of the names may have no document."""
@@ -147,8 +166,11 @@ def test_groups_are_slices_of_their_own(
     kept = selection.select(scores, chosen, 0)
     assert set(np.flatnonzero(kept.mask).tolist()) == expected
     rank = selection.ranks(scores, chosen, kept, 0)
-    everyone, size, _ = selection.all_ranks(scores, chosen, 0)
+    ranked = selection.rank(scores, chosen, 0)
+    everyone, size = ranked.rank, ranked.size
     assert (rank == everyone[kept.mask]).all()
+    again = selection.select(scores, chosen, 0, ranked=ranked)
+    assert (again.mask == kept.mask).all()
     for group in members.values():
         assert sorted(everyone[group].tolist()) == list(range(len(group)))
         assert set(size[group].tolist()) == {len(group)}

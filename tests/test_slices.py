@@ -132,6 +132,7 @@ def test_bounds_of_a_domain() -> None:
         ({"split": {"cross": 2, "reference": 0.2}}, "cross"),
         ({"split": {"cross": 2}, "references": [{"name": "a"}, {"name": "b"}]}, "cross"),
         ({"split": {"cross": 1}}, "cross"),
+        ({"split": {"reference": 0.6, "test": 0.3, "validation": 0.2}}, "none is left"),
         ({"reference": {"pretrained": "x", "snapshots": [0.5]}}, "snapshots"),
         ({"final": {"ladder": [1, 1]}}, "rung"),
         ({"final": {"arms": ["prund"]}}, "arms"),

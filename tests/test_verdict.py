@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlxprune import config, evaluate, pipeline, runs, testing, verdict
+from mlxprune.errors import DataError
 
 
 def facts(arm: str, kind: str, **more: Any) -> dict[str, Any]:
@@ -173,3 +174,10 @@ def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) ->
         "near-duplicates",
     ):
         assert word in page, word
+
+
+def test_a_study_without_an_arm_is_refused(tiny_corpus: Any, tmp_path: Any) -> None:
+    tree = testing.tiny_config(tiny_corpus, final={"arms": ["none"]})
+    with pytest.raises(DataError) as caught:
+        pipeline.run(config.validate(tree, "test"), runs.RunFolder(tmp_path / "run"))
+    assert "no arm is left" in caught.value.problem
