@@ -281,12 +281,11 @@ def print_plan(found: dict[str, Any]) -> None:
         answer = "yes" if fits["fits"] else "no"
         print(f"fits {fits['hours']:g} h   {answer}: {duration(found['seconds'])}")
         for change in fits["changes"][:CHANGES_SHOWN]:
-            print(
-                f"           fits with --set '{change['set']}': {duration(change['seconds'])}, "
-                f"at the price of {change['loses']}"
-            )
+            settings = " ".join(f"--set '{setting}'" for setting in change["set"])
+            print(f"           fits with {settings}: {duration(change['seconds'])}")
+            print(f"             at the price of {change['loses']}")
         if not fits["fits"] and not fits["changes"]:
-            print("           no single change makes it fit: start with fewer final.tokens")
+            print("           nothing that is known makes it fit: give it more hours, or less data")
     for warning in found["warnings"]:
         print(f"warning    {one_line(warning)}")
 

@@ -148,16 +148,35 @@ def seconds_or_why(config: Config, sizes: Sizes, measured: bool) -> tuple[dict[s
 def cheapest_changes(
     config: Config, sizes: Sizes, seconds: float, allowed: float
 ) -> list[dict[str, Any]]:
-    """Single changes after which the study fits ``allowed`` seconds, the least harmful first."""
+    """Changes after which the study fits ``allowed`` seconds, the least harmful first: single ones,
+    or where none is enough, one by one until it fits."""
     found = []
     for setting, loses in _candidates(config, sizes, seconds, allowed):
-        tree = config.model_dump(mode="json")
-        configs.override(tree, setting)
-        changed = configs.validate(tree, setting)
-        after = estimate(changed, sizes, True)["seconds"]
+        after = estimate(_changed(config, setting), sizes, True)["seconds"]
         if after <= allowed:
-            found.append({"set": setting, "seconds": after, "loses": loses})
-    return found
+            found.append({"set": [setting], "seconds": after, "loses": loses})
+    return found or _together(config, sizes, seconds, allowed)
+
+
+def _together(config: Config, sizes: Sizes, seconds: float, allowed: float) -> list[dict[str, Any]]:
+    settings: dict[str, str] = {}
+    lost: list[str] = []
+    while seconds > allowed:
+        options = _candidates(config, sizes, seconds, allowed)
+        if not options:
+            return []
+        setting, loses = options[0]
+        config = _changed(config, setting)
+        seconds = estimate(config, sizes, True)["seconds"]
+        settings[setting.partition("=")[0]] = setting  # a later one of the same key replaces it
+        lost += [loses] if loses not in lost else []
+    return [{"set": [*settings.values()], "seconds": seconds, "loses": "; ".join(lost)}]
+
+
+def _changed(config: Config, setting: str) -> Config:
+    tree = config.model_dump(mode="json")
+    configs.override(tree, setting)
+    return configs.validate(tree, setting)
 
 
 def _candidates(
@@ -194,7 +213,8 @@ def _candidates(
     room = allowed - (seconds - scoring)
     if scoring and room > 0 and sizes.tokens:
         limit = _round_down(0.9 * sizes.tokens * room / scoring)
-        found.append((f"data.limit={limit}", "documents: the pool is smaller"))
+        if config.data.limit is None and limit < sizes.tokens:
+            found.append((f"data.limit={limit}", "documents: the pool is smaller"))
     return found
 
 

@@ -128,6 +128,8 @@ def explain(
         print(f"  {row['reason']}")
         if "rank" in row:
             rank = f"rank {row['rank'] + 1:,} of {row['of']:,}, " if row["rank"] >= 0 else ""
+            other = abs(row["figure"] - row["mean_nll"]) > 1e-12
+            rank += f"score {row['figure']:.4f}, " if other else ""
             print(f"  {rank}perplexity {row['perplexity']:.2f}, {row['num_tokens']:,} tokens")
 
 

@@ -161,7 +161,11 @@ def _split(work: Work) -> None:
             return split.build(work.config, study.open_corpus(work.run, work.config), partial)
 
     run_stage(work, "split", [Piece(work.run.split, work.fingerprint("split"), build)])
-    table = split.open_split(work.run.split).table
+    found = split.open_split(work.run.split)
+    table = found.table
+    if found.beyond_need:
+        left = f"{found.beyond_need:,} documents are left out: the budgets need no larger pool"
+        work.warn("split", f"{left} (--pool all, in a new run, takes them)")
     for part in ("train", "test", "validation"):
         if not table[part]["documents"]:
             fix = "give more documents, or set split shares by hand"

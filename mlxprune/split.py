@@ -36,6 +36,7 @@ class Split:
     part: np.ndarray  # uint8 per document of the corpus
     thresholds: dict[str, float]
     table: dict[str, dict[str, Any]]  # part -> documents, bytes, domains
+    beyond_need: int  # documents of the pool that split.pool: auto left out
 
     def members(self, part: int) -> np.ndarray:
         return np.flatnonzero(self.part == part)
@@ -192,7 +193,7 @@ def build(config: Config, corpus: Corpus, folder: Path) -> dict[str, Any]:
 def open_split(folder: Path) -> Split:
     found = runs.read_json(folder / "split.json")
     part = np.load(folder / "part.npy", mmap_mode="r")
-    return Split(part, found["thresholds"], found["parts"])
+    return Split(part, found["thresholds"], found["parts"], found["beyond_need"])
 
 
 def too_few(table: dict[str, dict[str, Any]], part: str) -> list[str]:

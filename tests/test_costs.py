@@ -62,19 +62,23 @@ def test_references_folds_and_snapshots_are_paid_for() -> None:
 def test_changes_fit_and_the_least_harmful_comes_first() -> None:
     chosen = study(final={"tokens": 20_000_000})
     seconds = costs.estimate(chosen, SIZES, True)["seconds"]
-    for share in (0.8, 0.5, 0.3, 0.12):
+    for share in (0.8, 0.5, 0.3, 0.12, 0.02):
         found = costs.cheapest_changes(chosen, SIZES, seconds, share * seconds)
         assert found, share
         for change in found:
             tree = chosen.model_dump(mode="json")
-            config.override(tree, change["set"])
+            for setting in change["set"]:
+                config.override(tree, setting)
             after = costs.estimate(config.validate(tree, "test"), SIZES, True)
             assert after["seconds"] == change["seconds"] <= share * seconds
     first = costs.cheapest_changes(chosen, SIZES, seconds, 0.8 * seconds)[0]
-    assert first["set"] == "final.arms=[pruned, random]"
-    lost = [c["set"] for c in costs.cheapest_changes(chosen, SIZES, seconds, 0.8 * seconds)]
+    assert first["set"] == ["final.arms=[pruned, random]"]
+    lost = [c["set"][0] for c in costs.cheapest_changes(chosen, SIZES, seconds, 0.8 * seconds)]
     assert lost.index("final.seeds=[0, 1]") < lost.index("final.seeds=[0]")
     assert costs.cheapest_changes(chosen, SIZES, seconds, 1.0) == []
+    several = costs.cheapest_changes(chosen, SIZES, seconds, 0.02 * seconds)
+    assert len(several) == 1
+    assert len(several[0]["set"]) > 2
 
 
 def test_the_pool_is_no_larger_than_the_budgets_need() -> None:

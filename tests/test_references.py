@@ -268,3 +268,56 @@ def test_a_slice_of_an_unknown_reference_is_refused(verb: str, tiny_corpus: Path
     tree = testing.tiny_config(tiny_corpus, selection={"metric": wanted}, **more)
     with pytest.raises(ConfigError):
         config.validate(tree, "test")
+
+
+def test_a_pretrained_reference_beside_a_trained_one(
+    tiny_run: runs.RunFolder, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    """It reads its own tokens; bits per byte make the two comparable."""
+    tree = testing.tiny_config(tiny_corpus)
+    del tree["reference"]
+    pretrained = str(tiny_run.final("random-50-s0"))
+    tree["tokenizer"] = {"train": {"vocab_size": 400}}
+    tree["references"] = [
+        {"name": "own", **SMALL},
+        {"name": "given", "pretrained": pretrained, "context": 64},
+    ]
+    tree["selection"] = {"metric": {"difference": ["given", "own"]}, "unit": "documents"}
+    run = runs.RunFolder(tmp_path / "run")
+    result = pipeline.run(config.validate(tree, "test"), run)
+    assert result["state"] == "done"
+    own, given = (read_scores(run.scores(n)) for n in ("own", "given"))
+    assert (own.key == given.key).all()
+    assert (own.num_tokens != given.num_tokens).any()
+    assert (own.num_bytes == given.num_bytes).all()
+    assert study.open_tokens(run, "reference-given").vocab_size == 384
+    assert {r["name"] for r in stability.compare([run.path], {})["scores"]} == {
+        "own", "given", "unigram",
+    }  # fmt: skip
+
+
+def test_a_pool_beyond_need_is_left_out_and_said(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split, "POOL_LEAST", 1)
+    tree = testing.tiny_config(tiny_corpus, final={"tokens": 1024})
+    whole, cut = runs.RunFolder(tmp_path / "whole"), runs.RunFolder(tmp_path / "cut")
+    pipeline.run(
+        config.validate({**tree, "split": {**tree["split"], "pool": "all"}}, "t"),
+        whole,
+        until="split",
+    )
+    pipeline.run(config.validate(tree, "t"), cut, until="split")
+    parts = [split.open_split(r.split) for r in (whole, cut)]
+    assert parts[0].beyond_need == 0
+    assert parts[1].beyond_need > 0
+    pools = [set(p.members(split.TRAIN).tolist()) for p in parts]
+    assert pools[1] < pools[0]
+    for part in (split.TEST, split.VALIDATION, split.REFERENCE):
+        assert (parts[0].members(part) == parts[1].members(part)).all()
+    told = events.fold_folder(cut.events)["warnings"]
+    assert any("need no larger pool" in w["message"] for w in told)
+    left = next(iter(pools[0] - pools[1]))
+    identity = pq.read_table(cut.corpus / "documents.parquet").column("id")[left].as_py()
+    found = explanations.explain(cut, loaded(cut), identity)
+    assert "need no larger pool" in found[0]["reason"]
