@@ -56,21 +56,25 @@ def brute_force(scores: Scores, chosen: Slice, order: list[int]) -> set[int]:
             a, b = start, start + k
         return {order[rank] for rank in range(a, b)}
     total = int(scores.num_tokens.sum())
+    if chosen.band is not None:
+        low, high = (Fraction(x) for x in chosen.band)
+    else:
+        rate = Fraction(chosen.rate or 0)
+        low, high = {
+            "low": (Fraction(0), rate),
+            "high": (1 - rate, Fraction(1)),
+            "medium": ((1 - rate) / 2, (1 + rate) / 2),
+        }[chosen.criterion]
     before = 0
     for document in order:
         size = int(scores.num_tokens[document])
-        middle = (Fraction(before) + Fraction(size, 2)) / total
+        middle = 2 * before + size  # of 2 * total
         before += size
-        if chosen.band is not None:
-            low, high = (Fraction(x) for x in chosen.band)
-        else:
-            rate = Fraction(chosen.rate or 0)
-            low, high = {
-                "low": (Fraction(0), rate),
-                "high": (1 - rate, Fraction(1)),
-                "medium": ((1 - rate) / 2, (1 + rate) / 2),
-            }[chosen.criterion]
-        if low <= middle < high:
+        inside = (
+            low.numerator * 2 * total <= middle * low.denominator
+            and middle * high.denominator < high.numerator * 2 * total
+        )
+        if inside:
             kept.add(document)
     return kept
 
@@ -99,7 +103,7 @@ def test_a_slice_is_what_the_definition_says(
     assert set(np.flatnonzero(kept.mask).tolist()) == expected
 
 
-@pytest.mark.parametrize("count", [*range(1, 14), 99_999, 100_000, 100_001])
+@pytest.mark.parametrize("count", [*range(1, 14), 99_999, 100_000])
 @pytest.mark.parametrize("unit", ["documents", "tokens"])
 def test_documents_of_every_number(count: int, unit: str, generator: np.random.Generator) -> None:
     """Few values, so that most are tied: the cut falls among ties."""

@@ -53,7 +53,7 @@ def test_an_arm_meets_the_controls_of_its_size_slice_and_rung() -> None:
     assert main == {"high-50", "low-25"}
 
 
-def test_the_effects_add_up(tiny_run: runs.RunFolder) -> None:
+def test_the_effects_add_up() -> None:
     """Selection = mix alone + within domains, for every seed."""
     rng = np.random.default_rng(3)
     sizes, domains = rng.integers(50, 900, 60), rng.integers(0, 3, 60)
@@ -109,12 +109,12 @@ def test_noise_is_rarely_called_a_difference() -> None:
     assert errors <= 12
 
 
-def test_equal_arms_are_trained_once_also_across_runs(tiny_corpus: Any, tmp_path: Any) -> None:
+def test_equal_arms_are_trained_once_also_across_runs(tmp_path: Any) -> None:
     """Without a reference part, all is none; a second run finds what the first has trained."""
     tree = testing.tiny_config(
-        tiny_corpus,
+        testing.tiny_corpus(tmp_path / "corpus", documents=120),
         selection={"criterion": "high", "unit": "tokens"},
-        final={"arms": ["random", "matched", "none", "all"], "tokens": 40960},
+        final={"arms": ["matched", "none", "all"], "tokens": 16384},
     )
     tree["split"] = {"cross": 2, "validation": 0.1, "test": 0.1}
     tree["reference"]["tokens"] = 2048
@@ -145,7 +145,7 @@ def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) ->
         "all",
     ]
     tree = testing.tiny_config(
-        tiny_corpus, final={"arms": kinds, "ladder": [0.25, 2], "tokens": 8192}
+        tiny_corpus, final={"arms": kinds, "ladder": [0.25, 2], "tokens": 4096}
     )
     run = runs.RunFolder(tmp_path / "run")
     result = pipeline.run(config.validate(tree, "test"), run)
@@ -163,8 +163,8 @@ def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) ->
         if name.endswith("high-50") or name == "random-50":
             assert abs(size - sizes["high-50"]) <= longest, name
     assert len({a["tokens"] for a in result["arms"].values()}) == 1
-    assert result["arms"]["base-x2"]["passes"] == pytest.approx(2, rel=0.05)
-    assert result["arms"]["high-50-x2"]["passes"] == pytest.approx(4, rel=0.1)
+    assert result["arms"]["base-x2"]["passes"] == pytest.approx(2, rel=0.1)
+    assert result["arms"]["high-50-x2"]["passes"] == pytest.approx(4, rel=0.2)
     page = run.report.read_text()
     for word in (
         "Arm against arm",
@@ -177,7 +177,7 @@ def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) ->
 
 
 def test_a_study_without_an_arm_is_refused(tiny_corpus: Any, tmp_path: Any) -> None:
-    tree = testing.tiny_config(tiny_corpus, final={"arms": ["none"]})
+    tree = testing.tiny_config(tiny_corpus, final={"arms": ["none"]}, reference={"tokens": 512})
     with pytest.raises(DataError) as caught:
         pipeline.run(config.validate(tree, "test"), runs.RunFolder(tmp_path / "run"))
     assert "no arm is left" in caught.value.problem
