@@ -140,12 +140,16 @@ def agreement(
     """
     decisions, figures = [], []
     for mine, shared in zip(own, held_out, strict=True):
+        if not len(mine):  # a fold of nothing has no percentiles
+            continue
         values = metric(shared, choice)
         ranked = np.sort(metric(mine, choice))
         percentile = np.searchsorted(ranked, values, side="left") / len(ranked)
         decisions.append((low <= percentile) & ((percentile < high) | (high >= 1)))
         figures.append(values)
-    pairs = [(i, j) for i in range(len(own)) for j in range(i)]
+    pairs = [(i, j) for i in range(len(figures)) for j in range(i)]
+    if not pairs:
+        return {"documents": 0, "references": len(figures), "spearman": None, "flips": None}
     correlations = [spearman(figures[i], figures[j]) for i, j in pairs]
     flips = [float((decisions[i] != decisions[j]).mean()) for i, j in pairs]
     return {

@@ -116,29 +116,38 @@ def _rows(arm: Arm, pool: Pool, targets: int) -> np.ndarray:
         return draws.matched(
             pool.keys, pool.domain, pool.lengths, rows, f"matched {arm.slice} {arm.seed}"
         )
-    weights = None if choice.unit == "documents" else pool.tokens
+    # Drawn with a seed of its own: what a soft slice and its control share by luck is no control.
+    seed = f"{arm.kind} {arm.seed if arm.kind == 'shuffled' else pool.seed}"
+    scores = pool.scores_of(choice)
+    able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
     if arm.kind == "by-domain":
-        inside = choice.model_copy(
+        ranked = choice.model_copy(
             update={"by": "domain", "protect": [], "floor": None, "cap": None}
         )
-        scores = _with_domain(pool, pool.scores_of(choice))
-        order = selection.preference(scores, inside, pool.seed, weights)
-        return draws.by_domain(order, pool.domain, pool.lengths, unique)
-    if arm.kind == "shuffled":
-        scores, ranked = pool.scores_of(choice), choice
-        values = values_of(scores, choice, pool.seed)(slice(None))
-        shuffle = np.argsort(mix(pool.keys, f"shuffled {arm.seed}"), kind="stable")
-        scores = replace(scores, given=values[shuffle], fold=None)
-        ranked = choice.model_copy(update={"metric": "perplexity"})
+    elif arm.kind == "shuffled":
+        values = values_of(scores, choice, seed)(slice(None))
+        shuffle = np.argsort(mix(pool.keys[able], f"shuffled {arm.seed}"), kind="stable")
+        given = values.copy()
+        given[able] = values[able][shuffle]
+        scores = replace(scores, given=given, fold=None)
+        ranked = choice.model_copy(update={"metric": "perplexity", "rule": "exact"})
     else:  # zlib, unigram
         metric = "bpb" if arm.kind == "zlib" else "perplexity"
-        ranked = choice.model_copy(update={"reference": arm.kind, "metric": metric})
+        ranked = choice.model_copy(
+            update={"reference": arm.kind, "metric": metric, "rule": "exact"}
+        )
         scores = pool.scores_of(ranked)
-    scores = _with_domain(pool, scores)
-    ranked = ranked.model_copy(update={"rule": "exact"})
-    found = selection.select(scores, ranked, pool.seed, pool.tokens)
-    order = selection.preference(scores, ranked, pool.seed, weights)
-    return draws.fitted(found.mask, order, pool.lengths, unique)
+    scores = _with_domain(pool, scores).take(able)
+    lengths, tokens = pool.lengths[able], pool.tokens[able]
+    weights = None if choice.unit == "documents" else tokens
+    order = selection.preference(scores, ranked, seed, weights)
+    if arm.kind == "by-domain":
+        return able[draws.by_domain(order, pool.domain[able], lengths, unique)]
+    found = selection.apply(scores, ranked, seed, tokens).mask
+    if choice.bounded:  # filled up from domains that have no cap to break
+        capped = [i for i, name in enumerate(scores.domains) if choice.bounds_of(name)[1] < 1]
+        order = order[found[order] | ~np.isin(pool.domain[able][order], capped)]
+    return able[draws.fitted(found, order, lengths, unique)]
 
 
 def _with_domain(pool: Pool, scores: Scores) -> Scores:

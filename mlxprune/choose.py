@@ -50,6 +50,11 @@ def select_scores(
     Returns the manifests. Raises DataError: more documents than ``max_missing`` on one side only.
     """
     run = RunFolder(source) if (source / "run.json").exists() else None
+    if not 0 <= max_missing <= 1:
+        raise UsageError(f"{max_missing} is no share", "--max-missing", "give 0 to 1")
+    if run is not None and (column is not None or data):
+        fix = "leave --score and --data away, or give the scores file itself"
+        raise UsageError("a run knows its scores and its data", str(source), fix)
     if run is not None:
         found = configs.load(run.config).model_dump(mode="json")
         found |= {"selection": config.selection.model_dump(mode="json")}
@@ -124,19 +129,10 @@ def _final_tokens(run: RunFolder, scores: Scores) -> np.ndarray | None:
     if not (run.tokens() / "tokens.json").exists() or not (run.corpus / "index.npy").exists():
         return None
     keys = np.load(run.corpus / "index.npy", mmap_mode="r")["key"]
-    at = _places(keys, scores.key)
+    at = score_files.places(keys, scores.key)
     if (at < 0).any():
         return None
     return tokens_module.open_tokens(run.tokens()).lengths(at)
-
-
-def _places(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each wanted key stands among the keys; -1 where it does not."""
-    order = np.argsort(keys)
-    at = np.searchsorted(keys, wanted, sorter=order)
-    found = order[np.minimum(at, len(keys) - 1)]
-    result: np.ndarray = np.where(keys[found] == wanted, found, -1)
-    return result
 
 
 def _indexed(config: Config, folder: Path) -> corpus.Corpus:
@@ -156,7 +152,7 @@ def _joined(
     if scores.given is None and score_files.has_column(path, "id"):
         texts = pq.read_table(path, columns=["id"]).column("id").to_pylist()
         theirs = np.fromiter((hash_text(str(t)) for t in texts), np.uint64, len(texts))
-    at = _places(theirs, hashes)
+    at = score_files.places(theirs, hashes)
     unscored = np.flatnonzero(at < 0)
     unknown = np.setdiff1d(np.arange(len(theirs)), at[at >= 0])
     missing = {"in_data_only": len(unscored), "in_scores_only": len(unknown)}

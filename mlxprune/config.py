@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from mlxprune.errors import ConfigError, closest, one_line
 from mlxprune.fields import Bytes, Count, Real, Section, Share, parse_count, speed
-from mlxprune.slices import FREE_SCORES, NAME, Difference, Selection, Slice
+from mlxprune.slices import FREE_SCORES, NAME, Difference, Selection, Slice, refuse_twice
 from mlxprune.yamlfile import parse_value, read_yaml
 
 ARMS = (
@@ -255,12 +255,15 @@ class Config(Section):
                 if name not in names and name not in FREE_SCORES:
                     known = ", ".join([*names, *FREE_SCORES])
                     raise ValueError(f"slice {choice.label}: no reference {name!r}; known: {known}")
-            progress = choice.metric == "progress"
+            progress = choice.metric == "progress"  # it needs an early copy
             scorer = next(
                 (r for r in self.scorers if r.name == (choice.reference or names[0])), None
             )
             if progress and (scorer is None or scorer.pretrained or self.split.cross):
                 raise ValueError("metric progress needs one reference that is trained here")
+        labels = [choice.label for choice in self.slices]
+        rungs = [f"{label}-x{rung:g}" for label in labels for rung in self.final.ladder]
+        refuse_twice([*labels, *rungs], "arms")
         return self
 
     @property

@@ -22,7 +22,7 @@ Values = Callable[[slice], np.ndarray]
 
 
 def before(
-    values: Values, weights: np.ndarray | None, keys: np.ndarray, seed: int, point: int
+    values: Values, weights: np.ndarray | None, keys: np.ndarray, seed: int | str, point: int
 ) -> np.ndarray:
     """bool [documents]: those ranked before the first whose doubled midpoint reaches ``point``.
 

@@ -37,27 +37,33 @@ def random_documents(keys: np.ndarray, lengths: np.ndarray, budget: float, seed:
 def fitted(
     kept: np.ndarray, preference: np.ndarray, lengths: np.ndarray, budget: int
 ) -> np.ndarray:
-    """What a slice keeps, cut or filled up by preference to ``budget`` tokens."""
+    """What a slice keeps, cut or filled up by preference to ``budget`` tokens, one at least."""
     mine = kept[preference]
-    return until(np.concatenate([preference[mine], preference[~mine]]), lengths, budget)
+    order = np.concatenate([preference[mine], preference[~mine]])
+    found = until(order, lengths, budget)
+    return found if len(found) else order[:1]
 
 
 def by_domain(
     preference: np.ndarray, domain: np.ndarray, lengths: np.ndarray, budget: int
 ) -> np.ndarray:
-    """The preferred documents of every domain, the mix of the pool unchanged.
+    """The preferred documents of every domain, the mix of these documents unchanged.
 
-    What a domain's last document is over or under is made up for in the next.
+    What a domain's last document is over or under is made up for in the next larger one.
     """
-    amounts = np.bincount(domain, weights=lengths)
+    codes = domain[preference]
+    amounts = np.bincount(codes, weights=lengths[preference])
+    by_code = preference[np.argsort(codes, kind="stable")]
+    parts = np.split(by_code, np.flatnonzero(np.diff(domain[by_code])) + 1)
+    parts.sort(key=lambda part: float(amounts[domain[part[0]]]))
     chosen, taken, due = [], 0, 0.0
-    for code in np.flatnonzero(amounts):
-        due += budget * float(amounts[code] / amounts.sum())
-        mine = preference[domain[preference] == code]
-        found = until(mine, lengths, due - taken)
+    for part in parts:
+        due += budget * float(amounts[domain[part[0]]] / amounts.sum())
+        found = until(part, lengths, due - taken)
         taken += int(lengths[found].sum())
         chosen.append(found)
-    return np.sort(np.concatenate(chosen))
+    result = np.sort(np.concatenate(chosen))
+    return result if len(result) else preference[:1]
 
 
 def matched(
@@ -82,13 +88,22 @@ def matched(
     for part in parts:
         count = int(kept[part].sum())
         owed += int(lengths[part[kept[part]]].sum())
-        inside, outside = part[:count].copy(), part[count:]
+        inside, outside = part[:count].copy(), part[count:].copy()
         missing = owed - int(lengths[inside].sum())
         pairs = min(count, len(outside))
         if missing and pairs:
             gains = lengths[outside[:pairs]] - lengths[inside[:pairs]]
             useful = np.flatnonzero(np.sign(gains) == np.sign(missing))
             swaps = useful[: _stop(np.cumsum(np.abs(gains[useful])), abs(missing))]
+            inside[swaps], outside[swaps] = outside[swaps], inside[swaps]
+            missing = owed - int(lengths[inside].sum())
+        if pairs and abs(missing) > int(lengths[part].max()):  # scores that follow the length
+            sign = 1 if missing > 0 else -1
+            inside = inside[np.argsort(sign * lengths[inside], kind="stable")]
+            outside = outside[np.argsort(-sign * lengths[outside], kind="stable")]
+            gains = sign * (lengths[outside[:pairs]] - lengths[inside[:pairs]])
+            swaps = np.arange(_stop(np.cumsum(np.maximum(gains, 0)), abs(missing)))
+            swaps = swaps[gains[swaps] > 0]
             inside[swaps] = outside[swaps]
         owed -= int(lengths[inside].sum())
         chosen.append(inside)

@@ -71,9 +71,37 @@ def _in_slice(
         if choice.by == ("domain", "length"):
             first = 1 << (int(scores.num_tokens[at]).bit_length() - 1)
             where += f", {first} to {2 * first - 1} tokens"
-        row["reason"] = selection.reason(choice, row["kept"], row["rank"], row["position"], where)
+        row["reason"] = _reason(choice, row["kept"], row["rank"], row["position"], where)
         result.append(row)
     return result
+
+
+def _reason(choice: Slice, kept: bool, rank: int, position: float, where: str) -> str:
+    """Why a document was kept or dropped, as one sentence."""
+    did = "kept" if kept else "dropped"
+    if rank < 0:
+        return f"{did} by {choice.label}: shorter than min_tokens {choice.min_tokens}"
+    low, high = (min(1.0, max(0.0, float(b))) for b in selection.bounds(choice))
+    inside = low <= position < high or (position >= high >= 1)
+    side = "inside" if inside else ("below" if position < low else "above")
+    if kept != inside and choice.criterion != "soft" and not choice.bounded:
+        side = "at the edge of"  # a count is rounded, the paper's rule is strict
+    of = "the corpus" if choice.by == "corpus" else where
+    by = choice.metric if isinstance(choice.metric, str) else "difference"
+    told = (
+        f"{did} by {choice.label}: at {position:.2%} of the {choice.unit} of {of} by {by}, "
+        f"{side} the band [{low:.2%}, {high:.2%}]"
+    )
+    if choice.criterion == "soft":
+        return told + f", drawn around {float(choice.centre or 0):.0%}"
+    if choice.bounded and kept != inside:
+        other = (
+            "a floor, or room that caps leave, keeps it"
+            if kept
+            else ("a cap, or the floors of other domains, drop it")
+        )
+        return f"{told}: {other}"
+    return told
 
 
 def _outside(run: runs.RunFolder, document_id: str) -> list[dict[str, Any]]:

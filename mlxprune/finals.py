@@ -11,6 +11,7 @@ from mlxprune import accounting, arms, evaluate, runs, selection, split, study, 
 from mlxprune import model as models
 from mlxprune.arms import Arm, Pool
 from mlxprune.errors import DataError
+from mlxprune.slices import Slice
 from mlxprune.work import Piece, Work, progress, run_stage
 
 MANY_PASSES = 4
@@ -73,7 +74,7 @@ def train_arms(work: Work) -> None:
         fix = "add pruned and random to final.arms, or raise final.tokens"
         raise DataError(f"no arm is left to train: {name}: {why}", "final.arms", fix)
     work.inputs["final"] = described
-    runs.write_json(run.arms, plan)
+    runs.write_json(run.arms, {**plan, "order": [*plan["arms"]]})
     _tell(work, plan, pool)
     run_stage(work, "final", pieces)
 
@@ -123,6 +124,7 @@ def _facts(
         "slice": arm.slice,
         "share": arm.share,
         "rung": arm.rung,
+        "plain": arm.slice is None or _plain(pool.slices[arm.slice]),
         "documents": len(documents),
         "unique_tokens": unique,
         "targets": recipe.targets,
@@ -137,6 +139,11 @@ def _facts(
             mine, kept, selection.cells(pool.domain, pool.lengths)
         )
     return facts
+
+
+def _plain(choice: Slice) -> bool:
+    """Whether chance alone decides what is kept of permuted scores."""
+    return not choice.bounded and choice.min_tokens == 1
 
 
 def _tell(work: Work, plan: dict[str, Any], pool: Pool) -> None:

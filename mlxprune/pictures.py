@@ -98,7 +98,9 @@ def mix(table: list[dict[str, Any]]) -> Any:
 def _cut_is_drawn(choice: dict[str, Any]) -> bool:
     """Whether the slice is an interval of what the histogram shows."""
     plain = choice["metric"] == "perplexity" and choice["by"] == "corpus"
-    return plain and choice["reference"] is None and choice["criterion"] != "soft"
+    bounded = choice["protect"] or choice["floor"] is not None or choice["cap"] is not None
+    whole = choice["reference"] is None and choice["criterion"] != "soft" and not bounded
+    return bool(plain and whole)
 
 
 def spread(rows: list[dict[str, Any]], labels: list[str], what: str) -> Any:

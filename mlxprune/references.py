@@ -204,9 +204,8 @@ def _merged(work: Work) -> Piece:
         for scorer in study.scorers_of(work.config):
             path = work.run.scores(scorer.name)
             table = pq.read_table(path, columns=["key", "nll_sum", "num_tokens", "truncated"])
-            place = {int(k): i for i, k in enumerate(table.column("key").to_numpy())}
             mine = np.flatnonzero(fold == scorer.fold)
-            at = np.array([place[int(k)] for k in keys[pool[mine]]], np.int64)
+            at = score_files.places(table.column("key").to_numpy(), keys[pool[mine]])
             for column in score.PART.names or ():
                 rows[column][mine] = table.column(column).to_numpy()[at]
             positions = positions + score.positions_of(path)

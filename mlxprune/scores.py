@@ -45,6 +45,7 @@ class Scores:
     domains: tuple[str, ...] = ()
     curve: np.ndarray | None = None
     overlap: int = 0
+    has_tokens: bool = True  # whether num_tokens is known, or 1 for want of it
 
     def __len__(self) -> int:
         return len(self.key)
@@ -63,7 +64,7 @@ def read_scores(path: Path, column: str | None = None) -> Scores:
     """A scores file of ours, or one made elsewhere: a Parquet with ``id`` and ``score``.
 
     ``column`` names the figure of the latter. Raises DataError: not a scores file, a NaN or
-    infinite score, a document without tokens, an id twice.
+    infinite score, a document without tokens or bytes, an id twice in a file made elsewhere.
     """
     try:
         have = pq.read_schema(path).names
@@ -72,7 +73,9 @@ def read_scores(path: Path, column: str | None = None) -> Scores:
             path,
             columns=[
                 c
-                for c in (*COLUMNS, "truncated", "domain", "fold", "id", column or GIVEN)
+                for c in dict.fromkeys(
+                    (*COLUMNS, "truncated", "domain", "fold", "id", column or GIVEN)
+                )
                 if c in have and (c != "id" or not ours)
             ],
         )
@@ -81,14 +84,23 @@ def read_scores(path: Path, column: str | None = None) -> Scores:
         raise DataError(f"cannot read the scores: {one_line(error)}", str(path), fix) from None
     if table.num_rows == 0:
         raise DataError("no scored document", str(path), "give the pool more text")
-    return _ours(path, table) if ours else _elsewhere(path, table, column or GIVEN)
+    try:
+        return _ours(path, table) if ours else _elsewhere(path, table, column or GIVEN)
+    except (pa.ArrowException, TypeError, ValueError) as error:  # a column of the wrong kind
+        fix = "ids are text or whole numbers, scores are numbers, num_tokens whole numbers"
+        raise DataError(f"cannot read the scores: {one_line(error)}", str(path), fix) from None
 
 
 def _ours(path: Path, table: pa.Table) -> Scores:
-    key, nll_sum, num_tokens, num_bytes = (table.column(c).to_numpy() for c in COLUMNS)
-    bad = int((~np.isfinite(nll_sum)).sum() + (num_tokens <= 0).sum())
+    key = table.column("key").to_numpy()
+    nll_sum = table.column("nll_sum").cast(pa.float64()).to_numpy()
+    num_tokens, num_bytes = (_whole(table, name) for name in ("num_tokens", "num_bytes"))
+    assert num_tokens is not None
+    assert num_bytes is not None
+    bad = int((~np.isfinite(nll_sum) | (num_tokens <= 0) | (num_bytes <= 0)).sum())
     if bad:
-        raise DataError(f"{bad} scores are not finite or have no token", str(path), "score again")
+        problem = f"{bad} scores are not finite or have no token or byte"
+        raise DataError(problem, str(path), "score again")
     told = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     curve = told.get("mean_nll_by_position")
     domain, domains = _coded(table, "domain")
@@ -134,7 +146,7 @@ def _elsewhere(path: Path, table: pa.Table, column: str) -> Scores:
         problem = f"an id stands twice: {', '.join(map(one_line, named))}"
         raise DataError(problem, str(path), "one row a document")
     domain, domains = _coded(table, "domain")
-    num_tokens, num_bytes = (_column(table, n) for n in ("num_tokens", "num_bytes"))
+    num_tokens, num_bytes = (_whole(table, n) for n in ("num_tokens", "num_bytes"))
     ones = np.ones(len(keys), np.int64)
     for name, counts in (("num_tokens", num_tokens), ("num_bytes", num_bytes)):
         if counts is not None and (counts <= 0).any():
@@ -142,11 +154,12 @@ def _elsewhere(path: Path, table: pa.Table, column: str) -> Scores:
     return Scores(
         keys,
         given * ones,
-        ones if num_tokens is None else num_tokens.astype(np.int64),
-        ones if num_bytes is None else num_bytes.astype(np.int64),
+        ones if num_tokens is None else num_tokens,
+        ones if num_bytes is None else num_bytes,
         domain=domain,
         given=given,
         domains=domains,
+        has_tokens=num_tokens is not None,
     )
 
 
@@ -164,6 +177,16 @@ def _column(table: pa.Table, name: str) -> np.ndarray | None:
     return result
 
 
+def _whole(table: pa.Table, name: str) -> np.ndarray | None:
+    """A column of whole numbers, int64; what is none is refused, never rounded."""
+    if name not in table.column_names:
+        return None
+    plain = table.set_column(
+        table.column_names.index(name), name, table.column(name).cast(pa.int64())
+    )
+    return _column(plain, name)
+
+
 def _coded(table: pa.Table, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Codes in the order of the sorted names, so that no file order matters."""
     if name not in table.column_names:
@@ -175,12 +198,23 @@ def _coded(table: pa.Table, name: str) -> tuple[np.ndarray | None, tuple[str, ..
     if isinstance(coded, pa.ChunkedArray):  # pyarrow keeps no chunk of an empty table
         coded = coded.chunk(0)
     names = ["(none)" if n is None else str(n) for n in coded.dictionary.to_pylist()]
-    codes = coded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = coded.indices.cast(pa.int64()).fill_null(len(names)).to_numpy(zero_copy_only=False)
     if coded.null_count:
         names.append("(none)")
-    order = sorted(set(names))
-    recode = np.array([order.index(n) for n in names], np.int64)
-    return recode[codes], tuple(order)
+    place = {name: i for i, name in enumerate(sorted(set(names)))}
+    recode = np.array([place[n] for n in names], np.int64)
+    return recode[codes], tuple(place)
+
+
+def places(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each wanted key stands among the keys, int64; -1 where it does not."""
+    if len(keys) == 0:
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(keys)
+    at = np.searchsorted(keys, wanted, sorter=order)
+    found = order[np.minimum(at, len(keys) - 1)]
+    result: np.ndarray = np.where(keys[found] == wanted, found, -1)
+    return result
 
 
 def of_slice(file_of: Callable[[str], Path], choice: Slice, first: str, early: str) -> Scores:
@@ -191,7 +225,15 @@ def of_slice(file_of: Callable[[str], Path], choice: Slice, first: str, early: s
     """
     if isinstance(choice.metric, Difference):
         a, b = (file_of(name) for name in choice.metric.difference)
-        return replace(read_scores(a), other=_aligned(read_scores(a), b).nll_sum)
+        own = read_scores(a)
+        other = _aligned(own, b)
+        partly = [s.truncated for s in (own, other) if s.truncated is not None]
+        return replace(
+            own,
+            other=other.nll_sum,
+            truncated=np.logical_or.reduce(partly) if partly else None,
+            fold=other.fold if own.fold is None else own.fold,
+        )
     own = read_scores(file_of(choice.reference or first))
     if choice.metric == "progress":
         return replace(own, other=_aligned(own, file_of(early)).nll_sum)
@@ -270,6 +312,9 @@ def refuse_unknown(scores: Scores, choice: Slice) -> None:
         raise DataError("progress needs the scores of an early checkpoint", where, fix)
     if isinstance(choice.metric, Difference) and scores.other is None:
         raise DataError("a difference needs two references", where, "give the run folder")
+    if not scores.has_tokens and (choice.min_tokens > 1 or choice.by == ("domain", "length")):
+        fix = "add the column, or leave lengths out of the slice"
+        raise DataError("these scores have no num_tokens", where, fix)
     needs_domain = choice.by != "corpus" or choice.named_domains() or choice.bounded
     if needs_domain and scores.domain is None:
         raise DataError("these scores name no domain", where, "give --data, or by: corpus")
@@ -282,7 +327,7 @@ def refuse_unknown_domains(choice: Slice, known: tuple[str, ...]) -> None:
         raise UsageError(f"no domain is called {one_line(name)!r}", where, closest(name, known))
 
 
-def values_of(scores: Scores, choice: Slice, seed: int) -> Values:
+def values_of(scores: Scores, choice: Slice, seed: int | str) -> Values:
     """The ranked figure of any stretch of the documents. Of folds: the percentile in the fold,
     because different models scored them."""
     if scores.fold is None:
@@ -296,7 +341,7 @@ def values_of(scores: Scores, choice: Slice, seed: int) -> Values:
     return lambda part: percentile[part]
 
 
-def ranking(values: np.ndarray, keys: np.ndarray, seed: int) -> np.ndarray:
+def ranking(values: np.ndarray, keys: np.ndarray, seed: int | str) -> np.ndarray:
     """Documents from the lowest value to the highest; ties in seeded order."""
     return np.lexsort((keys, mix(keys, f"ties {seed}"), values))
 

@@ -121,7 +121,7 @@ class Ranked:
 def select(
     scores: Scores,
     choice: Slice,
-    seed: int,
+    seed: int | str,
     final_tokens: np.ndarray | None = None,
     ranked: Ranked | None = None,
 ) -> Kept:
@@ -131,45 +131,56 @@ def select(
     Raises DataError: nothing is kept, bounds that cannot all hold, a metric or a domain that the
     scores do not have.
     """
-    refuse_unknown(scores, choice)
-    tokens = scores.num_tokens if final_tokens is None else final_tokens
-    if _by_preference(choice) or choice.rule == "paper":
-        kept = Kept(np.zeros(len(scores), bool), None)
-        for members in _ranked_together(scores, choice):
-            part = scores.take(members)
-            mask = (
-                paper_keep(choice, values_of(part, choice, seed)(slice(None)))
-                if choice.rule == "paper"
-                else _bounded(part, choice, seed, tokens[members])
-            )
-            kept.mask[members[mask]] = True
-    elif ranked is None and choice.by == "corpus" and choice.min_tokens == 1:
-        kept = _cut(scores, choice, seed, tokens)
-    else:
-        kept = Kept(_inside_span(ranked or rank(scores, choice, seed, tokens), choice), None)
+    kept = apply(scores, choice, seed, final_tokens, ranked)
     if not kept.mask.any():
+        short = bool((scores.num_tokens < choice.min_tokens).all())
         raise DataError(
             f"{choice.label} keeps none of {len(scores)} documents",
             "selection",
-            "raise the rate, or give the pool more documents",
+            "lower min_tokens" if short else "raise the rate, or give the pool more documents",
         )
     return kept
 
 
-def _ranked_together(scores: Scores, choice: Slice) -> Iterator[np.ndarray]:
-    """Documents as ascending numbers: all that are long enough, or with the paper's rule those of
-    each group; floors and caps tie the groups together."""
-    able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
+def apply(
+    scores: Scores,
+    choice: Slice,
+    seed: int | str,
+    final_tokens: np.ndarray | None = None,
+    ranked: Ranked | None = None,
+) -> Kept:
+    """The same, and it may keep nothing."""
+    refuse_unknown(scores, choice)
+    tokens = scores.num_tokens if final_tokens is None else final_tokens
     if _by_preference(choice):
-        yield from [able] if len(able) else []
-        return
-    codes = groups(scores, choice)[able]
+        kept = Kept(np.zeros(len(scores), bool), None)
+        able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
+        if len(able):
+            kept.mask[able[_bounded(scores.take(able), choice, seed, tokens[able])]] = True
+    elif choice.rule == "paper":
+        kept = Kept(np.zeros(len(scores), bool), None)
+        able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
+        part = scores.take(able)
+        values = values_of(part, choice, seed)(slice(None))
+        for members in _by_group(groups(part, choice)):
+            kept.mask[able[members[paper_keep(choice, values[members])]]] = True
+    elif ranked is None and choice.by == "corpus" and choice.min_tokens == 1:
+        kept = _cut(scores, choice, seed, tokens)
+    else:
+        kept = Kept(_inside_span(ranked or rank(scores, choice, seed, tokens), choice), None)
+    return kept
+
+
+def _by_group(codes: np.ndarray) -> Iterator[np.ndarray]:
+    """The members of every group, as ascending numbers."""
     order = np.argsort(codes, kind="stable")
     edges = np.flatnonzero(np.diff(codes[order])) + 1
-    yield from (able[part] for part in np.split(order, edges) if len(part))
+    yield from (part for part in np.split(order, edges) if len(part))
 
 
-def rank(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray | None = None) -> Ranked:
+def rank(
+    scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray | None = None
+) -> Ranked:
     """The place of every document in its group; ``tokens`` as in ``select``."""
     able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
     columns = [
@@ -239,7 +250,7 @@ def _by_preference(choice: Slice) -> bool:
     return choice.bounded or choice.criterion == "soft"
 
 
-def _cut(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> Kept:
+def _cut(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray) -> Kept:
     """An interval of one rank order, found without sorting it."""
     count = len(scores)
     values = values_of(scores, choice, seed)
@@ -261,7 +272,7 @@ def _cut(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> Kept:
 
 
 def preference(
-    scores: Scores, choice: Slice, seed: int, weights: np.ndarray | None = None
+    scores: Scores, choice: Slice, seed: int | str, weights: np.ndarray | None = None
 ) -> np.ndarray:
     """Documents in the order in which a slice would take them, were its budget to grow.
 
@@ -288,12 +299,14 @@ def preference(
         drawn = (mix(scores.key[order], f"soft {seed}").astype(np.float64) + 0.5) / 2.0**64
         race = np.log(-np.log(np.minimum(drawn, 1 - 1e-16))) + away * away / 2
         return order[np.argsort(race, kind="stable")]
-    centre = int((2 * (low + high) * total).__floor__())
-    return order[np.argsort(np.abs(2 * middles - centre), kind="stable")]
+    centre = 2 * (low + high) * total
+    scale = centre.denominator if centre.denominator * total < 1 << 60 else 1
+    away = np.abs(2 * scale * middles - int((scale * centre).__floor__()))
+    return order[np.argsort(away, kind="stable")]
 
 
 def _position_in_group(
-    values: np.ndarray, group: np.ndarray, keys: np.ndarray, seed: int, sizes: np.ndarray
+    values: np.ndarray, group: np.ndarray, keys: np.ndarray, seed: int | str, sizes: np.ndarray
 ) -> np.ndarray:
     """Midpoint of the cumulative size inside the group over the group's size."""
     order = np.lexsort((keys, mix(keys, f"ties {seed}"), values, group))
@@ -313,9 +326,13 @@ def _inside(codes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return 2 * (ends - np.repeat(before, lengths)) - sizes, np.repeat(totals, lengths)
 
 
-def _bounded(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> np.ndarray:
+def _bounded(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray) -> np.ndarray:
     """The documents taken by preference: first every domain's floor, then the rest to the budget,
-    none above its domain's cap. A document is in when its midpoint is."""
+    none above its domain's cap.
+
+    Bounds hold within one document: a floor counts whole documents, a cap lets the one in that it
+    cuts. So floors and caps that can hold as shares always leave room for the budget.
+    """
     low, high = bounds(choice)
     weights = None if choice.unit == "documents" else tokens
     order = preference(scores, choice, seed, weights)
@@ -344,14 +361,13 @@ def _bounded(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> np
             "protect, floor and cap",
             "change the rate or the bounds",
         )
-    floors, caps = (
-        np.array(
-            [int((2 * s[i] * int(n)).__floor__()) for s, n in zip(shares, amounts, strict=True)]
-        )
-        for i in (0, 1)
-    )
-    taken = middles <= floors[domain]
-    free = ~taken & (middles <= caps[domain])
+    doubled = [
+        [2 * share[i] * int(n) for share, n in zip(shares, amounts, strict=True)] for i in (0, 1)
+    ]
+    floors = np.array([value.__floor__() for value in doubled[0]])
+    caps = np.array([_ceiling(value) for value in doubled[1]])
+    taken = middles + sizes <= floors[domain]
+    free = ~taken & (middles - sizes < caps[domain])
     left = (2 * budget - 2 * int(sizes[taken].sum())).__floor__()
     mine = sizes[free]
     taken[np.flatnonzero(free)[2 * np.cumsum(mine) - mine <= left]] = True
@@ -360,7 +376,7 @@ def _bounded(scores: Scores, choice: Slice, seed: int, tokens: np.ndarray) -> np
     return mask
 
 
-def ranks(scores: Scores, choice: Slice, kept: Kept, seed: int) -> np.ndarray:
+def ranks(scores: Scores, choice: Slice, kept: Kept, seed: int | str) -> np.ndarray:
     """The rank of each kept document in its group, int64, in canonical order."""
     if kept.first is None or scores.fold is not None:
         return rank(scores, choice, seed).rank[kept.mask]
@@ -388,6 +404,7 @@ def manifest(
         "pool_bytes": int(scores.num_bytes.sum()),
         "lowest": float(inside.min()),
         "highest": float(inside.max()),
+        "tokens_known": scores.has_tokens,
     }
 
 
@@ -408,24 +425,3 @@ def write_kept(scores_path: Path, kept: Kept, ranks: np.ndarray, target: Path) -
             out.write_batch(pa.record_batch([*columns, mine], schema=schema))
             at += batch.num_rows
             written += len(rows)
-
-
-def reason(choice: Slice, kept: bool, rank: int, position: float, where: str) -> str:
-    """Why a document was kept or dropped, as one sentence."""
-    did = "kept" if kept else "dropped"
-    if rank < 0:
-        return f"{did} by {choice.label}: shorter than min_tokens {choice.min_tokens}"
-    low, high = (min(1.0, max(0.0, float(b))) for b in bounds(choice))
-    inside = low <= position < high or (position >= high >= 1)
-    side = "inside" if inside else ("below" if position < low else "above")
-    of = "the corpus" if choice.by == "corpus" else where
-    by = choice.metric if isinstance(choice.metric, str) else "difference"
-    told = (
-        f"{did} by {choice.label}: at {position:.2%} of the {choice.unit} of {of} by {by}, "
-        f"{side} the band [{low:.2%}, {high:.2%}]"
-    )
-    if choice.criterion == "soft":
-        return told + f", drawn around {float(choice.centre or 0):.0%}"
-    if choice.bounded and kept != inside:
-        return told + (": a floor keeps it" if kept else ": a cap, or other floors, drop it")
-    return told

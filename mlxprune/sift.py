@@ -103,9 +103,8 @@ def select(
         kept, pool = facts["kept_documents"], facts["pool_documents"]
         share = facts["kept_tokens"] / facts["pool_tokens"]
         place = out if len(found) == 1 else out / facts["name"]
-        print(
-            f"{facts['name']}: {kept:,} of {pool:,} documents, {share:.1%} of the tokens: {place}"
-        )
+        of = f"{share:.1%} of the tokens" if facts["tokens_known"] else f"{kept / pool:.1%}"
+        print(f"{facts['name']}: {kept:,} of {pool:,} documents, {of}: {place}")
         for side, count in facts["missing"].items():
             if count:
                 print(f"  {count:,} documents {side.replace('_', ' ')}: left out")
@@ -134,6 +133,8 @@ def _shares(given: list[str] | None, option: str) -> Any:
         raise UsageError(
             "one share for all domains, or one for each named", option, f"{option} web=0.2"
         )
+    if len({domain for domain, _, _ in named}) < len(named):
+        raise UsageError("a domain is named twice", option, "give each one share")
     return {domain: _decimal(share) for domain, _, share in named}
 
 

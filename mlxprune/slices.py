@@ -74,7 +74,8 @@ class Slice(Section):
     @field_validator("name")
     @classmethod
     def _not_reserved(cls, value: str | None) -> str | None:
-        if value is not None and re.split(r"[.]|-(?=\d)", value)[0] in RESERVED:
+        lower = (value or "").lower()
+        if any(lower == word or lower.startswith((f"{word}-", f"{word}.")) for word in RESERVED):
             raise ValueError(f"{value!r} is what a control arm is called")
         return value
 
@@ -107,8 +108,8 @@ class Slice(Section):
             raise ValueError(f"rate {self.rate} is not above 0 and at most 1")
         if self.centre is not None and not 0 <= self.centre <= 1:
             raise ValueError(f"centre {self.centre} is not between 0 and 1")
-        if self.spread <= 0:
-            raise ValueError(f"spread {self.spread} is not above 0")
+        if not Decimal("0.001") <= self.spread <= 1000:
+            raise ValueError(f"spread {self.spread} is not between 0.001 and 1000")
         if self.rule == "paper":
             if self.unit != "documents":
                 raise ValueError("rule paper counts documents: set unit to documents")
@@ -180,6 +181,14 @@ class Slice(Section):
         return "-".join(words)
 
 
+def refuse_twice(names: list[str], what: str) -> None:
+    """Names become folders, on disks that may not tell capitals apart."""
+    lower = [name.lower() for name in names]
+    twice = [name for name in names if lower.count(name.lower()) > 1]
+    if twice:
+        raise ValueError(f"two {what} are called {twice[0]!r}: give one slice a `name`")
+
+
 class Selection(Section):
     """The slices of a study. One slice is written flat; several share the keys beside `slices`,
     and lists of criteria and rates mean every combination."""
@@ -210,10 +219,7 @@ class Selection(Section):
 
     @model_validator(mode="after")
     def _named_once(self) -> Selection:
-        labels = [choice.label for choice in self.slices]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"two slices are called {twice[0]!r}: give one a `name`")
+        refuse_twice([choice.label for choice in self.slices], "slices")
         return self
 
     @model_serializer

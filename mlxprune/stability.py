@@ -61,8 +61,10 @@ def _slice(config: Config, wanted: dict[str, Any], where: str) -> Slice:
     first = config.slices[0]
     plain = first.metric if first.metric in ("perplexity", "bpb", "adjusted") else "perplexity"
     tree = first.model_dump(mode="json") | {"metric": plain, "reference": None, "name": None}
-    if "criterion" in wanted and wanted["criterion"] != "band":
-        tree |= {"band": None, "rate": tree["rate"] or 0.5}
+    if wanted:  # what is asked for takes the place of a band, a soft draw, the paper's rule
+        criterion = "high" if first.criterion in ("band", "soft") else first.criterion
+        tree |= {"criterion": criterion, "rate": tree["rate"] or 0.5}
+        tree |= {"band": None, "centre": None, "rule": "exact"}
     whole = {"data": {"paths": ["-"]}, "selection": {**tree, **wanted}}
     return configs.validate(whole, where).slices[0]
 
@@ -128,8 +130,11 @@ def _compared(ranked: list[Ranked], choice: Slice) -> dict[str, Any]:
     lengths = ranked[0].scores.num_tokens  # one weight for all, or the slices differ by tokenizer
     values, kept = [], []
     for one in ranked:
-        plain = "adjusted" if choice.metric == "adjusted" and one.scores.curve is not None else None
-        mine = choice if plain or choice.metric != "adjusted" else _without_curve(choice)
+        mine = choice
+        if one.name.rpartition(":")[2] == "zlib":  # as the arm of this name ranks it
+            mine = choice.model_copy(update={"metric": "bpb"})
+        elif choice.metric == "adjusted" and one.scores.curve is None:
+            mine = choice.model_copy(update={"metric": "perplexity"})
         values.append(score_files.values_of(one.scores, mine, 0)(slice(None)))
         kept.append(selection.select(one.scores, mine, 0, lengths).mask)
     count = len(ranked)
@@ -164,10 +169,6 @@ def _compared(ranked: list[Ranked], choice: Slice) -> dict[str, Any]:
         "overlap": overlap.tolist(),
         "enough": enough[-1]["name"] if enough else None,
     }
-
-
-def _without_curve(choice: Slice) -> Slice:
-    return choice.model_copy(update={"metric": "perplexity"})
 
 
 def lines(found: dict[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ def planned_arms(run: RunFolder) -> dict[str, Any]:
         found: dict[str, Any] = runs.read_json(run.arms)
     except (OSError, ValueError):
         return {"targets": 0, "arms": {}, "left_out": {}}
+    found["arms"] = {name: found["arms"][name] for name in found["order"]}
     return found
 
 
@@ -58,7 +59,9 @@ def pairs(plan: dict[str, Any]) -> Iterator[Pair]:
                 continue
             for control, other in first.items():
                 if other["kind"] == control_kind and _belong(facts, other):
-                    yield Pair(name, control, about, (kind, control_kind) == ("pruned", "random"))
+                    main = (kind, control_kind) == ("pruned", "random")
+                    plain = kind != "shuffled" or facts["plain"]
+                    yield Pair(name, control, about if plain else "bounds alone", main)
 
 
 def _belong(arm: dict[str, Any], control: dict[str, Any]) -> bool:
@@ -136,7 +139,7 @@ def sentence(found: dict[str, Any]) -> str:
     main = [c for c in found.get("comparisons") or [] if c["main"]]
     if not main:
         return "Run it to the end to compare the slice with a random one of equal size."
-    told = min(main, key=lambda c: float(c["difference"]))
+    told = min(main, key=lambda c: (c["verdict"] != "better", float(c["difference"])))
     change = abs(told["difference"])
     side = "lower (better)" if told["difference"] < 0 else "higher (worse)"
     of = f"of {len(main)} slices, the best: " if len(main) > 1 else ""

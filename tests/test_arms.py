@@ -204,3 +204,43 @@ def test_repeats_are_worth_what_the_law_says(passes: int, share: float) -> None:
     assert arms.effective_data(1000, 1000 * passes) / (1000 * passes) == pytest.approx(
         share, abs=5e-4
     )
+
+
+def test_a_control_of_a_soft_slice_has_luck_of_its_own(generator: np.random.Generator) -> None:
+    """Drawn with the slice's own numbers, permuted scores would pick much of the slice again."""
+    soft = {"criterion": "soft", "centre": 0.5, "spread": 0.5, "rate": 0.2, "unit": "documents"}
+    chosen = configuration(selection=soft)
+    pool = pool_of(chosen, 4000, generator)
+    kept = pool.kept["soft-20-at-50"]
+    for arm in arms.arms_of(chosen):
+        if arm.kind in ("shuffled", "zlib", "unigram", "random"):
+            rows = rows_of(arm, pool, 10**9)
+            assert kept[rows].mean() < 0.35, arm.kind
+
+
+def test_controls_keep_the_least_length_and_the_caps(generator: np.random.Generator) -> None:
+    selection = {"rate": 0.1, "min_tokens": 60, "cap": {"d": 0.2}, "unit": "documents"}
+    chosen = configuration(selection=selection)
+    pool = pool_of(chosen, 5000, generator)
+    for arm in arms.arms_of(chosen):
+        if arm.kind in ("pruned", "by-domain", "shuffled", "zlib", "unigram"):
+            rows = rows_of(arm, pool, 10**9)
+            assert pool.tokens[rows].min() >= 60, arm.kind
+            if arm.kind != "by-domain":  # the mix unchanged, whatever the slice's bounds
+                here = pool.domain[rows] == 3
+                able = (pool.domain == 3) & (pool.tokens >= 60)
+                assert here.sum() <= 0.2 * able.sum() + 1, arm.kind
+
+
+def test_no_arm_is_empty_when_one_document_outweighs_the_slice() -> None:
+    generator = np.random.default_rng(1)
+    chosen = configuration(selection={"rate": 0.05, "unit": "documents"})
+    for seed in range(10):
+        pool = pool_of(chosen, 200, generator)
+        lengths = pool.lengths.copy()
+        lengths[generator.choice(200, 40, replace=False)] = 10_000
+        lengths[pool.kept["high-5"]] = 5
+        pool = replace(pool, lengths=lengths)
+        for arm in arms.arms_of(configuration(selection={"rate": 0.05, "unit": "documents"},
+                                              final={"seeds": [seed]})):  # fmt: skip
+            assert len(rows_of(arm, pool, 10**9))

@@ -104,3 +104,23 @@ def test_a_slice_is_cut_or_filled_by_preference(pool: Any, share: float) -> None
     if not set(inside) <= chosen:
         assert chosen <= set(inside)
         assert chosen == set(inside[: len(chosen)])
+
+
+def test_one_long_document_does_not_swallow_the_small_domains() -> None:
+    lengths = np.array([50_000, 30_000, *[100] * 200])
+    domain = np.array([0, 0, *[1] * 100, *[2] * 100])
+    chosen = draws.by_domain(np.arange(202), domain, lengths, 30_000)
+    for code in (1, 2):
+        assert abs(lengths[chosen[domain[chosen] == code]].sum() - 3000) <= 100
+
+
+def test_matched_reaches_the_tokens_of_a_slice_of_long_documents(
+    generator: np.random.Generator,
+) -> None:
+    """The slice holds the longest of an octave: random pairs alone would not get there."""
+    lengths = generator.integers(512, 1024, 3000)
+    keys = generator.choice(2**62, 3000, replace=False).astype(np.uint64)
+    kept = lengths > np.quantile(lengths, 0.7)
+    chosen = draws.matched(keys, np.zeros(3000, int), lengths, kept, "m")
+    assert len(chosen) == kept.sum()
+    assert abs(int(lengths[chosen].sum()) - int(lengths[kept].sum())) <= 1024

@@ -51,7 +51,7 @@ def test_the_interval_is_the_stated_formula() -> None:
     arm = [np.full(30, 100.0 - d) for d in (1.0, 2.0, 4.0)]
     found = evaluate.compare(arm, control, sizes, domains, ["a", "b"], 0)
     by_seed = -np.array([1.0, 2.0, 4.0]) / 100 / math.log(2)
-    half = 4.303 * math.sqrt(by_seed.var(ddof=1) / 3)
+    half = 4.302652729911275 * math.sqrt(by_seed.var(ddof=1) / 3)
     assert found["difference"] == pytest.approx(by_seed.mean())
     assert found["interval"] == pytest.approx([by_seed.mean() - half, by_seed.mean() + half])
 
@@ -69,4 +69,3 @@ def test_a_small_t_table_is_right() -> None:
     for degrees in (2, 5, 30):
         drawn = generator.standard_t(degrees, 2_000_000)
         assert evaluate.t_quantile(degrees) == pytest.approx(np.quantile(drawn, 0.975), rel=0.02)
-    assert len(evaluate.T_QUANTILES) == 30

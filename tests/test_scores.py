@@ -140,6 +140,11 @@ def test_scores_made_elsewhere_need_an_id_and_a_score(tmp_path: Path) -> None:
         ({"id": ["a"], "score": ["high"]}, "score"),
         ({"id": ["a"], "score": [1.0], "num_tokens": [0]}, "num_tokens"),
         ({"id": [], "score": []}, "no scored document"),
+        ({"id": [["a"]], "score": [1.0]}, "cannot read"),
+        ({"id": ["a"], "score": [1.0], "domain": [["x"]]}, "cannot read"),
+        ({"id": ["a"], "score": [1.0], "num_tokens": ["many"]}, "cannot read"),
+        ({"id": ["a"], "score": [1.0], "num_tokens": [0.5]}, "cannot read"),
+        ({"id": ["a"], "score": [1.0], "num_tokens": [float("nan")]}, "cannot read"),
     ],
 )
 def test_scores_made_elsewhere_that_will_not_do(
@@ -148,6 +153,59 @@ def test_scores_made_elsewhere_that_will_not_do(
     with pytest.raises(DataError) as caught:
         scores.read_scores(write(tmp_path / "s.parquet", **columns))
     assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"nll_sum": ["x", "y"]},
+        {"num_tokens": [1, None]},
+        {"num_bytes": [0, 1]},
+        {"num_tokens": [0, 1]},
+    ],
+)
+def test_own_columns_that_will_not_do(columns: dict[str, Any], tmp_path: Path) -> None:
+    good = {"key": [1, 2], "nll_sum": [1.0, 2.0], "num_tokens": [1, 1], "num_bytes": [1, 1]}
+    with pytest.raises(DataError):
+        scores.read_scores(write(tmp_path / "s.parquet", **{**good, **columns}))
+
+
+def test_any_column_may_be_the_score(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.parquet", id=["a", "b"], score=[1, 2], num_tokens=[5, 7])
+    found = scores.read_scores(path, "num_tokens")
+    assert found.given is not None
+    assert found.given.tolist() == [5.0, 7.0]
+    bare = scores.read_scores(write(tmp_path / "b.parquet", id=["a", "b"], score=[1, 2]))
+    for length in ({"min_tokens": 5}, {"by": ("domain", "length")}):
+        with pytest.raises(DataError) as caught:
+            scores.refuse_unknown(bare, Slice.model_validate(length))
+        assert "num_tokens" in caught.value.problem
+
+
+def test_many_domains_and_a_missing_one_fit_small_codes(tmp_path: Path) -> None:
+    names = pa.array([f"d{n:03}" for n in range(128)])
+    codes = pa.array([*range(128), None], pa.int8())
+    path = write(
+        tmp_path / "s.parquet",
+        id=[str(n) for n in range(129)],
+        score=[1.0] * 129,
+        domain=pa.DictionaryArray.from_arrays(codes, names),
+    )
+    found = scores.read_scores(path)
+    assert found.domain is not None
+    assert found.domains[int(found.domain[128])] == "(none)"
+
+
+def test_a_difference_is_in_part_where_either_side_is(tmp_path: Path) -> None:
+    good = {"key": [1, 2], "nll_sum": [1.0, 2.0], "num_tokens": [1, 1], "num_bytes": [1, 1]}
+    write(tmp_path / "a.parquet", **good)
+    write(tmp_path / "b.parquet", **good, truncated=[False, True], fold=np.array([0, 1], np.uint8))
+    choice = Slice.model_validate({"metric": {"difference": ["a", "b"]}})
+    found = scores.of_slice(lambda name: tmp_path / f"{name}.parquet", choice, "a", "")
+    assert found.fold is not None
+    with pytest.raises(DataError) as caught:
+        scores.refuse_unknown(found, choice)
+    assert "in part" in caught.value.problem
 
 
 def test_domains_have_the_same_codes_in_any_file_order(tmp_path: Path) -> None:

@@ -212,11 +212,11 @@ def bounded_brute_force(
     able = []
     for document in preferred:
         domain = int(scores.domain[document])
-        half = seen[domain] + Fraction(weights[document], 2)
+        start = seen[domain]
         seen[domain] += weights[document]
-        if half <= low[domain]:
+        if seen[domain] <= low[domain]:
             kept.add(document)
-        elif half <= high[domain]:
+        elif start < high[domain]:
             able.append(document)
     left = rate * total - sum(weights[d] for d in kept)
     taken = 0
@@ -416,3 +416,18 @@ def test_the_slice_of_a_run_adds_up(tiny_run: runs.RunFolder) -> None:
     assert sum(r["kept_tokens"] for r in manifest["domains"]) == manifest["kept_tokens"]
     assert sum(r["tokens"] for r in manifest["domains"]) == manifest["pool_tokens"]
     assert manifest["kept_tokens"] / manifest["pool_tokens"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_bounds_of_many_small_domains_leave_room_for_the_budget() -> None:
+    ones = np.ones(300, np.int64)
+    keys = np.arange(300, dtype=np.uint64)
+    for size in (1, 3):
+        domain = np.arange(300) // size
+        names = tuple(f"d{n}" for n in range(300 // size))
+        scores = Scores(keys, keys * 1.0, ones, ones, domain=domain, domains=names)
+        for bounds in ({"floor": 0.5}, {"cap": 0.5}, {"floor": 0.3, "cap": 0.6}):
+            kept = selection.select(scores, choice(rate=Decimal("0.5"), **bounds), 0)
+            assert kept.mask.sum() == 150
+    with pytest.raises(DataError) as caught:
+        selection.select(scores, choice(min_tokens=5), 0)
+    assert "min_tokens" in caught.value.fix

@@ -68,6 +68,9 @@ def test_slices_are_named_by_what_they_are(selection: dict[str, Any], label: str
         ({"slices": ["low"]}, "table"),
         ({"name": "random-50"}, "control arm"),
         ({"name": "matched.x"}, "control arm"),
+        ({"name": "Base-x2"}, "control arm"),
+        ({"criterion": "soft", "centre": 0.5, "spread": 1e-9}, "spread"),
+        ({"slices": [{"name": "Hi"}, {"name": "hi"}]}, "called"),
         ({"name": "a/b"}, "folder"),
         ({"metric": {"difference": ["main", "other"]}}, "no reference 'other'"),
         ({"reference": "nobody"}, "no reference 'nobody'"),
@@ -136,6 +139,10 @@ def test_bounds_of_a_domain() -> None:
         ({"reference": {"pretrained": "x", "snapshots": [0.5]}}, "snapshots"),
         ({"final": {"ladder": [1, 1]}}, "rung"),
         ({"final": {"arms": ["prund"]}}, "arms"),
+        (
+            {"final": {"ladder": [2]}, "selection": {"slices": [{"name": "a"}, {"name": "a-x2"}]}},
+            "two arms are called",
+        ),
         ({"reference": {"pretrained": "x"}, "selection": {"metric": "progress"}}, "progress"),
     ],
 )

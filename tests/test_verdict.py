@@ -13,7 +13,16 @@ from mlxprune.errors import DataError
 
 
 def facts(arm: str, kind: str, **more: Any) -> dict[str, Any]:
-    return {"arm": arm, "kind": kind, "slice": None, "share": None, "rung": None, "seed": 0, **more}
+    return {
+        "arm": arm,
+        "kind": kind,
+        "slice": None,
+        "share": None,
+        "rung": None,
+        "seed": 0,
+        "plain": True,
+        **more,
+    }
 
 
 PLAN = {
@@ -78,6 +87,31 @@ def test_the_tail_of_students_t_is_its_integral(degrees: int) -> None:
         inside = 2 * step * (density[x <= t].sum() - (density[0] + density[x <= t][-1]) / 2)
         assert evaluate.two_sided(t, degrees) == pytest.approx(1 - inside, abs=2e-5)
         assert evaluate.two_sided(-t, degrees) == evaluate.two_sided(t, degrees)
+
+
+def test_the_first_slice_is_the_first_that_was_written(tiny_corpus: Any, tmp_path: Any) -> None:
+    slices = [{"criterion": "low"}, {"band": [0.2, 0.7]}]
+    tree = testing.tiny_config(tiny_corpus, selection={"slices": slices})
+    del tree["selection"]["criterion"], tree["selection"]["rate"]
+    run = runs.RunFolder(tmp_path / "run")
+    result = pipeline.run(config.validate(tree, "test"), run)
+    assert result["verdict"]["arm"] == "low-50"
+    assert [c["arm"] for c in result["comparisons"] if c["main"]] == ["low-50", "band-20-70"]
+
+
+def test_shuffled_with_bounds_is_not_called_zero() -> None:
+    arms = {n: {**f, "plain": f["kind"] != "shuffled"} for n, f in PLAN["arms"].items()}
+    told = {p.arm: p.about for p in verdict.pairs({"arms": arms})}
+    assert told["shuffled.high-50"] == "bounds alone"
+
+
+def test_the_better_slice_is_named_before_a_lower_undecided_one() -> None:
+    shared = {"main": True, "interval": [-0.3, 0.1], "seeds": [0, 1, 2], "control": "random-50"}
+    found = [
+        {**shared, "arm": "low-50", "difference": -0.2, "verdict": "undecided"},
+        {**shared, "arm": "high-50", "difference": -0.1, "verdict": "better"},
+    ]
+    assert "selection/high-50" in verdict.sentence({"comparisons": found})
 
 
 def test_holm_adjusts_the_slices_together() -> None:
