@@ -89,14 +89,19 @@ def test_the_tail_of_students_t_is_its_integral(degrees: int) -> None:
         assert evaluate.two_sided(-t, degrees) == evaluate.two_sided(t, degrees)
 
 
-def test_the_first_slice_is_the_first_that_was_written(tiny_corpus: Any, tmp_path: Any) -> None:
-    slices = [{"criterion": "low"}, {"band": [0.2, 0.7]}]
-    tree = testing.tiny_config(tiny_corpus, selection={"slices": slices})
-    del tree["selection"]["criterion"], tree["selection"]["rate"]
-    run = runs.RunFolder(tmp_path / "run")
-    result = pipeline.run(config.validate(tree, "test"), run)
-    assert result["verdict"]["arm"] == "low-50"
-    assert [c["arm"] for c in result["comparisons"] if c["main"]] == ["low-50", "band-20-70"]
+def test_the_first_slice_is_the_first_that_was_written(tmp_path: Any) -> None:
+    """arms.json is written with sorted keys; the order of the configuration is kept beside."""
+    run = runs.RunFolder(tmp_path)
+    names = ["low-50-s0", "band-20-70-s0", "random-50-s0", "random-20-70-s0"]
+    plan = {n: facts(n[:-3], n.partition("-")[0]) for n in names}
+    plan[names[0]] |= {"kind": "pruned", "share": "50"}
+    plan[names[1]] |= {"kind": "pruned", "share": "20-70"}
+    plan[names[2]] |= {"share": "50"}
+    plan[names[3]] |= {"share": "20-70"}
+    runs.write_json(run.arms, {"arms": plan, "left_out": {}, "order": names})
+    found = verdict.planned_arms(run)
+    assert list(found["arms"]) == names
+    assert [p.arm for p in verdict.pairs(found) if p.main] == ["low-50", "band-20-70"]
 
 
 def test_shuffled_with_bounds_is_not_called_zero() -> None:
@@ -146,24 +151,30 @@ def test_noise_is_rarely_called_a_difference() -> None:
 def test_equal_arms_are_trained_once_also_across_runs(tmp_path: Any) -> None:
     """Without a reference part, all is none; a second run finds what the first has trained."""
     tree = testing.tiny_config(
-        testing.tiny_corpus(tmp_path / "corpus", documents=120),
+        testing.tiny_corpus(tmp_path / "corpus", documents=90),
         selection={"criterion": "high", "unit": "tokens"},
-        final={"arms": ["matched", "none", "all"], "tokens": 16384},
+        final={"arms": ["matched", "none", "all"], "tokens": 8192},
     )
     tree["split"] = {"cross": 2, "validation": 0.1, "test": 0.1}
     tree["reference"]["tokens"] = 2048
-    first = runs.RunFolder(tmp_path / "first")
-    result = pipeline.run(config.validate(tree, "test"), first)
-    assert result["arms"]["all"]["seeds"]["0"]["same_as"] == "none-s0"
+
+    def same_as(run: runs.RunFolder, arm: str) -> Any:
+        return (runs.marker(run.final(arm)) or {}).get("same_as")
+
+    first, second = (runs.RunFolder(tmp_path / n) for n in ("first", "second"))
+    pipeline.run(config.validate(tree, "test"), first, until="final")
+    assert same_as(first, "none-s0") is None
+    assert same_as(first, "all-s0") == "none-s0"
     weights = [(first.final(n) / "model.safetensors").read_bytes() for n in ("none-s0", "all-s0")]
     assert weights[0] == weights[1]
     tree["selection"] = {"criterion": "low", "unit": "tokens"}
-    second = runs.RunFolder(tmp_path / "second")
-    again = pipeline.run(config.validate({**tree, "name": "second"}, "test"), second)
-    assert again["arms"]["none"]["seeds"]["0"]["same_as"] == "first/none-s0"
-    assert again["arms"]["none"]["test_macro"] == result["arms"]["none"]["test_macro"]
+    pipeline.run(config.validate({**tree, "name": "second"}, "test"), second, until="final")
+    assert same_as(second, "none-s0") == "first/none-s0"
+    assert same_as(second, "matched.low-50-s0") is None
     assert (second.final("none-s0") / "model.safetensors").read_bytes() == weights[0]
-    assert "same_as" not in again["arms"]["matched.low-50"]["seeds"]["0"]
+    pipeline.run(config.validate(tree, "test"), second, until="final", force="final")
+    assert same_as(second, "none-s0") is None
+    assert (second.final("none-s0") / "model.safetensors").read_bytes() == weights[0]
 
 
 def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) -> None:
