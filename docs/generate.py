@@ -44,7 +44,12 @@ def config_page() -> str:
                 "| `slices` | `[{}]` | several slices of one pass: a list of tables of these keys, "
                 "which share those beside it |",
                 "",
-                "`criterion` and `rate` may be lists: every combination is a slice.",
+                "`criterion` and `rate` may be lists: every combination is a slice. Or one by one:",
+                "",
+                "    selection: {rate: 0.5, slices: [{criterion: low}, {by: domain}]}",
+                "",
+                "`--set selection.rate=0.3` holds for every slice, whatever it says itself.",
+                "`metric: progress` without `reference.snapshots` adds one at 0.25.",
             ]
         else:
             lines += [row(n, f) for n, f in section.model_fields.items()]

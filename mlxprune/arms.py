@@ -172,8 +172,19 @@ def _rung(arm: Arm, pool: Pool, targets: int) -> np.ndarray:
     if arm.slice is None:
         return base
     choice = pool.slices[arm.slice]
-    scores = pool.scores_of(choice).take(base)
-    return base[selection.select(scores, choice, pool.seed, pool.tokens[base]).mask]
+    scores = _with_domain(pool, pool.scores_of(choice)).take(base)
+    tokens, lengths = pool.tokens[base], pool.lengths[base]
+    found = selection.apply(scores, choice, pool.seed, tokens).mask
+    weights = None if choice.unit == "documents" else tokens
+    order = selection.preference(scores, choice, pool.seed, weights)
+    order = order[scores.num_tokens[order] >= choice.min_tokens]
+    low, high = selection.bounds(choice)
+    budget = (
+        round((high - low) * int(lengths.sum()))
+        if weights is not None
+        else (int(lengths[found].sum()))
+    )
+    return base[draws.fitted(found, order, lengths, budget)]
 
 
 def left_out(arm: Arm, pool: Pool, targets: int) -> str | None:

@@ -61,7 +61,9 @@ def select_scores(
         config = configs.validate({**found, "seed": config.seed}, str(source))
     path = _scores_path(source, run, config)
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise UsageError("this is a file, not a folder", str(out), "choose another --out")
+    if out.exists() and any(out.iterdir()):
         raise UsageError("the folder is not empty", str(out), "choose another --out")
     with tempfile.TemporaryDirectory(prefix="mlxprune-select-") as folder:
         index = _indexed(config, Path(folder)) if data else None
@@ -179,6 +181,7 @@ def _joined(
         domain=entries["domain"].astype(np.int64),
         domains=tuple(index.domains),
         num_bytes=entries["bytes"].astype(np.int64),
+        has_bytes=True,
     )
     return found, tokens[at[rows]], Table(table, rows, missing)
 

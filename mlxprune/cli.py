@@ -139,10 +139,7 @@ def init(
 
     if output.exists() and not force:
         raise UsageError("the file exists", str(output), "choose another -o, or --force")
-    if not 0 < hours <= 10_000:
-        raise UsageError(
-            f"{hours} is no number of hours to plan for", "--hours", "give 0.1 to 10000"
-        )
+    _refuse_hours(hours)
     paths = [resolve_path(entry, Path.cwd()) for entry in data]
     seen = draft.look(paths)
     told = sys.stderr
@@ -166,6 +163,12 @@ def init(
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("-._")[:60] or "run"
     runs.write_atomic(output, draft.write(seen, sizes, relative, name))
     print(f"wrote {output}: next, mlxprune plan {output}")
+
+
+def _refuse_hours(hours: float) -> None:
+    if not 0 < hours <= 10_000:
+        fix = "give a number above 0, up to 10000"
+        raise UsageError(f"{hours} is no number of hours to plan for", "--hours", fix)
 
 
 def _relative(path: str, folder: Path) -> str:
@@ -196,6 +199,7 @@ def plan(
     from mlxprune import plan as plans
 
     overrides = _overrides(overrides, memory, pool)
+    _refuse_hours(hours)
     found = plans.plan(configs.load(config, overrides), sample, not no_probe, hours)
     if as_json:
         print_json(found)

@@ -12,7 +12,15 @@ from glob import escape, has_magic, iglob
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mlxprune.errors import ConfigError, closest, one_line
 from mlxprune.fields import Bytes, Count, Real, Section, Share, parse_count, speed
@@ -238,6 +246,14 @@ class Config(Section):
             raise ValueError("a name is letters, digits, dots, dashes: it becomes a folder")
         return text
 
+    @model_serializer(mode="wrap")
+    def _written(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the one reference that nobody asked for, where several are named."""
+        found: dict[str, Any] = usual(self)
+        if self.references:
+            del found["reference"]
+        return found
+
     @model_validator(mode="after")
     def _references_are_there(self) -> Config:
         names = [r.name for r in self.scorers]
@@ -342,7 +358,7 @@ def override(tree: dict[str, Any], setting: str) -> None:
         "selection": ("rate", "band"),
     }
     for group in alternatives.get(parents[-1], ()) if parents else ():
-        if last in alternatives[parents[-1]] and group != last:
+        if last in alternatives[parents[-1]] and group != last and value != "null":
             tree.pop(group, None)  # the override replaces the alternative that the file chose
     if parents == ["selection"] and last == "criterion" and value != "band":
         tree.pop("band", None)
@@ -380,7 +396,8 @@ def _is_union_tag(part: str | int) -> bool:
 
 def _fields_at(path: list[str]) -> list[str]:
     section = _section_at(path)
-    return list(section.model_fields) if section else []
+    names = list(section.model_fields) if section else []
+    return [*names, "slices"] if path == ["selection"] else names
 
 
 def _section_at(path: list[str]) -> type[BaseModel] | None:

@@ -14,7 +14,6 @@ from mlxprune.errors import one_line
 from mlxprune.runs import duration
 
 PLAIN_SECONDS = 10.0
-SLICES_SHOWN = 5
 DOMAINS_SHOWN = 20
 CHANGES_SHOWN = 3
 
@@ -102,7 +101,10 @@ def _summary(summary: dict[str, Any] | None) -> str:
     if not summary:
         return ""
     words = []
-    for key in ("documents", "tokens", "kept_documents", "kept_tokens", "vocab_size", "passes"):
+    for key in (
+        "documents", "tokens", "kept_documents", "kept_tokens", "vocab_size", "passes", "built",
+        "found_elsewhere",
+    ):  # fmt: skip
         value = summary.get(key)
         if isinstance(value, int | float):
             shown = f"{value:.2f}" if isinstance(value, float) else short(value)
@@ -137,11 +139,14 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
     rich = Rich(highlight=False)
     slices = found.get("slices", {})
     if slices:
-        rich.print(_slice_table(*slices.values()) if len(slices) == 1 else _mix_table(slices))
+        fit = max(1, (rich.width - 24) // 12)
+        rich.print(_slice_table(*slices.values()) if len(slices) == 1 else _mix_table(slices, fit))
         rich.print()
     if found.get("arms"):
         rich.print(_arms_table(found["arms"]))
-        rich.print("held-out bits per byte, lower is better; macro is the mean over domains;")
+        rich.print(
+            f"held-out bits per byte, lower is better; macro is the mean over {_over(found)};"
+        )
         rich.print(
             "worth: fresh tokens that teach as much (predicted); n: seeds; overlap: with the slice"
         )
@@ -153,6 +158,15 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
         rich.print()
     rich.print(Text(sentence(found)))
     print(f"report: {report_path}")
+
+
+def _over(found: dict[str, Any]) -> str:
+    """``12 domains``, or ``10 of 12 domains`` where some have no test document."""
+    tests = [s["test"] for a in found["arms"].values() for s in a["seeds"].values() if "test" in s]
+    if not tests:
+        return "domains"
+    held, known = len(tests[0]["domains"]), len(tests[0]["documents"])
+    return f"{held} domains" if held == known else f"{held} of {known} domains"
 
 
 def _table(title: str, *columns: str) -> Any:
@@ -178,11 +192,11 @@ def _slice_table(facts: dict[str, Any]) -> Any:
     return table
 
 
-def _mix_table(slices: dict[str, Any]) -> Any:
-    """Shares of the tokens, before and in each slice."""
+def _mix_table(slices: dict[str, Any], fit: int) -> Any:
+    """Shares of the tokens, before and in each slice; no more slices than ``fit``."""
     from rich.text import Text
 
-    shown = list(slices)[:SLICES_SHOWN]
+    shown = list(slices)[:fit]
     more = f"; {len(slices) - len(shown)} more: see the report" if len(slices) > len(shown) else ""
     table = _table(f"share of the tokens, %{more}", "domain", "pool", *shown)
     after = {
@@ -218,15 +232,17 @@ def _arms_table(arms: dict[str, Any]) -> Any:
 
 
 def _comparisons_table(comparisons: list[dict[str, Any]]) -> Any:
-    table = _table("arm minus control", "", "difference", "interval", "shows")
-    table.columns[3].justify = "left"
-    table.columns[3].no_wrap = False
+    table = _table("arm minus control", "", "difference", "interval", "", "shows")
+    table.padding = (0, 0, 0, 1)  # type: ignore[assignment]
+    table.columns[3].justify = table.columns[4].justify = "left"
+    table.columns[4].no_wrap = False
     for row in comparisons:
         low, high = row["interval"]
         table.add_row(
             f"{row['arm']} - {row['control']}",
             f"{row['difference']:+.4f}",
             f"{low:+.4f} {high:+.4f}",
+            "one seed" if len(row["seeds"]) == 1 else row["verdict"],
             row["about"],
             style="bold" if row["main"] else None,
         )
@@ -279,7 +295,8 @@ def print_plan(found: dict[str, Any]) -> None:
         print(f"time       {', '.join(f'{n} {duration(s)}' for n, s in stages)}")
         fits = found["fits"]
         answer = "yes" if fits["fits"] else "no"
-        print(f"fits {fits['hours']:g} h   {answer}: {duration(found['seconds'])}")
+        label = f"fits {fits['hours']:g} h"
+        print(f"{label:<10} {answer}: {duration(found['seconds'])}")
         for change in fits["changes"][:CHANGES_SHOWN]:
             settings = " ".join(f"--set '{setting}'" for setting in change["set"])
             print(f"           fits with {settings}: {duration(change['seconds'])}")

@@ -200,7 +200,7 @@ def _candidates(
         {**models.shape_of(final.model).config, "vocab_size": vocabulary_of(config)}
     )
     if final.tokens and spent and left > 0:
-        tokens = _round_down(0.97 * final.tokens * left / spent)
+        tokens = _round_down(0.85 * final.tokens * left / spent)
         if LEAST_TARGETS * body <= tokens < final.tokens:
             found.append((f"final.tokens={tokens}", "targets: every arm trains less"))
     if final.model in SMALLER:

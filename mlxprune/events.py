@@ -33,7 +33,8 @@ KINDS: dict[str, str] = {
     ),
     "histogram": "edges (mean negative log-likelihood, nats), documents, tokens",
     "train.step": (
-        "model, step, targets, new_targets, total, pass, loss (nats, mean since the last event), "
+        "model, step, targets, model_targets, new_targets, done and total (of all trainings of the "
+        "stage), pass, loss (nats, mean since the last event), "
         "learning_rate, gradient_norm, rate (targets a second), eta_seconds, peak_memory_bytes, "
         "utilisation, input_wait_share"
     ),

@@ -55,6 +55,7 @@ def _in_slice(
         mean = float(scores.nll_sum[at] / scores.num_tokens[at])
         row |= {
             "slice": choice.label,
+            "reference": name,
             "perplexity": float(np.exp(mean)),
             "mean_nll": mean,
             "figure": figure,
@@ -93,7 +94,11 @@ def _reason(choice: Slice, kept: bool, rank: int, position: float, where: str) -
         f"{side} the band [{low:.2%}, {high:.2%}]"
     )
     if choice.criterion == "soft":
-        return told + f", drawn around {float(choice.centre or 0):.0%}"
+        centre, spread = float(choice.centre or 0), float(choice.spread)
+        return (
+            f"{did} by {choice.label}: at {position:.2%} of the {choice.unit} of {of} by {by}; "
+            f"drawn by lot, likeliest at {centre:.0%}, with a standard deviation of {spread:.0%}"
+        )
     if choice.bounded and kept != inside:
         other = (
             "a floor, or room that caps leave, keeps it"

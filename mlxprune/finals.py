@@ -54,9 +54,12 @@ def train_arms(work: Work) -> None:
         "primary": config.evaluation.primary,
     }
     plan: dict[str, Any] = {"targets": targets, "arms": {}, "left_out": {}}
-    pieces, described = [], {}
+    described: dict[str, Any] = {}
+    pieces: list[Piece] = []
     forced = "final" in work.forced
     finished = {} if forced else runs.finished_under(run.path.parent, "final")
+    wanted = [a for a in arms.arms_of(config) if arms.left_out(a, pool, targets) is None]
+    count = len(wanted)
     for arm in arms.arms_of(config):
         why = arms.left_out(arm, pool, targets)
         if why is not None:
@@ -68,7 +71,8 @@ def train_arms(work: Work) -> None:
         described[arm.name] = {**shared, "recipe": train.identity(recipe), "documents": chosen}
         fingerprint = runs.fingerprint(described[arm.name])
         plan["arms"][arm.name] = _facts(arm, pool, tokens.lengths(documents) + 1, documents, recipe)
-        pieces.append(_piece(work, arm, recipe, pool, targets, fingerprint, finished))
+        position = (len(pieces) + 1, count)
+        pieces.append(_piece(work, arm, recipe, pool, targets, fingerprint, finished, position))
     if not pieces:
         name, why = next(iter(plan["left_out"].items()))
         fix = "add pruned and random to final.arms, or raise final.tokens"
@@ -87,6 +91,7 @@ def _piece(
     targets: int,
     fingerprint: str,
     finished: dict[str, Path],
+    position: tuple[int, int],
 ) -> Piece:
     folder = work.run.final(arm.name)
 
@@ -101,11 +106,13 @@ def _piece(
                 else (f"{equal.parents[1].name}/{equal.name}")
             )
             runs.mark(folder, "final", fingerprint, same_as=same)
-            work.log.emit("final", "progress", what=f"{arm.name}: the same as {same}")
-            return arms.summary_of(runs.read_json(folder / "training.json"))
+            found = arms.summary_of(runs.read_json(folder / "training.json"))
+            return {**found, "same_as": same}
         documents = arms.documents_of(arm, pool, targets)
         settings = work.config.final
-        made = study.train_model(work, "final", settings, recipe, documents, folder, fingerprint)
+        made = study.train_model(
+            work, "final", settings, recipe, documents, folder, fingerprint, position=position
+        )
         finished.setdefault(fingerprint, folder)
         return arms.summary_of(made)
 
@@ -158,14 +165,21 @@ def _tell(work: Work, plan: dict[str, Any], pool: Pool) -> None:
                 "data",
             )
             break
-    for label, choice in pool.slices.items():
-        size = int(pool.lengths[pool.kept[label]].sum())
-        unique = pool.unique(choice.share)
-        if size > 1.05 * unique:
+    for share in dict.fromkeys(choice.share for choice in pool.slices.values()):
+        sizes = {
+            label: int(pool.lengths[pool.kept[label]].sum())
+            for label, choice in pool.slices.items()
+            if choice.share == share
+        }
+        least = min(sizes, key=lambda label: sizes[label])
+        larger = [label for label, size in sizes.items() if size > 1.05 * sizes[least]]
+        if larger:
+            names = ", ".join(larger[:4]) + (", ..." if len(larger) > 4 else "")
+            most = max(sizes.values())
             work.warn(
                 "final",
-                f"{label} holds {size / unique - 1:.0%} more tokens than another slice of its "
-                "share: its arm is a random part of it, so that all have as many",
+                f"slices of {share} % hold {sizes[least]:,} ({least}) to {most:,} tokens: so that "
+                f"all arms have as many, those of {names} are random parts of theirs",
             )
 
 

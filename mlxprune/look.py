@@ -130,7 +130,9 @@ def explain(
             rank = f"rank {row['rank'] + 1:,} of {row['of']:,}, " if row["rank"] >= 0 else ""
             other = abs(row["figure"] - row["mean_nll"]) > 1e-12
             rank += f"score {row['figure']:.4f}, " if other else ""
-            print(f"  {rank}perplexity {row['perplexity']:.2f}, {row['num_tokens']:,} tokens")
+            under = f" under {row['reference']}" if row["reference"] != "main" else ""
+            told = f"{rank}perplexity {row['perplexity']:.2f}{under}"
+            print(f"  {told}, {row['num_tokens']:,} tokens")
 
 
 @app.command()

@@ -16,13 +16,21 @@ class Meter:
     """Means since the last event, rate, time left."""
 
     def __init__(
-        self, recipe: Recipe, stream: Stream, name: str, stage: str, log: EventLog, first: int
+        self,
+        recipe: Recipe,
+        stream: Stream,
+        name: str,
+        stage: str,
+        log: EventLog,
+        first: int,
+        position: tuple[int, int] = (1, 1),
     ) -> None:
         self.recipe, self.stream, self.name, self.stage, self.log = recipe, stream, name, stage, log
         self.losses: list[float] = []
         self.rate: float | None = None
         self.waited = 0.0
         self.flops = 3 * models.flops_per_token(recipe.config, recipe.context)
+        self.number, self.count = position
         self.reported = first
         self.last = (0, 0.0, 0.0, 0)
         self.restart()
@@ -53,18 +61,22 @@ class Meter:
             now = (done - self.since[1]) * size / elapsed
             self.rate = now if self.rate is None else 0.7 * self.rate + 0.3 * now
             share = min(1.0, self.waited / elapsed)
-        left = (self.recipe.steps - done) * size / self.rate if self.rate else None
+        total = self.count * self.recipe.targets
+        at = (self.number - 1) * self.recipe.targets + done * size
+        left = (total - at) / self.rate if self.rate else None
+        what = f"{self.name}, {self.number} of {self.count}" if self.count > 1 else self.name
         self.log.emit(
             self.stage,
             "train.step",
             force=True,
             model=self.name,
-            what=self.name,
+            what=what,
             step=done,
             targets=done * size,
-            done=done * size,
-            total=self.recipe.targets,
+            done=at,
+            total=total,
             unit="tokens",
+            model_targets=self.recipe.targets,
             new_targets=len(self.losses) * size,
             loss=sum(self.losses) / len(self.losses),
             learning_rate=rate,

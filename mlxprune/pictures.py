@@ -147,7 +147,7 @@ def curves(trained: list[tuple[str, dict[str, Any]]]) -> Any:
     shown = []
     for number, (arm, seeds) in enumerate(by_arm.items()):
         colour = PALETTE[number % len(PALETTE)]
-        style = "-" if number < len(PALETTE) else "--"
+        style = ("-", "--", ":", "-.")[number // len(PALETTE) % 4]
         recipe = seeds[0]["recipe"]
         size = recipe["batch_size"] * recipe["context"] / 1e6
         points = min(len(t["history"]["train"]) for t in seeds)
@@ -169,5 +169,8 @@ def curves(trained: list[tuple[str, dict[str, Any]]]) -> Any:
     axes.set_ylim(lowest - 0.1, highest + 0.3)
     axes.set_xlabel("million targets (dotted: a pass over the unique tokens ends)")
     axes.set_ylabel("training loss, nats a token")
-    axes.legend(frameon=False, ncols=1 + (len(by_arm) > 8), fontsize="small")
+    if len(by_arm) > 6:
+        axes.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+    else:
+        axes.legend(frameon=False, fontsize="small")
     return _svg(figure)

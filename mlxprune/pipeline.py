@@ -172,6 +172,12 @@ def _split(work: Work) -> None:
             raise DataError(f"the {part} part has no document", str(work.run.split), fix)
     for choice in work.config.slices:
         selection.refuse_nothing(choice, table["train"]["documents"])
+    missing = split.without(table, "test")
+    if missing:
+        count = len(table["test"]["domains"])
+        names = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
+        held = f"macro is over {count - len(missing)} of {count} domains"
+        work.warn("split", f"no test document in {names}: {held}")
     few = split.too_few(table, "test")
     if few:
         names = ", ".join(few[:8]) + (", ..." if len(few) > 8 else "")

@@ -13,6 +13,7 @@ from mlxprune import sources as source_files
 from mlxprune.config import Config
 from mlxprune.errors import ConfigError
 from mlxprune.scores import refuse_unknown_domains
+from mlxprune.selection import refuse_nothing
 
 SAMPLE_ROWS = 200
 PASSES_LIMIT = 4
@@ -46,6 +47,11 @@ def plan(
     tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
     parts = {name: thresholds[name] * tokens for name in thresholds}
     parts["train"] = tokens - sum(parts.values())
+    if parts["train"] <= 0:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in thresholds.items())
+        raise ConfigError("nothing is left to score", f"split: {shares}", "lower these shares")
+    for choice in config.slices:
+        refuse_nothing(choice, round(summary["documents"] * parts["train"] / tokens))
     for choice in config.slices:
         refuse_unknown_domains(choice, tuple(summary["domains"]))
     warnings = _warnings_about_data(config, summary, bad_share, parts)
@@ -166,12 +172,13 @@ def _warnings_about_data(
     small = [d for d, n in summary["domains"].items() if n < SMALL_DOMAIN]
     if small:
         names = ", ".join(small[:6]) + (", ..." if len(small) > 6 else "")
-        warnings.append(f"{len(small)} domains of under {SMALL_DOMAIN} documents: {names}")
+        many = "1 domain" if len(small) == 1 else f"{len(small)} domains"
+        warnings.append(f"{many} of under {SMALL_DOMAIN} documents: {names}")
     trained = config.tokenizer.train
-    if trained and parts["reference"] < 20 * trained.vocab_size:
+    learned = parts["train"] if config.split.cross else parts["reference"]
+    if trained and learned < 20 * trained.vocab_size:
         warnings.append(
-            f"a vocabulary of {trained.vocab_size} is too large for {parts['reference']:,.0f} "
-            "reference tokens"
+            f"a vocabulary of {trained.vocab_size} is large for {learned:,.0f} tokens to learn from"
         )
     if parts["test"] < 20_000:
         warnings.append(f"the test part has only {parts['test']:,.0f} tokens: wide intervals")

@@ -14,7 +14,9 @@ from mlxprune.errors import UsageError, one_line
 from mlxprune.runs import RunFolder
 from mlxprune.yamlfile import write_yaml
 
-VERSION = 2
+VERSION = 3
+MAIN = ("pruned", "random", "matched")  # of many arms, those that the table by domain shows
+COLUMNS = 7
 ARM_FACTS = ("kind", "slice", "rung", "effective_tokens", "overlap", "overlap_by_chance")
 
 
@@ -99,6 +101,7 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
         "split": split.open_split(run.split).table if runs.is_current(run, run.split) else None,
         "duration": runs.duration,
         "one_line": one_line,
+        "first": config.slices[0].label,
     }
     facts |= _token_facts(run) | _score_facts(run, config) | _curve_facts(run, config)
     facts |= _test_facts(found["arms"])
@@ -181,11 +184,14 @@ def _test_facts(found: dict[str, Any]) -> dict[str, Any]:
             for domain, bits in test["domains"].items():
                 rows.setdefault(domain, {})
                 rows[domain][name] = rows[domain].get(name, 0.0) + bits / len(tests)
-    names = [n for n, e in found.items() if e["test_macro"] is not None]
+    able = [n for n, e in found.items() if e["test_macro"] is not None]
+    main = [n for n in able if found[n]["kind"] in MAIN and found[n]["rung"] is None]
+    names = able if len(able) <= COLUMNS else main[:COLUMNS]
     ladder = pictures.ladder(rungs) if rungs else None
     return {
         "test_rows": rows,
         "test_arms": names,
+        "test_left": len(able) - len(names),
         "test_documents": documents,
         "ladder": ladder,
         "rungs": sorted(rungs, key=lambda r: (float(r["rung"]), str(r["family"]))),

@@ -189,7 +189,11 @@ def folder_in_the_making(path: Path) -> Iterator[Path]:
     partial = path.with_name(path.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     for file in partial.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:

@@ -27,9 +27,10 @@ def documents(
     order = score_files.ranking(values, scores.key, config.seed)
     count = config.report.samples
     ends = tails.describe(held, pool, scores.num_bytes, order, count)
-    chosen = [("lowest", row, near) for row, near in ends["lowest"].pop("chosen")]
+    low, high = (f"the {name} {end['documents']:,}" for name, end in ends.items())
+    chosen = [(low, row, near) for row, near in ends["lowest"].pop("chosen")]
     chosen += [(label, int(order[r]), 1) for label, r in _places(kept[order], count)]
-    chosen += [("highest", row, near) for row, near in ends["highest"].pop("chosen")]
+    chosen += [(high, row, near) for row, near in ends["highest"].pop("chosen")]
     wanted = np.zeros(len(names), bool)
     wanted[pool[[row for _, row, _ in chosen]]] = True
     text_of = dict(names.texts(wanted))

@@ -46,6 +46,7 @@ class Scores:
     curve: np.ndarray | None = None
     overlap: int = 0
     has_tokens: bool = True  # whether num_tokens is known, or 1 for want of it
+    has_bytes: bool = True  # the same of num_bytes
 
     def __len__(self) -> int:
         return len(self.key)
@@ -83,7 +84,7 @@ def read_scores(path: Path, column: str | None = None) -> Scores:
         fix = "give a scores.parquet of mlxprune score, a run folder, or a Parquet of id and score"
         raise DataError(f"cannot read the scores: {one_line(error)}", str(path), fix) from None
     if table.num_rows == 0:
-        raise DataError("no scored document", str(path), "give the pool more text")
+        raise DataError("no scored document", str(path), "give a file with rows")
     try:
         return _ours(path, table) if ours else _elsewhere(path, table, column or GIVEN)
     except (pa.ArrowException, TypeError, ValueError) as error:  # a column of the wrong kind
@@ -132,10 +133,12 @@ def _elsewhere(path: Path, table: pa.Table, column: str) -> Scores:
     except pa.ArrowException as error:
         fix = "give a column of numbers"
         raise DataError(f"{column}: {one_line(error)}", str(path), fix) from None
-    bad = int((~np.isfinite(given)).sum())
-    if bad:
-        raise DataError(f"{bad} of {len(given)} scores are not finite", str(path), "mend them")
     ids = table.column("id")
+    bad = np.flatnonzero(~np.isfinite(given))
+    if len(bad):
+        some = ", ".join(one_line(ids[int(i)].as_py()) for i in bad[:3])
+        problem = f"{len(bad)} of {len(given)} scores are not finite: {some}"
+        raise DataError(problem, str(path), "mend them, or leave these documents out")
     if ids.null_count:
         raise DataError(f"{ids.null_count} rows have no id", str(path), "give every row one")
     texts = ids.cast(pa.string()).to_pylist()
@@ -160,6 +163,7 @@ def _elsewhere(path: Path, table: pa.Table, column: str) -> Scores:
         given=given,
         domains=domains,
         has_tokens=num_tokens is not None,
+        has_bytes=num_bytes is not None,
     )
 
 
@@ -223,6 +227,16 @@ def of_slice(file_of: Callable[[str], Path], choice: Slice, first: str, early: s
     ``file_of`` gives the file of a named reference, ``first`` is the reference of slices that name
     none, ``early`` the snapshot that metric progress compares with.
     """
+    names = [choice.reference or first]
+    if isinstance(choice.metric, Difference):
+        names = [*choice.metric.difference]
+    elif choice.metric == "progress":
+        names.append(early)
+    for name in names:
+        if not file_of(name).exists():
+            fix = "run the stage score with this slice in the configuration, or choose another"
+            what = "an early copy (reference.snapshots)" if name in ("", early) else repr(name)
+            raise DataError(f"the run has no scores of {what}", f"slice {choice.label}", fix)
     if isinstance(choice.metric, Difference):
         a, b = (file_of(name) for name in choice.metric.difference)
         own = read_scores(a)
@@ -303,7 +317,8 @@ def refuse_unknown(scores: Scores, choice: Slice) -> None:
         )
     if scores.given is not None and choice.metric != "perplexity":
         fix = "leave --metric away: these scores were made elsewhere and are ranked as they are"
-        raise DataError(f"these scores have no {choice.metric}", where, fix)
+        name = choice.metric if isinstance(choice.metric, str) else "difference"
+        raise DataError(f"these scores have no {name}", where, fix)
     if choice.metric == "adjusted" and scores.curve is None:
         fix = "score again with this version; or rank by perplexity"
         raise DataError("these scores have no mean loss by position", where, fix)

@@ -58,11 +58,13 @@ def document_span(choice: Slice, count: int) -> tuple[int, int]:
 
 def refuse_nothing(choice: Slice, count: int) -> None:
     """Raises DataError when a slice can keep none of so many documents, whatever their scores."""
+    low, high = bounds(choice)
+    first, stop = 0, 1
     if choice.unit == "documents" and choice.criterion != "soft" and choice.by == "corpus":
         first, stop = document_span(choice, count)
-        if first == stop:
-            fix = "raise the rate, or give the pool more documents"
-            raise DataError(f"{choice.label} keeps none of {count} documents", "selection", fix)
+    if first == stop or (high - low) * count < Fraction(1, 2):
+        fix = "raise the rate, or give the pool more documents"
+        raise DataError(f"{choice.label} keeps none of {count} documents", "selection", fix)
 
 
 def token_span(choice: Slice, total: int) -> tuple[int, int]:
@@ -397,14 +399,13 @@ def manifest(
         "slice": choice.model_dump(mode="json"),
         "seed": seed,
         "kept_documents": int(kept.mask.sum()),
-        "kept_tokens": int(final_tokens[kept.mask].sum()),
-        "kept_bytes": int(scores.num_bytes[kept.mask].sum()),
+        "kept_tokens": int(final_tokens[kept.mask].sum()) if scores.has_tokens else None,
+        "kept_bytes": int(scores.num_bytes[kept.mask].sum()) if scores.has_bytes else None,
         "pool_documents": len(scores),
-        "pool_tokens": int(final_tokens.sum()),
-        "pool_bytes": int(scores.num_bytes.sum()),
+        "pool_tokens": int(final_tokens.sum()) if scores.has_tokens else None,
+        "pool_bytes": int(scores.num_bytes.sum()) if scores.has_bytes else None,
         "lowest": float(inside.min()),
         "highest": float(inside.max()),
-        "tokens_known": scores.has_tokens,
     }
 
 

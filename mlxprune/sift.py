@@ -77,7 +77,12 @@ def select(
         "floor": _shares(floor, "--floor"), "cap": _shares(cap, "--cap"), "min_tokens": min_tokens,
     }  # fmt: skip
     soft = {"centre": centre, "spread": spread} if centre is not None else {}
-    entries: list[dict[str, Any]] = [{"band": b.split(",")} for b in band or []]
+    if centre is not None and "soft" not in (criterion or []):
+        raise UsageError("--centre is for soft slices", "--centre", "add --criterion soft")
+    if band and rate and not criterion:
+        fix = "give --criterion with --rate, or --band alone"
+        raise UsageError("--band and --rate are two ways to say how much", "--band", fix)
+    entries: list[dict[str, Any]] = [{"band": _pair(b)} for b in band or []]
     if criterion or rate or not band:
         entries += [
             {"criterion": c, "rate": _decimal(r), **(soft if c == "soft" else {})}
@@ -101,9 +106,10 @@ def select(
         return
     for facts in found:
         kept, pool = facts["kept_documents"], facts["pool_documents"]
-        share = facts["kept_tokens"] / facts["pool_tokens"]
+        counted = facts["kept_tokens"] is not None
+        share = facts["kept_tokens"] / facts["pool_tokens"] if counted else kept / pool
         place = out if len(found) == 1 else out / facts["name"]
-        of = f"{share:.1%} of the tokens" if facts["tokens_known"] else f"{kept / pool:.1%}"
+        of = f"{share:.1%}{' of the tokens' if counted else ''}"
         print(f"{facts['name']}: {kept:,} of {pool:,} documents, {of}: {place}")
         for side, count in facts["missing"].items():
             if count:
@@ -113,6 +119,13 @@ def select(
 def _metric(text: str) -> Any:
     name, _, rest = text.partition(":")
     return {"difference": rest.split(",")} if name == "difference" else text
+
+
+def _pair(text: str) -> list[str]:
+    ends = text.split(",")
+    if len(ends) != 2:
+        raise UsageError(f"{text!r} is not two shares", "--band", "write --band 0.2,0.4")
+    return ends
 
 
 def _decimal(text: str) -> Any:

@@ -92,6 +92,8 @@ class Slice(Section):
                 value["band"] = tuple(value["band"])
         if isinstance(value.get("by"), list):
             value["by"] = value["by"][0] if len(value["by"]) == 1 else tuple(value["by"])
+        if value.get("by", "corpus") not in ("corpus", "domain", ("domain", "length")):
+            raise ValueError("by is corpus, domain, or [domain, length]")
         return value
 
     @model_validator(mode="after")
@@ -132,6 +134,11 @@ class Slice(Section):
             low, high = self.bounds_of(None)
             if low > high:
                 raise ValueError(f"floor {low} and cap {high} cannot both hold")
+        kept = self.rate if self.band is None else self.band[1] - self.band[0]
+        if kept is not None and not isinstance(self.floor, dict) and (self.floor or 0) > kept:
+            raise ValueError(f"floors keep {self.floor} of every domain, and the slice is {kept}")
+        if kept is not None and not isinstance(self.cap, dict | None) and self.cap < kept:
+            raise ValueError(f"caps leave {self.cap} of every domain, and the slice is {kept}")
 
     @property
     def bounded(self) -> bool:
@@ -235,7 +242,10 @@ def _combinations(given: dict[str, Any]) -> list[dict[str, Any]]:
     lists = {
         key: given[key] for key in ("criterion", "rate") if isinstance(given.get(key), list | tuple)
     }
-    return [
-        {**given, **dict(zip(lists, values, strict=True))}
-        for values in itertools.product(*lists.values())
-    ]
+    found = []
+    for values in itertools.product(*lists.values()):
+        one = {**given, **dict(zip(lists, values, strict=True))}
+        if "criterion" in lists and one["criterion"] != "soft":  # these are for the soft one
+            one = {k: v for k, v in one.items() if k not in ("centre", "spread")}
+        found.append(one)
+    return found

@@ -41,7 +41,7 @@ def compare(folders: list[Path], wanted: dict[str, Any]) -> dict[str, Any]:
     """
     found: list[Ranked] = []
     choice: Slice | None = None
-    for folder in folders:
+    for folder in {f.resolve(): f for f in folders}.values():
         run = runs.open_run(folder)
         config = configs.load(run.config)
         if choice is None:
@@ -157,7 +157,8 @@ def _compared(ranked: list[Ranked], choice: Slice) -> dict[str, Any]:
         }
         for i, one in enumerate(ranked)
     ]
-    enough = [r for r in rows[1:] if r["overlap"] >= ENOUGH]
+    cheaper = [r for r in rows[1:] if r["flops"] < 0.99 * ranked[0].flops]
+    enough = [r for r in cheaper if r["overlap"] >= ENOUGH]
     return {
         "slice": choice.label,
         "unit": choice.unit,
@@ -179,7 +180,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{found['documents']:,} documents, slice {found['slice']} by {found['unit']}; "
         f"in common by chance {found['kept_by_chance']:.0%}",
         "",
-        f"{'scores':<{width}} {'FLOPs':>9} {'of dearest':>11} {'Spearman':>9} {'in common':>10}",
+        f"{'scores':<{width}} {'FLOPs*':>9} {'of dearest':>11} {'Spearman':>9} {'in common':>10}",
     ]
     for row in rows:
         cost = f"{row['flops']:.1e}" if row["flops"] else "free"
@@ -199,7 +200,7 @@ def lines(found: dict[str, Any]) -> list[str]:
                 for j in range(len(rows))
             ]
             told.append(f"{name:<{width}} {' '.join(cells)}")
-    told.append("")
+    told += ["", "* to train the reference and to score the pool with it"]
     best = rows[0]["name"]
     if found["enough"] is None:
         told.append(f"No cheaper scores keep {ENOUGH:.0%} of what {best} keeps.")

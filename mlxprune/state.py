@@ -112,7 +112,7 @@ def _train_step(state: State, event: Event) -> None:
     curve = _curve(state, event)
     point = [event.get("targets"), event.get("loss"), event.get("learning_rate"), event.get("pass")]
     _add(curve["train"], point)
-    curve["total_targets"] = event.get("total")
+    curve["total_targets"] = event.get("model_targets") or event.get("total")
     state["targets_trained"] += int(event.get("new_targets") or 0)
     for key in ("gradient_norm", "rate"):
         curve[key] = event.get(key)

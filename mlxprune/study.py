@@ -116,8 +116,10 @@ def train_model(
     fingerprint: str,
     stop: int | None = None,
     earlier: tuple[Path, ...] = (),
+    position: tuple[int, int] = (1, 1),
 ) -> dict[str, Any]:
-    """Train on some documents of the run; ``stop`` and ``earlier`` as in ``train.train``."""
+    """Train on some documents of the run; ``stop``, ``earlier`` and ``position`` as in
+    ``train.train``."""
     names, tokens = open_corpus(work.run, work.config), open_tokens(work.run)
     stream = train.Stream(tokens, documents, names.index["key"][documents], recipe.seed)
     members = split.open_split(work.run.split).members(split.VALIDATION)
@@ -140,6 +142,7 @@ def train_model(
         work.config.memory,
         stop,
         earlier,
+        position,
     )
 
 

@@ -180,12 +180,14 @@ def train(
     memory_bytes: int | None = None,
     stop: int | None = None,
     earlier: tuple[Path, ...] = (),
+    position: tuple[int, int] = (1, 1),
 ) -> dict[str, Any]:
     """Train into ``folder`` (Hugging Face layout), resuming from its last checkpoint.
 
     ``validate`` gives the bits per byte of held-out text, and then each document's mean NLL.
     ``stop`` ends after so many steps with a checkpoint there, from which the same recipe goes on
-    in another folder that names this one among its ``earlier``.
+    in another folder that names this one among its ``earlier``. ``position``: the which of how many
+    equal trainings of the stage this is, for the progress of the whole.
     Returns the summary that also stands in ``training.json``. Raises NonFiniteLoss; Stopped and
     Interrupted leave a checkpoint behind.
     """
@@ -223,7 +225,7 @@ def train(
     )
     take_step = backend.step_function(model, optimizer, micro_batches, recipe.clip)
     backend.reset_peak_memory()
-    meter = Meter(recipe, stream, name, stage, log, first)
+    meter = Meter(recipe, stream, name, stage, log, first, position)
 
     def save(done: int) -> None:
         _save_checkpoint(folder, done, recipe, micro_batches, model, optimizer, history)

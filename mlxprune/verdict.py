@@ -142,7 +142,9 @@ def sentence(found: dict[str, Any]) -> str:
     told = min(main, key=lambda c: (c["verdict"] != "better", float(c["difference"])))
     change = abs(told["difference"])
     side = "lower (better)" if told["difference"] < 0 else "higher (worse)"
-    of = f"of {len(main)} slices, the best: " if len(main) > 1 else ""
+    of = f"of {len(main)} slices, the best against its control: " if len(main) > 1 else ""
+    if len(main) > 1 and told["difference"] >= 0:
+        of = f"none of {len(main)} slices beat its control; the nearest: "
     seen = (
         f"{of}{told['arm']} ended {change:.4f} bits per byte {side} than {told['control']} "
         f"on the held-out domains (interval {told['interval'][0]:+.4f} to "

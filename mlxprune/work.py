@@ -74,8 +74,10 @@ def run_stage(work: Work, name: str, pieces: list[Piece]) -> None:
     why = "forced" if name in work.forced else _why(work, name)
     work.log.emit(name, "stage.start", why=why)
     summary: dict[str, Any] | None = None
+    reused = 0
     for piece in missing:
         summary = piece.build()
+        reused += bool(summary and "same_as" in summary)
         if runs.marker(piece.place) is None:
             runs.mark(piece.place, name, piece.fingerprint)
         work.control.check()
@@ -85,7 +87,9 @@ def run_stage(work: Work, name: str, pieces: list[Piece]) -> None:
         state="done",
         seconds=time.monotonic() - began,
         why=why,
-        summary=summary if len(pieces) == 1 else None,
+        summary=summary
+        if len(pieces) == 1
+        else {"pieces": len(pieces), "built": len(missing) - reused, "found_elsewhere": reused},
         peak_memory_bytes=peak_memory_bytes(),
     )
     remember(work)

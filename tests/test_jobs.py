@@ -132,7 +132,7 @@ def test_plan_warns_about_small_domains_and_bad_rows(tmp_path: Path, command: An
     )
     found = json.loads(command("plan", str(tmp_path / "c.yaml"), "--json", "--no-probe").stdout)
     warned = " ".join(found["warnings"])
-    assert "domains of under 20 documents: small" in warned
+    assert "1 domain of under 20 documents: small" in warned
     assert "bad_json 5" in warned
     assert found["seconds"] is None
     assert found["corpus"]["skipped"] == {"bad_json": 5}

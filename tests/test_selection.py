@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mlxprune import draws, runs, selection
 from mlxprune.errors import DataError
@@ -241,6 +242,10 @@ def test_floors_and_caps_hold_and_the_rest_goes_by_preference(
     scores: Scores, rate: str, criterion: str, unit: str, floor: Any, cap: Any, protect: list[str]
 ) -> None:
     bounds = {"floor": floor, "cap": cap if not protect else None, "protect": protect}
+    if Decimal(floor or 0) > Decimal(rate) or Decimal(bounds["cap"] or 1) < Decimal(rate):
+        with pytest.raises(ValidationError):  # plain arithmetic, whatever the scores
+            choice(criterion=criterion, rate=Decimal(rate), unit=unit, **bounds)
+        return
     chosen = choice(criterion=criterion, rate=Decimal(rate), unit=unit, **bounds)
     order = ranking(metric(scores, "perplexity"), scores.key, 0).tolist()
     weights = [1] * len(scores) if unit == "documents" else scores.num_tokens.tolist()

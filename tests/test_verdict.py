@@ -153,7 +153,7 @@ def test_equal_arms_are_trained_once_also_across_runs(tmp_path: Any) -> None:
     tree = testing.tiny_config(
         testing.tiny_corpus(tmp_path / "corpus", documents=90),
         selection={"criterion": "high", "unit": "tokens"},
-        final={"arms": ["matched", "none", "all"], "tokens": 8192},
+        final={"arms": ["matched", "none", "all"], "tokens": 12288},
     )
     tree["split"] = {"cross": 2, "validation": 0.1, "test": 0.1}
     tree["reference"]["tokens"] = 2048
