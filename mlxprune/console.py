@@ -106,7 +106,7 @@ def _summary(summary: dict[str, Any] | None) -> str:
         "found_elsewhere",
     ):  # fmt: skip
         value = summary.get(key)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and (value or key != "found_elsewhere"):
             shown = f"{value:.2f}" if isinstance(value, float) else short(value)
             words.append(f"{key.replace('_', ' ')} {shown}")
     if isinstance(summary.get("mean_nll"), float):
@@ -139,8 +139,9 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
     rich = Rich(highlight=False)
     slices = found.get("slices", {})
     if slices:
-        fit = max(1, (rich.width - 24) // 12)
-        rich.print(_slice_table(*slices.values()) if len(slices) == 1 else _mix_table(slices, fit))
+        first = next(iter(slices.values()))
+        table = _mix_table(slices, rich.width) if len(slices) > 1 else _slice_table(first)
+        rich.print(table)
         rich.print()
     if found.get("arms"):
         rich.print(_arms_table(found["arms"]))
@@ -192,11 +193,17 @@ def _slice_table(facts: dict[str, Any]) -> Any:
     return table
 
 
-def _mix_table(slices: dict[str, Any], fit: int) -> Any:
-    """Shares of the tokens, before and in each slice; no more slices than ``fit``."""
+def _mix_table(slices: dict[str, Any], width: int) -> Any:
+    """Shares of the tokens, before and in each slice; no more slices than fit the width."""
     from rich.text import Text
 
-    shown = list(slices)[:fit]
+    domains = [row["domain"] for row in next(iter(slices.values()))["domains"]]
+    used = 10 + max(6, *(len(one_line(d)) for d in domains))
+    shown: list[str] = []
+    for name in slices:
+        used += 2 + max(len(name), 6)
+        if used <= width or not shown:
+            shown.append(name)
     more = f"; {len(slices) - len(shown)} more: see the report" if len(slices) > len(shown) else ""
     table = _table(f"share of the tokens, %{more}", "domain", "pool", *shown)
     after = {

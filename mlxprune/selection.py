@@ -332,8 +332,8 @@ def _bounded(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray)
     """The documents taken by preference: first every domain's floor, then the rest to the budget,
     none above its domain's cap.
 
-    Bounds hold within one document: a floor counts whole documents, a cap lets the one in that it
-    cuts. So floors and caps that can hold as shares always leave room for the budget.
+    The document that a floor needs to be full comes before the rest, and the one that a cap cuts
+    after it, while the budget lasts: floors and caps that can hold as shares leave room for it.
     """
     low, high = bounds(choice)
     weights = None if choice.unit == "documents" else tokens
@@ -366,13 +366,20 @@ def _bounded(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray)
     doubled = [
         [2 * share[i] * int(n) for share, n in zip(shares, amounts, strict=True)] for i in (0, 1)
     ]
-    floors = np.array([value.__floor__() for value in doubled[0]])
-    caps = np.array([_ceiling(value) for value in doubled[1]])
-    taken = middles + sizes <= floors[domain]
-    free = ~taken & (middles - sizes < caps[domain])
+    (floors, floors_up), (caps_down, caps) = (
+        (np.array([v.__floor__() for v in values]), np.array([_ceiling(v) for v in values]))
+        for values in doubled
+    )
+    starts, ends = middles - sizes, middles + sizes
+    taken = ends <= floors[domain]
+    turn = np.full(len(order), 1)  # of the others, by preference in each turn
+    turn[starts < floors_up[domain]] = 0  # the one that makes a floor full
+    turn[ends > caps_down[domain]] = 2  # the one that a cap cuts
+    able = np.flatnonzero(~taken & (starts < caps[domain]))
+    able = able[np.argsort(turn[able], kind="stable")]
     left = (2 * budget - 2 * int(sizes[taken].sum())).__floor__()
-    mine = sizes[free]
-    taken[np.flatnonzero(free)[2 * np.cumsum(mine) - mine <= left]] = True
+    mine = sizes[able]
+    taken[able[2 * np.cumsum(mine) - mine <= left]] = True
     mask = np.zeros(len(order), bool)
     mask[order[taken]] = True
     return mask

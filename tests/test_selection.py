@@ -210,18 +210,24 @@ def bounded_brute_force(
         preferred = sorted(order, key=lambda d: (abs(middles[d] - middle), place[d]))
     kept: set[int] = set()
     seen = dict.fromkeys(sizes, 0)
-    able = []
+    fills, able, cuts = [], [], []
     for document in preferred:
         domain = int(scores.domain[document])
         start = seen[domain]
-        seen[domain] += weights[document]
-        if seen[domain] <= low[domain]:
+        end = seen[domain] = start + weights[document]
+        if end <= low[domain]:
             kept.add(document)
-        elif start < high[domain]:
+        elif start >= high[domain]:
+            continue
+        elif end > high[domain]:
+            cuts.append(document)
+        elif start < low[domain]:
+            fills.append(document)
+        else:
             able.append(document)
     left = rate * total - sum(weights[d] for d in kept)
     taken = 0
-    for document in able:
+    for document in [*fills, *able, *cuts]:
         if taken + Fraction(weights[document], 2) <= left:
             kept.add(document)
         taken += weights[document]
@@ -436,3 +442,16 @@ def test_bounds_of_many_small_domains_leave_room_for_the_budget() -> None:
     with pytest.raises(DataError) as caught:
         selection.select(scores, choice(min_tokens=5), 0)
     assert "min_tokens" in caught.value.fix
+
+
+def test_a_floor_keeps_something_of_a_domain_of_long_documents() -> None:
+    tokens = np.array([1000] * 5 + [10] * 1000)
+    keys = np.arange(1005, dtype=np.uint64)
+    domain = np.array([0] * 5 + [1] * 1000)
+    mean = np.where(domain == 0, 1.0, 5.0) + keys / 1e6
+    scores = Scores(keys, mean * tokens, tokens, tokens, domain=domain, domains=("long", "short"))
+    kept = selection.select(scores, choice(unit="tokens", floor=Decimal("0.1")), 0).mask
+    assert kept[:5].sum() == 1
+    assert abs(int(tokens[kept].sum()) - 7500) <= 1000
+    low = choice(criterion="low", unit="tokens", rate=Decimal("0.4"), cap={"long": 0.5})
+    assert selection.select(scores, low, 0).mask[:5].sum() == 2
