@@ -57,13 +57,14 @@ def main() -> None:
         tree = testing.tiny_config(corpus, reference=work, final=work)
         config_path = base / "tiny.yaml"
         config_path.write_text(write_yaml(tree))
-        whole = base / "whole"
+        whole = base / "first" / "whole"
         testing.start_run(config_path, whole).wait()
         expected, planned = testing.artifacts_of(whole), testing.targets_trained(whole)
         if not expected:
             raise SystemExit("the uninterrupted run left nothing")
         for number in range(arguments.rounds):
-            folder = base / f"round-{number}"
+            # In a folder of its own: beside the whole run it would take over its models.
+            folder = base / str(number) / "run"
             kills = one_round(generator, config_path, folder)
             found = testing.artifacts_of(folder)
             different = [

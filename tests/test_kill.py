@@ -24,7 +24,8 @@ def test_killed_in_every_long_stage_a_run_ends_with_the_same_bytes(tmp_path: Pat
     tree = testing.tiny_config(corpus, reference=work, final=work, score={"batch_tokens": 512})
     path = tmp_path / "tiny.yaml"
     path.write_text(write_yaml(tree))
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    # In folders of their own: a run beside a finished one would take over its models.
+    whole, broken = tmp_path / "a" / "whole", tmp_path / "b" / "broken"
     assert testing.start_run(path, whole).wait() == 0
     for stage in ("reference", "score", "final"):
         child = testing.start_run(path, broken)
