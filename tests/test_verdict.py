@@ -148,6 +148,7 @@ def test_noise_is_rarely_called_a_difference() -> None:
     assert errors <= 12
 
 
+@pytest.mark.slow
 def test_equal_arms_are_trained_once_also_across_runs(tmp_path: Any) -> None:
     """Without a reference part, all is none; a second run finds what the first has trained."""
     tree = testing.tiny_config(
@@ -177,6 +178,7 @@ def test_equal_arms_are_trained_once_also_across_runs(tmp_path: Any) -> None:
     assert (second.final("none-s0") / "model.safetensors").read_bytes() == weights[0]
 
 
+@pytest.mark.slow
 def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) -> None:
     kinds = [
         "pruned",
