@@ -27,9 +27,6 @@ from mlxprune.fields import Bytes, Count, Real, Section, Share, parse_count, spe
 from mlxprune.slices import FREE_SCORES, NAME, Difference, Selection, Slice, refuse_twice
 from mlxprune.yamlfile import parse_value, read_yaml
 
-ARMS = (
-    "pruned", "random", "matched", "by-domain", "zlib", "unigram", "shuffled", "none", "all",
-)  # fmt: skip
 EARLY = 0.25  # of the training: where metric progress compares from, unless a snapshot is named
 
 

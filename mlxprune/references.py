@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -294,9 +293,3 @@ def _warn_about_unigram(work: Work) -> None:
             f"the ranks are nearly those of token frequency (rank correlation {correlation:.3f}): "
             "this reference adds little; train it longer or take a larger one",
         )
-
-
-def scores_in(folder: Path) -> list[str]:
-    """The names of the finished scores of a run."""
-    found = (p for p in (folder / "scores").glob("*.parquet") if "@" not in p.name)
-    return sorted(p.stem for p in found if runs.marker(p) is not None)

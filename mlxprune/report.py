@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from importlib.resources import files
 from typing import Any
 
@@ -195,5 +194,4 @@ def _test_facts(found: dict[str, Any]) -> dict[str, Any]:
         "test_documents": documents,
         "ladder": ladder,
         "rungs": sorted(rungs, key=lambda r: (float(r["rung"]), str(r["family"]))),
-        "math": math,
     }
