@@ -114,7 +114,7 @@ def _rows(arm: Arm, pool: Pool, targets: int) -> np.ndarray:
         rows = np.zeros(len(kept), bool)
         rows[_thinned(pool, kept, unique)] = True
         return draws.matched(
-            pool.keys, pool.domain, pool.lengths, rows, f"matched {arm.slice} {arm.seed}"
+            pool.keys, pool.domain, pool.lengths, rows, unique, f"matched {arm.slice} {arm.seed}"
         )
     # Drawn with a seed of its own: what a soft slice and its control share by luck is no control.
     seed = f"{arm.kind} {arm.seed if arm.kind == 'shuffled' else pool.seed}"
@@ -139,8 +139,7 @@ def _rows(arm: Arm, pool: Pool, targets: int) -> np.ndarray:
         scores = pool.scores_of(ranked)
     scores = _with_domain(pool, scores).take(able)
     lengths, tokens = pool.lengths[able], pool.tokens[able]
-    weights = None if choice.unit == "documents" else tokens
-    order = selection.preference(scores, ranked, seed, weights)
+    order = selection.preference(scores, ranked, seed, tokens)
     if arm.kind == "by-domain":
         return able[draws.by_domain(order, pool.domain[able], lengths, unique)]
     found = selection.apply(scores, ranked, seed, tokens).mask
@@ -175,15 +174,12 @@ def _rung(arm: Arm, pool: Pool, targets: int) -> np.ndarray:
     scores = _with_domain(pool, pool.scores_of(choice)).take(base)
     tokens, lengths = pool.tokens[base], pool.lengths[base]
     found = selection.apply(scores, choice, pool.seed, tokens).mask
-    weights = None if choice.unit == "documents" else tokens
-    order = selection.preference(scores, choice, pool.seed, weights)
+    order = selection.preference(scores, choice, pool.seed, tokens)
     order = order[scores.num_tokens[order] >= choice.min_tokens]
-    low, high = selection.bounds(choice)
-    budget = (
-        round((high - low) * int(lengths.sum()))
-        if weights is not None
-        else (int(lengths[found].sum()))
-    )
+    budget = int(lengths[found].sum())
+    if choice.unit == "tokens":
+        low, high = selection.bounds(choice)
+        budget = round((high - low) * int(lengths.sum()))
     return base[draws.fitted(found, order, lengths, budget)]
 
 

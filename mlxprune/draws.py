@@ -71,20 +71,22 @@ def matched(
     domain: np.ndarray,
     lengths: np.ndarray,
     kept: np.ndarray,
+    budget: int,
     seed: str,
 ) -> np.ndarray:
     """As many documents as the slice has in every cell of domain x octave of length, drawn in
     seeded hash order, blind to scores.
 
-    Inside a cell, drawn and undrawn documents are exchanged, in hash order, until its tokens are
-    the slice's, too. What a cell's last document is over or under is made up for in the next.
+    ``budget`` is the tokens to reach, within a document those of the slice. Inside a cell, drawn and
+    undrawn documents are exchanged, in hash order, until its tokens are the slice's, too. What a
+    cell's last document is over or under is made up for in the next.
     """
     cell = cells(domain, lengths)
     order = np.lexsort((keys, mix(keys, seed), cell))
     ends = np.flatnonzero(np.diff(cell[order])) + 1
     parts = np.split(order, ends) if len(order) else []
     parts.sort(key=len)  # the largest last: it has documents enough to make up for the rest
-    chosen, owed = [], 0
+    chosen, owed = [], budget - int(lengths[kept].sum())
     for part in parts:
         count = int(kept[part].sum())
         owed += int(lengths[part[kept[part]]].sum())

@@ -11,6 +11,7 @@ from mlxprune import accounting, arms, evaluate, runs, selection, split, study, 
 from mlxprune import model as models
 from mlxprune.arms import Arm, Pool
 from mlxprune.errors import DataError
+from mlxprune.scores import Scores
 from mlxprune.slices import Slice
 from mlxprune.work import Piece, Work, progress, run_stage
 
@@ -24,6 +25,15 @@ def open_pool(work: Work) -> Pool:
     names, tokens = study.open_corpus(run, config), study.open_tokens(run)
     spare = split.open_split(run.split).members(split.REFERENCE)
     index = names.index[documents]
+    read: dict[str, Scores] = {}  # the last, since arms of one slice ask in a row
+
+    def scores_of(choice: Slice) -> Scores:
+        what = repr((choice.reference, choice.metric))
+        if what not in read:
+            read.clear()
+            read[what] = study.slice_scores(run, config, choice)
+        return read[what]
+
     return Pool(
         documents,
         np.array(index["key"]),
@@ -32,7 +42,7 @@ def open_pool(work: Work) -> Pool:
         spare[tokens.lengths(spare) > 0],
         {c.label: np.load(run.selection(c.label) / "kept.npy") for c in config.slices},
         {c.label: c for c in config.slices},
-        lambda choice: study.slice_scores(run, config, choice),
+        scores_of,
         config.seed,
     )
 
@@ -58,20 +68,17 @@ def train_arms(work: Work) -> None:
     pieces: list[Piece] = []
     forced = "final" in work.forced
     finished = {} if forced else runs.finished_under(run.path.parent, "final")
-    wanted = [a for a in arms.arms_of(config) if arms.left_out(a, pool, targets) is None]
-    count = len(wanted)
-    for arm in arms.arms_of(config):
-        why = arms.left_out(arm, pool, targets)
-        if why is not None:
-            plan["left_out"][arm.arm] = why
-            continue
+    asked = [(arm, arms.left_out(arm, pool, targets)) for arm in arms.arms_of(config)]
+    plan["left_out"] = {arm.arm: why for arm, why in asked if why is not None}
+    wanted = [arm for arm, why in asked if why is None]
+    for arm in wanted:
         documents = arms.documents_of(arm, pool, targets)
         recipe = arms.recipe_of(config.final, shape, vocabulary, targets, arm.seed)
         chosen = arms.identity_of(documents, keys)
         described[arm.name] = {**shared, "recipe": train.identity(recipe), "documents": chosen}
         fingerprint = runs.fingerprint(described[arm.name])
         plan["arms"][arm.name] = _facts(arm, pool, tokens.lengths(documents) + 1, documents, recipe)
-        position = (len(pieces) + 1, count)
+        position = (len(pieces) + 1, len(wanted))
         pieces.append(_piece(work, arm, recipe, pool, targets, fingerprint, finished, position))
     if not pieces:
         name, why = next(iter(plan["left_out"].items()))
@@ -103,7 +110,7 @@ def _piece(
             same = (
                 equal.name
                 if equal.parents[1] == work.run.path
-                else (f"{equal.parents[1].name}/{equal.name}")
+                else f"{equal.parents[1].name}/{equal.name}"
             )
             runs.mark(folder, "final", fingerprint, same_as=same)
             found = arms.summary_of(runs.read_json(folder / "training.json"))

@@ -107,12 +107,13 @@ def score_pool(work: Work) -> None:
     """The stage ``score``: a scores file for every model, and those that need no model."""
     work.inputs["score"] = {}
     pieces = []
+    pool = study.pool_documents(work.run, work.config)
     for scorer in study.scorers_of(work.config):
-        documents = study.pool_documents(work.run, work.config)
+        documents = pool
         if scorer.fold is not None:  # its own fold, and the held-out part that all of them score
-            mine = study.folds_of(work.run, work.config, documents) == scorer.fold
+            mine = study.folds_of(work.run, work.config, pool) == scorer.fold
             held_out = study.validation_documents(work.run, work.config)
-            documents = np.union1d(documents[mine], held_out)
+            documents = np.union1d(pool[mine], held_out)
         pieces.append(_scored(work, scorer, documents))
     if work.config.split.cross:
         pieces.append(_merged(work))
@@ -222,6 +223,9 @@ def _merged(work: Work) -> Piece:
 def _free(work: Work, name: str) -> Piece:
     described = {"version": free.VERSION, "tokens": work.fingerprint("tokens")}
     described |= {"pool": sorted({s.tokenizer for s in study.scorers_of(work.config)})}
+    first = work.config.scorers[0].name
+    if name == "unigram":  # it is held against the reference's ranks
+        described |= {"against": runs.fingerprint(work.inputs["score"][first])}
     work.inputs["score"][name] = described
     fingerprint, target = runs.fingerprint(described), work.run.scores(name)
 
@@ -235,6 +239,11 @@ def _free(work: Work, name: str) -> Piece:
             rows = free.unigram_scores(tokens, pool, members if len(members) else pool)
         none = np.zeros((2, 1))
         summary = score.write_scores(target, names, pool, rows, none, {"free": name})
+        if name == "unigram":
+            own = score_files.read_scores(work.run.scores(first))
+            summary["rank_correlation"] = score_files.spearman(
+                score_files.metric(own, "perplexity"), rows["nll_sum"] / rows["num_tokens"]
+            )
         runs.mark(target, "score", fingerprint, summary=summary)
         return summary
 
@@ -282,12 +291,9 @@ def _warn_about_ranks(work: Work) -> None:
 
 
 def _warn_about_unigram(work: Work) -> None:
-    name = work.config.scorers[0].name
-    own, other = (score_files.read_scores(work.run.scores(n)) for n in (name, "unigram"))
-    if len(own) < 2:
-        return
-    correlation = score_files.spearman(*(score_files.metric(s, "perplexity") for s in (own, other)))
-    if correlation > ONLY_UNIGRAM:
+    summary = (runs.marker(work.run.scores("unigram")) or {})["summary"]
+    correlation = summary["rank_correlation"]
+    if correlation is not None and correlation > ONLY_UNIGRAM:
         work.warn(
             "score",
             f"the ranks are nearly those of token frequency (rank correlation {correlation:.3f}): "

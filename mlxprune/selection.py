@@ -273,10 +273,14 @@ def _cut(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray) -> 
     return Kept(np.logical_and(upper, np.logical_not(lower, out=lower), out=upper), first)
 
 
-def preference(
-    scores: Scores, choice: Slice, seed: int | str, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Documents in the order in which a slice would take them, were its budget to grow.
+def sizes_of(choice: Slice, tokens: np.ndarray) -> np.ndarray:
+    """What a slice counts of each document: its tokens, or one."""
+    return tokens if choice.unit == "tokens" else np.ones(len(tokens), np.int64)
+
+
+def preference(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray) -> np.ndarray:
+    """Documents in the order in which a slice would take them, were its budget to grow; ``tokens``
+    as in ``select``.
 
     low: from the lowest; high: from the highest; medium, band: outwards from the centre, the lower
     first; soft: an exponential race with rates exp(-((position - centre) / spread)^2 / 2), which
@@ -284,7 +288,7 @@ def preference(
     position inside the group counts.
     """
     values = values_of(scores, choice, seed)(slice(None))
-    own = np.ones(len(scores), np.int64) if weights is None else weights
+    own = sizes_of(choice, tokens)
     if choice.by != "corpus":
         values = _position_in_group(values, groups(scores, choice), scores.key, seed, own)
     order = ranking(values, scores.key, seed)
@@ -336,9 +340,8 @@ def _bounded(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray)
     after it, while the budget lasts: floors and caps that can hold as shares leave room for it.
     """
     low, high = bounds(choice)
-    weights = None if choice.unit == "documents" else tokens
-    order = preference(scores, choice, seed, weights)
-    sizes = np.ones(len(order), np.int64) if weights is None else weights[order]
+    order = preference(scores, choice, seed, tokens)
+    sizes = sizes_of(choice, tokens)[order]
     total = int(sizes.sum(dtype=np.int64))
     budget = (high - low) * total
     domain = np.zeros(len(order), np.int64) if scores.domain is None else scores.domain[order]

@@ -42,7 +42,7 @@ def test_a_budget_is_met_within_half_a_document(pool: Any, share: float) -> None
 @settings(deadline=None, max_examples=200)
 def test_matched_has_the_cells_of_the_slice_and_its_tokens(pool: Any, seed: int) -> None:
     keys, domain, lengths, kept = pool
-    chosen = draws.matched(keys, domain, lengths, kept, f"matched {seed}")
+    chosen = draws.matched(keys, domain, lengths, kept, int(lengths[kept].sum()), f"matched {seed}")
     mine = np.zeros(len(keys), bool)
     mine[chosen] = True
     assert len(chosen) == len(set(chosen.tolist()))
@@ -63,14 +63,15 @@ def test_matched_is_blind_to_scores(generator: np.random.Generator) -> None:
     lengths = generator.integers(100, 120, count)  # one octave: length says nothing
     rates = np.array([0.1, 0.4, 0.7, 0.95])
     kept = generator.random(count) < rates[domain]
+    unique = int(lengths[kept].sum())
     mine = np.zeros(count, bool)
-    mine[draws.matched(keys, domain, lengths, kept, "m")] = True
+    mine[draws.matched(keys, domain, lengths, kept, unique, "m")] = True
     for code, rate in enumerate(rates):
         here = domain == code
         overlap = (mine & kept & here).sum() / (mine & here).sum()
         assert abs(overlap - rate) < 0.03
     again = np.zeros(count, bool)
-    again[draws.matched(keys, domain, lengths, kept, "another seed")] = True
+    again[draws.matched(keys, domain, lengths, kept, unique, "another seed")] = True
     assert (mine & again).sum() < 0.8 * mine.sum()
 
 
@@ -121,6 +122,6 @@ def test_matched_reaches_the_tokens_of_a_slice_of_long_documents(
     lengths = generator.integers(512, 1024, 3000)
     keys = generator.choice(2**62, 3000, replace=False).astype(np.uint64)
     kept = lengths > np.quantile(lengths, 0.7)
-    chosen = draws.matched(keys, np.zeros(3000, int), lengths, kept, "m")
+    chosen = draws.matched(keys, np.zeros(3000, int), lengths, kept, int(lengths[kept].sum()), "m")
     assert len(chosen) == kept.sum()
     assert abs(int(lengths[chosen].sum()) - int(lengths[kept].sum())) <= 1024

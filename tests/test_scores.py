@@ -258,3 +258,20 @@ def test_positions_are_kept_unrounded_with_the_scores(tiny_run: Any) -> None:
     assert (found.curve * counts).sum() == pytest.approx(found.nll_sum.sum(), rel=1e-12)
     adjusted = scores.metric(found, "adjusted") * found.num_tokens
     assert adjusted.sum() == pytest.approx(0, abs=1e-6 * found.nll_sum.sum())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> None:
+    table = pa.table(
+        {"key": [1, 2], "nll_sum": [1.0, bad], "num_tokens": [1, 1], "num_bytes": [1, 1]}
+    )
+    pq.write_table(table, tmp_path / "s.parquet")
+    with pytest.raises(DataError):
+        scores.read_scores(tmp_path / "s.parquet")
+    pq.write_table(table.drop_columns("nll_sum"), tmp_path / "s.parquet")
+    with pytest.raises(DataError) as caught:
+        scores.read_scores(tmp_path / "s.parquet")
+    assert "nll_sum" in caught.value.problem or "nll_sum" in caught.value.fix
+    (tmp_path / "s.parquet").write_text("no parquet")
+    with pytest.raises(DataError):
+        scores.read_scores(tmp_path / "s.parquet")

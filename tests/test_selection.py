@@ -7,11 +7,9 @@ import math
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -20,7 +18,7 @@ from pydantic import ValidationError
 
 from mlxprune import draws, runs, selection
 from mlxprune.errors import DataError
-from mlxprune.scores import Scores, metric, ranking, read_scores
+from mlxprune.scores import Scores, metric, ranking
 from mlxprune.slices import Slice
 
 RATES = st.sampled_from(["0.01", "0.1", "0.125", "0.3", "0.3333", "0.5", "0.7", "0.95", "1"])
@@ -399,23 +397,6 @@ def test_random_arms_differ_by_seed() -> None:
     arms = [draws.random_documents(keys, np.ones(500, int), 250, str(s)) for s in (0, 1, 2)]
     overlap = len(set(arms[0]) & set(arms[1])) / 250
     assert 0.35 < overlap < 0.65
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> None:
-    table = pa.table(
-        {"key": [1, 2], "nll_sum": [1.0, bad], "num_tokens": [1, 1], "num_bytes": [1, 1]}
-    )
-    pq.write_table(table, tmp_path / "s.parquet")
-    with pytest.raises(DataError):
-        read_scores(tmp_path / "s.parquet")
-    pq.write_table(table.drop_columns("nll_sum"), tmp_path / "s.parquet")
-    with pytest.raises(DataError) as caught:
-        read_scores(tmp_path / "s.parquet")
-    assert "nll_sum" in caught.value.problem or "nll_sum" in caught.value.fix
-    (tmp_path / "s.parquet").write_text("no parquet")
-    with pytest.raises(DataError):
-        read_scores(tmp_path / "s.parquet")
 
 
 def test_the_slice_of_a_run_adds_up(tiny_run: runs.RunFolder) -> None:
