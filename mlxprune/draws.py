@@ -77,8 +77,8 @@ def matched(
     """As many documents as the slice has in every cell of domain x octave of length, drawn in
     seeded hash order, blind to scores.
 
-    ``budget`` is the tokens to reach, within a document those of the slice. Inside a cell, drawn and
-    undrawn documents are exchanged, in hash order, until its tokens are the slice's, too. What a
+    ``budget`` is the tokens to reach, within a document those of the slice. Inside a cell,
+    drawn and undrawn documents are exchanged, in hash order, until its tokens are the slice's, too. What a
     cell's last document is over or under is made up for in the next.
     """
     cell = cells(domain, lengths)
