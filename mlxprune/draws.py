@@ -78,8 +78,8 @@ def matched(
     seeded hash order, blind to scores.
 
     ``budget`` is the tokens to reach, within a document those of the slice. Inside a cell,
-    drawn and undrawn documents are exchanged, in hash order, until its tokens are the slice's, too. What a
-    cell's last document is over or under is made up for in the next.
+    drawn and undrawn documents are exchanged, in hash order, until its tokens are the slice's, too.
+    What a cell's last document is over or under is made up for in the next.
     """
     cell = cells(domain, lengths)
     order = np.lexsort((keys, mix(keys, seed), cell))
