@@ -26,13 +26,23 @@ def attend(
     v: np.ndarray,
     out: np.ndarray,
     normaliser: np.ndarray | None,
+    hidden: np.ndarray | None = None,
 ) -> None:
-    """softmax(q k^T + mask) v into ``out``; the log-sum-exp of each row into ``normaliser``."""
+    """softmax(q k^T + mask) v into ``out``; the log-sum-exp of each row into ``normaliser``.
+
+    ``hidden`` bool [B, B], over the last B positions: keys that queries do not see, though they
+    come before.
+    """
     keys = _turned(buffers, k)
     # |q k| <= |q| |k|: where that is small, softmax needs no shift by the largest score.
     shift = not largest_norm(q) * largest_norm(k) <= SAFE_EXPONENT
     for rows, start, stop in _blocks(q):
         weights = _scores(buffers, q, keys, rows, start, stop)
+        if hidden is not None and stop > q.shape[3] - len(hidden):
+            tail = q.shape[3] - len(hidden)
+            first = max(start, tail)
+            some = weights[..., first - start :, tail:]
+            some[..., hidden[first - tail : stop - tail, : stop - tail]] = -np.inf
         if shift:
             most = weights.max(axis=-1, keepdims=True)
             weights -= most

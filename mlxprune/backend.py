@@ -16,9 +16,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlxprune import blas, cpu, graph, memory, optimizer
+from mlxprune import blas, branches, cpu, forest, graph, memory, optimizer
 from mlxprune.errors import RunError
 from mlxprune.lanes import Lanes
+from mlxprune.trees import Tree
 
 Losses = Callable[[np.ndarray, np.ndarray], Any]
 Step = Callable[[np.ndarray, np.ndarray], Callable[[], tuple[float, float]]]
@@ -157,6 +158,24 @@ def loss_function(model: Any) -> Losses:
         return start(inputs, targets)
 
     return losses
+
+
+def answer_function(model: Any) -> Callable[[list[Tree]], branches.Answers]:
+    """For a batch of trees -ln p of their targets in nats, float32 [S] each, and whether each
+    target is the most likely id, bool [S]. Ids outside the vocabulary are a RunError."""
+    vocab_size = _vocab_size(model)
+    shape = _llama(model) if detect().name == "cpu" else None
+    weights = None
+    if shape is not None:
+        weights = cpu.Weights(shape, arrays_of(model.parameters()), for_losses=True)
+
+    def answers(trees: list[Tree]) -> branches.Answers:
+        refuse_outside(vocab_size, *(a for tree in trees for a in (tree.ids, tree.targets)))
+        if weights is not None:
+            return forest.answers(lanes(), weights, trees)
+        return branches.answers(model, trees)
+
+    return answers
 
 
 _last_losses: tuple[Any, Losses] | None = None

@@ -59,7 +59,7 @@ def losses(lanes: Lanes, weights: Weights, inputs: np.ndarray, targets: np.ndarr
     result = np.empty(inputs.shape, np.float32)
 
     def chunk(buffers: Buffers, rows: slice) -> None:
-        hidden = _Chunk(weights, buffers, inputs[rows]).forward()
+        hidden = Chunk(weights, buffers, inputs[rows]).forward()
         found = head.losses(buffers, hidden, weights.head, targets[rows].ravel())
         result[rows] = found.reshape(result[rows].shape)
 
@@ -78,7 +78,7 @@ def loss_and_gradients(
 
     def chunk(buffers: Buffers, job: tuple[slice, _Gradients]) -> float:
         rows, gradients = job
-        work = _Chunk(weights, buffers, inputs[rows], gradients)
+        work = Chunk(weights, buffers, inputs[rows], gradients)
         hidden = work.forward()
         cotangent = buffers.take("d_hidden_states", *hidden.shape)
         by_head, again = gradients.place(buffers, "head", *weights.head.shape)
@@ -231,7 +231,7 @@ def _pairs(width: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def _turns(length: int, width: int, base: float) -> np.ndarray:
+def turns(length: int, width: int, base: float) -> np.ndarray:
     """exp(i * position * base^(-2 j / width)), complex64 [length, 1, width / 2]."""
     frequency = base ** (-np.arange(width // 2) * 2.0 / width)
     angle = np.arange(length)[:, None] * frequency
@@ -239,7 +239,7 @@ def _turns(length: int, width: int, base: float) -> np.ndarray:
     return turns
 
 
-class _Chunk:
+class Chunk:
     """Some rows of a batch on their way through the layers, there and, for gradients, back."""
 
     def __init__(
@@ -253,7 +253,7 @@ class _Chunk:
         self.inputs, self.gradients = inputs, gradients
         self.rows, self.length = inputs.shape
         self.positions = inputs.size
-        self.turns = _turns(self.length, self.shape.head_width, self.shape.rope_base)
+        self.turns = turns(self.length, self.shape.head_width, self.shape.rope_base)
 
     def take(self, name: str, width: int, layer: int | None = None) -> np.ndarray:
         """A buffer [positions, width]; with gradients to come, one a layer."""
@@ -275,9 +275,7 @@ class _Chunk:
             pairs = self._pairs_of(qkv)
             np.multiply(pairs, self.turns, out=pairs)
             mixed = self.take("mixed", inner, number)
-            attention.attend(
-                self.buffers, *self._heads(qkv), self._grouped(mixed), self._normaliser(number)
-            )
+            self.attend(qkv, mixed, number)
             np.matmul(mixed, w["output"].T, out=y)
             x += y
             normed = self._norm(x, w["norm2"], "2", number)
@@ -303,6 +301,12 @@ class _Chunk:
             np.matmul(hidden, w["down"].T, out=y)
             x += y
         return self._norm(x, self.weights.final_norm, "final", 0)
+
+    def attend(self, qkv: np.ndarray, mixed: np.ndarray, layer: int) -> None:
+        """What every position takes from those before it in its row, into ``mixed``."""
+        attention.attend(
+            self.buffers, *self.heads(qkv), self.grouped(mixed), self._normaliser(layer)
+        )
 
     def backward(self, x_gradient: np.ndarray) -> None:
         """From the gradient by the final normed hidden states to those by every weight."""
@@ -344,10 +348,10 @@ class _Chunk:
             d_qkv = self.take("d_qkv", len(w["into"]))
             attention.attend_backward(
                 self.buffers,
-                *self._heads(self.take("qkv", len(w["into"]), number)),
-                self._grouped(mixed),
-                self._grouped(d_mixed),
-                *self._heads(d_qkv),
+                *self.heads(self.take("qkv", len(w["into"]), number)),
+                self.grouped(mixed),
+                self.grouped(d_mixed),
+                *self.heads(d_qkv),
                 normaliser,
             )
             pairs = self._pairs_of(d_qkv)
@@ -404,13 +408,13 @@ class _Chunk:
         dy *= scale
         dx += dy
 
-    def _heads(self, qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def heads(self, qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Queries, keys and values of [positions, all heads * D], grouped."""
         inner = self.shape.heads * self.shape.head_width
         q, k, v = np.split(qkv, [inner, (inner + qkv.shape[1]) // 2], axis=1)
-        return self._grouped(q), self._grouped(k), self._grouped(v)
+        return self.grouped(q), self.grouped(k), self.grouped(v)
 
-    def _grouped(self, part: np.ndarray) -> np.ndarray:
+    def grouped(self, part: np.ndarray) -> np.ndarray:
         """[positions, heads * D] -> view [rows, kv heads, heads a kv head, length, D]."""
         shape = (self.rows, self.length, self.shape.kv_heads, -1, self.shape.head_width)
         view = part.view()

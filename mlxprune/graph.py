@@ -41,7 +41,7 @@ def loss_function(
     import mlx.core as mx
     from mlx.utils import tree_map
 
-    trunk, head = _parts(model)
+    trunk, head = parts(model)
 
     def cast(array: mx.array) -> mx.array:
         return array.astype(dtype) if dtype and array.dtype == mx.float32 else array
@@ -58,7 +58,7 @@ def loss_function(
         hidden = trunk(inputs)
         flat = hidden.reshape(-1, hidden.shape[-1])
         expected = targets.reshape(-1)
-        rows = _rows_at_once(int(head(flat[:1]).shape[-1]))
+        rows = rows_at_once(int(head(flat[:1]).shape[-1]))
         pieces: list[mx.array] = []
         for at in range(0, flat.shape[0], rows):
             (x,) = mx.depends([flat[at : at + rows]], pieces[-1:])  # one piece's logits at a time
@@ -134,7 +134,7 @@ def mean_loss(model: nn.Module, dtype: mx.Dtype) -> Callable[[Any, mx.array, mx.
     import mlx.core as mx
     from mlx.utils import tree_map
 
-    splits = _parts(model)[0] is not model
+    splits = parts(model)[0] is not model
 
     def loss(parameters: Any, inputs: mx.array, targets: mx.array) -> mx.array:
         if dtype != mx.float32:
@@ -162,11 +162,11 @@ def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     return mx.logsumexp(logits, axis=-1) - picked
 
 
-def _rows_at_once(vocab_size: int) -> int:
+def rows_at_once(vocab_size: int) -> int:
     return max(1, LOGITS_BYTES // (4 * vocab_size))
 
 
-def _parts(model: Any) -> tuple[Callable[[mx.array], mx.array], Head]:
+def parts(model: Any) -> tuple[Callable[[mx.array], mx.array], Head]:
     """(hidden states, head) of an mlx-lm model, or (the model, identity) if it has no such parts.
 
     Other architectures may scale or cap their logits; of the ones known not to, the parts are
@@ -195,7 +195,7 @@ def fused_mean(
     """
     import mlx.core as mx
 
-    rows = rows or _rows_at_once(weight.shape[0])
+    rows = rows or rows_at_once(weight.shape[0])
 
     @mx.custom_function
     def fused(hidden: mx.array, weight: mx.array, targets: mx.array) -> list[mx.array]:

@@ -46,6 +46,25 @@ def losses(
     return result
 
 
+def answers(
+    buffers: Buffers, hidden: np.ndarray, weight: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``losses``, and the id of the largest logit (of equals the lowest), int64 [N]."""
+    best = np.zeros(len(hidden), np.int64)
+    most = np.full(len(hidden), -np.inf, np.float32)
+    at = np.arange(len(hidden))
+    for first in range(0, len(weight), VOCABULARY_COLUMNS):
+        part = weight[first : first + VOCABULARY_COLUMNS]
+        logits = buffers.take("logits", len(hidden), len(part))
+        np.matmul(hidden, part.T, out=logits)
+        here = logits.argmax(axis=-1)
+        higher = logits[at, here]
+        better = higher > most
+        best[better] = first + here[better]
+        most[better] = higher[better]
+    return losses(buffers, hidden, weight, targets), best
+
+
 def loss_and_gradients(
     buffers: Buffers,
     hidden: np.ndarray,

@@ -102,7 +102,7 @@ def test_compiled_equals_eager_and_accumulation_equals_one_big_batch(
 def test_a_head_that_is_not_plain_is_left_whole() -> None:
     """A model that scales its logits must not lose the scale."""
     model: Any = models.initialise(config_of(), 0)
-    assert graph._parts(model)[0] is model.model
+    assert graph.parts(model)[0] is model.model
 
     class Scaled(type(model)):  # type: ignore[misc]
         def __call__(self, ids: mx.array) -> mx.array:
@@ -110,7 +110,7 @@ def test_a_head_that_is_not_plain_is_left_whole() -> None:
 
     Scaled.__module__ = type(model).__module__
     scaled = Scaled(model.args)
-    assert graph._parts(scaled)[0] is scaled
+    assert graph.parts(scaled)[0] is scaled
     ids = np.arange(40, dtype=np.int32).reshape(2, 20)
     whole = np.array(graph.cross_entropy(scaled(mx.array(ids)), mx.array(ids)))
     assert np.allclose(np.array(graph.loss_function(scaled, False)(ids, ids)), whole, atol=1e-6)
