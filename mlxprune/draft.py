@@ -69,7 +69,7 @@ def look(paths: list[str]) -> dict[str, Any]:
 
 def _values(source: source_files.Source) -> list[dict[str, Any]]:
     if source.form == "jsonl":
-        found = (value for _, _, value in readers.jsonl_values(source))
+        found = (value for _, _, value in readers.jsonl_values(source.path))
         return [v for _, v in zip(range(LOOKED_AT), found, strict=False) if isinstance(v, dict)]
     if source.form == "parquet":
         import pyarrow.parquet as pq

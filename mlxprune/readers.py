@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -59,7 +60,7 @@ def read(source: Source, keys: Keys) -> Iterator[Row | Skip]:
         yield _text_row(source, keys)
         return
     is_jsonl = source.form == "jsonl"
-    values = jsonl_values(source, keys.id) if is_jsonl else _parquet_values(source, keys)
+    values = jsonl_values(source.path, keys.id) if is_jsonl else _parquet_values(source, keys)
     if keys.domain != "auto":
         for number, offset, value in values:
             yield _row(source, keys, keys.domain, number, offset, value)
@@ -101,10 +102,10 @@ def _text_row(source: Source, keys: Keys) -> Row | Skip:
     return Row(0, 0, text, source.name, _domain(source, domain_key, {}), None)
 
 
-def jsonl_values(source: Source, id_key: str = "id") -> Iterator[tuple[int, int, Any]]:
+def jsonl_values(path: Path, id_key: str = "id") -> Iterator[tuple[int, int, Any]]:
     """(row, offset, JSON value) of every line that is not blank."""
     number = 0
-    for offset, line in lines(source.path):
+    for offset, line in lines(path):
         if number == 0 and line.startswith(b"\xef\xbb\xbf"):
             line = line[3:]
         if not line.strip():
@@ -117,11 +118,11 @@ def jsonl_values(source: Source, id_key: str = "id") -> Iterator[tuple[int, int,
 
 
 def _parse(line: bytes) -> Any:
-    """The JSON value, or a ``_Bad`` reason. Bytes are checked before JSON."""
+    """The JSON value, or a ``Bad`` reason. Bytes are checked before JSON."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
-        return _Bad("invalid_utf8", ascii(line[:80]))
+        return Bad("invalid_utf8", ascii(line[:80]))
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -129,11 +130,13 @@ def _parse(line: bytes) -> Any:
         try:
             return json.loads(line)
         except (ValueError, RecursionError):
-            return _Bad("bad_json", line[:80].decode("utf-8", "replace"))
+            return Bad("bad_json", line[:80].decode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
-class _Bad:
+class Bad:
+    """A line that is no JSON value, and why."""
+
     reason: str
     start: str
 
@@ -171,7 +174,7 @@ def _rows_of(batch: Any) -> Iterator[Any]:
             try:
                 yield batch.slice(number, 1).to_pylist()[0]
             except UnicodeDecodeError:
-                yield _Bad("invalid_utf8", "")
+                yield Bad("invalid_utf8", "")
 
 
 _MISSING = object()
@@ -192,7 +195,7 @@ def _get(row: dict[str, Any], key: str) -> Any:
 def _row(
     source: Source, keys: Keys, domain_key: str, number: int, offset: int, value: Any
 ) -> Row | Skip:
-    if isinstance(value, _Bad):
+    if isinstance(value, Bad):
         return Skip(number, value.reason, value.start)
     if not isinstance(value, dict):
         return Skip(number, "not_an_object", str(value)[:80])
@@ -273,7 +276,7 @@ def keys_there_are(sources: list[Source]) -> list[str]:
             found |= dict.fromkeys(pyarrow.parquet.read_schema(source.path).names)
         elif source.form == "jsonl":
             for (_, _, value), _ in zip(
-                jsonl_values(source), range(AUTO_DOMAIN_ROWS), strict=False
+                jsonl_values(source.path), range(AUTO_DOMAIN_ROWS), strict=False
             ):
                 found |= dict.fromkeys(map(str, value)) if isinstance(value, dict) else {}
     return list(found)

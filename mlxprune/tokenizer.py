@@ -44,6 +44,7 @@ class Tokenizer:
     end: int
     encode: Callable[[list[str]], list[list[int]]]
     decode: Callable[[list[int]], str]
+    opening: tuple[int, ...] = ()  # what it puts before a text where it is not told otherwise
 
     @property
     def dtype(self) -> type[np.unsignedinteger[Any]]:
@@ -295,7 +296,16 @@ def _load_pretrained(folder: Path) -> Tokenizer:
     def decode(ids: list[int]) -> str:
         return str(wrapped.decode(ids, clean_up_tokenization_spaces=False))
 
-    return Tokenizer(folder, "pretrained", len(wrapped), prefix, end, encode, decode)
+    opening = _opening(list(wrapped("a")["input_ids"]), encode(["a"])[0])
+    return Tokenizer(folder, "pretrained", len(wrapped), prefix, end, encode, decode, opening)
+
+
+def _opening(whole: list[int], plain: list[int]) -> tuple[int, ...]:
+    """What stands before a text's own ids."""
+    for at in range(len(whole)):
+        if whole[at : at + len(plain)] == plain:
+            return tuple(whole[:at])
+    return ()
 
 
 def fetch(name: str) -> Path:

@@ -1,0 +1,210 @@
+"""Marks: what the answers to an exam are worth, per item, task and category.
+
+Accuracy as the paper has it: language modelling is right when every token of the answer is the most
+likely one, a choice when its mean NLL a token is the lowest (of equals the first). A task whose
+categories count alike is their plain mean. Normalised: (accuracy - baseline) / (1 - baseline); a
+category is the plain mean of its tasks, the average that of the five categories.
+
+Beside it stands what moves long before accuracy does: bits per byte of the right answer, and the
+margin, how many more the others take.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlxprune import tasks
+from mlxprune.exam import Asked, Exam
+from mlxprune.tasks import Items
+
+METRIC_VERSION = 1
+LN2 = math.log(2.0)
+SURE = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+ONE_ANSWER = 0.1  # normalised accuracy of one answer to all, from which a task is marked
+FEW_ITEMS = 150
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What every item came to, in the order of the exam, [items] each."""
+
+    prediction: np.ndarray  # int64, which choice
+    correct: np.ndarray  # bool
+    gold_nll: np.ndarray  # float64, nats
+    gold_bytes: np.ndarray  # int64
+    margin: np.ndarray  # float64, bits per byte; NaN where there is no other choice
+
+
+def of_items(exam: Exam, answers: np.ndarray) -> Outcome:
+    """``answers`` ANSWER [choices]."""
+    first, stop = exam.offsets[:-1], exam.offsets[1:]
+    gold = first + exam.gold
+    count = stop - first
+    of = np.repeat(np.arange(len(gold)), count)
+    mean = answers["nll"] / exam.tokens
+    # Not a number is never the lowest: a broken model is wrong, not lucky.
+    mean = np.where(np.isnan(mean), np.inf, mean)
+    lowest = np.minimum.reduceat(mean, first) if len(gold) else mean
+    is_lowest = np.flatnonzero(mean == lowest[of])
+    prediction = np.zeros(len(gold), np.int64)
+    prediction[of[is_lowest[::-1]]] = is_lowest[::-1]
+    prediction -= first
+    broken = ~np.isfinite(lowest)
+    correct = np.where(count == 1, answers["hit"][gold], prediction == exam.gold) & ~broken
+    bits = answers["nll"] / (LN2 * exam.bytes)
+    total = np.add.reduceat(bits, first) if len(gold) else bits
+    with np.errstate(invalid="ignore", divide="ignore"):
+        margin = np.where(count > 1, (total - bits[gold]) / (count - 1) - bits[gold], np.nan)
+    return Outcome(prediction, correct, answers["nll"][gold], exam.bytes[gold], margin)
+
+
+def marks(exam: Exam, answers: np.ndarray) -> dict[str, Any]:
+    """Everything for people and files: tasks, categories, averages, and what was left out."""
+    items = of_items(exam, answers)
+    found = {asked.task.label: of_task(exam, asked, items) for asked in exam.asked}
+    names = list(dict.fromkeys([*tasks.categories(), *(t["category"] for t in found.values())]))
+    categories: dict[str, Any] = {}
+    suite = tasks.facts()["tasks"]
+    for name in names:
+        mine = {label: told for label, told in found.items() if told["category"] == name}
+        if mine:
+            categories[name] = _mean(list(mine.values()))
+            categories[name]["tasks"] = list(mine)
+            categories[name]["absent"] = [
+                label for label in exam.absent if suite[label]["category"] == name
+            ]
+    paper = [told for name, told in categories.items() if name in tasks.categories()]
+    return {
+        "metric_version": METRIC_VERSION,
+        "suite": tasks.facts()["name"],
+        "tasks": found,
+        "categories": categories,
+        "average": _mean(paper) if paper else None,
+        "average_over": len(paper),
+        "gold_bpb": float(np.mean([told["gold_bpb"] for told in found.values()])),
+        "absent": exam.absent,
+    }
+
+
+def of_task(exam: Exam, asked: Asked, items: Outcome) -> dict[str, Any]:
+    task, mine = asked.task, slice(asked.first, asked.stop)
+    assert task.baseline is not None
+    told: dict[str, Any] = {
+        "category": task.category,
+        "kind": task.kind,
+        "shots": task.shots,
+        "items": asked.stop - asked.first,
+        "of": len(asked.found.items),
+        "cut": asked.cut,
+        "left_out": asked.left_out,
+        "bad_lines": dict(Counter(reason for _, reason, _ in asked.found.bad)),
+        "baseline": task.baseline,
+    }
+    accuracy, low, high = share(items.correct[mine], exam.group[mine])
+    constant = one_answer(asked.found)
+    for name, value in (("accuracy", accuracy), ("low", low), ("high", high)):
+        told[name] = value
+        told[f"normalised_{name}"] = normalised(value, task.baseline)
+    told["one_answer"] = constant
+    told["normalised_one_answer"] = normalised(constant, task.baseline)
+    bits, error = ratio(items.gold_nll[mine] / LN2, items.gold_bytes[mine])
+    told["gold_bpb"], told["gold_bpb_error"] = bits, error
+    margin = items.margin[mine]
+    margin = margin[~np.isnan(margin)]
+    told["margin"] = float(margin.mean()) if len(margin) else None
+    told["margin_error"] = (
+        float(margin.std(ddof=1) / math.sqrt(len(margin))) if len(margin) > 1 else None
+    )
+    told["traps"] = traps(asked.found, told)
+    return told
+
+
+def normalised(accuracy: float, baseline: float) -> float:
+    """0 is guessing, 1 is everything; below guessing is negative, as in the paper."""
+    return (accuracy - baseline) / (1 - baseline)
+
+
+def share(correct: np.ndarray, group: np.ndarray) -> tuple[float, float, float]:
+    """The plain mean over groups of the share of ones, with a 95 % interval: Wilson's score
+    interval (1927), for groups that count alike with the effective number of items."""
+    if not len(correct):
+        return math.nan, math.nan, math.nan
+    counts = np.bincount(group)
+    sums = np.bincount(group, weights=correct)
+    there = counts > 0
+    mean = float((sums[there] / counts[there]).mean())
+    effective = there.sum() ** 2 / (1 / counts[there]).sum()
+    square = SURE**2 / effective
+    centre = (mean + square / 2) / (1 + square)
+    half = SURE * math.sqrt(mean * (1 - mean) / effective + square / (4 * effective))
+    half /= 1 + square
+    return mean, max(0.0, centre - half), min(1.0, centre + half)
+
+
+def ratio(values: np.ndarray, sizes: np.ndarray) -> tuple[float, float | None]:
+    """sum(values) / sum(sizes), and its standard error over items (Cochran 1977, 6.9)."""
+    count, size = len(values), float(sizes.sum())
+    if not count:
+        return math.nan, None
+    mean = float(values.sum() / size)
+    if count == 1:
+        return mean, None
+    rest = float(((values - mean * sizes) ** 2).sum())
+    return mean, math.sqrt(rest * count / (count - 1)) / size
+
+
+def one_answer(found: Items) -> float:
+    """The best accuracy of a model that says the same to every item: one text, or one place."""
+    answers = [tasks.choices_of(item)[item.gold] for item in found.items]
+    choices = len(tasks.choices_of(found.items[0])) > 1
+    said: list[Any] = [answer if found.task.kind != "schema" else c for c, answer in answers]
+    places: list[Any] = [item.gold for item in found.items]
+    groups = [item.group for item in found.items]
+    each = Counter(groups)
+    best = 0.0
+    for column in (said, places) if choices else (said,):
+        weights: dict[Any, float] = {}
+        for value, group in zip(column, groups, strict=True):
+            weights[value] = weights.get(value, 0.0) + 1 / each[group]
+        best = max(best, max(weights.values()) / len(each))
+    return best
+
+
+def traps(found: Items, told: dict[str, Any]) -> list[str]:
+    """What makes the accuracy of a task say less than it seems to."""
+    notes = []
+    golds = {item.gold for item in found.items}
+    choices = len(tasks.choices_of(found.items[0])) > 1
+    if choices and len(golds) == 1:
+        notes.append(
+            f"the right choice is always number {golds.pop() + 1}: a model that finds all alike "
+            "scores 100"
+        )
+    elif told["normalised_one_answer"] >= ONE_ANSWER:
+        notes.append(f"one answer to all scores {100 * told['normalised_one_answer']:.1f}")
+    if len(found.items) < FEW_ITEMS:
+        point = 100 / len(found.items) / (1 - told["baseline"])
+        notes.append(f"{len(found.items)} items: one is {point:.1f} points")
+    return notes
+
+
+def _mean(told: list[dict[str, Any]]) -> dict[str, Any]:
+    """The plain mean of tasks or of categories; errors add up in squares."""
+    count = len(told)
+    result: dict[str, Any] = {}
+    for name in ("normalised_accuracy", "normalised_one_answer", "gold_bpb"):
+        result[name] = float(np.mean([t[name] for t in told]))
+    margins = [t["margin"] for t in told if t["margin"] is not None]
+    result["margin"] = float(np.mean(margins)) if margins else None
+    halves = [(t["normalised_high"] - t["normalised_low"]) / 2 for t in told]
+    half = math.sqrt(sum(h**2 for h in halves)) / count
+    result["normalised_low"] = result["normalised_accuracy"] - half
+    result["normalised_high"] = result["normalised_accuracy"] + half
+    errors = [t["gold_bpb_error"] or 0.0 for t in told]
+    result["gold_bpb_error"] = math.sqrt(sum(e**2 for e in errors)) / count
+    return result
