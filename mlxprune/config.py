@@ -7,13 +7,11 @@ the stages that read it; a key marked ``speed()`` changes only how fast the same
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from glob import escape, has_magic, iglob
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -22,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from mlxprune.errors import ConfigError, closest, one_line
+from mlxprune import mistakes
+from mlxprune.errors import ConfigError
 from mlxprune.fields import Bytes, Count, Real, Section, Share, parse_count, speed
 from mlxprune.slices import FREE_SCORES, NAME, Difference, Selection, Slice, refuse_twice
 from mlxprune.yamlfile import parse_value, read_yaml
@@ -208,7 +207,24 @@ class Final(Training):
 
 
 class Evaluation(Section):
-    primary: Literal["macro"] = Field("macro", description="the figure that the verdict rests on")
+    primary: Literal["macro", "target", "tasks"] = Field(
+        "macro", description="the figure that the verdict rests on; docs/method.md, Verdict"
+    )
+    tasks: list[str] = Field(
+        [], description="gauntlet, its categories and tasks, and files or folders of your own"
+    )
+    gauntlet: str | None = Field(None, description="a clone of llm-foundry: the gauntlet's files")
+    limit: Count | None = Field(None, description="items a task, drawn by the seed; all by default")
+    target: list[str] = Field([], description="files of text that the final model is meant for")
+    contamination: Literal["report", "remove", "off"] = Field(
+        "report", description="of tasks in training documents; remove: leave those documents out"
+    )
+
+    @model_validator(mode="after")
+    def _primary_is_there(self) -> Evaluation:
+        if self.primary != "macro" and not getattr(self, self.primary):
+            raise ValueError(f"primary: {self.primary} needs evaluation.{self.primary}")
+        return self
 
 
 class Report(Section):
@@ -304,14 +320,35 @@ class Config(Section):
 def load(path: Path, overrides: list[str] | None = None) -> Config:
     """Read, override, validate. ``overrides`` are ``a.b=value`` with YAML values.
 
-    ``data.paths`` come back absolute: relative ones are looked up beside the file, then here.
+    Paths come back absolute: relative ones are looked up beside the file, then here.
     """
     tree = read_yaml(path)
     for setting in overrides or []:
         override(tree, setting)
     config = validate(tree, str(path))
-    resolved = [resolve_path(entry, path.parent) for entry in config.data.paths]
-    return config.model_copy(update={"data": config.data.model_copy(update={"paths": resolved})})
+    return _resolved(config, path.parent)
+
+
+def _resolved(config: Config, beside: Path) -> Config:
+    """With every path absolute; the name of a task stays one."""
+    from mlxprune import tasks
+
+    def all_of(entries: list[str]) -> list[str]:
+        return [resolve_path(entry, beside) for entry in entries]
+
+    asked = config.evaluation
+    places: dict[str, Any] = {
+        "tasks": [t if tasks.is_known(t) else resolve_path(t, beside) for t in asked.tasks],
+        "target": all_of(asked.target),
+    }
+    if asked.gauntlet:
+        places["gauntlet"] = resolve_path(asked.gauntlet, beside)
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"paths": all_of(config.data.paths)}),
+            "evaluation": asked.model_copy(update=places),
+        }
+    )
 
 
 def validate(tree: dict[str, Any], where: str) -> Config:
@@ -320,7 +357,7 @@ def validate(tree: dict[str, Any], where: str) -> Config:
     except ValidationError as error:
         selection = tree.get("selection")
         listed = isinstance(selection, dict) and "slices" in selection
-        raise _as_config_error(error, where, listed) from None
+        raise mistakes.as_config_error(error, Config, where, listed) from None
 
 
 def resolve_path(entry: str, beside: Path) -> str:
@@ -367,57 +404,3 @@ def override(tree: dict[str, Any], setting: str) -> None:
                 if isinstance(entry, dict):
                     entry.pop(key, None)
     tree[last] = parse_value(value)
-
-
-def _as_config_error(error: ValidationError, where: str, slices_listed: bool) -> ConfigError:
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"] if not _is_union_tag(part)]
-    if path[:2] == ["selection", "slices"] and not slices_listed:
-        path = ["selection", *path[3:]]  # one slice, written without a list
-    key = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(path[:-1])
-        return ConfigError(f"unknown key {key!r}", where, closest(path[-1], known))
-    if first["type"] == "missing":
-        return ConfigError(f"missing key {key!r}", where, f"add {key}: to the file")
-    message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{key or 'configuration'}: {one_line(message)}", where, _describe(path))
-
-
-def _is_union_tag(part: str | int) -> bool:
-    return (isinstance(part, str) and not re.fullmatch(r"[a-z_0-9]+", part)) or part in (
-        "float",
-        "int",
-    )
-
-
-def _fields_at(path: list[str]) -> list[str]:
-    section = _section_at(path)
-    names = list(section.model_fields) if section else []
-    return [*names, "slices"] if path == ["selection"] else names
-
-
-def _section_at(path: list[str]) -> type[BaseModel] | None:
-    current: type[BaseModel] | None = Config
-    for part in path:
-        if part.isdigit():  # which of a list
-            continue
-        field = current.model_fields.get(part) if current else None
-        if field is None:
-            return None
-        options = getattr(field.annotation, "__args__", (field.annotation,))
-        current = next(
-            (o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None
-        )
-    return Slice if current is Selection else current
-
-
-def _describe(path: list[str]) -> str:
-    section = _section_at(path[:-1]) if path else None
-    field = section.model_fields.get(path[-1]) if section and path else None
-    if field is None:
-        return "see docs/config.md"
-    about = field.description or "see docs/config.md"
-    simple = isinstance(field.default, int | float | str | Decimal)
-    shown = f" (default: {field.default})" if simple else ""
-    return f"{path[-1]}: {about}{shown}"

@@ -73,6 +73,11 @@ def facts() -> dict[str, Any]:
     return read_yaml(Path(str(files("mlxprune") / "gauntlet.yaml")))
 
 
+def is_known(name: str) -> bool:
+    """Whether a name is the gauntlet, one of its categories or one of its tasks."""
+    return name == SUITE or name in categories() or name in facts()["tasks"]
+
+
 def categories() -> list[str]:
     """The five of the paper, in its order."""
     return list(facts()["categories"])
@@ -88,7 +93,7 @@ def find(names: list[str], folder: str | None) -> Found:
     tasks: dict[str, Task] = {}
     absent: dict[str, str] = {}
     for name in names:
-        if name != SUITE and name not in known and name not in categories():
+        if not is_known(name):
             for task in _own_tasks(name):
                 if task.label in tasks or task.label in known:
                     fix = "rename the file: the name of a task is its file's"

@@ -1,0 +1,161 @@
+"""Examine: a model before the tasks, in a study or alone, and its bits per byte on any text."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune import evaluate, exam, jobs, lock, marks, memory, papers, runs, score, tasks, work
+from mlxprune import model as models
+from mlxprune import tokenizer as tokenizers
+from mlxprune.config import Config
+from mlxprune.control import Control
+from mlxprune.errors import UsageError
+from mlxprune.events import EventLog
+from mlxprune.exam import Exam
+from mlxprune.runs import RunFolder
+
+LARGEST_CONTEXT = 2048  # where nobody says: that of the paper's models
+
+
+def ask(
+    under_way: work.Work, folder: Path, questions: Exam, window: int, parts: Path, wanted: str
+) -> np.ndarray:
+    """ANSWER rows of one model; what stands in ``parts`` for this fingerprint is not asked again,
+    and ``parts`` is gone when all is answered."""
+    from mlxprune import backend
+
+    device = backend.detect()
+    allowed = under_way.config.memory or device.memory_bytes
+    stated = runs.read_json(folder / "config.json")
+    most = device.score_tokens_per_batch
+    tokens = memory.score_batch_tokens(stated, window, most, allowed, device.name, 1)
+
+    def load() -> exam.Answering:
+        return backend.answer_function(models.load(folder)[0])
+
+    runs.set_aside(parts, wanted)
+    runs.claim(parts, wanted)
+    report = work.progress(under_way, "evaluation", "tokens")
+    done = 0
+
+    def between(inputs: int) -> None:
+        nonlocal done
+        done += inputs
+        report(done, questions.inputs)
+
+    answers = exam.answer(questions, load, max(tokens, window), parts, between)
+    shutil.rmtree(parts)
+    return answers
+
+
+def estimate(folder: Path, questions: Exam, window: int) -> float:
+    """Seconds that the questions will take: one batch from their middle, timed."""
+    from mlxprune import backend
+
+    asking = backend.answer_function(models.load(folder)[0])
+    order = sorted(questions.trees, key=lambda tree: len(tree.ids))
+    middle = len(order) // 2
+    some = order[max(0, middle - 8) : middle + 8]
+    asking(some[:1])
+    began = time.monotonic()
+    asking(some)
+    taken = time.monotonic() - began
+    return taken * questions.inputs / max(1, sum(len(tree.ids) for tree in some))
+
+
+def evaluate_model(
+    model: str,
+    config: Config,
+    with_text: bool,
+    out: Path,
+    context: int | None,
+    listeners: list[Any],
+) -> dict[str, Any]:
+    """Ask a model the tasks of ``config.evaluation``, score the text of ``config.data``, into
+    ``out/eval.json``; return what stands there."""
+    source = models.fetch(model)
+    stated = runs.read_json(source / "config.json")
+    longest = int(stated.get("max_position_embeddings") or LARGEST_CONTEXT)
+    window = context or min(longest, LARGEST_CONTEXT)
+    asked = config.evaluation
+    found = tasks.find(asked.tasks, asked.gauntlet) if asked.tasks else None
+    run, target = RunFolder(out), out / "eval.json"
+    if (out / "run.json").exists():
+        raise UsageError("this folder holds a run", str(out), "choose another --out")
+    with lock.locked(run):
+        log = EventLog(run.events)
+        log.listeners += listeners
+        with Control(run, log) as control, runs.no_space_is_an_error(out):
+            under_way = work.Work(config, run, log, control)
+            described: dict[str, Any] = {
+                "version": [exam.VERSION, marks.METRIC_VERSION, evaluate.METRIC_VERSION],
+                "model": runs.files_identity(source, models.MODEL_FILES),
+                "tokenizer": runs.files_identity(source, tokenizers.TOKENIZER_FILES),
+                "context": window,
+                "tasks": exam.identity(found, asked.limit, config.seed) if found else None,
+            }
+            corpus = None
+            if with_text:
+                corpus = jobs.prepare(config, out, source, log, control)
+                described["text"] = runs.marker(run.tokens())
+            wanted = runs.fingerprint(described)
+
+            def build() -> dict[str, Any]:
+                result: dict[str, Any] = {"model": model, "context": window, "seed": config.seed}
+                result |= {"limit": asked.limit, "versions": work.versions()}
+                if found is not None:
+                    result |= _answers(under_way, source, found, window, wanted)
+                if corpus is not None:
+                    result["text"] = _text(under_way, source, stated, corpus, window)
+                runs.write_json(target, result)
+                return {"documents": result["text"]["documents"]} if corpus else {}
+
+            under_way.inputs["evaluation"] = described
+            work.run_stage(under_way, "evaluation", [work.Piece(target, wanted, build)])
+        log.close()
+    result: dict[str, Any] = runs.read_json(target)
+    return result
+
+
+def _answers(
+    under_way: work.Work, source: Path, found: tasks.Found, window: int, wanted: str
+) -> dict[str, Any]:
+    config, out = under_way.config, under_way.run.path
+    limit, seed = config.evaluation.limit, config.seed
+    said = work.progress(under_way, "evaluation", "items")
+    questions = exam.prepare(found, tokenizers.load(source), window, limit, seed, said)
+    papers.tell_of_bad_lines(under_way, questions)
+    seconds = estimate(source, questions, window)
+    under_way.log.emit("evaluation", "stage.start", why=papers.size(questions, seconds))
+    answers = ask(under_way, source, questions, window, out / "parts", wanted)
+    papers.write_items(questions, answers, out / "items.parquet")
+    papers.write_bad_lines(questions, out / "bad-lines.jsonl")
+    return marks.marks(questions, answers)
+
+
+def _text(
+    under_way: work.Work, source: Path, stated: dict[str, Any], corpus: Any, window: int
+) -> dict[str, Any]:
+    """Bits per byte of every domain of a text, all of it."""
+    names, tokens = corpus
+    documents = np.arange(len(names))
+    documents = documents[tokens.lengths(documents) > 0]
+    lengths = tokens.lengths(documents)
+    policy = score.resolve_policy(lengths, stated, window, under_way.config.memory)
+    report = work.progress(under_way, "evaluation", "tokens")
+    done, total = 0, int(lengths.sum())
+
+    def between(scored: int, slots: int, waited: float) -> None:
+        nonlocal done
+        done += scored
+        report(done, total)
+
+    part = score.score_documents(models.load(source)[0], tokens, documents, policy, between)
+    index = names.index[documents]
+    told = evaluate.figures(part["nll_sum"], index["bytes"], index["domain"], names.domains)
+    return {**told, "documents": len(documents), "tokens": total}

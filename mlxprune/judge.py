@@ -1,0 +1,84 @@
+"""The commands that judge models: eval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlxprune.errors import UsageError
+from mlxprune.options import (
+    AsJson,
+    DomainKey,
+    IdKey,
+    Memory,
+    Quiet,
+    TextKey,
+    app,
+    listeners,
+    print_json,
+)
+
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tasks",
+        metavar="NAME|PATH",
+        help="gauntlet, a category or a task of it, own files or folders; repeatable, commas too",
+    ),
+]
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a folder or a hub id")],
+    tasks: Names = None,
+    gauntlet: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", envvar="MLXPRUNE_GAUNTLET", help="a clone of llm-foundry"),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="PATH", help="bits per byte on this; repeatable"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="eval-<model> by default")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="items a task; all by default")] = None,
+    seed: Annotated[int, typer.Option(help="which items --limit draws")] = 0,
+    context: Annotated[int | None, typer.Option(help="the model's, at most 2048")] = None,
+    memory: Memory = None,
+    text_key: TextKey = "text",
+    id_key: IdKey = "id",
+    domain_key: DomainKey = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a model the paper's tasks or your own; score your own text."""
+    from mlxprune import config as configs
+    from mlxprune import examine, marksheet
+
+    names = [name for given in tasks or [] for name in given.split(",") if name]
+    if not names and not text:
+        fix = "name --tasks gauntlet --gauntlet DIR, or --tasks my-tasks/, or --text FILES"
+        raise UsageError("there is nothing to evaluate", "eval", fix)
+    paths = [configs.resolve_path(entry, Path.cwd()) for entry in text or []]
+    section: dict[str, Any] = {"tasks": names, "gauntlet": gauntlet, "limit": limit}
+    tree = {
+        "seed": seed,
+        "memory": memory,
+        "data": {
+            "paths": paths or ["-"], "text_key": text_key, "id_key": id_key,
+            "domain_key": domain_key,
+        },
+        "evaluation": section,
+    }  # fmt: skip
+    target = out or Path(f"eval-{Path(model).name}")
+    config = configs.validate(tree, "command line")
+    found = examine.evaluate_model(model, config, bool(text), target, context, listeners(quiet))
+    if as_json:
+        print_json(found)
+    else:
+        marksheet.print_marks(found)
+        print(f"details: {target}")
