@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,18 +125,17 @@ def figures(
     }
 
 
-def evaluate_model(
+def score_model(
     model_folder: Path,
-    corpus: Corpus,
+    names: Corpus,
     tokens: Tokens,
     documents: np.ndarray,
     context: int,
-    target: Path,
-    fingerprint: str,
+    array: Path,
     between: Callable[[int, int, float], None],
     memory_bytes: int | None = None,
 ) -> dict[str, Any]:
-    """Score the test documents with one model and write ``target`` (JSON) and its ``.npy``."""
+    """Score documents with one model: its figures; the NLL of each, float64, goes to ``array``."""
     from mlxprune import model as models
 
     loaded, config = models.load(model_folder)
@@ -143,45 +143,66 @@ def evaluate_model(
         tokens.lengths(documents), config, context, memory_bytes=memory_bytes
     )
     part = score.score_documents(loaded, tokens, documents, policy, between)
-    index = corpus.index[documents]
-    result = figures(part["nll_sum"], index["bytes"], index["domain"], corpus.domains)
-    counts = np.bincount(index["domain"], minlength=len(corpus.domains))
-    result["documents"] = {d: int(c) for d, c in zip(corpus.domains, counts, strict=True)}
+    index = names.index[documents]
+    result = figures(part["nll_sum"], index["bytes"], index["domain"], names.domains)
+    counts = np.bincount(index["domain"], minlength=len(names.domains))
+    result["documents"] = {d: int(c) for d, c in zip(names.domains, counts, strict=True)}
     result["tokens"] = int(part["num_tokens"].sum())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Named by what it belongs to: it stays right when the figures are set aside and come back.
-    array = target.with_name(f"{target.stem}.{fingerprint[:8]}.npy")
-    result["nll_file"] = array.name
-    partial = array.with_name(array.name + runs.PARTIAL)
-    with partial.open("wb") as file:
-        np.save(file, part["nll_sum"])
-    runs.finish_file(partial, array)
-    runs.write_json(target, result)
-    runs.mark(target, "evaluation", fingerprint)
+    runs.write_array(array, part["nll_sum"])
     return result
 
 
-def compare(
-    arm: list[np.ndarray],
-    control: list[np.ndarray],
-    sizes: np.ndarray,
-    domains: np.ndarray,
-    names: list[str],
-    seed: int,
-) -> dict[str, Any]:
-    """Arm minus control in macro bits per byte, paired by seed (DESIGN, Verdict).
+def deciles_of(values: np.ndarray) -> np.ndarray:
+    """int64 [documents]: the tenth of the ranks that each document's value is in, 0 the lowest."""
+    place = np.empty(len(values), np.int64)
+    place[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return place * 10 // max(len(values), 1)
 
-    ``arm[s]`` and ``control[s]`` hold the NLL of every test document for seed s. The interval is
-    mean +- t(S - 1) * sqrt(s_d^2 / S + v), v from the bootstrap over documents inside domains; one
-    seed gives document noise only and no verdict.
+
+def by_decile(nll: np.ndarray, sizes: np.ndarray, decile: np.ndarray) -> list[float | None]:
+    """Bits per byte in each tenth; None in one without a document."""
+    bits = np.bincount(decile, weights=nll, minlength=10) / LN2
+    size = np.bincount(decile, weights=sizes, minlength=10)
+    return [float(b / s) if s else None for b, s in zip(bits, size, strict=True)]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a mean over groups is made of: ``sizes`` and ``groups`` [units]; the mean of a group is
+    the ratio of its units' values and sizes, ``weights`` [groups] add up to one."""
+
+    sizes: np.ndarray
+    groups: np.ndarray
+    weights: np.ndarray
+
+    def mean(self, values: np.ndarray) -> float:
+        """``values`` float64 [units]."""
+        count = len(self.weights)
+        total = np.bincount(self.groups, weights=values, minlength=count)
+        size = np.bincount(self.groups, weights=self.sizes, minlength=count)
+        there = size > 0
+        return float((self.weights[there] * total[there] / size[there]).sum())
+
+
+def alike(sizes: np.ndarray, groups: np.ndarray) -> Parts:
+    """Every group that has a unit counts alike."""
+    counts = np.bincount(groups)
+    return Parts(sizes, groups, (counts > 0) / max(1, (counts > 0).sum()))
+
+
+def compare(
+    arm: list[np.ndarray], control: list[np.ndarray], parts: Parts, seed: int, lower: bool = True
+) -> dict[str, Any]:
+    """Arm minus control in a mean over groups, paired by seed (DESIGN, Verdict).
+
+    ``arm[s]`` and ``control[s]`` hold the values of every unit (document, item) for seed s: bits,
+    say. The interval is mean +- t(S - 1) * sqrt(s_d^2 / S + v), v from the bootstrap over units
+    inside groups; one seed gives their noise only and no verdict. ``lower`` values are better.
     """
-    differences = [
-        figures(a, sizes, domains, names)["macro"] - figures(c, sizes, domains, names)["macro"]
-        for a, c in zip(arm, control, strict=True)
-    ]
+    differences = [parts.mean(a) - parts.mean(c) for a, c in zip(arm, control, strict=True)]
     count = len(differences)
     mean_difference = np.mean([a - c for a, c in zip(arm, control, strict=True)], axis=0)
-    noise = _bootstrap_variance(mean_difference, sizes, domains, len(names), seed)
+    noise = _bootstrap_variance(mean_difference, parts, seed)
     mean = float(np.mean(differences))
     probability = None
     if count == 1:
@@ -192,7 +213,10 @@ def compare(
         error = math.sqrt(spread / count + noise)
         half = t_quantile(count - 1) * error
         probability = two_sided(mean / error, count - 1) if error else float(mean == 0)
-        verdict = "better" if mean + half < 0 else "worse" if mean - half > 0 else "undecided"
+        sign = 1 if lower else -1
+        verdict = "undecided"
+        if abs(mean) > half:
+            verdict = "better" if sign * mean < 0 else "worse"
     return {
         "difference": mean,
         "interval": [mean - half, mean + half],
@@ -202,20 +226,16 @@ def compare(
     }
 
 
-def _bootstrap_variance(
-    differences: np.ndarray, sizes: np.ndarray, domains: np.ndarray, count: int, seed: int
-) -> float:
-    """Variance of the macro difference over resamples of the documents of each domain."""
+def _bootstrap_variance(differences: np.ndarray, parts: Parts, seed: int) -> float:
+    """Variance of the mean difference over resamples of the units of each group."""
     generator = np.random.default_rng(seed)
     totals = np.zeros(BOOTSTRAPS)
-    present = 0
-    for code in range(count):
-        mine = np.flatnonzero(domains == code)
+    for code, weight in enumerate(parts.weights):
+        mine = np.flatnonzero(parts.groups == code)
         if len(mine) == 0:
             continue
-        present += 1
         for first in range(0, BOOTSTRAPS, BOOTSTRAP_BLOCK):
             drawn = mine[generator.integers(0, len(mine), (BOOTSTRAP_BLOCK, len(mine)))]
-            ratio = differences[drawn].sum(axis=1) / (LN2 * sizes[drawn].sum(axis=1))
-            totals[first : first + BOOTSTRAP_BLOCK] += ratio
-    return float(np.var(totals / max(present, 1), ddof=1))
+            ratio = differences[drawn].sum(axis=1) / parts.sizes[drawn].sum(axis=1)
+            totals[first : first + BOOTSTRAP_BLOCK] += weight * ratio
+    return float(np.var(totals, ddof=1))

@@ -6,7 +6,6 @@ one: an exam that is interrupted goes on with the next unit and ends with the sa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,7 +166,7 @@ def answer(
                 _note(result[exam.offsets[tree.item] :], tree, losses, hits)
             between(sum(len(tree.ids) for tree in some))
         if path is not None:
-            _keep(path, result[choices])
+            runs.write_array(path, result[choices])
     return result
 
 
@@ -182,13 +181,6 @@ def _note(answers: np.ndarray, tree: Tree, losses: np.ndarray, hits: np.ndarray)
         mine = tree.choice == choice
         answers["nll"][choice] = losses[mine].astype(np.float64).sum()
         answers["hit"][choice] = hits[mine].all()
-
-
-def _keep(path: Path, part: np.ndarray) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}{runs.PARTIAL}")
-    with partial.open("wb") as file:
-        np.save(file, part)
-    runs.finish_file(partial, path)
 
 
 def identity(found: Found, limit: int | None, seed: int) -> dict[str, Any]:

@@ -23,7 +23,13 @@ LARGEST_CONTEXT = 2048  # where nobody says: that of the paper's models
 
 
 def ask(
-    under_way: work.Work, folder: Path, questions: Exam, window: int, parts: Path, wanted: str
+    under_way: work.Work,
+    folder: Path,
+    questions: Exam,
+    window: int,
+    parts: Path,
+    wanted: str,
+    what: str | None = None,
 ) -> np.ndarray:
     """ANSWER rows of one model; what stands in ``parts`` for this fingerprint is not asked again,
     and ``parts`` is gone when all is answered."""
@@ -40,7 +46,7 @@ def ask(
 
     runs.set_aside(parts, wanted)
     runs.claim(parts, wanted)
-    report = work.progress(under_way, "evaluation", "tokens")
+    report = work.progress(under_way, "evaluation", "tokens", what)
     done = 0
 
     def between(inputs: int) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import accounting, arms, evaluate, runs, selection, split, study, train
+from mlxprune import accounting, arms, runs, selection, split, study, train
 from mlxprune import model as models
 from mlxprune.arms import Arm, Pool
 from mlxprune.errors import DataError
 from mlxprune.scores import Scores
 from mlxprune.slices import Slice
-from mlxprune.work import Piece, Work, progress, run_stage
+from mlxprune.work import Piece, Work, run_stage
 
 MANY_PASSES = 4
 
@@ -188,49 +188,3 @@ def _tell(work: Work, plan: dict[str, Any], pool: Pool) -> None:
                 f"slices of {share} % hold {sizes[least]:,} ({least}) to {most:,} tokens: so that "
                 f"all arms have as many, those of {names} are random parts of theirs",
             )
-
-
-def evaluate_arms(work: Work) -> None:
-    """The stage ``evaluation``: bits per byte of every arm on the same test documents."""
-    run, config = work.run, work.config
-    names, tokens = study.open_corpus(run, config), study.open_tokens(run)
-    members = split.open_split(run.split).members(split.TEST)
-    documents = evaluate.test_documents(names, tokens, members, config.seed)
-    if not len(documents):
-        fix = "give more documents or raise split.test"
-        raise DataError("the test part has no token", str(run.split), fix)
-    shape = models.shape_of(config.final.model)
-    context = models.training_defaults(config.final, shape)["context"]
-    described, pieces = {}, []
-    trained = [a for a in arms.arms_of(config) if a.name in work.inputs["final"]]
-    size = int(tokens.lengths(documents).sum())
-    for number, arm in enumerate(trained):
-        folder, target = run.final(arm.name), run.evaluation(arm.name)
-        described[arm.name] = {
-            "version": [evaluate.VERSION, evaluate.METRIC_VERSION],
-            "arm": runs.fingerprint(work.inputs["final"][arm.name]),
-        }
-        fingerprint = runs.fingerprint(described[arm.name])
-
-        def build(
-            folder: Path = folder,
-            target: Path = target,
-            fingerprint: str = fingerprint,
-            number: int = number,
-        ) -> dict[str, Any]:
-            report = progress(work, "evaluation", "tokens")
-            return evaluate.evaluate_model(
-                folder,
-                names,
-                tokens,
-                documents,
-                context,
-                target,
-                fingerprint,
-                study.progress_over(report, size, number, len(trained)),
-                config.memory,
-            )
-
-        pieces.append(Piece(target, fingerprint, build))
-    work.inputs["evaluation"] = described
-    run_stage(work, "evaluation", pieces)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import marks, runs, work
+from mlxprune import contamination, marks, runs, work
+from mlxprune.corpus import Corpus
 from mlxprune.exam import Exam
 from mlxprune.runs import duration
 
@@ -61,6 +62,7 @@ def write_items(exam: Exam, answers: np.ndarray, path: Path) -> None:
         {
             "task": task,
             "row": pa.array([row for asked in exam.asked for row in asked.rows], pa.int64()),
+            "group": pa.array(exam.group),
             "gold": pa.array(exam.gold),
             "prediction": pa.array(found.prediction),
             "correct": pa.array(found.correct),
@@ -87,3 +89,33 @@ def write_bad_lines(exam: Exam, path: Path) -> None:
         runs.write_atomic(path, lines)
     else:
         path.unlink(missing_ok=True)
+
+
+def contaminated(
+    under_way: work.Work, exam: Exam, corpus: Corpus, wanted: np.ndarray
+) -> contamination.Found:
+    """The items of an exam in the ``wanted`` documents (bool, a document each) of a corpus."""
+    texts = []
+    for asked in exam.asked:
+        by_row = {item.row: item for item in asked.found.items}
+        texts += [contamination.text_of(by_row[row]) for row in asked.rows]
+    report = work.progress(under_way, "evaluation", "bytes")
+    done, total = 0, int(corpus.index["bytes"][wanted].sum())
+
+    def progress(characters: int) -> None:
+        nonlocal done
+        done = min(total, done + characters)
+        report(done, total)
+
+    return contamination.find(texts, corpus.texts(wanted), progress)
+
+
+def by_task(exam: Exam, items: np.ndarray) -> dict[str, list[int]]:
+    """Rows of the tasks' files, of items of the exam."""
+    found = np.unique(items)
+    return {
+        asked.task.label: [
+            asked.rows[n - asked.first] for n in found.tolist() if asked.first <= n < asked.stop
+        ]
+        for asked in exam.asked
+    }

@@ -18,6 +18,7 @@ import numpy as np
 
 from mlxprune import (
     accounting,
+    assess,
     corpus,
     costs,
     finals,
@@ -360,6 +361,6 @@ PIPELINE: dict[str, Callable[[Work], None]] = {
     "score": references.score_pool,
     "selection": _selection,
     "final": finals.train_arms,
-    "evaluation": finals.evaluate_arms,
+    "evaluation": assess.evaluate_arms,
     "report": _report,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import arms, pictures, runs, samples, scores, split, study, verdict
+from mlxprune import arms, contest, pictures, runs, samples, scores, split, study, verdict
 from mlxprune.config import Config
 from mlxprune.errors import UsageError, one_line
 from mlxprune.runs import RunFolder
@@ -47,6 +47,7 @@ def result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, A
     found["arms"] = _arms(run, config)
     found["left_out"] = verdict.planned_arms(run)["left_out"] if found["arms"] else {}
     found["comparisons"] = verdict.comparisons(run, config)
+    found["tasks"] = contest.standing(run, verdict.assessed_arms(run))
     found["verdict"] = verdict.of_first_slice(config, found["comparisons"])
     return found
 
@@ -63,7 +64,8 @@ def _arms(run: RunFolder, config: Config) -> dict[str, Any]:
         seed |= {k: facts[k] for k in ARM_FACTS[3:] if k in facts}
         seed |= {"same_as": same} if same else {}
         if runs.is_current(run, run.evaluation(name)):
-            seed["test"] = runs.read_json(run.evaluation(name))
+            test = runs.read_json(run.evaluation(name))
+            seed["test"] = {k: v for k, v in test.items() if k != "tasks"}
         kept = {k: facts[k] for k in ARM_FACTS if k in facts}
         entry = found.setdefault(facts["arm"], {**seed, **kept, "seeds": {}})
         entry.pop("test", None)
@@ -76,6 +78,8 @@ def _arms(run: RunFolder, config: Config) -> dict[str, Any]:
         for figure in ("macro", "original_mix"):
             values = [s["test"][figure] for s in seeds if "test" in s]
             entry[f"test_{figure}"] = float(np.mean(values)) if values else None
+        aims = [s["test"]["target"]["macro"] for s in seeds if "target" in s.get("test", {})]
+        entry["test_target"] = float(np.mean(aims)) if aims else None
         for figure in ("overlap", "overlap_by_chance"):
             if figure in entry:
                 entry[figure] = float(np.mean([s[figure] for s in seeds]))

@@ -203,6 +203,17 @@ def folder_in_the_making(path: Path) -> Iterator[Path]:
     flush_folder(path.parent)
 
 
+def write_array(path: Path, array: Any) -> None:
+    """An .npy that is there whole or not at all."""
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + PARTIAL)
+    with partial.open("wb") as file:
+        np.save(file, array)
+    finish_file(partial, path)
+
+
 def marker_path(place: Path) -> Path:
     """Inside a folder, or hidden beside a file."""
     if place.suffix in FILE_SUFFIXES:

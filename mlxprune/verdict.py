@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mlxprune import evaluate, runs, split, study
+from mlxprune import contest, evaluate, runs, split, study, target
 from mlxprune.config import Config
 from mlxprune.runs import RunFolder
 
@@ -27,6 +27,14 @@ ABOUT = {
     ("pruned", "none"): "against no pruning",
     ("pruned", "all"): "against all text",
     ("pruned", "base"): "at this rung",
+}
+
+
+# Where the bits per byte of each primary figure are measured.
+ON = {
+    "macro": "on the held-out domains",
+    "target": "on the target text",
+    "tasks": "of the tasks' right answers",
 }
 
 
@@ -75,41 +83,109 @@ def _belong(arm: dict[str, Any], control: dict[str, Any]) -> bool:
 
 
 def comparisons(run: RunFolder, config: Config) -> list[dict[str, Any]]:
-    """Arm minus control in macro bits per byte of the test part, for every pair with a common seed.
+    """Arm minus control in the primary figure, for every pair with a common seed; where the arms
+    were asked tasks, in those too, item by item.
 
     The verdicts on several slices are Holm's (1979): their probabilities are adjusted together.
     """
-    plan = planned_arms(run)
-    losses: dict[str, dict[int, np.ndarray]] = {}
-    for name, facts in plan["arms"].items():
-        path = run.evaluation(name)
-        if runs.is_current(run, path):
-            file = path.with_name(runs.read_json(path)["nll_file"])
-            losses.setdefault(facts["arm"], {})[facts["seed"]] = np.load(file)
-    if not losses:
+    assessed = assessed_arms(run)
+    if not assessed:
         return []
-    names = study.open_corpus(run, config)
-    members = split.open_split(run.split).members(split.TEST)
-    documents = evaluate.test_documents(names, study.open_tokens(run), members, config.seed)
-    index = names.index[documents]
+    measure = _measure(run, config)
+    values = {
+        arm: {seed: measure.of(run, name) for seed, name in seeds.items()}
+        for arm, seeds in assessed.items()
+    }
     found = []
-    for pair in pairs(plan):
-        arm, control = losses.get(pair.arm, {}), losses.get(pair.control, {})
+    for pair in pairs(planned_arms(run)):
+        arm, control = values.get(pair.arm, {}), values.get(pair.control, {})
         seeds = sorted(arm.keys() & control.keys())
         if not seeds:
             continue
-        compared = evaluate.compare(
-            [arm[s] for s in seeds],
-            [control[s] for s in seeds],
-            index["bytes"],
-            index["domain"],
-            names.domains,
-            config.seed,
-        )
+        both = [arm[s] for s in seeds], [control[s] for s in seeds]
+        compared = evaluate.compare(*both, measure.parts, config.seed)
         about = {"arm": pair.arm, "control": pair.control, "about": pair.about, "main": pair.main}
         found.append({**about, "seeds": seeds, **compared})
     _holm([c for c in found if c["main"] and len(c["seeds"]) > 1])
+    _beside(run, config, assessed, found)
     return found
+
+
+def assessed_arms(run: RunFolder) -> dict[str, dict[int, str]]:
+    """The names of the evaluations of each arm, by seed."""
+    found: dict[str, dict[int, str]] = {}
+    for name, facts in planned_arms(run)["arms"].items():
+        if runs.is_current(run, run.evaluation(name)):
+            found.setdefault(facts["arm"], {})[facts["seed"]] = name
+    return found
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The primary figure: bits of every unit of an evaluation, and how they make a mean."""
+
+    of: Callable[[RunFolder, str], np.ndarray]
+    parts: evaluate.Parts
+
+
+def _measure(run: RunFolder, config: Config) -> Measure:
+    primary = config.evaluation.primary
+    if primary == "tasks":
+        first = next(iter(next(iter(assessed_arms(run).values())).values()))
+        return Measure(
+            lambda run, name: contest.gold_bits(_sheet(run, name))[0],
+            contest.gold_bits(_sheet(run, first))[1],
+        )
+    if primary == "target":
+        names, _, documents = target.open_target(run, config)
+    else:
+        names = study.open_corpus(run, config)
+        members = split.open_split(run.split).members(split.TEST)
+        documents = evaluate.test_documents(names, study.open_tokens(run), members, config.seed)
+
+    def of(run: RunFolder, name: str) -> np.ndarray:
+        path = run.evaluation(name)
+        told = runs.read_json(path)
+        told = told["target"] if primary == "target" else told
+        nll: np.ndarray = np.load(path.with_name(told["nll_file"]))
+        return nll / evaluate.LN2
+
+    index = names.index[documents]
+    return Measure(of, evaluate.alike(index["bytes"], index["domain"].astype(np.int64)))
+
+
+def _sheet(run: RunFolder, name: str) -> contest.Sheet:
+    sheet = contest.read(run, name)
+    assert sheet is not None
+    return sheet
+
+
+def _beside(
+    run: RunFolder,
+    config: Config,
+    assessed: dict[str, dict[int, str]],
+    found: list[dict[str, Any]],
+) -> None:
+    """The same pairs by the tasks' items: bits of the right answers, and the average accuracy."""
+    if not config.evaluation.tasks:
+        return
+    sheets = {name: contest.read(run, name) for s in assessed.values() for name in s.values()}
+    for compared in found:
+        pairs_of = [
+            (sheets[assessed[compared["arm"]][s]], sheets[assessed[compared["control"]][s]])
+            for s in compared["seeds"]
+        ]
+        both = [(a, c) for a, c in pairs_of if a is not None and c is not None]
+        if not both:
+            continue
+        for key, of, lower in (
+            ("gold_bpb", contest.gold_bits, True),
+            ("accuracy", contest.accuracies, False),
+        ):
+            parts = of(both[0][0])[1]
+            compared[key] = evaluate.compare(
+                [of(a)[0] for a, _ in both], [of(c)[0] for _, c in both], parts, config.seed, lower
+            )
 
 
 def _holm(family: list[dict[str, Any]]) -> None:
@@ -129,7 +205,7 @@ def of_first_slice(config: Config, found: list[dict[str, Any]]) -> dict[str, Any
         return None
     return {
         "primary": config.evaluation.primary,
-        "unit": "bits per byte on the test part, lower is better",
+        "unit": f"bits per byte {ON[config.evaluation.primary]}, lower is better",
         **{k: v for k, v in chosen.items() if k not in ("about", "main")},
     }
 
@@ -141,13 +217,14 @@ def sentence(found: dict[str, Any]) -> str:
         return "Run it to the end to compare the slice with a random one of equal size."
     told = min(main, key=lambda c: (c["verdict"] != "better", float(c["difference"])))
     change = abs(told["difference"])
+    on = ON[(found.get("verdict") or {}).get("primary", "macro")]
     side = "lower (better)" if told["difference"] < 0 else "higher (worse)"
     of = f"of {len(main)} slices, the best against its control: " if len(main) > 1 else ""
     if len(main) > 1 and told["difference"] >= 0:
         of = f"none of {len(main)} slices beat its control; the nearest: "
     seen = (
         f"{of}{told['arm']} ended {change:.4f} bits per byte {side} than {told['control']} "
-        f"on the held-out domains (interval {told['interval'][0]:+.4f} to "
+        f"{on} (interval {told['interval'][0]:+.4f} to "
         f"{told['interval'][1]:+.4f})"
     )
     seen = seen[0].upper() + seen[1:] if of else seen

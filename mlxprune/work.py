@@ -119,7 +119,10 @@ def _differences(before: Any, after: Any, path: str) -> list[str]:
     return [path if is_hash or max(map(len, short)) > 20 else f"{path} {short[0]} -> {short[1]}"]
 
 
-def progress(work: Work, stage: str, unit: str) -> Callable[[int, int], None]:
+def progress(
+    work: Work, stage: str, unit: str, what: str | None = None
+) -> Callable[[int, int], None]:
+    """A function of (done, total) that reports, with what is left at the rate so far."""
     began = time.monotonic()
 
     def report(done: int, total: int) -> None:
@@ -128,7 +131,14 @@ def progress(work: Work, stage: str, unit: str) -> Callable[[int, int], None]:
         rate = done / elapsed if elapsed > 0 else 0.0
         left = (total - done) / rate if rate else None
         work.log.emit(
-            stage, "progress", done=done, total=total, unit=unit, rate=rate, eta_seconds=left
+            stage,
+            "progress",
+            done=done,
+            total=total,
+            unit=unit,
+            what=what,
+            rate=rate,
+            eta_seconds=left,
         )
 
     return report

@@ -1,0 +1,208 @@
+"""Contest: the arms of a study before the same items, together and two by two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlxprune import evaluate, marks, runs, tasks
+from mlxprune.evaluate import Parts
+from mlxprune.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The answers of one arm and seed, [items] each, and what its tasks are."""
+
+    labels: list[str]
+    task: np.ndarray  # int64, which label
+    row: np.ndarray
+    group: np.ndarray
+    correct: np.ndarray  # bool
+    gold_nll: np.ndarray  # float64, nats
+    gold_bytes: np.ndarray
+    told: dict[str, Any]  # the marks
+
+
+def read(run: RunFolder, name: str) -> Sheet | None:
+    """None for an arm that was asked nothing."""
+    import pyarrow.parquet as pq
+
+    path = run.evaluation(name)
+    told = runs.read_json(path).get("tasks")
+    if told is None:
+        return None
+    table = pq.read_table(path.with_name(told["items_file"]))
+    task = table.column("task").combine_chunks()
+    gold = table.column("gold").to_numpy()
+
+    def of_gold(column: str) -> np.ndarray:
+        lists = table.column(column).combine_chunks()
+        at = lists.offsets.to_numpy()[:-1] + gold
+        return np.asarray(lists.values)[at]
+
+    return Sheet(
+        task.dictionary.to_pylist(),
+        task.indices.to_numpy().astype(np.int64),
+        table.column("row").to_numpy(),
+        table.column("group").to_numpy(),
+        table.column("correct").to_numpy(),
+        of_gold("nll"),
+        of_gold("num_bytes"),
+        told,
+    )
+
+
+def gold_bits(sheet: Sheet) -> tuple[np.ndarray, Parts]:
+    """Bits of every right answer; their mean a byte in each task, tasks alike."""
+    return sheet.gold_nll / evaluate.LN2, evaluate.alike(sheet.gold_bytes, sheet.task)
+
+
+def accuracies(sheet: Sheet) -> tuple[np.ndarray, Parts]:
+    """What every item adds to the average of the normalised accuracies, and its weights.
+
+    The plain mean over a task is its accuracy over one minus the baseline, so the difference of two
+    arms is that of their averages.
+    """
+    told = sheet.told["tasks"]
+    values = np.zeros(len(sheet.task))
+    weights = np.zeros(len(sheet.labels))
+    paper = [name for name in sheet.told["categories"] if name in tasks.categories()]
+    counted = paper or list(sheet.told["categories"])
+    for code, label in enumerate(sheet.labels):
+        mine = sheet.task == code
+        # Categories inside a task count alike, however many items of each there are.
+        each = np.bincount(sheet.group[mine])
+        share = mine.sum() / ((each > 0).sum() * each[sheet.group[mine]])
+        values[mine] = sheet.correct[mine] * share / (1 - told[label]["baseline"])
+        category = told[label]["category"]
+        if category in counted:
+            weights[code] = 1 / len(counted) / len(sheet.told["categories"][category]["tasks"])
+    return values, Parts(np.ones(len(sheet.task)), sheet.task, weights)
+
+
+def clean_items(sheet: Sheet, contaminated: dict[str, dict[str, list[int]]]) -> np.ndarray:
+    """bool [items]: those that stand in the documents of no arm, so that all are asked the same."""
+    clean = np.ones(len(sheet.task), bool)
+    for code, label in enumerate(sheet.labels):
+        rows = sorted({row for found in contaminated.values() for row in found.get(label, [])})
+        clean[(sheet.task == code) & np.isin(sheet.row, rows)] = False
+    return clean
+
+
+def contaminated_rows(run: RunFolder) -> dict[str, dict[str, list[int]]] | None:
+    """Of every arm, the rows of each task that stand in its documents; None if nobody looked."""
+    place = run.evaluation("contamination")
+    if not runs.is_current(run, place):
+        return None
+    found: dict[str, dict[str, list[int]]] = runs.read_json(place)["arms"]
+    return found
+
+
+def standing(run: RunFolder, arms: dict[str, dict[int, str]]) -> dict[str, Any] | None:
+    """Marks of every arm as means over its seeds: categories, average, tasks, and the same on
+    clean items. ``arms`` names the evaluations of each arm by seed."""
+    rows = contaminated_rows(run)
+    found: dict[str, Any] = {}
+    for arm, seeds in arms.items():
+        sheets = [(name, sheet) for name in seeds.values() if (sheet := read(run, name))]
+        if not sheets:
+            continue
+        told = [sheet.told for _, sheet in sheets]
+        entry: dict[str, Any] = {
+            "seeds": len(sheets),
+            "average": _mean_of(told, "average") or None,
+            "gold_bpb": float(np.mean([t["gold_bpb"] for t in told])),
+            "categories": {
+                name: _mean([t["categories"][name] for t in told])
+                | {"tasks": told[0]["categories"][name]["tasks"]}
+                for name in told[0]["categories"]
+            },
+            "tasks": {label: _of_task(label, told) for label in told[0]["tasks"]},
+        }
+        if rows is not None:
+            entry |= _clean(sheets, rows, entry)
+        found[arm] = entry
+    if not found:
+        return None
+    first = next(sheet for s in arms.values() for n in s.values() if (sheet := read(run, n)))
+    return {"arms": found, "absent": first.told["absent"], "suite": first.told["suite"]}
+
+
+def _clean(
+    sheets: list[tuple[str, Sheet]], rows: dict[str, dict[str, list[int]]], entry: dict[str, Any]
+) -> dict[str, Any]:
+    """What of each task an arm has seen, and its marks without what any arm has seen."""
+    clean = clean_items(sheets[0][1], rows)
+    for code, label in enumerate(sheets[0][1].labels):
+        mine = sheets[0][1].task == code
+        seen = [len(rows.get(name, {}).get(label, [])) for name, _ in sheets]
+        told = entry["tasks"][label]
+        told["contaminated"] = float(np.mean(seen))
+        told["clean_items"] = int((mine & clean).sum())
+        told["clean_accuracy"] = told["clean_gold_bpb"] = None
+        if (mine & clean).any():
+            some = mine & clean
+            told["clean_accuracy"] = float(
+                np.mean([marks.share(s.correct[some], s.group[some])[0] for _, s in sheets])
+            )
+            told["clean_gold_bpb"] = float(
+                np.mean(
+                    [
+                        marks.ratio(s.gold_nll[some] / evaluate.LN2, s.gold_bytes[some])[0]
+                        for _, s in sheets
+                    ]
+                )
+            )
+    averages = [_average(sheet, clean) for _, sheet in sheets]
+    return {
+        "contaminated": float(
+            np.mean([sum(map(len, rows.get(n, {}).values())) for n, _ in sheets])
+        ),
+        "clean_items": int(clean.sum()),
+        "clean_average": float(np.mean(averages)),
+    }
+
+
+def _average(sheet: Sheet, keep: np.ndarray) -> float:
+    """The average of the normalised accuracies on some of the items."""
+    told = sheet.told["tasks"]
+    paper = [name for name in sheet.told["categories"] if name in tasks.categories()]
+    means = []
+    for name in paper or sheet.told["categories"]:
+        values = []
+        for label in sheet.told["categories"][name]["tasks"]:
+            mine = keep & (sheet.task == sheet.labels.index(label))
+            if mine.any():
+                accuracy = marks.share(sheet.correct[mine], sheet.group[mine])[0]
+                values.append(marks.normalised(accuracy, told[label]["baseline"]))
+        if values:
+            means.append(float(np.mean(values)))
+    return float(np.mean(means)) if means else 0.0
+
+
+def _of_task(label: str, told: list[dict[str, Any]]) -> dict[str, Any]:
+    found = _mean([t["tasks"][label] for t in told])
+    first = told[0]["tasks"][label]
+    fixed = ("category", "kind", "shots", "items", "of", "cut", "baseline", "traps")
+    return found | {key: first[key] for key in (*fixed, "normalised_one_answer")}
+
+
+def _mean_of(told: list[dict[str, Any]], key: str) -> dict[str, Any]:
+    return _mean([t[key] for t in told]) if told[0][key] is not None else {}
+
+
+FIGURES = (
+    "accuracy", "low", "high", "normalised_accuracy", "normalised_low", "normalised_high",
+    "normalised_one_answer", "gold_bpb", "margin",
+)  # fmt: skip
+
+
+def _mean(told: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        key: float(np.mean([t[key] for t in told]))
+        for key in FIGURES
+        if key in told[0] and told[0][key] is not None
+    }
