@@ -174,3 +174,51 @@ def curves(trained: list[tuple[str, dict[str, Any]]]) -> Any:
     else:
         axes.legend(frameon=False, fontsize="small")
     return _svg(figure)
+
+
+def deciles(rows: dict[str, list[float | None]], control: str) -> Any:
+    """Bits per byte of every arm minus its control's, by tenth of the reference's scores."""
+    figure, axes = _figure(8, 3.0)
+    base = np.array(rows[control], float)
+    at = np.arange(1, len(base) + 1)
+    axes.axhline(0, color=GREY, linewidth=1)
+    for number, (arm, bits) in enumerate((a, b) for a, b in rows.items() if a != control):
+        style = ("o-", "s--", "^:", "d-.")[number // len(PALETTE) % 4]
+        values = np.array(bits, float) - base
+        axes.plot(at, values, style, color=PALETTE[number % len(PALETTE)], label=arm, markersize=4)
+    axes.set_xticks(at, [str(n) for n in at])
+    axes.set_xlabel("tenth of the test documents by the reference's perplexity, lowest first")
+    axes.set_ylabel(f"bits per byte minus {_label(control)}")
+    axes.legend(frameon=False, fontsize="small")
+    return _svg(figure)
+
+
+def marks(categories: list[str], arms: dict[str, dict[str, Any]]) -> Any:
+    """Normalised accuracy of every arm in every category, with 95 % intervals of the items."""
+    figure, axes = _figure(8, 0.9 + (0.16 * len(arms) + 0.22) * len(categories))
+    at = np.arange(len(categories), dtype=float)
+    first = next(iter(arms.values()))
+    one = [100 * first[name]["normalised_one_answer"] for name in categories]
+    axes.scatter(one, at, marker="|", s=420, color=ORANGE, label="one answer to all", zorder=1)
+    for number, (arm, told) in enumerate(arms.items()):
+        values, low, high = (
+            np.array([100 * told[name][key] for name in categories])
+            for key in ("normalised_accuracy", "normalised_low", "normalised_high")
+        )
+        offset = (number - (len(arms) - 1) / 2) * 0.7 / max(len(arms), 2)
+        axes.errorbar(
+            values,
+            at + offset,
+            xerr=[values - low, high - values],
+            fmt="o",
+            markersize=4,
+            linewidth=1.2,
+            color=(BLUE, GREY, GREEN, PINK, YELLOW, "#56b4e9", "#000000")[number % 7],
+            label=arm,
+        )
+    axes.axvline(0, color="#cccccc", linewidth=1, zorder=0)
+    axes.set_yticks(at, [_label(name.replace("_", " ")) for name in categories])
+    axes.invert_yaxis()
+    axes.set_xlabel("normalised accuracy (0: guessing, 100: all right)")
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return _svg(figure)

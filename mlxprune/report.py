@@ -7,13 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import arms, contest, pictures, runs, samples, scores, split, study, verdict
+from mlxprune import (
+    arms,
+    contest,
+    pictures,
+    runs,
+    samples,
+    scoreboard,
+    scores,
+    split,
+    study,
+    verdict,
+)
 from mlxprune.config import Config
 from mlxprune.errors import UsageError, one_line
 from mlxprune.runs import RunFolder
 from mlxprune.yamlfile import write_yaml
 
-VERSION = 3
+VERSION = 4
 MAIN = ("pruned", "random", "matched")  # of many arms, those that the table by domain shows
 COLUMNS = 7
 ARM_FACTS = ("kind", "slice", "rung", "effective_tokens", "overlap", "overlap_by_chance")
@@ -107,7 +118,8 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
         "first": config.slices[0].label,
     }
     facts |= _token_facts(run) | _score_facts(run, config) | _curve_facts(run, config)
-    facts |= _test_facts(found["arms"])
+    tested = _test_facts(found["arms"])
+    facts |= tested | scoreboard.facts(found, tested["test_arms"])
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((files("mlxprune") / "report.html.j2").read_text())
     runs.write_atomic(run.report, template.render(**facts))
