@@ -5,8 +5,8 @@
 
 The same items as the same token ids, under the same random weights, on the same cores, marked by
 the same rule (lowest mean negative log-likelihood a token, greedy match). Every round asks both in
-turns. Without --gauntlet the items are made of the text of `mlxprune demo`: four sentences to choose
-from, four letters, a word to fill in (language modelling), and schemas.
+turns. Without --gauntlet the items are made of the text of `mlxprune demo`: four sentences to
+choose from, four letters, a word to fill in (language modelling), and schemas.
 
     ours     as `mlxprune eval` works: contexts shared by the choices, no padded position
     lm_eval  HFLM._loglikelihood_tokens, float32, --batch-size rows at a time, longest first
@@ -32,13 +32,16 @@ NAMES = ("ours", "lm_eval")
 SHOTS = 10
 
 
-def write_tasks(folder: Path, corpus: Path, items: int) -> None:
-    """Four tasks of the demo's text, in the three line formats."""
-    texts = [
+def texts_of(corpus: Path) -> list[str]:
+    return [
         json.loads(line)["text"]
         for path in sorted(corpus.rglob("*.jsonl"))
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
+
+
+def write_tasks(folder: Path, texts: list[str], items: int) -> None:
+    """Four tasks of the demo's text, in the three line formats."""
     words = [w for text in texts for w in text.split()]
     draw = random.Random(0)
 
@@ -81,11 +84,11 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> list[str]:
     (folder / "tokenizer").mkdir()
     (folder / "tasks").mkdir()
     demo.write_corpus(folder / "corpus")
-    write_tasks(folder / "tasks", folder / "corpus", arguments.items)
-    texts = (p.read_text(encoding="utf-8") for p in sorted((folder / "tasks").glob("*.jsonl")))
+    texts = texts_of(folder / "corpus")
+    write_tasks(folder / "tasks", texts, arguments.items)
     s = SHAPES[arguments.shape]
     settings = config.TrainTokenizer(vocab_size=s["vocab"])
-    tokenizer.train(settings, texts, os.cpu_count() or 1, folder / "tokenizer")
+    tokenizer.train(settings, iter(texts), os.cpu_count() or 1, folder / "tokenizer")
     tokens = tokenizer.load(folder / "tokenizer")
     form = models.Shape(
         arguments.shape,
