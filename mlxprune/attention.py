@@ -56,6 +56,25 @@ def attend(
             normaliser[rows, :, :, start:stop] = logarithm + most if shift else logarithm
 
 
+def attend_few(
+    buffers: Buffers,
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    out: np.ndarray,
+    hidden: np.ndarray,
+) -> None:
+    """``attend`` of a few queries [..., S, D] over keys [..., T, D]; ``hidden`` bool [S, T]."""
+    scores = buffers.take("scores", *q.shape[:4], k.shape[3])
+    np.matmul(q, _turned(buffers, k), out=scores)
+    scores[..., hidden] = -np.inf
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    total = row_sums(scores)
+    np.matmul(scores, v, out=out)
+    out /= total
+
+
 def attend_backward(
     buffers: Buffers,
     q: np.ndarray,

@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlxprune import blas, branches, cpu, forest, graph, memory, optimizer
+from mlxprune import blas, branches, cpu, forest, graph, llama, memory, optimizer
 from mlxprune.errors import RunError
 from mlxprune.lanes import Lanes
 from mlxprune.trees import Tree
@@ -150,7 +150,7 @@ def loss_function(model: Any) -> Losses:
     if shape is None:
         start = _graph_losses(model)
     else:
-        weights = cpu.Weights(shape, arrays_of(model.parameters()), for_losses=True)
+        weights = llama.Weights(shape, arrays_of(model.parameters()), for_losses=True)
         start = partial(cpu.losses, lanes(), weights)
 
     def losses(inputs: np.ndarray, targets: np.ndarray) -> Any:
@@ -167,7 +167,7 @@ def answer_function(model: Any) -> Callable[[list[Tree]], branches.Answers]:
     shape = _llama(model) if detect().name == "cpu" else None
     weights = None
     if shape is not None:
-        weights = cpu.Weights(shape, arrays_of(model.parameters()), for_losses=True)
+        weights = llama.Weights(shape, arrays_of(model.parameters()), for_losses=True)
 
     def answers(trees: list[Tree]) -> branches.Answers:
         refuse_outside(vocab_size, *(a for tree in trees for a in (tree.ids, tree.targets)))
@@ -221,11 +221,11 @@ def step_function(model: Any, its_optimizer: Any, accumulate: int, clip: float) 
     return checked
 
 
-def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> cpu.Parameters:
+def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> llama.Parameters:
     """The gradient of the mean loss by every parameter, as a training step computes it."""
     shape = _llama(model) if detect().name == "cpu" else None
     if shape is not None:
-        weights = cpu.Weights(shape, arrays_of(model.trainable_parameters()))
+        weights = llama.Weights(shape, arrays_of(model.trainable_parameters()))
         held = cpu.loss_and_gradients(lanes(), weights, inputs, targets)[1]
         return {name: array.copy() for name, array in held.items()}
     loss, masters = graph.mean_loss(model, detect().compute_dtype), model.trainable_parameters()
@@ -235,7 +235,7 @@ def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> cpu.Parame
     return arrays_of(found)
 
 
-def _cpu_step(model: Any, its_optimizer: Any, shape: cpu.Shape, clip: float) -> Step:
+def _cpu_step(model: Any, its_optimizer: Any, shape: llama.Shape, clip: float) -> Step:
     """Parameters and moments stay where they are and are written through NumPy's views of them."""
     from mlx.utils import tree_map
 
@@ -245,12 +245,12 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: cpu.Shape, clip: float) -> 
     its_optimizer.init(model.trainable_parameters())
     mx.eval(model.parameters(), its_optimizer.state)
     mx.clear_cache()  # MLX would keep what was copied; NumPy cannot use it
-    weights = cpu.Weights(shape, arrays_of(model.trainable_parameters()))
+    weights = llama.Weights(shape, arrays_of(model.trainable_parameters()))
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> Callable[[], tuple[float, float]]:
         parameters = arrays_of(model.trainable_parameters())
         state = arrays_of(its_optimizer.state)
-        moments: dict[str, cpu.Parameters] = {}
+        moments: dict[str, llama.Parameters] = {}
         for path, array in state.items():
             name, _, moment = path.rpartition(".")
             if name in parameters:
@@ -269,20 +269,20 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: cpu.Shape, clip: float) -> 
     return step
 
 
-def _llama(model: Any) -> cpu.Shape | None:
+def _llama(model: Any) -> llama.Shape | None:
     """The shape of an mlx-lm model if the CPU's engine can compute it, else None."""
     from mlx.utils import tree_flatten
-    from mlx_lm.models import llama
+    from mlx_lm.models import llama as stock
 
-    if type(model) is not llama.Model:
+    if type(model) is not stock.Model:
         return None
     args = model.args
     flat = tree_flatten(model.parameters())
     plain = all(name.endswith("weight") and array.dtype == mx.float32 for name, array in flat)
-    if not plain or not cpu.knows(asdict(args) | {"model_type": "llama"}):
+    if not plain or not llama.knows(asdict(args) | {"model_type": "llama"}):
         return None
     head_width = args.head_dim or args.hidden_size // args.num_attention_heads
-    return cpu.Shape(
+    return llama.Shape(
         args.hidden_size,
         args.num_attention_heads,
         args.num_key_value_heads,
@@ -295,7 +295,7 @@ def _llama(model: Any) -> cpu.Shape | None:
     )
 
 
-def arrays_of(tree: Any) -> cpu.Parameters:
+def arrays_of(tree: Any) -> llama.Parameters:
     """NumPy views of the evaluated arrays of a tree, by dotted path: no copy."""
     from mlx.utils import tree_flatten
 

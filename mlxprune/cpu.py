@@ -12,49 +12,18 @@ The formulas are those of ``mlx_lm.models.llama``; the tests hold both against f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from mlxprune import attention, head
+from mlxprune import attention, head, llama
 from mlxprune.lanes import Buffers, Lanes
 
 CHUNK_POSITIONS = 1024
 
-Parameters = dict[str, np.ndarray]
 
-
-@dataclass(frozen=True)
-class Shape:
-    """The numbers of a Llama that its formulas need."""
-
-    width: int
-    heads: int
-    kv_heads: int
-    head_width: int
-    layers: int
-    epsilon: float
-    rope_base: float
-    rope_traditional: bool
-    tied: bool
-
-
-def knows(config: dict[str, Any]) -> bool:
-    """Whether a model of this configuration (keys of Hugging Face) is computed here."""
-    heads = int(config.get("num_attention_heads") or 1)
-    head_width = int(config.get("head_dim") or config.get("hidden_size", 0) // heads)
-    odd = ("rope_scaling", "attention_bias", "mlp_bias", "sliding_window", "quantization")
-    return (
-        config.get("model_type") in ("llama", "mistral")
-        and head_width % 2 == 0
-        and not any(config.get(key) for key in odd)
-        and set(config.get("layer_types") or ["full_attention"]) == {"full_attention"}
-    )
-
-
-def losses(lanes: Lanes, weights: Weights, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def losses(
+    lanes: Lanes, weights: llama.Weights, inputs: np.ndarray, targets: np.ndarray
+) -> np.ndarray:
     """-ln p(target) per position, in nats: inputs, targets int [B, T] -> float32 [B, T]."""
     result = np.empty(inputs.shape, np.float32)
 
@@ -68,8 +37,8 @@ def losses(lanes: Lanes, weights: Weights, inputs: np.ndarray, targets: np.ndarr
 
 
 def loss_and_gradients(
-    lanes: Lanes, weights: Weights, inputs: np.ndarray, targets: np.ndarray
-) -> tuple[float, Parameters]:
+    lanes: Lanes, weights: llama.Weights, inputs: np.ndarray, targets: np.ndarray
+) -> tuple[float, llama.Parameters]:
     """The mean of ``losses`` (summed in float64) and its gradient by every parameter, float32.
 
     The gradients are in the lanes' buffers: they hold until the next call.
@@ -117,7 +86,7 @@ class _Gradients:
     """Sums over the chunks of a lane, in its buffers: the first chunk writes, later ones add."""
 
     def __init__(self) -> None:
-        self.arrays: Parameters = {}
+        self.arrays: llama.Parameters = {}
 
     def place(self, buffers: Buffers, name: str, *shape: int) -> tuple[np.ndarray, bool]:
         """(where to write, whether what is written has yet to be added to ``arrays[name]``)."""
@@ -141,110 +110,12 @@ class _Gradients:
             place[:] = value
 
 
-class Weights:
-    """The parameters as the formulas want them.
-
-    Rotary embeddings turn pairs of features. A head's features are put in the order of the pairs,
-    so that a turn is a product of complex numbers; a dot product of two heads does not see it.
-    The scale of attention is in the query projection. What reads the same input is one matrix:
-    query, key and value; gate and up. For losses alone, what a norm multiplies with is in the
-    matrix that reads it, and the gate is negated: each saves a pass over the activations.
-    """
-
-    def __init__(self, shape: Shape, parameters: Parameters, for_losses: bool = False) -> None:
-        self.shape, self.for_losses = shape, for_losses
-        width = shape.head_width
-        pairs = np.arange(width) if shape.rope_traditional else _pairs(width)
-        self.order_q = (np.arange(shape.heads)[:, None] * width + pairs).ravel()
-        self.order_k = self.order_q[: shape.kv_heads * width]
-        self.scale = np.float32(width**-0.5)
-        self.layers: list[Parameters] = [{} for _ in range(shape.layers)]
-        self.update(parameters)
-
-    def update(self, parameters: Parameters) -> None:
-        """Take over other values, into the arrays there are."""
-        self.embedding = parameters["model.embed_tokens.weight"]
-        self.head = self.embedding if self.shape.tied else parameters["lm_head.weight"]
-        self.final_norm = parameters["model.norm.weight"]
-        for number, layer in enumerate(self.layers):
-            at = f"model.layers.{number}."
-            query, key, value, output, gate, up, down = (
-                parameters[f"{at}{name}_proj.weight"]
-                for name in (
-                    "self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o",
-                    "mlp.gate", "mlp.up", "mlp.down",
-                )
-            )  # fmt: skip
-            if not layer:
-                layer["into"] = np.empty((len(query) + 2 * len(key), self.shape.width), np.float32)
-                layer["gate_up"] = np.empty((2 * len(gate), self.shape.width), np.float32)
-            turned_q, turned_k, plain = np.split(layer["into"], [len(query), len(query) + len(key)])
-            np.take(query, self.order_q, axis=0, out=turned_q, mode="clip")
-            turned_q *= self.scale
-            np.take(key, self.order_k, axis=0, out=turned_k, mode="clip")
-            plain[:] = value
-            layer["gate_up"][: len(gate)] = gate
-            layer["gate_up"][len(gate) :] = up
-            layer |= {"output": output, "down": down}
-            layer["norm1"] = parameters[f"{at}input_layernorm.weight"]
-            layer["norm2"] = parameters[f"{at}post_attention_layernorm.weight"]
-            if self.for_losses:
-                layer["into"] *= layer["norm1"]
-                layer["gate_up"] *= layer["norm2"]
-                layer["gate_up"][: len(gate)] *= -1
-        if self.for_losses:
-            self.head = self.head * self.final_norm
-
-    def unfold(self, gradients: Parameters) -> Parameters:
-        """Gradients by these weights -> gradients by the parameters."""
-        result = {
-            "model.embed_tokens.weight": gradients["embedding"],
-            "model.norm.weight": gradients["final_norm"],
-        }
-        if self.shape.tied:
-            result["model.embed_tokens.weight"] += gradients["head"]
-        else:
-            result["lm_head.weight"] = gradients["head"]
-        for number in range(self.shape.layers):
-            at = f"model.layers.{number}."
-            mine = {short: gradients[f"{number}.{short}"] for short in self.layers[number]}
-            result[f"{at}input_layernorm.weight"] = mine["norm1"]
-            result[f"{at}post_attention_layernorm.weight"] = mine["norm2"]
-            result[f"{at}self_attn.o_proj.weight"] = mine["output"]
-            result[f"{at}mlp.down_proj.weight"] = mine["down"]
-            gate, up = np.split(mine["gate_up"], 2)
-            result[f"{at}mlp.gate_proj.weight"], result[f"{at}mlp.up_proj.weight"] = gate, up
-            cuts = [len(self.order_q), len(self.order_q) + len(self.order_k)]
-            query, key, value = np.split(mine["into"], cuts)
-            result[f"{at}self_attn.v_proj.weight"] = value
-            for name, part, order in (("q", query, self.order_q), ("k", key, self.order_k)):
-                ordered = np.empty_like(part)
-                ordered[order] = part
-                result[f"{at}self_attn.{name}_proj.weight"] = ordered
-            result[f"{at}self_attn.q_proj.weight"] *= self.scale
-        return result
-
-
-def _pairs(width: int) -> np.ndarray:
-    """Features i and i + width / 2 turn together: 0, w/2, 1, w/2 + 1, ..."""
-    return np.arange(width).reshape(2, width // 2).T.ravel()
-
-
-@lru_cache(maxsize=32)
-def turns(length: int, width: int, base: float) -> np.ndarray:
-    """exp(i * position * base^(-2 j / width)), complex64 [length, 1, width / 2]."""
-    frequency = base ** (-np.arange(width // 2) * 2.0 / width)
-    angle = np.arange(length)[:, None] * frequency
-    turns: np.ndarray = np.exp(1j * angle).astype(np.complex64)[:, None]
-    return turns
-
-
 class Chunk:
     """Some rows of a batch on their way through the layers, there and, for gradients, back."""
 
     def __init__(
         self,
-        weights: Weights,
+        weights: llama.Weights,
         buffers: Buffers,
         inputs: np.ndarray,
         gradients: _Gradients | None = None,
@@ -253,7 +124,7 @@ class Chunk:
         self.inputs, self.gradients = inputs, gradients
         self.rows, self.length = inputs.shape
         self.positions = inputs.size
-        self.turns = turns(self.length, self.shape.head_width, self.shape.rope_base)
+        self.turns = llama.turns(self.length, self.shape.head_width, self.shape.rope_base)
 
     def take(self, name: str, width: int, layer: int | None = None) -> np.ndarray:
         """A buffer [positions, width]; with gradients to come, one a layer."""
@@ -263,44 +134,59 @@ class Chunk:
 
     def forward(self) -> np.ndarray:
         """The final normed hidden states, float32 [positions, width]."""
-        s = self.shape
-        x = self.take("x", s.width)
-        np.take(self.weights.embedding, self.inputs.ravel(), axis=0, out=x, mode="clip")
-        y = self.take("y", s.width)
-        inner = s.heads * s.head_width
-        for number, w in enumerate(self.weights.layers):
-            normed = self._norm(x, w["norm1"], "1", number)
-            qkv = self.take("qkv", len(w["into"]), number)
-            np.matmul(normed, w["into"].T, out=qkv)
-            pairs = self._pairs_of(qkv)
-            np.multiply(pairs, self.turns, out=pairs)
-            mixed = self.take("mixed", inner, number)
-            self.attend(qkv, mixed, number)
-            np.matmul(mixed, w["output"].T, out=y)
-            x += y
-            normed = self._norm(x, w["norm2"], "2", number)
-            gate_up = self.take("gate_up", len(w["gate_up"]), number)
-            np.matmul(normed, w["gate_up"].T, out=gate_up)
-            gate, up = np.split(gate_up, 2, axis=1)
-            hidden = self.take("hidden", gate.shape[1])
-            if self.weights.for_losses:
-                for some in head.pieces(self.positions):
-                    # exp(-x) overflows to inf for x < -88, which gives 0
-                    denominator = np.exp(gate[some], out=hidden[some])
-                    denominator += 1.0
-                    np.divide(gate[some], denominator, out=hidden[some])
-                    hidden[some] *= up[some]
-                np.matmul(hidden, w["down"].T, out=y)
-                x -= y
-                continue
-            sigmoid = self.take("sigmoid", gate.shape[1], number)
+        x, y = self.embedded(), self.take("y", self.shape.width)
+        for number in range(self.shape.layers):
+            self.mix(x, y, number)
+            self.feed(x, y, number)
+        return self.norm(x, self.weights.final_norm, "final", 0)
+
+    def embedded(self) -> np.ndarray:
+        x = self.take("x", self.shape.width)
+        return np.take(self.weights.embedding, self.inputs.ravel(), axis=0, out=x, mode="clip")
+
+    def project(self, x: np.ndarray, number: int) -> np.ndarray:
+        """Queries, keys and values of a layer, turned."""
+        w = self.weights.layers[number]
+        normed = self.norm(x, w["norm1"], "1", number)
+        qkv = self.take("qkv", len(w["into"]), number)
+        np.matmul(normed, w["into"].T, out=qkv)
+        pairs = self._pairs_of(qkv)
+        np.multiply(pairs, self.turns, out=pairs)
+        return qkv
+
+    def mix(self, x: np.ndarray, y: np.ndarray, number: int) -> None:
+        """x += what attention brings; ``y`` is overwritten."""
+        qkv = self.project(x, number)
+        mixed = self.take("mixed", self.shape.heads * self.shape.head_width, number)
+        self.attend(qkv, mixed, number)
+        np.matmul(mixed, self.weights.layers[number]["output"].T, out=y)
+        x += y
+
+    def feed(self, x: np.ndarray, y: np.ndarray, number: int) -> None:
+        """x += what the gated layer makes of each position; ``y`` is overwritten."""
+        w = self.weights.layers[number]
+        normed = self.norm(x, w["norm2"], "2", number)
+        gate_up = self.take("gate_up", len(w["gate_up"]), number)
+        np.matmul(normed, w["gate_up"].T, out=gate_up)
+        gate, up = np.split(gate_up, 2, axis=1)
+        hidden = self.take("hidden", gate.shape[1])
+        if self.weights.for_losses:
             for some in head.pieces(self.positions):
-                _sigmoid(gate[some], sigmoid[some])
-                gate[some] *= sigmoid[some]  # from here on silu(gate)
-                np.multiply(gate[some], up[some], out=hidden[some])
+                # exp(-x) overflows to inf for x < -88, which gives 0
+                denominator = np.exp(gate[some], out=hidden[some])
+                denominator += 1.0
+                np.divide(gate[some], denominator, out=hidden[some])
+                hidden[some] *= up[some]
             np.matmul(hidden, w["down"].T, out=y)
-            x += y
-        return self._norm(x, self.weights.final_norm, "final", 0)
+            x -= y
+            return
+        sigmoid = self.take("sigmoid", gate.shape[1], number)
+        for some in head.pieces(self.positions):
+            _sigmoid(gate[some], sigmoid[some])
+            gate[some] *= sigmoid[some]  # from here on silu(gate)
+            np.multiply(gate[some], up[some], out=hidden[some])
+        np.matmul(hidden, w["down"].T, out=y)
+        x += y
 
     def attend(self, qkv: np.ndarray, mixed: np.ndarray, layer: int) -> None:
         """What every position takes from those before it in its row, into ``mixed``."""
@@ -371,7 +257,7 @@ class Chunk:
         shaped = qkv.reshape(self.rows, self.length, -1, self.shape.head_width)
         return shaped[:, :, : self.shape.heads + self.shape.kv_heads].view(np.complex64)
 
-    def _norm(self, x: np.ndarray, weight: np.ndarray, which: str, layer: int) -> np.ndarray:
+    def norm(self, x: np.ndarray, weight: np.ndarray, which: str, layer: int) -> np.ndarray:
         """x / sqrt(mean(x^2) + epsilon) * weight, by row."""
         scale = np.einsum("ij,ij->i", x, x)
         scale /= x.shape[1]

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlxprune import attention, cpu, head
+from mlxprune import attention, cpu, head, llama
 from mlxprune import model as models
 
 FLOAT = 4
@@ -149,7 +149,7 @@ class _Numbers:
     """The sizes in a configuration that the bounds are made of, in elements."""
 
     def __init__(self, config: dict[str, Any], context: int) -> None:
-        self.numpy = cpu.knows(config)
+        self.numpy = llama.knows(config)
         self.parameters = sum(models.parameter_counts(config))
         config = models.text_config(config)
         self.plain_head = config["model_type"] in (*PLAIN_HEADS, "mistral")

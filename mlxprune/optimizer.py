@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune.cpu import Parameters
 from mlxprune.lanes import Buffers, Lanes
+from mlxprune.llama import Parameters
 
 BLOCK = 1 << 16  # elements at a time: all that an update reads stays in the cache
 

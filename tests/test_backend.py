@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxprune import backend, cpu, graph, testing
+from mlxprune import backend, graph, llama, testing
 from mlxprune import model as models
 from mlxprune.errors import RunError
 
@@ -109,7 +109,7 @@ def test_other_models_run_the_graph(generator: np.random.Generator) -> None:
     """Biases, scaled rotary embeddings and other types are not guessed at."""
     for changes in ({"attention_bias": True}, {"rope_scaling": {"type": "linear", "factor": 2.0}}):
         assert backend._llama(models.build(config_of(**changes))) is None
-    assert isinstance(backend._llama(models.build(config_of())), cpu.Shape)
+    assert isinstance(backend._llama(models.build(config_of())), llama.Shape)
 
 
 def test_the_peak_is_a_number_of_flops(generator: np.random.Generator) -> None:

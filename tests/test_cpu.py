@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from test_backend import config_of, model_and_weights
 
-from mlxprune import attention, backend, cpu, graph, head, testing
+from mlxprune import attention, backend, cpu, graph, head, llama, testing
 from mlxprune.lanes import Lanes
 
 ROWS, LENGTH = 7, 150
 
 
 @pytest.fixture
-def case(tmp_path: Path, generator: np.random.Generator) -> tuple[cpu.Shape, cpu.Parameters]:
+def case(tmp_path: Path, generator: np.random.Generator) -> tuple[llama.Shape, llama.Parameters]:
     model, _ = model_and_weights(config_of(num_key_value_heads=2), tmp_path, generator)
     shape = backend._llama(model)
     if shape is None:
@@ -26,14 +26,14 @@ def case(tmp_path: Path, generator: np.random.Generator) -> tuple[cpu.Shape, cpu
 
 
 def test_losses_are_the_same_bytes_for_any_number_of_lanes(
-    case: tuple[cpu.Shape, cpu.Parameters],
+    case: tuple[llama.Shape, llama.Parameters],
     generator: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cpu, "CHUNK_POSITIONS", 2 * LENGTH)
     ids = generator.integers(0, 97, (2, ROWS, LENGTH)).astype(np.int32)
     found = [
-        cpu.losses(Lanes(n), cpu.Weights(*case, for_losses=True), *ids).tobytes()
+        cpu.losses(Lanes(n), llama.Weights(*case, for_losses=True), *ids).tobytes()
         for n in (1, 2, 3, 9)
     ]
     assert len(set(found)) == 1
@@ -45,7 +45,7 @@ def test_losses_are_the_same_bytes_for_any_number_of_lanes(
     [(cpu, "CHUNK_POSITIONS"), (head, "VOCABULARY_COLUMNS"), (attention, "BLOCK_QUERIES")],
 )
 def test_the_sizes_of_pieces_change_no_gradient(
-    case: tuple[cpu.Shape, cpu.Parameters],
+    case: tuple[llama.Shape, llama.Parameters],
     generator: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
     lanes: int,
@@ -54,19 +54,19 @@ def test_the_sizes_of_pieces_change_no_gradient(
 ) -> None:
     """Also for buffers that are used again and again: each size runs twice."""
     inputs, targets = generator.integers(0, 97, (2, ROWS, LENGTH)).astype(np.int32)
-    expected, gradients = cpu.loss_and_gradients(Lanes(1), cpu.Weights(*case), inputs, targets)
+    expected, gradients = cpu.loss_and_gradients(Lanes(1), llama.Weights(*case), inputs, targets)
     for size in (1, 16, 97, LENGTH, 10_000):
         monkeypatch.setattr(module, name, size)
         monkeypatch.setattr(head, "LOGITS", 97 * min(size, 50))
         workers = Lanes(lanes)
         for _ in range(2):
-            loss, found = cpu.loss_and_gradients(workers, cpu.Weights(*case), inputs, targets)
+            loss, found = cpu.loss_and_gradients(workers, llama.Weights(*case), inputs, targets)
             assert loss == pytest.approx(expected, rel=1e-6)
             for key, gradient in gradients.items():
                 scale = np.abs(gradient).max()
                 assert np.abs(found[key] - gradient).max() <= 1e-4 * scale, key
         for folded in (False, True):
-            losses = cpu.losses(workers, cpu.Weights(*case, for_losses=folded), inputs, targets)
+            losses = cpu.losses(workers, llama.Weights(*case, for_losses=folded), inputs, targets)
             assert losses.mean(dtype=np.float64) == pytest.approx(expected, rel=1e-6)
 
 
@@ -91,27 +91,27 @@ def test_every_element_of_the_gradient_equals_that_of_mlx(
 
     value, tree = mx.value_and_grad(plain)(model.trainable_parameters())
     mx.eval(value, tree)
-    loss, found = cpu.loss_and_gradients(Lanes(2), cpu.Weights(shape, arrays), inputs, targets)
+    loss, found = cpu.loss_and_gradients(Lanes(2), llama.Weights(shape, arrays), inputs, targets)
     assert loss == pytest.approx(truth, rel=1e-6)  # MLX's own mean can be off by more
     for name, gradient in backend.arrays_of(tree).items():
         assert np.abs(found[name] - gradient).max() <= 1e-4 * np.abs(gradient).max(), name
 
 
 def test_inputs_and_parameters_are_left_alone(
-    case: tuple[cpu.Shape, cpu.Parameters], generator: np.random.Generator
+    case: tuple[llama.Shape, llama.Parameters], generator: np.random.Generator
 ) -> None:
     shape, parameters = case
     before = {name: array.copy() for name, array in parameters.items()}
     ids = generator.integers(0, 97, (2, 3, 40)).astype(np.int32)
     kept = ids.copy()
-    cpu.losses(Lanes(2), cpu.Weights(shape, parameters), *ids)
-    cpu.loss_and_gradients(Lanes(2), cpu.Weights(shape, parameters), *ids)
+    cpu.losses(Lanes(2), llama.Weights(shape, parameters), *ids)
+    cpu.loss_and_gradients(Lanes(2), llama.Weights(shape, parameters), *ids)
     assert np.array_equal(ids, kept)
     assert all(np.array_equal(parameters[n], before[n]) for n in before)
 
 
 def test_extreme_activations_stay_finite(
-    case: tuple[cpu.Shape, cpu.Parameters], generator: np.random.Generator
+    case: tuple[llama.Shape, llama.Parameters], generator: np.random.Generator
 ) -> None:
     """exp(-x) overflows in the sigmoid, and logits of thousands in the softmax."""
     shape, parameters = case
@@ -119,6 +119,6 @@ def test_extreme_activations_stay_finite(
     for name in parameters:
         if "gate" in name or "embed" in name:
             parameters[name] = parameters[name] * 300
-    loss, gradients = cpu.loss_and_gradients(Lanes(1), cpu.Weights(shape, parameters), *ids)
+    loss, gradients = cpu.loss_and_gradients(Lanes(1), llama.Weights(shape, parameters), *ids)
     assert np.isfinite(loss)
     assert all(np.isfinite(g).all() for g in gradients.values())

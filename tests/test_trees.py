@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_backend import SHAPES, config_of, model_and_weights
 
-from mlxprune import backend, branches, cpu, forest, head, testing, trees
+from mlxprune import backend, branches, cpu, forest, head, llama, testing, trees
 from mlxprune.errors import RunError
 from mlxprune.lanes import Buffers, Lanes
 from mlxprune.trees import Tree
@@ -114,7 +114,7 @@ def test_the_cpu_engine_gives_the_same_bytes_for_any_number_of_lanes(
     if shape is None:
         pytest.skip("the CPU backend's engine")
     monkeypatch.setattr(cpu, "CHUNK_POSITIONS", 200)
-    weights = cpu.Weights(shape, backend.arrays_of(model.parameters()), for_losses=True)
+    weights = llama.Weights(shape, backend.arrays_of(model.parameters()), for_losses=True)
     items = random_items(generator, 40)
     grown = [tree for n, item in enumerate(items) for tree in trees.trees_of(n, *item)]
     found = [
