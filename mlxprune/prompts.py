@@ -136,8 +136,10 @@ def prompts(
                 said[:] = [s if s.startswith(" ") else f" {s}" for s in said]
             flat += [preamble, *contexts, *said]
         ids = iter(tokenizer.encode(flat))
-        for _, contexts, said in batch:
-            opening = [*tokenizer.opening, *next(ids)]
+        for preamble, contexts, said in batch:
+            examples = next(ids)
+            # An empty text of examples is still a text to a tokenizer that adds tokens of its own.
+            opening = [*tokenizer.opening, *examples] if preamble else [*tokenizer.empty]
             asked = [opening + next(ids) for _ in contexts]
             answers = [next(ids) for _ in said]
             yield _prompt(asked, answers, tokenizer.prefix, context)

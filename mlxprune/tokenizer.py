@@ -45,6 +45,7 @@ class Tokenizer:
     encode: Callable[[list[str]], list[list[int]]]
     decode: Callable[[list[int]], str]
     opening: tuple[int, ...] = ()  # what it puts before a text where it is not told otherwise
+    empty: tuple[int, ...] = ()  # what it makes of an empty text then, without a closing end
 
     @property
     def dtype(self) -> type[np.unsignedinteger[Any]]:
@@ -279,6 +280,10 @@ def _load_pretrained(folder: Path) -> Tokenizer:
         raise DataError("the tokenizer has neither bos nor eos", str(folder), fix)
     end = wrapped.eos_token_id if wrapped.eos_token_id is not None else wrapped.bos_token_id
     prefix = wrapped.bos_token_id if wrapped.bos_token_id is not None else end
+    # Asked first: a call sets how the backend reads control tokens.
+    whole, empty = list(wrapped("a")["input_ids"]), list(wrapped("")["input_ids"])
+    if len(empty) > 1 and empty[-1] == wrapped.eos_token_id:
+        empty.pop()
     backend = getattr(wrapped, "backend_tokenizer", None)
 
     def encode(texts: list[str]) -> list[list[int]]:
@@ -296,8 +301,8 @@ def _load_pretrained(folder: Path) -> Tokenizer:
     def decode(ids: list[int]) -> str:
         return str(wrapped.decode(ids, clean_up_tokenization_spaces=False))
 
-    opening = _opening(list(wrapped("a")["input_ids"]), encode(["a"])[0])
-    return Tokenizer(folder, "pretrained", len(wrapped), prefix, end, encode, decode, opening)
+    opening, size = _opening(whole, encode(["a"])[0]), len(wrapped)
+    return Tokenizer(folder, "pretrained", size, prefix, end, encode, decode, opening, tuple(empty))
 
 
 def _opening(whole: list[int], plain: list[int]) -> tuple[int, ...]:

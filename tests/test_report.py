@@ -55,7 +55,7 @@ def test_what_the_issue_names_is_there(tiny_run: runs.RunFolder) -> None:
     for percentile in samples.PERCENTILES:
         assert f"{percentile}{'st' if percentile == 1 else 'th'} percentile" in text
     assert "just below a cut" in text
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 7
 
 
 def test_what_cannot_be_seen_is_written_out() -> None:

@@ -179,12 +179,15 @@ def test_batches_hold_every_row_once_in_few_shapes(lengths: list[int], batch_tok
 
 @pytest.mark.parametrize(("context", "most"), [(512, 0.05), (1024, 0.08)])
 def test_little_is_padding(context: int, most: float, generator: np.random.Generator) -> None:
-    """On lengths as on the web, in work units of the size that a run has."""
-    lengths = np.exp(generator.normal(np.log(350), 1.0, 1500)).astype(np.int64) + 1
-    chosen = policy(context=context, batch_tokens=4096)
-    found, _ = score.windows(lengths, chosen)
-    slots = sum(len(rows) * edge for edge, _, rows in score.batches(found, chosen))
-    assert 1 - int((found.stop - found.first).sum()) / slots < most
+    """On lengths as on the web, in work units of the size that a run has; the mean of some."""
+    shares = []
+    for _ in range(8):
+        lengths = np.exp(generator.normal(np.log(350), 1.0, 1500)).astype(np.int64) + 1
+        chosen = policy(context=context, batch_tokens=4096)
+        found, _ = score.windows(lengths, chosen)
+        slots = sum(len(rows) * edge for edge, _, rows in score.batches(found, chosen))
+        shares.append(1 - int((found.stop - found.first).sum()) / slots)
+    assert np.mean(shares) < most
 
 
 def test_a_policy_is_resolved_once(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_effects_add_up() -> None:
     losses = {k: [rng.uniform(50, 900, 60) for _ in range(3)] for k in "prm"}
 
     def between(a: str, b: str) -> list[float]:
-        compared = evaluate.compare(losses[a], losses[b], sizes, domains, ["a", "b", "c"], 0)
+        compared = evaluate.compare(losses[a], losses[b], evaluate.alike(sizes, domains), 0)
         return compared["by_seed"]  # type: ignore[no-any-return]
 
     whole, mix, within = between("p", "r"), between("m", "r"), between("p", "m")
@@ -141,7 +141,7 @@ def test_noise_is_rarely_called_a_difference() -> None:
                 [base + rng.normal(0, 30, 40) + rng.normal(0, 10) for _ in range(3)]
                 for _ in range(2)
             )
-            compared = evaluate.compare(arm, control, sizes, domains, list("abcd"), study)
+            compared = evaluate.compare(arm, control, evaluate.alike(sizes, domains), study)
             family.append(compared)
         verdict._holm(family)
         errors += any(c["verdict"] != "undecided" for c in family)
