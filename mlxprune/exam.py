@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlxprune import prompts, runs, tasks, trees
+from mlxprune.errors import DataError
 from mlxprune.tasks import Found, Items, Task
 from mlxprune.tokenizer import Tokenizer
 from mlxprune.trees import Tree
@@ -103,6 +104,10 @@ def prepare(
             lengths += [len(ids) for ids in prompt.continuations]
             whole += sum(map(len, prompt.contexts)) + sum(map(len, prompt.continuations))
         asked.append(Asked(items, rows, first, len(gold), cut, left_out))
+        if not rows:
+            fix = "take a model with a longer context"
+            where = f"{items.task.path}, context {context}"
+            raise DataError(f"no item fits of task {items.task.label}", where, fix)
     progress(total, total)
     inputs = sum(len(tree.ids) for tree in grown)
     return Exam(

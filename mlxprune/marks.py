@@ -154,7 +154,8 @@ def ratio(values: np.ndarray, sizes: np.ndarray) -> tuple[float, float | None]:
     mean = float(values.sum() / size)
     if count == 1:
         return mean, None
-    rest = float(((values - mean * sizes) ** 2).sum())
+    with np.errstate(invalid="ignore"):  # a broken model has no error either
+        rest = float(((values - mean * sizes) ** 2).sum())
     return mean, math.sqrt(rest * count / (count - 1)) / size
 
 

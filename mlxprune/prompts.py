@@ -7,6 +7,7 @@ each is context + delimiter + answer. Examples, query and answer are encoded apa
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def prompts(
     spaced = needs_space(tokenizer)
     waiting = texts(found, chosen, seed)
     while True:
-        batch = [entry for entry, _ in zip(waiting, range(AT_ONCE), strict=False)]
+        batch = list(itertools.islice(waiting, AT_ONCE))
         if not batch:
             return
         flat: list[str] = []

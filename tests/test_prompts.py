@@ -213,6 +213,20 @@ def test_a_context_is_cut_from_the_left_for_each_choice(
     assert next(prompts.prompts(items, [0], own, longest, 1234)).contexts == []  # does not fit
 
 
+def test_batches_of_encoding_lose_no_item(
+    own: tokenizer.Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"context": "alpha " * n, "continuation": "beta"} for n in range(1, 40)]
+    items = items_of(tmp_path, rows, "language_modeling", 0, " ", False)
+    every = list(range(len(rows)))
+    whole = [p.contexts[0].tolist() for p in prompts.prompts(items, every, own, 500, 1234)]
+    assert len(whole) == len(rows)
+    for size in (1, 7, 39):
+        monkeypatch.setattr(prompts, "AT_ONCE", size)
+        again = [p.contexts[0].tolist() for p in prompts.prompts(items, every, own, 500, 1234)]
+        assert again == whole
+
+
 def test_an_empty_context_begins_with_the_prefix(own: tokenizer.Tokenizer, tmp_path: Path) -> None:
     items = items_of(
         tmp_path, [{"context": "", "continuation": "alpha"}], "language_modeling", 0, " ", False
