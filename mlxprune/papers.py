@@ -28,14 +28,14 @@ def size(exam: Exam, seconds: float) -> str:
 def tell_of_bad_lines(under_way: work.Work, exam: Exam) -> None:
     """Warn of what is no item, of answers that do not fit, and of tasks whose file is not there."""
     for asked in exam.asked:
+        label = asked.task.label
         reasons = Counter(reason for _, reason, _ in asked.found.bad)
         for reason, count in sorted(reasons.items()):
-            under_way.warn(
-                "evaluation", f"{asked.task.label}: {count:,} lines are no items: {reason}"
-            )
+            what = "1 line is no item" if count == 1 else f"{count:,} lines are no items"
+            under_way.warn("evaluation", f"{label}: {what}: {reason}")
         if asked.left_out:
-            what = f"{len(asked.left_out):,} items have an answer that fills the model's context"
-            under_way.warn("evaluation", f"{asked.task.label}: {what}; they are left out")
+            what = f"the answers of {len(asked.left_out):,} items do not fit the model's context"
+            under_way.warn("evaluation", f"{label}: {what}: left out")
     if exam.absent:
         names = ", ".join(exam.absent)
         under_way.warn("evaluation", f"no file for {names}: left out of the category's mean")

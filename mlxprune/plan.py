@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlxprune import corpus, costs, readers, split, unpack
+from mlxprune import corpus, costs, readers, split, tasks, unpack
 from mlxprune import model as models
 from mlxprune import sources as source_files
 from mlxprune.config import Config
@@ -108,6 +108,10 @@ def check_possible(config: Config) -> None:
         if name != "final" and config.score.overlap >= (config.score.context or chosen["context"]):
             where = f"score.overlap = {config.score.overlap}"
             raise ConfigError("the overlap leaves no room for targets", where, "lower it")
+    if config.evaluation.tasks:
+        tasks.find(config.evaluation.tasks, config.evaluation.gauntlet)
+    if config.evaluation.target:
+        source_files.find_sources(config.evaluation.target)
 
 
 def _scaled(

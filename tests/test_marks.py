@@ -216,7 +216,7 @@ def test_models_of_known_behaviour_find_the_traps(shared_data: Path) -> None:
     expected = {
         "pubmed_qa_labeled": 0.552, "boolq": 0.622, "bigbench_cs_algorithms": 0.430,
         "bigbench_dyck_languages": 0.104, "bigbench_novel_concepts": 1.0,
-        "bigbench_strange_stories": 1.0, "bigbench_strategy_qa": 0.532, "copa": 0.55,
+        "bigbench_strange_stories": 1.0, "bigbench_strategy_qa": 0.533, "copa": 0.55,
     }  # fmt: skip
     assert {k: round(constant[k], 3) for k in expected} == pytest.approx(expected, abs=6e-4)
 

@@ -1,0 +1,270 @@
+"""The stage evaluation: every arm and seed on the same documents, text and items."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from test_exam import write_tasks
+
+from mlxprune import (
+    config,
+    contest,
+    evaluate,
+    exam,
+    marks,
+    model,
+    pipeline,
+    runs,
+    tasks,
+    testing,
+    tokenizer,
+    verdict,
+)
+from mlxprune.errors import ConfigError, DataError
+from mlxprune.runs import RunFolder
+
+LN2 = math.log(2)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus, tasks of which two items stand in training documents, and a target text."""
+    folder = tmp_path_factory.mktemp("assess")
+    testing.tiny_corpus(folder / "corpus")
+    write_tasks(folder / "tasks", 11, 40)
+    draw = random.Random(3)
+    lines = [
+        {"text": " ".join(draw.choices(testing.WORDS, k=25)), "domain": draw.choice("pq")}
+        for _ in range(15)
+    ]
+    (folder / "target.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = (folder / "corpus/prose.jsonl").read_text().splitlines()
+    long = [t for t in (json.loads(row)["text"].split() for row in rows) if len(t) > 40][:2]
+    with (folder / "tasks/cloze.jsonl").open("a") as out:
+        for words in long:
+            row = {"context": " ".join(words[5:25]).upper(), "continuation": words[25]}
+            out.write(json.dumps(row) + "\n")
+    return folder
+
+
+def tree(place: Path, **evaluation: Any) -> dict[str, Any]:
+    section = {"tasks": [str(place / "tasks")], "target": [str(place / "target.jsonl")]}
+    found = testing.tiny_config(place / "corpus", evaluation={**section, **evaluation})
+    found["final"] |= {"seeds": [0, 1], "arms": ["pruned", "random", "none"], "tokens": 16384}
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> RunFolder:
+    folder = RunFolder(place / "one" / "run")
+    pipeline.run(config.validate(tree(place), "test"), folder)
+    return folder
+
+
+def evaluations(run: RunFolder) -> dict[str, dict[str, Any]]:
+    names = runs.read_json(run.arms)["order"]
+    return {name: runs.read_json(run.evaluation(name)) for name in names}
+
+
+def test_every_arm_is_asked_the_same_items(run: RunFolder) -> None:
+    tables = [
+        pq.read_table(run.evaluation(name).with_name(told["tasks"]["items_file"]))
+        for name, told in evaluations(run).items()
+    ]
+    assert len(tables) == 6
+    for column in ("task", "row", "gold", "group", "num_tokens", "num_bytes"):
+        assert len({str(t.column(column).to_pylist()) for t in tables}) == 1
+    assert len({str(t.column("nll").to_pylist()) for t in tables}) == 6
+
+
+def test_the_answers_are_those_of_the_model_alone_in_float64(run: RunFolder, place: Path) -> None:
+    """Prediction and score of every item, from the saved weights, one choice at a time."""
+    name = runs.read_json(run.arms)["order"][0]
+    folder = run.final(name)
+    stated = runs.read_json(folder / "config.json")
+    weights = testing.read_weights(folder / model.WEIGHTS)
+    made = exam.prepare(
+        tasks.find([str(place / "tasks")], None), tokenizer.load(folder), 64, None, 0
+    )
+    told = runs.read_json(run.evaluation(name))["tasks"]
+    table = pq.read_table(run.evaluation(name).with_name(told["items_file"]))
+    rows = table.to_pylist()
+    assert len(rows) == len(made.gold) > 100
+    for tree_ in made.trees:
+        parts = np.split(tree_.ids[tree_.trunk :], np.cumsum(tree_.branches)[:-1])
+        row = rows[tree_.item]
+        for choice in np.unique(tree_.choice).tolist():
+            mine = tree_.targets[tree_.choice == choice]
+            own = parts[choice] if len(tree_.branches) > 1 else tree_.ids[tree_.trunk :]
+            inputs = np.concatenate([tree_.ids[: tree_.trunk], own])
+            table_ = testing.llama_log_probabilities(weights, stated, inputs)[-len(mine) :]
+            expected = -table_[np.arange(len(mine)), mine].sum()
+            assert row["nll"][choice] == pytest.approx(expected, rel=1e-5)
+            assert row["greedy"][choice] == bool((table_.argmax(axis=1) == mine).all())
+    for row in rows:
+        mean = np.array(row["nll"]) / row["num_tokens"]
+        right = row["greedy"][0] if len(mean) == 1 else int(mean.argmin()) == row["gold"]
+        assert (row["correct"], row["prediction"]) == (right, int(mean.argmin()))
+
+
+def test_deciles_and_target_come_from_the_stored_losses(run: RunFolder) -> None:
+    for name, told in evaluations(run).items():
+        path = run.evaluation(name)
+        nll = np.load(path.with_name(told["nll_file"]))
+        assert len(told["deciles"]) == 10 and all(bits > 0 for bits in told["deciles"])
+        assert min(told["deciles"]) < told["original_mix"] < max(told["deciles"])
+        assert len(nll) == sum(told["documents"].values())
+        aim = told["target"]
+        assert set(aim["domains"]) == {"p", "q"} and sum(aim["documents"].values()) == 15
+        assert aim["macro"] == pytest.approx(np.mean(list(aim["domains"].values())))
+        assert len(np.load(path.with_name(aim["nll_file"]))) == 15
+
+
+def test_contamination_is_told_of_each_arm(run: RunFolder) -> None:
+    """The two items that were cut out of documents, in the arms that hold those documents."""
+    found = contest.contaminated_rows(run)
+    assert found is not None
+    planted = [40, 41]
+    assert set(found["none-s0"]["cloze"]) <= {*planted, *range(40)}
+    assert set(planted) & set(found["none-s0"]["cloze"])
+    for name, rows in found.items():
+        assert set(rows["cloze"]) <= set(found["none-s0"]["cloze"]), name
+    told = runs.read_json(run.path / "report.json")["tasks"]["arms"]
+    seen = {row for rows in found.values() for row in rows["cloze"]}
+    for arm in told.values():
+        assert arm["tasks"]["cloze"]["clean_items"] == 42 - len(seen)
+    assert told["none"]["contaminated"] >= told["high-50"]["contaminated"]
+
+
+def test_the_average_of_the_report_is_that_of_the_marks(run: RunFolder) -> None:
+    report = runs.read_json(run.path / "report.json")
+    for arm, seeds in verdict.assessed_arms(run).items():
+        told = [runs.read_json(run.evaluation(name))["tasks"] for name in seeds.values()]
+        entry = report["tasks"]["arms"][arm]
+        assert entry["seeds"] == len(seeds)
+        assert entry["gold_bpb"] == pytest.approx(np.mean([t["gold_bpb"] for t in told]))
+        own = [t["categories"]["own"]["normalised_accuracy"] for t in told]
+        assert entry["categories"]["own"]["normalised_accuracy"] == pytest.approx(np.mean(own))
+
+
+def test_pairs_are_compared_item_by_item(run: RunFolder) -> None:
+    """The difference of two arms is that of their averages."""
+    report = runs.read_json(run.path / "report.json")
+    assert report["comparisons"]
+    for compared in report["comparisons"]:
+        both = [report["tasks"]["arms"][compared[side]] for side in ("arm", "control")]
+        accuracy = [b["categories"]["own"]["normalised_accuracy"] for b in both]
+        assert compared["accuracy"]["difference"] == pytest.approx(accuracy[0] - accuracy[1])
+        bits = [b["gold_bpb"] for b in both]
+        assert compared["gold_bpb"]["difference"] == pytest.approx(bits[0] - bits[1])
+        low, high = compared["gold_bpb"]["interval"]
+        assert low < compared["gold_bpb"]["difference"] < high
+
+
+@pytest.mark.parametrize("primary", ["tasks", "target"])
+def test_the_verdict_rests_on_the_primary_figure(run: RunFolder, place: Path, primary: str) -> None:
+    """Named before training: the arms are other ones, so they are trained for it."""
+    settings = tree(place, primary=primary)
+    settings["final"] |= {"arms": ["pruned", "random"], "tokens": 2048}
+    folder = RunFolder(place / f"primary-{primary}" / "run")
+    found = pipeline.run(config.validate(settings, "test"), folder)
+    assert found["verdict"]["primary"] == primary
+    arm, control = (found["arms"][n] for n in ("high-50", "random-50"))
+    if primary == "target":
+        difference = arm["test_target"] - control["test_target"]
+        assert "on the target text" in verdict.sentence(found)
+    else:
+        told = found["tasks"]["arms"]
+        difference = told["high-50"]["gold_bpb"] - told["random-50"]["gold_bpb"]
+        assert "of the tasks' right answers" in verdict.sentence(found)
+    assert found["verdict"]["difference"] == pytest.approx(difference)
+
+
+def test_other_tasks_train_nothing_again(run: RunFolder, place: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (run.path / "final").rglob("*.safetensors")}
+    settings = tree(place, limit=10, contamination="off")
+    found = pipeline.run(config.validate(settings, "test"), run)
+    assert found["stages"]["final"]["state"] == "reused"
+    assert found["stages"]["evaluation"]["state"] == "done"
+    assert {t["items"] for t in found["tasks"]["arms"]["high-50"]["tasks"].values()} == {10}
+    assert "clean_items" not in found["tasks"]["arms"]["high-50"]
+    again = pipeline.run(config.validate(tree(place), "test"), run)
+    assert again["stages"]["evaluation"]["state"] == "reused"  # what was set aside came back
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_stopped_evaluation_goes_on_unit_by_unit(
+    run: RunFolder, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of an arm's items: the same bytes, and no unit asked twice."""
+    monkeypatch.setattr(exam, "UNIT_TOKENS", 1000)
+    settings = config.validate(tree(place, limit=30), "test")
+    whole, answer = [], exam.answer
+
+    def recorded(*given: Any) -> np.ndarray:
+        found = answer(*given)
+        whole.append(found.tobytes())
+        return found
+
+    class Killed(BaseException):
+        pass
+
+    def dies(made: Any, load: Any, tokens: int, parts: Any, between: Any) -> np.ndarray:
+        count = 0
+
+        def twice(size: int) -> None:
+            nonlocal count
+            count += 1
+            if count == 5:
+                raise Killed
+            between(size)
+
+        return answer(made, load, tokens, parts, twice)
+
+    monkeypatch.setattr(exam, "answer", dies)
+    with pytest.raises(Killed):
+        pipeline.run(settings, run)
+    assert list((run.path / "eval").glob("*.parts/*.npy"))
+    monkeypatch.setattr(exam, "answer", recorded)
+    pipeline.run(settings, run)
+    assert not list((run.path / "eval").glob("*.parts"))
+    first = list(whole)
+    whole.clear()
+    pipeline.run(settings, run, force="evaluation")
+    assert whole == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tasks": ["arc_eazy"]}, "did you mean 'arc_easy'"),
+        ({"tasks": ["mmlu"]}, "gauntlet"),
+        ({"target": ["nowhere.jsonl"]}, "nowhere.jsonl"),
+    ],
+)
+def test_what_can_only_fail_later_fails_before_any_work(
+    changes: dict[str, Any], says: str, place: Path, tmp_path: Path
+) -> None:
+    with pytest.raises((ConfigError, DataError)) as caught:
+        pipeline.run(config.validate(tree(place, **changes), "test"), RunFolder(tmp_path / "run"))
+    assert says in caught.value.lines()
+    assert not (tmp_path / "run" / "corpus").exists()
+
+
+def test_a_primary_figure_needs_what_it_is_measured_on(place: Path) -> None:
+    for primary in ("tasks", "target"):
+        with pytest.raises(ConfigError, match=f"primary: {primary} needs"):
+            config.validate(tree(place, primary=primary, **{primary: []}), "test")
+
+
+def test_marks_versions_are_stamped(run: RunFolder) -> None:
+    for told in evaluations(run).values():
+        assert told["metric_version"] == evaluate.METRIC_VERSION
+        assert told["tasks"]["metric_version"] == marks.METRIC_VERSION
