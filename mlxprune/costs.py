@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxprune import arms, memory, probe, split, study
+from mlxprune import arms, memory, probe, split, study, tasks
 from mlxprune import config as configs
 from mlxprune import model as models
 from mlxprune.config import Config, Reference
@@ -82,12 +82,13 @@ def estimate(config: Config, sizes: Sizes, measured: bool) -> dict[str, Any]:
             rates = measure(reference.model, vocabulary, window)
             seconds["reference"] += trained / rates["train"]
             seconds["score"] += scored / rates["score"]
+    asked = task_tokens(config, context, split.bytes_per_token(config))
     flops["final"] = 3 * each * targets * count
-    flops["evaluation"] = each * sizes.test * count
+    flops["evaluation"] = each * (sizes.test + asked) * count
     if measured:
         rates = measure(config.final.model, vocabulary, context)
         seconds["final"] = targets * count / rates["train"]
-        seconds["evaluation"] = sizes.test * count / rates["score"]
+        seconds["evaluation"] = (sizes.test + asked) * count / rates["score"]
     return {
         "passes": targets / unique,
         "targets": targets,
@@ -100,6 +101,31 @@ def estimate(config: Config, sizes: Sizes, measured: bool) -> dict[str, Any]:
         "seconds": sum(seconds.values()) if measured else None,
         "stage_seconds": seconds if measured else None,
     }
+
+
+def task_tokens(config: Config, context: int, bytes_per_token: float) -> float:
+    """About how many tokens the items of the tasks are, for one model, contexts shared."""
+    if not config.evaluation.tasks:
+        return 0.0
+    found = tasks.find(config.evaluation.tasks, config.evaluation.gauntlet)
+    return sum(
+        _one_task(task, config.evaluation.limit, context, bytes_per_token) for task in found.tasks
+    )
+
+
+@functools.cache
+def _one_task(task: tasks.Task, limit: int | None, context: int, bytes_per_token: float) -> float:
+    read = tasks.read(task)
+    count = len(read.items)
+    said = sum(len(text) for item in read.items for text in item.continuations)
+    asked = sum(len(item.contexts[0]) for item in read.items)
+    choices = sum(len(tasks.choices_of(item)) for item in read.items) / count
+    answer = said / count / choices / bytes_per_token
+    example = asked / count / bytes_per_token + answer
+    prompt = (read.task.shots + 1) * example
+    # Choices of one length share a context that is cut; others do not.
+    rows = choices if prompt > context and answer > 2 else 1.0
+    return min(count, limit or count) * (rows * min(prompt, context) + choices * answer)
 
 
 def _share(choice: Any) -> float:

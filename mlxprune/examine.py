@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlxprune import evaluate, exam, jobs, lock, marks, memory, papers, runs, score, tasks, work
+from mlxprune import (
+    evaluate,
+    exam,
+    harness,
+    jobs,
+    lock,
+    marks,
+    memory,
+    papers,
+    runs,
+    score,
+    tasks,
+    work,
+)
 from mlxprune import model as models
 from mlxprune import tokenizer as tokenizers
 from mlxprune.config import Config
@@ -74,10 +88,20 @@ def estimate(folder: Path, questions: Exam, window: int) -> float:
     return taken * questions.inputs / max(1, sum(len(tree.ids) for tree in some))
 
 
+@dataclass(frozen=True)
+class Outside:
+    """What lm-eval is asked for: its tasks, folders of task YAML, examples."""
+
+    tasks: list[str]
+    include: list[str]
+    shots: int | None
+
+
 def evaluate_model(
     model: str,
     config: Config,
     with_text: bool,
+    outside: Outside | None,
     out: Path,
     context: int | None,
     listeners: list[Any],
@@ -104,6 +128,7 @@ def evaluate_model(
                 "tokenizer": runs.files_identity(source, tokenizers.TOKENIZER_FILES),
                 "context": window,
                 "tasks": exam.identity(found, asked.limit, config.seed) if found else None,
+                "lm_eval": None if outside is None else [*asdict(outside).values(), asked.limit],
             }
             corpus = None
             if with_text:
@@ -118,6 +143,11 @@ def evaluate_model(
                     result |= _answers(under_way, source, found, window, wanted)
                 if corpus is not None:
                     result["text"] = _text(under_way, source, stated, corpus, window)
+                if outside is not None:
+                    log.emit("evaluation", "stage.start", why="lm-eval " + ", ".join(outside.tasks))
+                    result["lm_eval"] = harness.evaluate(
+                        source, outside.tasks, outside.include, outside.shots, asked.limit
+                    )
                 runs.write_json(target, result)
                 return {"documents": result["text"]["documents"]} if corpus else {}
 

@@ -32,7 +32,7 @@ def explain(run: runs.RunFolder, config: Config, document_id: str) -> list[dict[
         done = runs.is_current(run, run.selection(choice.label))
         if done and runs.is_current(run, run.scores(name)):
             found += _in_slice(run, config, choice, name, document_id)
-    return found or _outside(run, document_id)
+    return found or _outside(run, config, document_id)
 
 
 def _in_slice(
@@ -109,7 +109,7 @@ def _reason(choice: Slice, kept: bool, rank: int, position: float, where: str) -
     return told
 
 
-def _outside(run: runs.RunFolder, document_id: str) -> list[dict[str, Any]]:
+def _outside(run: runs.RunFolder, config: Config, document_id: str) -> list[dict[str, Any]]:
     if not runs.is_current(run, run.corpus):
         raise UsageError("the run has no corpus index yet", str(run.path), "run it first")
     path = run.corpus / "documents.parquet"
@@ -120,8 +120,12 @@ def _outside(run: runs.RunFolder, document_id: str) -> list[dict[str, Any]]:
         raise UsageError(f"no document has the id {one_line(document_id)!r}", str(run.path), fix)
     table = pq.read_table(path, columns=["source", "row", "domain"]).take(rows)
     part = split.open_split(run.split).part if runs.is_current(run, run.split) else None
+    scored = runs.is_current(run, run.scores(config.scorers[0].name))
+    clean = study.without_cleaned(run, config, rows) if scored else rows
     result = []
     for at, row in zip(rows.tolist(), table.to_pylist(), strict=True):
         reason = PART_REASONS[int(part[at])] if part is not None else "the run is not split yet"
+        if at not in clean:
+            reason = "left out: it holds items of the tasks (evaluation.contamination: remove)"
         result.append({**row, "kept": False, "reason": reason})
     return result

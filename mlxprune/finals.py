@@ -24,6 +24,7 @@ def open_pool(work: Work) -> Pool:
     documents = study.pool_documents(run, config)
     names, tokens = study.open_corpus(run, config), study.open_tokens(run)
     spare = split.open_split(run.split).members(split.REFERENCE)
+    spare = study.without_cleaned(run, config, spare)
     index = names.index[documents]
     read: dict[str, Scores] = {}  # the last, since arms of one slice ask in a row
 

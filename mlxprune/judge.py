@@ -42,6 +42,15 @@ def evaluate(
         list[str] | None,
         typer.Option("--text", metavar="PATH", help="bits per byte on this; repeatable"),
     ] = None,
+    lm_eval: Annotated[
+        list[str] | None,
+        typer.Option("--lm-eval", metavar="TASK", help="of lm-evaluation-harness; repeatable"),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="with own task YAML files for --lm-eval; repeatable"),
+    ] = None,
+    shots: Annotated[int | None, typer.Option(help="examples, for --lm-eval")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="eval-<model> by default")
     ] = None,
@@ -55,12 +64,12 @@ def evaluate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ask a model the paper's tasks or your own; score your own text."""
+    """Ask a model the paper's tasks, your own, or lm-eval's; score your own text."""
     from mlxprune import config as configs
     from mlxprune import examine, marksheet
 
-    names = [name for given in tasks or [] for name in given.split(",") if name]
-    if not names and not text:
+    names, others = _listed(tasks), _listed(lm_eval)
+    if not names and not text and not others:
         fix = "name --tasks gauntlet --gauntlet DIR, or --tasks my-tasks/, or --text FILES"
         raise UsageError("there is nothing to evaluate", "eval", fix)
     paths = [configs.resolve_path(entry, Path.cwd()) for entry in text or []]
@@ -76,9 +85,16 @@ def evaluate(
     }  # fmt: skip
     target = out or Path(f"eval-{Path(model).name}")
     config = configs.validate(tree, "command line")
-    found = examine.evaluate_model(model, config, bool(text), target, context, listeners(quiet))
+    outside = examine.Outside(others, include or [], shots) if others else None
+    found = examine.evaluate_model(
+        model, config, bool(text), outside, target, context, listeners(quiet)
+    )
     if as_json:
         print_json(found)
     else:
         marksheet.print_marks(found)
         print(f"details: {target}")
+
+
+def _listed(given: list[str] | None) -> list[str]:
+    return [name for names in given or [] for name in names.split(",") if name]

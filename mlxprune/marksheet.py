@@ -36,6 +36,9 @@ def print_marks(found: dict[str, Any]) -> None:
         print()
         rich.print(_categories(found))
         print()
+    if "lm_eval" in found:
+        rich.print(_outside(found["lm_eval"]))
+        print()
     if "text" in found:
         rich.print(_text(found["text"]))
 
@@ -95,6 +98,17 @@ def _categories(found: dict[str, Any]) -> Any:
             count or str(len(told.get("tasks", [])) or ""),
             style="bold" if name.startswith("average of") else None,
         )
+    return made
+
+
+def _outside(found: dict[str, Any]) -> Any:
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    made = table(packages, "", "version", "shots", "metric", "value")
+    for task, told in found["results"].items():
+        for key, value in told.items():
+            if isinstance(value, float) and "_stderr" not in key:
+                version, shots = (str(found[k].get(task, "")) for k in ("versions", "shots"))
+                made.add_row(one_line(task), version, shots, one_line(key), f"{value:.4f}")
     return made
 
 

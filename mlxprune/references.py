@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from mlxprune import arms, free, runs, score, split, study, train, workers
+from mlxprune import arms, cleaning, free, runs, score, split, study, train, workers
 from mlxprune import model as models
 from mlxprune import scores as score_files
 from mlxprune import tokens as tokens_module
@@ -107,6 +107,7 @@ def score_pool(work: Work) -> None:
     """The stage ``score``: a scores file for every model, and those that need no model."""
     work.inputs["score"] = {}
     pieces = []
+    without = cleaning.clean(work)
     pool = study.pool_documents(work.run, work.config)
     for scorer in study.scorers_of(work.config):
         documents = pool
@@ -114,10 +115,10 @@ def score_pool(work: Work) -> None:
             mine = study.folds_of(work.run, work.config, pool) == scorer.fold
             held_out = study.validation_documents(work.run, work.config)
             documents = np.union1d(pool[mine], held_out)
-        pieces.append(_scored(work, scorer, documents))
+        pieces.append(_scored(work, scorer, documents, without))
     if work.config.split.cross:
         pieces.append(_merged(work))
-    pieces += [_free(work, name) for name in study.free_scores(work.config)]
+    pieces += [_free(work, name, without) for name in study.free_scores(work.config)]
     run_stage(work, "score", pieces)
     _warn_about_unigram(work)
 
@@ -131,7 +132,7 @@ def _context(work: Work, reference: Reference) -> int:
     return int(models.training_defaults(reference, shape)["context"])
 
 
-def _scored(work: Work, scorer: Scorer, documents: np.ndarray) -> Piece:
+def _scored(work: Work, scorer: Scorer, documents: np.ndarray, without: dict[str, Any]) -> Piece:
     settings = work.config.score
     context = _context(work, scorer.reference)
     described: dict[str, Any] = {
@@ -140,7 +141,7 @@ def _scored(work: Work, scorer: Scorer, documents: np.ndarray) -> Piece:
         "reference": runs.fingerprint(work.inputs["reference"][scorer.name]),
         "tokens": work.fingerprint("tokens"),
     }
-    described |= {} if scorer.fold is None else {"fold": scorer.fold}
+    described |= ({} if scorer.fold is None else {"fold": scorer.fold}) | without
     work.inputs["score"][scorer.name] = described
     fingerprint = runs.fingerprint(described)
     target = work.run.scores(scorer.name)
@@ -220,9 +221,9 @@ def _merged(work: Work) -> Piece:
     return Piece(target, fingerprint, build)
 
 
-def _free(work: Work, name: str) -> Piece:
+def _free(work: Work, name: str, without: dict[str, Any]) -> Piece:
     described = {"version": free.VERSION, "tokens": work.fingerprint("tokens")}
-    described |= {"pool": sorted({s.tokenizer for s in study.scorers_of(work.config)})}
+    described |= {"pool": sorted({s.tokenizer for s in study.scorers_of(work.config)})} | without
     first = work.config.scorers[0].name
     if name == "unigram":  # it is held against the reference's ranks
         described |= {"against": runs.fingerprint(work.inputs["score"][first])}

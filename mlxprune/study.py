@@ -77,9 +77,23 @@ def pool_documents(run: RunFolder, config: Config) -> np.ndarray:
     members = split.open_split(run.split).members(split.TRAIN)
     for name in sorted({"main", *(s.tokenizer for s in scorers_of(config))}):
         members = members[open_tokens(run, name).lengths(members) > 0]
+    members = without_cleaned(run, config, members)
     if not len(members):
         raise DataError("the pool has no token", str(run.split), "give more documents")
     return members
+
+
+def cleaned(run: RunFolder) -> Path:
+    """Where the documents are listed that hold items of the tasks."""
+    return run.path / "cleaned"
+
+
+def without_cleaned(run: RunFolder, config: Config, documents: np.ndarray) -> np.ndarray:
+    """Without documents that hold items of the tasks, where the configuration says so."""
+    settings = config.evaluation
+    if settings.contamination != "remove" or not settings.tasks:
+        return documents
+    return np.setdiff1d(documents, np.load(cleaned(run) / "documents.npy"))
 
 
 def validation_documents(run: RunFolder, config: Config) -> np.ndarray:

@@ -18,10 +18,12 @@ from mlxprune import (
     contest,
     evaluate,
     exam,
+    explain,
     marks,
     model,
     pipeline,
     runs,
+    study,
     tasks,
     testing,
     tokenizer,
@@ -268,3 +270,27 @@ def test_marks_versions_are_stamped(run: RunFolder) -> None:
     for told in evaluations(run).values():
         assert told["metric_version"] == evaluate.METRIC_VERSION
         assert told["tasks"]["metric_version"] == marks.METRIC_VERSION
+
+
+def test_documents_that_hold_items_can_be_left_out(place: Path) -> None:
+    """Of the pool, before it is scored, and of every arm."""
+    folder = RunFolder(place / "removed" / "run")
+    settings = tree(place, contamination="remove", target=[], limit=10)
+    settings["final"] |= {"arms": ["pruned", "random", "all"], "seeds": [0]}
+    found = pipeline.run(config.validate(settings, "test"), folder)
+    removed = np.load(study.cleaned(folder) / "documents.npy")
+    assert len(removed)
+    checked = config.validate(settings, "test")
+    pool = study.pool_documents(folder, checked)
+    assert not set(pool.tolist()) & set(removed.tolist())
+    scored = pq.read_table(folder.scores()).num_rows
+    assert scored == len(pool) == found["selection"]["pool_documents"]
+    rows = contest.contaminated_rows(folder)
+    assert rows is not None and not any(r for told in rows.values() for r in told.values())
+    ids = pq.read_table(folder.corpus / "documents.parquet", columns=["id"]).column("id")
+    explained = explain.explain(folder, checked, ids[int(removed[0])].as_py())
+    assert "items of the tasks" in json.dumps(explained)
+    settings["evaluation"]["contamination"] = "report"
+    kept = pipeline.run(config.validate(settings, "test"), folder)
+    assert kept["selection"]["pool_documents"] > len(pool)
+    assert kept["stages"]["reference"]["state"] == "reused"

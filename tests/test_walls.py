@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 ENGINE = sorted((ROOT / "mlxprune").glob("*.py"))
 # Who may import mlx, and only when they run.
 MLX_MODULES = {
-    "backend", "bench", "branches", "distributed", "doctor", "evaluate", "graph", "model",
-    "optimizer", "probe", "score", "train",
+    "backend", "bench", "branches", "distributed", "doctor", "evaluate", "graph", "harness",
+    "model", "optimizer", "probe", "score", "train",
 }  # fmt: skip
 LINES = 450
 
