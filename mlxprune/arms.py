@@ -29,10 +29,12 @@ class Arm:
     slice: str | None = None  # the label of the slice that it is or controls
     share: str | None = None  # the share that it is as large as, for random
     rung: float | None = None  # passes over the unpruned base, on the ladder
+    at: float | None = None  # the share of T after which it ends; None: all of it
 
     @property
     def name(self) -> str:
-        return f"{self.arm}-s{self.seed}"
+        short = "" if self.at is None else f".at-{100 * self.at:g}"
+        return f"{self.arm}-s{self.seed}{short}"
 
 
 def arms_of(config: Config) -> list[Arm]:
@@ -57,6 +59,13 @@ def arms_of(config: Config) -> list[Arm]:
                 label = choice.label
                 found.append(Arm(f"{label}-x{rung:g}", "pruned", seed, label, rung=rung))
     return found
+
+
+def branches_of(arm: Arm, config: Config) -> list[Arm]:
+    """The same arm ended earlier, shortest first; none on the ladder."""
+    if arm.rung is not None:
+        return []
+    return [replace(arm, at=share) for share in sorted(config.final.branches)]
 
 
 @dataclass(frozen=True)

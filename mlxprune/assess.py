@@ -110,7 +110,8 @@ def evaluate_arms(work: Work) -> None:
     }
     described: dict[str, Any] = {}
     pieces = []
-    trained = [a for a in arms.arms_of(config) if a.name in work.inputs["final"]]
+    whole = [a for a in arms.arms_of(config) if a.name in work.inputs["final"]]
+    trained = [a for arm in whole for a in (arm, *arms.branches_of(arm, config))]
     for number, arm in enumerate(trained):
         own = {"arm": runs.fingerprint(work.inputs["final"][arm.name])}
         described[arm.name] = {**shared, **own}
@@ -119,9 +120,9 @@ def evaluate_arms(work: Work) -> None:
         described["contamination"] = {
             "version": contamination.VERSION,
             "tasks": shared["tasks"],
-            "arms": {a.name: work.inputs["final"][a.name]["documents"] for a in trained},
+            "arms": {a.name: work.inputs["final"][a.name]["documents"] for a in whole},
         }
-        pieces.append(_contamination(hall, trained, runs.fingerprint(described["contamination"])))
+        pieces.append(_contamination(hall, whole, runs.fingerprint(described["contamination"])))
     work.inputs["evaluation"] = described
     run_stage(work, "evaluation", pieces)
 

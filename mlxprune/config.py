@@ -182,6 +182,9 @@ class Final(Training):
         ]
     ] = Field(["pruned", "random", "matched"], min_length=1, description="docs/method.md, Arms")
     seeds: list[Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field([0, 1, 2], min_length=1)
+    branches: list[Annotated[Real, Field(gt=0, lt=1)]] = Field(
+        [], description="shares of T, as in [0.5, 0.65, 0.8]: every arm also ends there, decayed"
+    )
     ladder: list[Annotated[Real, Field(gt=0)]] = Field(
         [], description="passes over an unpruned base, as in [0.5, 1, 2, 4, 8]: repeats the study"
     )
@@ -203,6 +206,10 @@ class Final(Training):
             raise ValueError("arms and seeds are each named once")
         if len(set(self.ladder)) != len(self.ladder):
             raise ValueError("every rung of the ladder is named once")
+        if len(set(self.branches)) != len(self.branches):
+            raise ValueError("every branch is named once")
+        if self.branches and self.schedule != "wsd":
+            raise ValueError("branches need the schedule wsd: cosine decays all the way")
         return self
 
 

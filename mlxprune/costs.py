@@ -83,12 +83,15 @@ def estimate(config: Config, sizes: Sizes, measured: bool) -> dict[str, Any]:
             seconds["reference"] += trained / rates["train"]
             seconds["score"] += scored / rates["score"]
     asked = task_tokens(config, context, split.bytes_per_token(config))
-    flops["final"] = 3 * each * targets * count
-    flops["evaluation"] = each * (sizes.test + asked) * count
+    # A branch adds its decay; what is before it, it shares with the arm.
+    branches = len(config.final.branches)
+    longer = 1 + config.final.decay * sum(config.final.branches)
+    flops["final"] = 3 * each * targets * count * longer
+    flops["evaluation"] = each * (sizes.test + asked) * count * (1 + branches)
     if measured:
         rates = measure(config.final.model, vocabulary, context)
-        seconds["final"] = targets * count / rates["train"]
-        seconds["evaluation"] = (sizes.test + asked) * count / rates["score"]
+        seconds["final"] = targets * count * longer / rates["train"]
+        seconds["evaluation"] = (sizes.test + asked) * count * (1 + branches) / rates["score"]
     return {
         "passes": targets / unique,
         "targets": targets,
@@ -295,6 +298,7 @@ def disk_bytes(config: Config, input_bytes: int) -> int:
         shape = models.shape_of(name)
         return sum(models.parameter_counts({**shape.config, "vocab_size": vocabulary})) * 4
 
-    finals = len(arms.arms_of(config)) * model_bytes(config.final.model)
+    ends = 1 + len(config.final.branches)
+    finals = ends * len(arms.arms_of(config)) * model_bytes(config.final.model)
     trained = [s for s in study.scorers_of(config) if not s.reference.pretrained]
     return 4 * input_bytes + 7 * (finals + sum(model_bytes(s.reference.model) for s in trained))

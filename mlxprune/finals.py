@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 from mlxprune import accounting, arms, runs, selection, split, study, train
 from mlxprune import model as models
 from mlxprune.arms import Arm, Pool
+from mlxprune.config import Config
 from mlxprune.errors import DataError
+from mlxprune.meter import Place
 from mlxprune.scores import Scores
 from mlxprune.slices import Slice
 from mlxprune.work import Piece, Work, run_stage
@@ -72,15 +75,32 @@ def train_arms(work: Work) -> None:
     asked = [(arm, arms.left_out(arm, pool, targets)) for arm in arms.arms_of(config)]
     plan["left_out"] = {arm.arm: why for arm, why in asked if why is not None}
     wanted = [arm for arm, why in asked if why is None]
+    jobs_of = {
+        arm.name: _jobs(
+            arm, config, arms.recipe_of(config.final, shape, vocabulary, targets, arm.seed)
+        )
+        for arm in wanted
+    }
+    count, before = sum(map(len, jobs_of.values())), 0
+    total = sum(job.new_targets for jobs in jobs_of.values() for job in jobs)
     for arm in wanted:
         documents = arms.documents_of(arm, pool, targets)
-        recipe = arms.recipe_of(config.final, shape, vocabulary, targets, arm.seed)
+        jobs = jobs_of[arm.name]
+        whole = jobs[-1].recipe
         chosen = arms.identity_of(documents, keys)
-        described[arm.name] = {**shared, "recipe": train.identity(recipe), "documents": chosen}
-        fingerprint = runs.fingerprint(described[arm.name])
-        plan["arms"][arm.name] = _facts(arm, pool, tokens.lengths(documents) + 1, documents, recipe)
-        position = (len(pieces) + 1, len(wanted))
-        pieces.append(_piece(work, arm, recipe, pool, targets, fingerprint, finished, position))
+        facts = _facts(arm, pool, tokens.lengths(documents) + 1, documents, whole)
+        plan["arms"][arm.name] = facts
+        facts["branches"] = {job.arm.name: job.recipe.targets for job in jobs[:-1]}
+        for number, job in enumerate(jobs):
+            described[job.arm.name] = {
+                **shared, "recipe": train.identity(job.recipe), "documents": chosen,
+            }  # fmt: skip
+            fingerprint = runs.fingerprint(described[job.arm.name])
+            start = job.recipe.targets - job.new_targets
+            place = Place(len(pieces) + 1, count, before - start, total)
+            before += job.new_targets
+            earlier = tuple(work.run.final(j.arm.name) for j in jobs[:number])
+            pieces.append(_piece(work, job, pool, targets, fingerprint, finished, earlier, place))
     if not pieces:
         name, why = next(iter(plan["left_out"].items()))
         fix = "add pruned and random to final.arms, or raise final.tokens"
@@ -91,16 +111,42 @@ def train_arms(work: Work) -> None:
     run_stage(work, "final", pieces)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One training: an arm ended somewhere, the step at which a longer one leaves it, and the
+    targets that no shorter one has seen to."""
+
+    arm: Arm
+    recipe: train.Recipe
+    stem: int
+    new_targets: int
+
+
+def _jobs(arm: Arm, config: Config, whole: train.Recipe) -> list[Job]:
+    """The branches of an arm, shortest first, and the arm itself, each going on from the last."""
+    ends = [
+        (branch, *train.branch_of(whole, branch.at or 1.0))
+        for branch in arms.branches_of(arm, config)
+    ]
+    found, start = [], 0
+    for end, recipe, stem in [*ends, (arm, whole, 0)]:
+        new = recipe.targets - start * recipe.targets_per_step
+        found.append(Job(end, recipe, stem, new))
+        start = stem
+    return found
+
+
 def _piece(
     work: Work,
-    arm: Arm,
-    recipe: train.Recipe,
+    job: Job,
     pool: Pool,
     targets: int,
     fingerprint: str,
     finished: dict[str, Path],
-    position: tuple[int, int],
+    earlier: tuple[Path, ...],
+    place: Place,
 ) -> Piece:
+    arm, recipe = job.arm, job.recipe
     folder = work.run.final(arm.name)
 
     def build() -> dict[str, Any]:
@@ -119,7 +165,16 @@ def _piece(
         documents = arms.documents_of(arm, pool, targets)
         settings = work.config.final
         made = study.train_model(
-            work, "final", settings, recipe, documents, folder, fingerprint, position=position
+            work,
+            "final",
+            settings,
+            recipe,
+            documents,
+            folder,
+            fingerprint,
+            earlier=earlier,
+            place=place,
+            stem=job.stem or None,
         )
         finished.setdefault(fingerprint, folder)
         return arms.summary_of(made)

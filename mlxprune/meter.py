@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlxprune import model as models
@@ -10,6 +11,17 @@ from mlxprune.events import EventLog
 
 if TYPE_CHECKING:
     from mlxprune.train import Recipe, Stream
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training stands among those of its stage: the how many-th, and in targets what lies
+    before its first step, and all."""
+
+    number: int
+    count: int
+    before: int
+    total: int
 
 
 class Meter:
@@ -23,14 +35,14 @@ class Meter:
         stage: str,
         log: EventLog,
         first: int,
-        position: tuple[int, int] = (1, 1),
+        place: Place | None = None,
     ) -> None:
         self.recipe, self.stream, self.name, self.stage, self.log = recipe, stream, name, stage, log
         self.losses: list[float] = []
         self.rate: float | None = None
         self.waited = 0.0
         self.flops = 3 * models.flops_per_token(recipe.config, recipe.context)
-        self.number, self.count = position
+        self.place = place or Place(1, 1, 0, recipe.targets)
         self.reported = first
         self.last = (0, 0.0, 0.0, 0)
         self.restart()
@@ -61,10 +73,10 @@ class Meter:
             now = (done - self.since[1]) * size / elapsed
             self.rate = now if self.rate is None else 0.7 * self.rate + 0.3 * now
             share = min(1.0, self.waited / elapsed)
-        total = self.count * self.recipe.targets
-        at = (self.number - 1) * self.recipe.targets + done * size
-        left = (total - at) / self.rate if self.rate else None
-        what = f"{self.name}, {self.number} of {self.count}" if self.count > 1 else self.name
+        place = self.place
+        at = place.before + done * size
+        left = (place.total - at) / self.rate if self.rate else None
+        what = f"{self.name}, {place.number} of {place.count}" if place.count > 1 else self.name
         self.log.emit(
             self.stage,
             "train.step",
@@ -74,7 +86,7 @@ class Meter:
             step=done,
             targets=done * size,
             done=at,
-            total=total,
+            total=place.total,
             unit="tokens",
             model_targets=self.recipe.targets,
             new_targets=len(self.losses) * size,

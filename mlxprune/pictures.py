@@ -193,13 +193,35 @@ def deciles(rows: dict[str, list[float | None]], control: str) -> Any:
     return _svg(figure)
 
 
+def budgets(arms: dict[str, list[dict[str, Any]]]) -> Any:
+    """The primary figure of every arm against its targets, each end decayed."""
+    figure, axes = _figure(8, 3.0)
+    for number, (arm, ends) in enumerate(arms.items()):
+        axes.plot(
+            [end["targets"] / 1e6 for end in ends],
+            [end["primary"] for end in ends],
+            "o-",
+            color=PALETTE[number % len(PALETTE)],
+            markersize=4,
+            label=arm,
+        )
+    ticks = sorted({end["targets"] / 1e6 for ends in arms.values() for end in ends})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("million targets")
+    axes.set_ylabel("bits per byte")
+    axes.legend(frameon=False, fontsize="small")
+    return _svg(figure)
+
+
 def marks(categories: list[str], arms: dict[str, dict[str, Any]]) -> Any:
     """Normalised accuracy of every arm in every category, with 95 % intervals of the items."""
     figure, axes = _figure(8, 0.9 + (0.16 * len(arms) + 0.22) * len(categories))
     at = np.arange(len(categories), dtype=float)
     first = next(iter(arms.values()))
     one = [100 * first[name]["normalised_one_answer"] for name in categories]
-    axes.scatter(one, at, marker="|", s=420, color=ORANGE, label="one answer to all", zorder=1)
+    axes.scatter(one, at, marker="|", s=160, color=ORANGE, label="one answer to all", zorder=1)
     for number, (arm, told) in enumerate(arms.items()):
         values, low, high = (
             np.array([100 * told[name][key] for name in categories])

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlxprune import (
     arms,
+    budgets,
     contest,
     pictures,
     runs,
@@ -58,6 +59,12 @@ def result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, A
     found["arms"] = _arms(run, config)
     found["left_out"] = verdict.planned_arms(run)["left_out"] if found["arms"] else {}
     found["comparisons"] = verdict.comparisons(run, config)
+    planned = verdict.planned_arms(run)
+    found["budgets"] = budgets.points(run, config.evaluation.primary, planned)
+    for compared in found["comparisons"]:
+        arm, control = (found["budgets"].get(compared[side]) for side in ("arm", "control"))
+        if arm and control:
+            compared["rho"] = budgets.rho(arm, control)
     found["tasks"] = contest.standing(run, verdict.assessed_arms(run))
     found["verdict"] = verdict.of_first_slice(config, found["comparisons"])
     return found
@@ -115,6 +122,8 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
         "split": split.open_split(run.split).table if runs.is_current(run, run.split) else None,
         "duration": runs.duration,
         "one_line": one_line,
+        "rho_sentence": budgets.sentence,
+        "on": verdict.ON[config.evaluation.primary],
         "first": config.slices[0].label,
     }
     facts |= _token_facts(run) | _score_facts(run, config) | _curve_facts(run, config)

@@ -14,6 +14,8 @@ MOST_ARMS = 7
 def facts(found: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """For the arms ``names``: the table and picture of the categories, the tasks, deciles."""
     shown: dict[str, Any] = {"task_board": None, "decile_picture": None, "target_rows": {}}
+    told = {name: found["budgets"][name] for name in names if name in found["budgets"]}
+    shown["budget_picture"] = pictures.budgets(told) if told else None
     return shown | _tasks(found, names) | _deciles(found, names) | _target(found, names)
 
 

@@ -14,6 +14,7 @@ from mlxprune import scores as score_files
 from mlxprune import tokens as tokens_module
 from mlxprune.config import Config, Reference, Training
 from mlxprune.errors import DataError
+from mlxprune.meter import Place
 from mlxprune.runs import RunFolder
 from mlxprune.slices import FREE_SCORES, Slice
 from mlxprune.work import Work
@@ -130,9 +131,10 @@ def train_model(
     fingerprint: str,
     stop: int | None = None,
     earlier: tuple[Path, ...] = (),
-    position: tuple[int, int] = (1, 1),
+    place: Place | None = None,
+    stem: int | None = None,
 ) -> dict[str, Any]:
-    """Train on some documents of the run; ``stop``, ``earlier`` and ``position`` as in
+    """Train on some documents of the run; ``stop``, ``earlier``, ``place`` and ``stem`` as in
     ``train.train``."""
     names, tokens = open_corpus(work.run, work.config), open_tokens(work.run)
     stream = train.Stream(tokens, documents, names.index["key"][documents], recipe.seed)
@@ -156,7 +158,8 @@ def train_model(
         work.config.memory,
         stop,
         earlier,
-        position,
+        place,
+        stem,
     )
 
 

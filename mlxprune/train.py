@@ -13,7 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from mlxprune.control import Control
 from mlxprune.errors import NonFiniteLoss, RunError
 from mlxprune.events import EventLog
 from mlxprune.keys import mix
-from mlxprune.meter import Meter
+from mlxprune.meter import Meter, Place
 from mlxprune.scores import spearman
 from mlxprune.tokens import Tokens
 
@@ -74,6 +74,26 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe decides the weights and the figures: how often it is saved does not, and
     micro-batches only to the last bit."""
     return {k: v for k, v in asdict(recipe).items() if k not in ("checkpoint_every", "accumulate")}
+
+
+def begins_alike(one: Recipe, other: Recipe, step: int) -> bool:
+    """Whether two recipes of unequal length are the same up to this step."""
+    if not one.schedule == other.schedule == "wsd":
+        return False
+    least = min(r.steps - round(r.decay * r.steps) for r in (one, other))
+    warm = {round(r.warmup * r.steps) for r in (one, other)}
+    lengths = ("steps", "warmup", "decay")
+    plain = [{k: v for k, v in identity(r).items() if k not in lengths} for r in (one, other)]
+    return len(warm) == 1 and step <= least and plain[0] == plain[1]
+
+
+def branch_of(recipe: Recipe, share: float) -> tuple[Recipe, int]:
+    """The same training at a share of its length, decayed there, and its stem: the step at which
+    it leaves the longer one."""
+    steps = max(1, round(share * recipe.steps))
+    warm = round(recipe.warmup * recipe.steps)
+    branch = replace(recipe, steps=steps, warmup=min(1.0, warm / steps))
+    return branch, steps - round(branch.decay * steps)
 
 
 def steps_for(targets: int, context: int, batch_size: int) -> int:
@@ -180,14 +200,16 @@ def train(
     memory_bytes: int | None = None,
     stop: int | None = None,
     earlier: tuple[Path, ...] = (),
-    position: tuple[int, int] = (1, 1),
+    place: Place | None = None,
+    stem: int | None = None,
 ) -> dict[str, Any]:
     """Train into ``folder`` (Hugging Face layout), resuming from its last checkpoint.
 
     ``validate`` gives the bits per byte of held-out text, and then each document's mean NLL.
     ``stop`` ends after so many steps with a checkpoint there, from which the same recipe goes on
-    in another folder that names this one among its ``earlier``. ``position``: the which of how many
-    equal trainings of the stage this is, for the progress of the whole.
+    in another folder that names this one among its ``earlier``. A checkpoint at ``stem`` is kept,
+    from which a longer training goes on in the same way, where both are still at the constant rate
+    of wsd. ``place``: for the progress of the whole stage.
     Returns the summary that also stands in ``training.json``. Raises NonFiniteLoss; Stopped and
     Interrupted leave a checkpoint behind.
     """
@@ -225,10 +247,11 @@ def train(
     )
     take_step = backend.step_function(model, optimizer, micro_batches, recipe.clip)
     backend.reset_peak_memory()
-    meter = Meter(recipe, stream, name, stage, log, first, position)
+    meter = Meter(recipe, stream, name, stage, log, first, place)
 
     def save(done: int) -> None:
-        _save_checkpoint(folder, done, recipe, micro_batches, model, optimizer, history)
+        kept = [step for step in (stem, stop) if step]
+        _save_checkpoint(folder, done, recipe, micro_batches, model, optimizer, history, kept)
         log.emit(stage, "checkpoint", model=name, step=done)
 
     batch = stream.batch(first, recipe.batch_size, recipe.context)
@@ -273,7 +296,8 @@ def train(
                 rank_correlation=settled,
             )
             meter.restart()
-        if (done % recipe.checkpoint_every == 0 and done < recipe.steps) or done == stop:
+        regular = done % recipe.checkpoint_every == 0 and done < recipe.steps
+        if regular or done in (stop, stem):
             save(done)
     meter.finish()
     models.save(model, recipe.config, tokenizer_folder, folder)
@@ -288,7 +312,7 @@ def train(
         "history": {name: history[name] for name in ("train", "validation")},
     }
     runs.write_json(folder / "training.json", summary)
-    _prune_checkpoints(folder, recipe, besides=_checkpoint(folder, last))
+    _prune_checkpoints(folder, recipe, [last, *([stem] if stem else [])])
     runs.mark(folder, stage, fingerprint)
     (folder / "towards").unlink(missing_ok=True)
     return summary
@@ -318,6 +342,7 @@ def _save_checkpoint(
     model: nn.Module,
     optimizer: Any,
     history: dict[str, list[Any]],
+    kept: list[int],
 ) -> None:
     import mlx.core as mx
     from mlx.utils import tree_flatten
@@ -344,7 +369,7 @@ def _save_checkpoint(
                 "history": history,
             },
         )
-    _prune_checkpoints(folder, recipe, besides=target)
+    _prune_checkpoints(folder, recipe, [*kept, step])
 
 
 def _checkpoint(folder: Path, step: int) -> Path:
@@ -367,7 +392,9 @@ def _restore(
     found = sorted((p for f in folders for p in _checkpoints(f)), key=lambda p: p.name)
     for path in reversed(found):
         state = runs.read_json(path / "state.json")
-        if identity(Recipe(**state["recipe"])) != identity(recipe) or state["step"] > last:
+        other = Recipe(**state["recipe"])
+        same = identity(other) == identity(recipe) or begins_alike(other, recipe, state["step"])
+        if not same or state["step"] > last:
             continue
         model.load_weights(str(path / "weights.safetensors"))
         saved: Any = mx.load(str(path / "optimizer.safetensors"))
@@ -378,9 +405,11 @@ def _restore(
     return 0, None
 
 
-def _prune_checkpoints(folder: Path, recipe: Recipe, besides: Path | None = None) -> None:
-    """Keep the last regular ones, so that a stop in between leaves no trace in what is finished."""
+def _prune_checkpoints(folder: Path, recipe: Recipe, besides: list[int]) -> None:
+    """Keep the last regular ones, so that a stop in between leaves no trace in what is finished,
+    and those at the steps ``besides``."""
+    spared = [_checkpoint(folder, step) for step in besides]
     regular = [p for p in _checkpoints(folder) if int(p.name[5:]) % recipe.checkpoint_every == 0]
     for path in (folder / "checkpoints").glob("*"):
-        if path not in regular[-CHECKPOINTS_KEPT:] and path != besides:
+        if path not in regular[-CHECKPOINTS_KEPT:] and path not in spared:
             shutil.rmtree(path)
