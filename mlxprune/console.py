@@ -134,6 +134,7 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
     from rich.console import Console as Rich
     from rich.text import Text
 
+    from mlxprune import budgets
     from mlxprune.verdict import sentence
 
     rich = Rich(highlight=False)
@@ -157,6 +158,18 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
     if found.get("comparisons"):
         rich.print(_comparisons_table(found["comparisons"]))
         rich.print()
+    if found.get("tasks"):
+        rich.print(_tasks_table(found["tasks"]["arms"]))
+        print("norm: average over guessing, %; one: that of one answer to all; clean: norm without")
+        print("items that any arm has seen; bits: bits per byte of the right answers")
+        for label in found["tasks"]["absent"]:
+            print(f"{one_line(label)} is left out: its file is not there")
+        rich.print()
+    for compared in found.get("comparisons") or []:
+        if compared["main"] and "rho" in compared:
+            share = budgets.sentence(compared["rho"])
+            names = compared["arm"], compared["control"]
+            print(f"{names[0]} reaches the end of {names[1]} at {share} of its targets")
     rich.print(Text(sentence(found)))
     print(f"report: {report_path}")
 
@@ -234,6 +247,22 @@ def _arms_table(arms: dict[str, Any]) -> Any:
             str(len(arm["seeds"])),
             f"{100 * arm['overlap']:.0f}%" if "overlap" in arm else "",
             *(f"{v:.4f}" if v is not None else "" for v in figures),
+        )
+    return table
+
+
+def _tasks_table(arms: dict[str, Any]) -> Any:
+    table = _table("tasks", "arm", "norm", "interval", "one", "clean", "bits")
+    for name, arm in arms.items():
+        told = arm["average"] or next(iter(arm["categories"].values()))
+        clean = arm.get("clean_average")
+        table.add_row(
+            name,
+            f"{100 * told['normalised_accuracy']:.1f}",
+            f"{100 * told['normalised_low']:.1f} to {100 * told['normalised_high']:.1f}",
+            f"{100 * told['normalised_one_answer']:.1f}",
+            f"{100 * clean:.1f}" if clean is not None else "",
+            f"{arm['gold_bpb']:.4f}",
         )
     return table
 
