@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from test_exam import write_tasks
+from test_prompts import by_the_book
 
-from mlxprune import runs
+from mlxprune import runs, testing
 from mlxprune.runs import RunFolder
 
 
@@ -106,3 +108,54 @@ def test_a_model_that_is_none_is_an_error(command: Any, tmp_path: Path) -> None:
     done = command("eval", str(tmp_path), "--tasks", str(folder), "--out", str(tmp_path / "out"))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 3
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["lambada_openai", "arc_easy", "winogrande"])
+def test_item_by_item_as_an_evaluation_written_apart(
+    label: str, model: str, command: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    """Prompts by the book, ids from tokenizer.json, log-probabilities in float64, one choice at a
+    time: the same predictions and scores for 200 items of every type."""
+    from tokenizers import Tokenizer
+
+    done = command(
+        "eval", model, "--tasks", label, "--gauntlet", str(shared_data / "gauntlet"), "--limit",
+        "200", "--out", str(tmp_path), "--quiet", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["tasks"][label]
+    got = {row["row"]: row for row in pq.read_table(tmp_path / "items.parquet").to_pylist()}
+    assert len(got) == 200
+    facts = json.loads((shared_data / "gauntlet/tasks.json").read_text())["suites"]["main"]["tasks"]
+    fact = next(f for f in facts if f["label"] == label)
+    lines = (shared_data / "gauntlet" / fact["file"]).read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    encoder = Tokenizer.from_file(f"{model}/tokenizer.json")
+    stated = runs.read_json(Path(model) / "config.json")
+    weights = testing.read_weights(Path(model) / "model.safetensors")
+    book = by_the_book(
+        rows, fact["type"], fact["num_fewshot"], fact["continuation_delimiter"], False
+    )
+    right = 0
+    for number, (row, examples, contexts, answers) in enumerate(book):
+        if number not in got:
+            continue
+        if fact["type"] == "language_modeling":
+            contexts, answers = contexts[:1], answers[:1]
+        sums, means, greedy = [], [], []
+        for context, answer in zip(contexts, answers, strict=True):
+            ask, said = (encoder.encode(t).ids for t in (context, answer))
+            before = (encoder.encode(examples).ids if examples else []) + ask
+            ids = np.array(before[-(64 - len(said)) :] + said)
+            table = testing.llama_log_probabilities(weights, stated, ids[:-1])[-len(said) :]
+            sums.append(-table[np.arange(len(said)), said].sum())
+            means.append(sums[-1] / len(said))
+            greedy.append(bool((table.argmax(axis=1) == said).all()))
+        mine = got[number]
+        np.testing.assert_allclose(mine["nll"], sums, rtol=2e-5)
+        correct = greedy[0] if len(means) == 1 else int(np.argmin(means)) == row["gold"]
+        assert (mine["prediction"], mine["correct"]) == (int(np.argmin(means)), correct)
+        right += correct
+    assert told["accuracy"] == pytest.approx(right / 200)
