@@ -125,6 +125,8 @@ def evaluate_arms(work: Work) -> None:
         pieces.append(_contamination(hall, whole, runs.fingerprint(described["contamination"])))
     work.inputs["evaluation"] = described
     run_stage(work, "evaluation", pieces)
+    for arm in trained:
+        _tell(work, arm.name)
 
 
 def _piece(hall: Hall, arm: Arm, fingerprint: str, number: int, trained: list[Arm]) -> Piece:
@@ -170,6 +172,25 @@ def _piece(hall: Hall, arm: Arm, fingerprint: str, number: int, trained: list[Ar
         return result
 
     return Piece(place, fingerprint, build)
+
+
+def _tell(work: Work, name: str) -> None:
+    """The figures of one arm as an event, also of those that are reused."""
+    told = runs.read_json(work.run.evaluation(name))
+    asked = told.get("tasks") or {}
+    categories = asked.get("categories") or {}
+    average = asked.get("average") or next(iter(categories.values()), {})
+    work.log.emit(
+        "evaluation",
+        "assessed",
+        model=name,
+        macro=told["macro"],
+        original_mix=told["original_mix"],
+        target=(told.get("target") or {}).get("macro"),
+        gold_bpb=asked.get("gold_bpb"),
+        accuracy=average.get("normalised_accuracy"),
+        categories={k: v["normalised_accuracy"] for k, v in categories.items()},
+    )
 
 
 def _contamination(hall: Hall, trained: list[Arm], fingerprint: str) -> Piece:

@@ -185,6 +185,12 @@ final:                        # what the slice is judged by; about {sizes["hours
   context: {sizes["context"]}
   arms: [pruned, random, matched]   # random: does it help; matched: is it more than the mix
   seeds: [0, 1, 2]            # one seed gives no verdict
+
+evaluation:
+  primary: macro              # named before training: macro, target (your own text) or tasks
+  # target: [my-text.jsonl]
+  # tasks: [my-tasks/]        # or the paper's: [gauntlet], with `gauntlet: path/to/llm-foundry`
+  # limit: 200                # items a task
 """
 
 

@@ -42,6 +42,11 @@ KINDS: dict[str, str] = {
         "model, targets, bits_per_byte on the validation part, rank_correlation of its documents "
         "with the evaluation before"
     ),
+    "assessed": (
+        "model; macro and original_mix (bits per byte of the test part), target (of the target "
+        "text), gold_bpb (of the right answers), accuracy (normalised, average or own), categories "
+        "{name: normalised accuracy}"
+    ),
     "checkpoint": "model, step",
     "command": "verb: the command that was taken",
     "paused": "",

@@ -29,6 +29,7 @@ def initial() -> State:
         "device": None,
         "stages": {name: {"state": "pending"} for name in STAGES},
         "curves": {},
+        "assessed": {},
         "histogram": None,
         "warnings": [],
         "targets_trained": 0,  # over all attempts, repeated work included
@@ -75,6 +76,7 @@ def _run_start(state: State, event: Event) -> None:
     state["started"] = state["started"] or event.get("t")
     state["attempts"] += 1
     state["device"] = event.get("device")
+    state["assessed"] = {}  # said again, when it is current
     for stage in state["stages"].values():
         _renew(stage, state="pending")  # until this run has found or made it
 
@@ -121,6 +123,11 @@ def _train_step(state: State, event: Event) -> None:
 def _evaluation(state: State, event: Event) -> None:
     point = [event.get("targets"), event.get("bits_per_byte"), event.get("rank_correlation")]
     _add(_curve(state, event)["validation"], point)
+
+
+def _assessed(state: State, event: Event) -> None:
+    keys = ("macro", "original_mix", "target", "gold_bpb", "accuracy", "categories")
+    state["assessed"][str(event.get("model"))] = {key: event.get(key) for key in keys}
 
 
 def _curve(state: State, event: Event) -> dict[str, Any]:
@@ -187,6 +194,7 @@ _HANDLERS = {
     "progress": _progress,
     "train.step": _train_step,
     "evaluation": _evaluation,
+    "assessed": _assessed,
     "histogram": _histogram,
     "checkpoint": _checkpoint,
     "paused": _paused,

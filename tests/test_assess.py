@@ -17,6 +17,7 @@ from mlxprune import (
     config,
     contest,
     evaluate,
+    events,
     exam,
     explain,
     marks,
@@ -39,7 +40,7 @@ LN2 = math.log(2)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus, tasks of which two items stand in training documents, and a target text."""
     folder = tmp_path_factory.mktemp("assess")
-    testing.tiny_corpus(folder / "corpus")
+    testing.tiny_corpus(folder / "corpus", 150)
     write_tasks(folder / "tasks", 11, 40)
     draw = random.Random(3)
     lines = [
@@ -59,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tree(place: Path, **evaluation: Any) -> dict[str, Any]:
     section = {"tasks": [str(place / "tasks")], "target": [str(place / "target.jsonl")]}
     found = testing.tiny_config(place / "corpus", evaluation={**section, **evaluation})
-    found["final"] |= {"seeds": [0, 1], "arms": ["pruned", "random", "none"], "tokens": 16384}
+    found["final"] |= {"seeds": [0, 1], "arms": ["pruned", "random", "none"], "tokens": 10240}
     return found
 
 
@@ -170,7 +171,7 @@ def test_pairs_are_compared_item_by_item(run: RunFolder) -> None:
         assert low < compared["gold_bpb"]["difference"] < high
 
 
-@pytest.mark.parametrize("primary", ["tasks", "target"])
+@pytest.mark.parametrize("primary", ["tasks", pytest.param("target", marks=pytest.mark.slow)])
 def test_the_verdict_rests_on_the_primary_figure(run: RunFolder, place: Path, primary: str) -> None:
     """Named before training: the arms are other ones, so they are trained for it."""
     settings = tree(place, primary=primary)
@@ -276,7 +277,7 @@ def test_documents_that_hold_items_can_be_left_out(place: Path) -> None:
     """Of the pool, before it is scored, and of every arm."""
     folder = RunFolder(place / "removed" / "run")
     settings = tree(place, contamination="remove", target=[], limit=10)
-    settings["final"] |= {"arms": ["pruned", "random", "all"], "seeds": [0]}
+    settings["final"] |= {"arms": ["pruned", "random", "all"], "seeds": [0], "tokens": 1024}
     found = pipeline.run(config.validate(settings, "test"), folder)
     removed = np.load(study.cleaned(folder) / "documents.npy")
     assert len(removed)
@@ -291,6 +292,15 @@ def test_documents_that_hold_items_can_be_left_out(place: Path) -> None:
     explained = explain.explain(folder, checked, ids[int(removed[0])].as_py())
     assert "items of the tasks" in json.dumps(explained)
     settings["evaluation"]["contamination"] = "report"
-    kept = pipeline.run(config.validate(settings, "test"), folder)
+    kept = pipeline.run(config.validate(settings, "test"), folder, until="selection")
     assert kept["selection"]["pool_documents"] > len(pool)
     assert kept["stages"]["reference"]["state"] == "reused"
+
+
+def test_the_figures_of_every_arm_are_told_as_events(run: RunFolder) -> None:
+    """Also of a start that reuses all of them."""
+    state = events.fold_folder(run.events)
+    for name, told in evaluations(run).items():
+        assert state["assessed"][name]["macro"] == told["macro"]
+        assert state["assessed"][name]["gold_bpb"] == told["tasks"]["gold_bpb"]
+        assert state["assessed"][name]["target"] == told["target"]["macro"]

@@ -68,12 +68,12 @@ def test_a_branch_has_the_rates_of_the_whole_up_to_its_stem(steps: int, share: f
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("budgets")
-    testing.tiny_corpus(folder / "corpus")
+    testing.tiny_corpus(folder / "corpus", 120)
     return folder
 
 
 def study(place: Path, **final: Any) -> config.Config:
-    tree = testing.tiny_config(place / "corpus", final={"tokens": 16384, "checkpoint_every": 2048})
+    tree = testing.tiny_config(place / "corpus", final={"tokens": 10240, "checkpoint_every": 2048})
     tree["final"] |= {"branches": [0.5, 0.8], **final}
     return config.validate(tree, "test")
 
@@ -89,6 +89,7 @@ def weights(folder: Path) -> bytes:
     return (folder / model.WEIGHTS).read_bytes()
 
 
+@pytest.mark.slow
 def test_branches_change_nothing_of_the_whole(run: RunFolder, place: Path) -> None:
     plain = RunFolder(place / "two" / "run")
     pipeline.run(study(place, branches=[]), plain)
@@ -104,23 +105,23 @@ def test_a_branch_is_what_its_own_length_alone_gives(run: RunFolder, place: Path
     for name in ("high-50-s0.at-80", "random-50-s0.at-80"):
         assert weights(run.final(name)) == weights(alone.final(name))
     told = runs.read_json(run.final("high-50-s0.at-80") / "training.json")
-    assert told["targets"] == round(0.8 * 32) * 512
+    assert told["targets"] == round(0.8 * 20) * 512
 
 
 def test_what_is_shared_is_trained_once(run: RunFolder) -> None:
-    """Two arms of 32 steps; a branch adds its decay, 15 % of its length."""
+    """Two arms of 20 steps; a branch adds its decay, 15 % of its length."""
     steps = testing.targets_trained(run.path) // 512
-    decays = round(0.15 * 16) + round(0.15 * 26)
+    decays = round(0.15 * 10) + round(0.15 * 16)
     reference = 8
-    assert steps <= reference + 2 * (32 + decays)
-    assert steps > reference + 2 * 32
+    assert steps <= reference + 2 * (20 + decays)
+    assert steps > reference + 2 * 20
 
 
 def test_every_end_is_assessed_and_told(run: RunFolder) -> None:
     report = runs.read_json(run.path / "report.json")
     assert set(report["budgets"]) == {"high-50", "random-50"}
     for arm, ends in report["budgets"].items():
-        assert [end["targets"] for end in ends] == [16 * 512, 26 * 512, 32 * 512]
+        assert [end["targets"] for end in ends] == [10 * 512, 16 * 512, 20 * 512]
         assert ends[-1]["macro"] == pytest.approx(report["arms"][arm]["test_macro"])
         assert np.isfinite([end["primary"] for end in ends]).all()
     assert report["comparisons"][0]["rho"]["share"] > 0
