@@ -126,7 +126,8 @@ def evaluate_arms(work: Work) -> None:
     work.inputs["evaluation"] = described
     run_stage(work, "evaluation", pieces)
     for arm in trained:
-        _tell(work, arm.name)
+        if arm.name not in work.log.state["assessed"]:  # it was there before
+            _tell(work, arm.name)
 
 
 def _piece(hall: Hall, arm: Arm, fingerprint: str, number: int, trained: list[Arm]) -> Piece:
@@ -169,6 +170,7 @@ def _piece(hall: Hall, arm: Arm, fingerprint: str, number: int, trained: list[Ar
             result["tasks"]["items_file"] = items.name
         runs.write_json(place, result)
         runs.mark(place, "evaluation", fingerprint)
+        _tell(work, arm.name)
         return result
 
     return Piece(place, fingerprint, build)
@@ -179,7 +181,7 @@ def _tell(work: Work, name: str) -> None:
     told = runs.read_json(work.run.evaluation(name))
     asked = told.get("tasks") or {}
     categories = asked.get("categories") or {}
-    average = asked.get("average") or next(iter(categories.values()), {})
+    average: dict[str, Any] = asked.get("average") or next(iter(categories.values()), {})
     work.log.emit(
         "evaluation",
         "assessed",
