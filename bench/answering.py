@@ -133,7 +133,7 @@ def ours(folder: Path) -> None:
 
     model, _ = models.load(folder)
     asking = backend.answer_function(model)
-    tokens = backend.detect().score_tokens_per_batch
+    tokens = backend.detect().answer_tokens_per_batch
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         by_item: dict[int, list[Any]] = {}

@@ -52,7 +52,7 @@ def ask(
     device = backend.detect()
     allowed = under_way.config.memory or device.memory_bytes
     stated = runs.read_json(folder / "config.json")
-    most = device.score_tokens_per_batch
+    most = device.answer_tokens_per_batch
     tokens = memory.score_batch_tokens(stated, window, most, allowed, device.name, 1)
 
     def load() -> exam.Answering:
