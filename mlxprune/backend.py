@@ -33,7 +33,7 @@ class Backend:
     device: str  # for people
     compute_dtype: mx.Dtype  # of weights and activations; loss and optimizer are float32
     score_tokens_per_batch: int  # input positions of one scoring batch, before the memory limit
-    answer_tokens_per_batch: int  # of a batch of trees; on the CPU enough that no core waits
+    answer_tokens_per_batch: int  # of trees: on a GPU keys and values of all layers are kept, too
     score_workers: int  # processes that score
     compiled: bool  # whether steps and batches are compiled, one trace a shape
     fused_attention_gradient: bool  # MLX has one; else ours goes by blocks of queries
@@ -47,11 +47,11 @@ def detect() -> Backend:
     if mx.metal.is_available():
         working_set = int(info.get("max_recommended_working_set_size", 8 << 30))
         name = str(info.get("device_name", "Apple GPU"))
-        return Backend("metal", name, mx.bfloat16, 16_384, 16_384, 1, True, False, working_set // 2)
+        return Backend("metal", name, mx.bfloat16, 16_384, 8_192, 1, True, False, working_set // 2)
     if mx.default_device().type == mx.DeviceType.gpu:
         total = int(info.get("memory_size", info.get("total_memory", 16 << 30)))
         name = str(info.get("device_name", "CUDA GPU"))
-        return Backend("cuda", name, mx.bfloat16, 32_768, 32_768, 1, True, True, total // 2)
+        return Backend("cuda", name, mx.bfloat16, 32_768, 16_384, 1, True, True, total // 2)
     import psutil
 
     cores = (
