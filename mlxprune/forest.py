@@ -20,9 +20,11 @@ def answers(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """For every tree -ln p of its targets in nats, float32 [S], and whether each is the most
     likely id, bool [S] (of equals the lowest)."""
-    chunks = list(_chunks(trees))
-    found = lanes.map(lambda buffers, chunk: _answer(buffers, weights, chunk), lanes.deal(chunks))
-    return list(itertools.chain.from_iterable(found))
+    chunks = list(enumerate(_chunks(trees)))
+    # In turns, because neighbours are of like length and the longest come first.
+    dealt = [chunks[n :: len(lanes)] for n in range(len(lanes))]
+    found = lanes.map(lambda buffers, chunk: (chunk[0], _answer(buffers, weights, chunk[1])), dealt)
+    return [answer for _, answers in sorted(found, key=lambda f: int(f[0])) for answer in answers]
 
 
 def _chunks(trees: list[Tree]) -> list[list[Tree]]:
