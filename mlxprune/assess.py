@@ -3,6 +3,7 @@ text and the same items of the tasks."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,7 @@ class Hall:
             progress(self.work, "evaluation", "items"),
         )
         papers.tell_of_bad_lines(self.work, made)
+        papers.write_bad_lines(made, self.work.run.path / "eval" / "bad-lines.jsonl")
         return made
 
     @cached_property
@@ -104,7 +106,7 @@ def evaluate_arms(work: Work) -> None:
     hall = Hall(work, names, tokens, documents, context, found)
     shared: dict[str, Any] = {
         "version": [evaluate.VERSION, evaluate.METRIC_VERSION, marks.METRIC_VERSION],
-        "reference": work.fingerprint("reference"),
+        "reference": [work.fingerprint("reference"), _window(work)],  # of the deciles
         "tasks": exam.identity(found, asked.limit, config.seed) if found else None,
         "target": target.identity(config),
     }
@@ -139,6 +141,8 @@ def _piece(hall: Hall, arm: Arm, fingerprint: str, number: int, trained: list[Ar
     def beside(what: str) -> Path:
         return place.with_name(f"{place.stem}.{short}.{what}")
 
+    parts = beside("parts")
+
     def build() -> dict[str, Any]:
         size = int(hall.tokens.lengths(hall.documents).sum())
         report = progress(work, "evaluation", "tokens")
@@ -159,17 +163,15 @@ def _piece(hall: Hall, arm: Arm, fingerprint: str, number: int, trained: list[Ar
             )
             result["target"]["nll_file"] = array.name
         if hall.found is not None:
-            parts = place.with_name(f"{place.stem}.parts")
             what = f"{arm.name}, {number + 1} of {len(trained)}"
-            answers = examine.ask(
-                work, folder, hall.questions, hall.context, parts, fingerprint, what
-            )
+            answers = examine.ask(work, folder, hall.questions, hall.context, parts, what)
             items = beside("items.parquet")
             papers.write_items(hall.questions, answers, items)
             result["tasks"] = marks.marks(hall.questions, answers)
             result["tasks"]["items_file"] = items.name
         runs.write_json(place, result)
         runs.mark(place, "evaluation", fingerprint)
+        shutil.rmtree(parts, ignore_errors=True)
         _tell(work, arm.name)
         return result
 
@@ -210,6 +212,7 @@ def _contamination(hall: Hall, trained: list[Arm], fingerprint: str) -> Piece:
             "metric_version": contamination.VERSION,
             "documents": int(wanted.sum()),
             "phrases": found.phrases,
+            "common": papers.by_task(hall.questions, found.common),
             "arms": {
                 arm.name: papers.by_task(
                     hall.questions,

@@ -23,10 +23,16 @@ Answers = list[tuple[np.ndarray, np.ndarray]]
 def answers(model: nn.Module, trees: list[Tree]) -> Answers:
     """For every tree -ln p of its targets in nats, float32 [S], and whether each is the most
     likely id, bool [S]. The trees of one call are one batch."""
+    return _shared(model, trees) if _remembers_plainly(model) else _whole(model, trees)
+
+
+def _remembers_plainly(model: Any) -> bool:
+    """Whether keys and values are all that a layer keeps, and positions are turns: a table of
+    learned ones has no place for what pads a branch."""
     from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-    plain = all(type(cache) is KVCache for cache in make_prompt_cache(model))
-    return _shared(model, trees) if plain else _whole(model, trees)
+    turned = all(hasattr(getattr(layer, "self_attn", None), "rope") for layer in model.layers)
+    return turned and all(type(cache) is KVCache for cache in make_prompt_cache(model))
 
 
 class _Trunk:
@@ -35,6 +41,7 @@ class _Trunk:
     def __init__(self) -> None:
         self.offset: Any = 0
         self.kept: tuple[mx.array, mx.array] | None = None
+        self.owner: mx.array | None = None
         self.mask: mx.array | None = None
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
@@ -43,7 +50,7 @@ class _Trunk:
         if self.kept is None:
             self.kept = (keys, values)
             return keys, values
-        before_keys, before_values = self.kept
+        before_keys, before_values = (kept[self.owner] for kept in self.kept)
         return (
             mx.concatenate([before_keys, keys], axis=2),
             mx.concatenate([before_values, values], axis=2),
@@ -56,9 +63,7 @@ class _Trunk:
 
     def branch(self, owner: mx.array, lengths: mx.array, mask: mx.array) -> None:
         """From here on the rows are branches: row r goes on from trunk ``owner[r]``."""
-        assert self.kept is not None
-        self.kept = (self.kept[0][owner], self.kept[1][owner])
-        self.offset, self.mask = lengths, mask
+        self.owner, self.offset, self.mask = owner, lengths, mask
 
 
 def _shared(model: Any, trees: list[Tree]) -> Answers:
@@ -72,26 +77,30 @@ def _shared(model: Any, trees: list[Tree]) -> Answers:
         return _whole(model, trees)
     trunks = _padded([tree.ids[: tree.trunk] for tree in trees])
     hidden = inner(mx.array(trunks), cache=caches)
+    mx.eval(hidden, [cache.kept for cache in caches])
     states = [hidden.reshape(-1, hidden.shape[-1])]
     starts = np.arange(len(trees)) * trunks.shape[1]  # of each trunk among the states
     owner = np.repeat(np.arange(len(trees)), [len(tree.branches) for tree in trees])
     rows = [part for tree in trees for part in _parts(tree)]
     places: list[np.ndarray] = []
     width = max((len(row) for row in rows), default=0)
-    if width:
-        branch = mx.array(owner)
-        seen = np.arange(trunks.shape[1])[None] < lengths[owner][:, None]
-        causal = np.tri(width, dtype=bool)
+    causal = np.tri(width, dtype=bool)
+    # A few rows at a time: every row has its trunk's keys and values once more.
+    together = max(1, trunks.size // (trunks.shape[1] + width))
+    for first in range(0, len(rows) if width else 0, together):
+        mine = owner[first : first + together]
+        seen = np.arange(trunks.shape[1])[None] < lengths[mine][:, None]
         mask = np.concatenate(
             [
-                np.broadcast_to(seen[:, None, :], (len(rows), width, trunks.shape[1])),
-                np.broadcast_to(causal, (len(rows), width, width)),
+                np.broadcast_to(seen[:, None, :], (len(mine), width, trunks.shape[1])),
+                np.broadcast_to(causal, (len(mine), width, width)),
             ],
             axis=2,
         )
         for cache in caches:
-            cache.branch(branch, mx.array(lengths[owner]), mx.array(mask[:, None]))
-        after = inner(mx.array(_padded(rows)), cache=caches)
+            cache.branch(mx.array(mine), mx.array(lengths[mine]), mx.array(mask[:, None]))
+        after = inner(mx.array(_padded(rows[first : first + together], width)), cache=caches)
+        mx.eval(after)
         states.append(after.reshape(-1, after.shape[-1]))
     first_row = 0
     for number, tree in enumerate(trees):
@@ -132,9 +141,9 @@ def _parts(tree: Tree) -> list[np.ndarray]:
     return np.split(tree.ids[tree.trunk :], np.cumsum(tree.branches)[:-1]) if tree.branches else []
 
 
-def _padded(rows: list[np.ndarray]) -> np.ndarray:
+def _padded(rows: list[np.ndarray], width: int = 0) -> np.ndarray:
     """int32 [rows, longest], filled up on the right: nothing that counts sees what comes later."""
-    result = np.zeros((len(rows), max(len(row) for row in rows)), np.int32)
+    result = np.zeros((len(rows), max(width, *(len(row) for row in rows))), np.int32)
     for filled, row in zip(result, rows, strict=True):
         filled[: len(row)] = row
     return result

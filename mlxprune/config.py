@@ -345,7 +345,7 @@ def _resolved(config: Config, beside: Path) -> Config:
 
     asked = config.evaluation
     places: dict[str, Any] = {
-        "tasks": [t if tasks.is_known(t) else resolve_path(t, beside) for t in asked.tasks],
+        "tasks": [_task(t, beside) if not tasks.is_known(t) else t for t in asked.tasks],
         "target": all_of(asked.target),
     }
     if asked.gauntlet:
@@ -356,6 +356,12 @@ def _resolved(config: Config, beside: Path) -> Config:
             "evaluation": asked.model_copy(update=places),
         }
     )
+
+
+def _task(entry: str, beside: Path) -> str:
+    """The path of own tasks; what is none stays as it was written, for the error that names it."""
+    path = resolve_path(entry, beside)
+    return path if Path(path).exists() else entry
 
 
 def validate(tree: dict[str, Any], where: str) -> Config:

@@ -2,14 +2,15 @@
 
 An item is its context and its right answer, as words: lower case, letters and digits alone. With m
 words it is found in a document that holds any n of them in a row, n = min(13, m): so of up to 13
-words the whole item. A run of words that more than COMMON documents hold is a phrase and no trace.
-(Brown et al. 2020, appendix C, with a lower bound of one item's length.)
+words the whole item. A run of words that more than COMMON documents hold, or more than COMMON items
+(their instruction), is a phrase and no trace. (Brown et al. 2020, appendix C, with a lower bound of
+one item's length.) Text without spaces between words is one word to it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from mlxprune.tasks import Item
 
 VERSION = 1
 LONGEST = 13
-COMMON = 10  # documents
+COMMON = 10  # documents, or items
 WORDS = re.compile(r"[^\W_]+")
 WORDS_AT_ONCE = 1 << 20
 FILTER_BITS = 24
@@ -39,11 +40,13 @@ def text_of(item: Item) -> str:
 @dataclass(frozen=True)
 class Found:
     """Which document holds a trace of which item: ``item`` and ``document`` int64 [pairs], each
-    pair once; ``phrases``: runs of words that were too common to count."""
+    pair once; ``phrases``: runs of words that were too common to count; ``common``: items of which
+    documents hold nothing but such."""
 
     item: np.ndarray
     document: np.ndarray
     phrases: int
+    common: np.ndarray
 
 
 class Grams:
@@ -129,24 +132,33 @@ def find(
         if len(waiting) > WORDS_AT_ONCE:
             flush()
     flush()
-    items, holders, phrases = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    none = np.zeros(0, np.int64)
+    items, holders, common, phrases = [none], [none], [none], 0
     for n, parts in hits.items():
         value, _, of_item, _ = grams.tables[n]
-        entry = np.concatenate([e for e, _ in parts] or [np.zeros(0, np.int64)])
-        document = np.concatenate([d for _, d in parts] or [np.zeros(0, np.int64)])
+        entry = np.concatenate([e for e, _ in parts] or [none])
+        document = np.concatenate([d for _, d in parts] or [none])
         pairs = np.unique(np.stack([entry, document], axis=1), axis=0)
-        each, count = np.unique(pairs[:, 0], return_counts=True)
-        common = each[count > COMMON]
-        phrases += len(common)
-        pairs = pairs[~np.isin(pairs[:, 0], common)]
-        # Every item that has this run: equal runs stand side by side in the table.
-        stop = np.searchsorted(value, value[pairs[:, 0]], side="right")
-        for (first, holder), last in zip(pairs.tolist(), stop.tolist(), strict=True):
-            mine = of_item[first:last]
-            items.append(mine)
-            holders.append(np.full(len(mine), holder))
+        for first, held_by in _by_run(pairs):
+            # Every item that has this run: equal runs stand side by side in the table.
+            last = int(np.searchsorted(value, value[first], side="right"))
+            mine = np.unique(of_item[first:last])
+            if len(held_by) > COMMON or len(mine) > COMMON:
+                phrases += 1
+                common.append(mine)
+                continue
+            items.append(np.repeat(mine, len(held_by)))
+            holders.append(np.tile(held_by, len(mine)))
     both = np.unique(np.stack([np.concatenate(items), np.concatenate(holders)], axis=1), axis=0)
-    return Found(both[:, 0], both[:, 1], phrases)
+    only_common = np.setdiff1d(np.concatenate(common), both[:, 0])
+    return Found(both[:, 0], both[:, 1], phrases, only_common)
+
+
+def _by_run(pairs: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(entry of the table, the documents that hold it) of sorted pairs."""
+    cuts = np.flatnonzero(np.diff(pairs[:, 0])) + 1
+    for group in np.split(pairs, cuts) if len(pairs) else []:
+        yield int(group[0, 0]), group[:, 1]
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from mlxprune import evaluate, marks, runs, tasks
+from mlxprune import evaluate, marks, runs
 from mlxprune.evaluate import Parts
 from mlxprune.runs import RunFolder
 
@@ -69,8 +70,7 @@ def accuracies(sheet: Sheet) -> tuple[np.ndarray, Parts]:
     told = sheet.told["tasks"]
     values = np.zeros(len(sheet.task))
     weights = np.zeros(len(sheet.labels))
-    paper = [name for name in sheet.told["categories"] if name in tasks.categories()]
-    counted = paper or list(sheet.told["categories"])
+    counted = marks.averaged(list(sheet.told["categories"]))
     for code, label in enumerate(sheet.labels):
         mine = sheet.task == code
         # Categories inside a task count alike, however many items of each there are.
@@ -81,6 +81,21 @@ def accuracies(sheet: Sheet) -> tuple[np.ndarray, Parts]:
         if category in counted:
             weights[code] = 1 / len(counted) / len(sheet.told["categories"][category]["tasks"])
     return values, Parts(np.ones(len(sheet.task)), sheet.task, weights)
+
+
+def only(sheet: Sheet, keep: np.ndarray) -> Sheet:
+    """Some of the items."""
+    fields = ("task", "row", "group", "correct", "gold_nll", "gold_bytes")
+    return replace(sheet, **{name: getattr(sheet, name)[keep] for name in fields})
+
+
+def alike(one: Sheet, other: Sheet) -> bool:
+    """Whether two arms were asked the same items in one order."""
+    return (
+        one.labels == other.labels
+        and np.array_equal(one.task, other.task)
+        and np.array_equal(one.row, other.row)
+    )
 
 
 def clean_items(sheet: Sheet, contaminated: dict[str, dict[str, list[int]]]) -> np.ndarray:
@@ -113,8 +128,8 @@ def standing(run: RunFolder, arms: dict[str, dict[int, str]]) -> dict[str, Any] 
         told = [sheet.told for _, sheet in sheets]
         entry: dict[str, Any] = {
             "seeds": len(sheets),
-            "average": _mean_of(told, "average") or None,
-            "gold_bpb": float(np.mean([t["gold_bpb"] for t in told])),
+            "average": _mean([t["average"] for t in told]),
+            "gold_bpb": float(np.mean([_or_nan(t["gold_bpb"]) for t in told])),
             "categories": {
                 name: _mean([t["categories"][name] for t in told])
                 | {"tasks": told[0]["categories"][name]["tasks"]}
@@ -162,16 +177,17 @@ def _clean(
             np.mean([sum(map(len, rows.get(n, {}).values())) for n, _ in sheets])
         ),
         "clean_items": int(clean.sum()),
-        "clean_average": float(np.mean(averages)),
+        "clean_average": None
+        if averages[0] is None
+        else float(np.mean([a or 0 for a in averages])),
     }
 
 
-def _average(sheet: Sheet, keep: np.ndarray) -> float:
+def _average(sheet: Sheet, keep: np.ndarray) -> float | None:
     """The average of the normalised accuracies on some of the items."""
     told = sheet.told["tasks"]
-    paper = [name for name in sheet.told["categories"] if name in tasks.categories()]
     means = []
-    for name in paper or sheet.told["categories"]:
+    for name in marks.averaged(list(sheet.told["categories"])):
         values = []
         for label in sheet.told["categories"][name]["tasks"]:
             mine = keep & (sheet.task == sheet.labels.index(label))
@@ -180,7 +196,7 @@ def _average(sheet: Sheet, keep: np.ndarray) -> float:
                 values.append(marks.normalised(accuracy, told[label]["baseline"]))
         if values:
             means.append(float(np.mean(values)))
-    return float(np.mean(means)) if means else 0.0
+    return float(np.mean(means)) if means else None
 
 
 def _of_task(label: str, told: list[dict[str, Any]]) -> dict[str, Any]:
@@ -190,19 +206,20 @@ def _of_task(label: str, told: list[dict[str, Any]]) -> dict[str, Any]:
     return found | {key: first[key] for key in (*fixed, "normalised_one_answer")}
 
 
-def _mean_of(told: list[dict[str, Any]], key: str) -> dict[str, Any]:
-    return _mean([t[key] for t in told]) if told[0][key] is not None else {}
-
-
 FIGURES = (
     "accuracy", "low", "high", "normalised_accuracy", "normalised_low", "normalised_high",
     "normalised_one_answer", "gold_bpb", "margin",
 )  # fmt: skip
 
 
+def _or_nan(value: float | None) -> float:
+    """JSON has no number for what a broken model gives."""
+    return math.nan if value is None else value
+
+
 def _mean(told: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        key: float(np.mean([t[key] for t in told]))
+        key: float(np.mean([_or_nan(t[key]) for t in told]))
         for key in FIGURES
         if key in told[0] and told[0][key] is not None
     }

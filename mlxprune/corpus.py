@@ -7,7 +7,6 @@ Documents stand in canonical order: by source name, then row.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -140,11 +139,6 @@ def input_facts(sources: list[source_files.Source]) -> list[dict[str, Any]]:
     return facts
 
 
-def full_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
 def verify_inputs(
     folder: Path, sources: list[source_files.Source], facts: list[dict[str, Any]]
 ) -> None:
@@ -154,7 +148,7 @@ def verify_inputs(
         before = known.get(now["name"])
         if before is None or now["mtime_ns"] == before["mtime_ns"]:
             continue
-        if full_hash(source.path) != before["full"]:
+        if runs.full_hash(source.path) != before["full"]:
             raise _changed(source)
 
 
@@ -175,7 +169,7 @@ def build(
     facts = input_facts(sources)
     if rows_per_file is None:
         for source, fact in zip(sources, facts, strict=True):
-            fact["full"] = full_hash(source.path)
+            fact["full"] = runs.full_hash(source.path)
     scan.run()
     summary = scan.finish()
     summary["exact"] = rows_per_file is None

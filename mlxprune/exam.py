@@ -74,6 +74,7 @@ def prepare(
     counts: list[int] = []
     sizes: list[int] = []
     lengths: list[int] = []
+    unfit: dict[str, str] = {}
     whole = 0
     read = [tasks.read(task) for task in found.tasks]
     drawn = [prompts.chosen_items(items, limit, seed) for items in read]
@@ -105,14 +106,17 @@ def prepare(
             whole += sum(map(len, prompt.contexts)) + sum(map(len, prompt.continuations))
         asked.append(Asked(items, rows, first, len(gold), cut, left_out))
         if not rows:
-            fix = "take a model with a longer context"
-            where = f"{items.task.path}, context {context}"
-            raise DataError(f"no item fits of task {items.task.label}", where, fix)
+            asked.pop()
+            unfit[items.task.label] = f"no item fits a context of {context}"
     progress(total, total)
+    if not asked:
+        fix = "take a model with a longer context"
+        where = f"{', '.join(unfit)}, context {context}"
+        raise DataError("no item fits the model", where, fix)
     inputs = sum(len(tree.ids) for tree in grown)
     return Exam(
         asked,
-        found.absent,
+        {**found.absent, **unfit},
         np.array(gold, np.int64),
         np.array(groups, np.int64),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -160,8 +164,9 @@ def answer(
         choices = _choices(exam, first, stop)
         path = None if parts is None else parts / f"{number:06d}.npy"
         size = sum(len(tree.ids) for tree in exam.trees[first:stop])
-        if path is not None and path.exists():
-            result[choices] = np.load(path)
+        kept = np.load(path) if path is not None and path.exists() else None
+        if kept is not None and len(kept) == len(result[choices]):
+            result[choices] = kept
             between(size)
             continue
         ask = ask or answering()
@@ -192,13 +197,14 @@ def identity(found: Found, limit: int | None, seed: int) -> dict[str, Any]:
     """What the questions depend on, apart from tokenizer and context: for a fingerprint."""
     return {
         "version": VERSION,
-        "tasks": {
-            task.label: [
-                task.category, task.kind, task.shots, task.delimiter, task.between, task.baseline,
-                task.by_category, task.path.stat().st_size, runs.edges(task.path),
+        "tasks": [
+            [
+                task.label, task.category, task.kind, task.shots, task.delimiter, task.between,
+                task.baseline, task.by_category, runs.full_hash(task.path),
             ]
             for task in found.tasks
-        },
+        ],
+        "absent": sorted(found.absent),
         "limit": limit,
         "seed": seed if limit is not None else None,
         "shots_seed": tasks.facts()["seed"],

@@ -42,11 +42,10 @@ def ask(
     questions: Exam,
     window: int,
     parts: Path,
-    wanted: str,
     what: str | None = None,
 ) -> np.ndarray:
-    """ANSWER rows of one model; what stands in ``parts`` for this fingerprint is not asked again,
-    and ``parts`` is gone when all is answered."""
+    """ANSWER rows of one model; what stands in ``parts``, a folder of this model and these
+    questions, is not asked again."""
     from mlxprune import backend
 
     device = backend.detect()
@@ -58,8 +57,7 @@ def ask(
     def load() -> exam.Answering:
         return backend.answer_function(models.load(folder)[0])
 
-    runs.set_aside(parts, wanted)
-    runs.claim(parts, wanted)
+    parts.mkdir(parents=True, exist_ok=True)
     report = work.progress(under_way, "evaluation", "tokens", what)
     done = 0
 
@@ -68,9 +66,18 @@ def ask(
         done += inputs
         report(done, questions.inputs)
 
-    answers = exam.answer(questions, load, max(tokens, window), parts, between)
-    shutil.rmtree(parts)
-    return answers
+    return exam.answer(questions, load, max(tokens, window), parts, between)
+
+
+def window_of(stated: dict[str, Any], asked: int | None, model: str) -> int:
+    """The context: what is asked for, up to the model's; by default its own, up to 2,048."""
+    longest = models.longest_context(stated)
+    if asked is not None and not 1 <= asked <= (longest or asked):
+        fix = f"up to {longest}, or leave it out" if longest else "give a count of tokens"
+        raise UsageError(
+            f"a context of {asked} is none of this model's", f"--context, {model}", fix
+        )
+    return asked or min(longest or LARGEST_CONTEXT, LARGEST_CONTEXT)
 
 
 def estimate(folder: Path, questions: Exam, window: int) -> float:
@@ -109,9 +116,8 @@ def evaluate_model(
     """Ask a model the tasks of ``config.evaluation``, score the text of ``config.data``, into
     ``out/eval.json``; return what stands there."""
     source = models.fetch(model)
-    stated = runs.read_json(source / "config.json")
-    longest = int(stated.get("max_position_embeddings") or LARGEST_CONTEXT)
-    window = context or min(longest, LARGEST_CONTEXT)
+    stated = models.stated(source)
+    window = window_of(stated, context, model)
     asked = config.evaluation
     found = tasks.find(asked.tasks, asked.gauntlet) if asked.tasks else None
     run, target = RunFolder(out), out / "eval.json"
@@ -124,7 +130,11 @@ def evaluate_model(
             under_way = work.Work(config, run, log, control)
             described: dict[str, Any] = {
                 "version": [exam.VERSION, marks.METRIC_VERSION, evaluate.METRIC_VERSION],
-                "model": runs.files_identity(source, models.MODEL_FILES),
+                "model": [
+                    [path.name, runs.full_hash(path)]
+                    for pattern in models.MODEL_FILES
+                    for path in sorted(source.glob(pattern))
+                ],
                 "tokenizer": runs.files_identity(source, tokenizers.TOKENIZER_FILES),
                 "context": window,
                 "tasks": exam.identity(found, asked.limit, config.seed) if found else None,
@@ -140,7 +150,7 @@ def evaluate_model(
                 result: dict[str, Any] = {"model": model, "context": window, "seed": config.seed}
                 result |= {"limit": asked.limit, "versions": work.versions()}
                 if found is not None:
-                    result |= _answers(under_way, source, found, window, wanted)
+                    result |= _answers(under_way, source, found, window, wanted[:8])
                 if corpus is not None:
                     result["text"] = _text(under_way, source, stated, corpus, window)
                 if outside is not None:
@@ -153,13 +163,14 @@ def evaluate_model(
 
             under_way.inputs["evaluation"] = described
             work.run_stage(under_way, "evaluation", [work.Piece(target, wanted, build)])
+            shutil.rmtree(out / f"parts-{wanted[:8]}", ignore_errors=True)
         log.close()
     result: dict[str, Any] = runs.read_json(target)
     return result
 
 
 def _answers(
-    under_way: work.Work, source: Path, found: tasks.Found, window: int, wanted: str
+    under_way: work.Work, source: Path, found: tasks.Found, window: int, short: str
 ) -> dict[str, Any]:
     config, out = under_way.config, under_way.run.path
     limit, seed = config.evaluation.limit, config.seed
@@ -168,10 +179,11 @@ def _answers(
     papers.tell_of_bad_lines(under_way, questions)
     seconds = estimate(source, questions, window)
     under_way.log.emit("evaluation", "stage.start", why=papers.size(questions, seconds))
-    answers = ask(under_way, source, questions, window, out / "parts", wanted)
-    papers.write_items(questions, answers, out / "items.parquet")
+    answers = ask(under_way, source, questions, window, out / f"parts-{short}")
+    items = out / f"items-{short}.parquet"  # it stays right when these figures are set aside
+    papers.write_items(questions, answers, items)
     papers.write_bad_lines(questions, out / "bad-lines.jsonl")
-    return marks.marks(questions, answers)
+    return marks.marks(questions, answers) | {"items_file": items.name}
 
 
 def _text(

@@ -83,7 +83,7 @@ def evaluate(
         },
         "evaluation": section,
     }  # fmt: skip
-    target = out or Path(f"eval-{Path(model).name}")
+    target = out or Path(f"eval-{Path(model).expanduser().resolve().name}")
     config = configs.validate(tree, "command line")
     outside = examine.Outside(others, include or [], shots) if others else None
     found = examine.evaluate_model(

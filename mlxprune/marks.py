@@ -68,27 +68,34 @@ def marks(exam: Exam, answers: np.ndarray) -> dict[str, Any]:
     items = of_items(exam, answers)
     found = {asked.task.label: of_task(exam, asked, items) for asked in exam.asked}
     names = list(dict.fromkeys([*tasks.categories(), *(t["category"] for t in found.values())]))
+    tasks_of_suite = tasks.facts()["tasks"]
     categories: dict[str, Any] = {}
-    suite = tasks.facts()["tasks"]
     for name in names:
         mine = {label: told for label, told in found.items() if told["category"] == name}
         if mine:
             categories[name] = _mean(list(mine.values()))
             categories[name]["tasks"] = list(mine)
             categories[name]["absent"] = [
-                label for label in exam.absent if suite[label]["category"] == name
+                label
+                for label in exam.absent
+                if tasks_of_suite.get(label, {}).get("category") == name
             ]
-    paper = [told for name, told in categories.items() if name in tasks.categories()]
+    counted = [categories[name] for name in averaged(list(categories))]
     return {
         "metric_version": METRIC_VERSION,
         "suite": tasks.facts()["name"],
         "tasks": found,
         "categories": categories,
-        "average": _mean(paper) if paper else None,
-        "average_over": len(paper),
+        "average": _mean(counted),
+        "average_over": len(counted),
         "gold_bpb": float(np.mean([told["gold_bpb"] for told in found.values()])),
         "absent": exam.absent,
     }
+
+
+def averaged(names: list[str]) -> list[str]:
+    """Which categories the average is over: the paper's, or where there is none of them, all."""
+    return [name for name in names if name in tasks.categories()] or names
 
 
 def of_task(exam: Exam, asked: Asked, items: Outcome) -> dict[str, Any]:
@@ -189,8 +196,9 @@ def traps(found: Items, told: dict[str, Any]) -> list[str]:
     elif told["normalised_one_answer"] >= ONE_ANSWER:
         notes.append(f"one answer to all scores {100 * told['normalised_one_answer']:.1f}")
     if len(found.items) < FEW_ITEMS:
-        point = 100 / len(found.items) / (1 - told["baseline"])
-        notes.append(f"{len(found.items)} items: one is {point:.1f} points")
+        point = 100 / told["items"] / (1 - told["baseline"])
+        asked = "" if told["items"] == told["of"] else f", {told['items']} asked"
+        notes.append(f"{len(found.items)} items{asked}: one is {point:.1f} points")
     return notes
 
 
@@ -202,10 +210,10 @@ def _mean(told: list[dict[str, Any]]) -> dict[str, Any]:
         result[name] = float(np.mean([t[name] for t in told]))
     margins = [t["margin"] for t in told if t["margin"] is not None]
     result["margin"] = float(np.mean(margins)) if margins else None
-    halves = [(t["normalised_high"] - t["normalised_low"]) / 2 for t in told]
-    half = math.sqrt(sum(h**2 for h in halves)) / count
-    result["normalised_low"] = result["normalised_accuracy"] - half
-    result["normalised_high"] = result["normalised_accuracy"] + half
+    for end in ("normalised_low", "normalised_high"):  # Wilson's intervals are not symmetric
+        squares = sum((t[end] - t["normalised_accuracy"]) ** 2 for t in told)
+        sign = -1 if end == "normalised_low" else 1
+        result[end] = min(1.0, result["normalised_accuracy"] + sign * math.sqrt(squares) / count)
     errors = [t["gold_bpb_error"] or 0.0 for t in told]
     result["gold_bpb_error"] = math.sqrt(sum(e**2 for e in errors)) / count
     return result

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from mlxprune import tasks
 from mlxprune.errors import one_line
 
+LONGEST_NAME = 28
 LEGEND = """\
-accuracy and its 95 % interval in %. norm: 0 is guessing, 100 all right. one: the norm
-of one answer to all. bits: bits per byte of the right answer; margin: how many more
-the others take."""
+accuracy and its 95 % interval in %. norm: 0 is guessing, 100 all right.
+one: the norm of one answer to all. bits: bits per byte of the right answer;
+margin: how many more the others take."""
 
 
 def print_marks(found: dict[str, Any]) -> None:
@@ -21,18 +23,19 @@ def print_marks(found: dict[str, Any]) -> None:
     if "tasks" in found:
         rich.print(_tasks(found))
         print(LEGEND)
-        for label, told in found["tasks"].items():
-            for trap in told["traps"]:
-                print(f"  {one_line(label)}: {trap}")
+        for _, category in in_order(found["categories"]):
+            for label in category["tasks"]:
+                for trap in found["tasks"][label]["traps"]:
+                    _note(f"  {short(label)}: {trap}")
         cut = {label: t["cut"] for label, t in found["tasks"].items() if t["cut"]}
         if cut:
             share = sum(cut.values()) / sum(t["items"] for t in found["tasks"].values())
-            print(
+            _note(
                 f"{sum(cut.values()):,} items ({share:.0%}) are longer than the context of "
                 f"{found['context']}: they lose their beginning"
             )
-        for label, file in found["absent"].items():
-            print(f"{label} is left out: no {file}")
+        for label, why in found["absent"].items():
+            _note(f"{short(label)} is left out: {why}")
         print()
         rich.print(_categories(found))
         print()
@@ -41,6 +44,24 @@ def print_marks(found: dict[str, Any]) -> None:
         print()
     if "text" in found:
         rich.print(_text(found["text"]))
+
+
+def short(label: str) -> str:
+    """A task's name as tables show it."""
+    name = one_line(label).removeprefix("bigbench_")
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
+
+
+def _note(text: str) -> None:
+    print(
+        textwrap.fill(
+            one_line(text),
+            79,
+            initial_indent=text[: len(text) - len(text.lstrip())],
+            subsequent_indent="    ",
+            break_long_words=False,
+        )
+    )
 
 
 def table(title: str, *columns: str) -> Any:
@@ -55,6 +76,18 @@ def table(title: str, *columns: str) -> Any:
     return made
 
 
+def _row(made: Any, *cells: str, bold: bool = False) -> None:
+    """Cells as plain text: what data says is no markup."""
+    from rich.text import Text
+
+    made.add_row(*(Text(one_line(cell)) for cell in cells), style="bold" if bold else None)
+
+
+def _number(value: float | None, form: str) -> str:
+    """Empty where there is no number, as from a broken model."""
+    return "" if value is None or value != value else f"{value:{form}}"
+
+
 def in_order(found: dict[str, Any]) -> list[tuple[str, Any]]:
     """Categories as the paper lists them, own ones last."""
     names = [*tasks.categories(), *found]
@@ -64,18 +97,19 @@ def in_order(found: dict[str, Any]) -> list[tuple[str, Any]]:
 def _tasks(found: dict[str, Any]) -> Any:
     made = table("tasks", "", "items", "accuracy", "interval", "norm", "one", "bits", "margin")
     for name, category in in_order(found["categories"]):
-        made.add_row(name.replace("_", " "), style="bold")
+        _row(made, name.replace("_", " "), bold=True)
         for label in category["tasks"]:
             told = found["tasks"][label]
-            made.add_row(
-                one_line(label).removeprefix("bigbench_"),
+            _row(
+                made,
+                short(label),
                 f"{told['items']:,}",
                 _percent(told["accuracy"]),
                 f"{_percent(told['low'])} {_percent(told['high'])}",
                 _percent(told["normalised_accuracy"]),
                 _percent(told["normalised_one_answer"]),
-                f"{told['gold_bpb']:.3f}",
-                "" if told["margin"] is None else f"{told['margin']:+.3f}",
+                _number(told["gold_bpb"], ".3f"),
+                _number(told["margin"], "+.3f"),
             )
     return made
 
@@ -83,20 +117,21 @@ def _tasks(found: dict[str, Any]) -> Any:
 def _categories(found: dict[str, Any]) -> Any:
     made = table("normalised accuracy", "", "norm", "interval", "one", "bits", "margin", "tasks")
     rows = in_order(found["categories"])
-    if found["average"] is not None:
+    if len(rows) > 1:
         rows.append((f"average of {found['average_over']}", found["average"]))
     for name, told in rows:
         absent = told.get("absent", [])
         count = f"{len(told['tasks'])} of {len(told['tasks']) + len(absent)}" if absent else ""
-        made.add_row(
-            one_line(name).replace("_", " "),
+        _row(
+            made,
+            name.replace("_", " "),
             _percent(told["normalised_accuracy"]),
             f"{_percent(told['normalised_low'])} {_percent(told['normalised_high'])}",
             _percent(told["normalised_one_answer"]),
-            f"{told['gold_bpb']:.3f}",
-            "" if told["margin"] is None else f"{told['margin']:+.3f}",
+            _number(told["gold_bpb"], ".3f"),
+            _number(told["margin"], "+.3f"),
             count or str(len(told.get("tasks", [])) or ""),
-            style="bold" if name.startswith("average of") else None,
+            bold=name.startswith("average of"),
         )
     return made
 
@@ -108,18 +143,20 @@ def _outside(found: dict[str, Any]) -> Any:
         for key, value in told.items():
             if isinstance(value, float) and "_stderr" not in key:
                 version, shots = (str(found[k].get(task, "")) for k in ("versions", "shots"))
-                made.add_row(one_line(task), version, shots, one_line(key), f"{value:.4f}")
+                _row(made, task, version, shots, key, f"{value:.4f}")
     return made
 
 
 def _text(found: dict[str, Any]) -> Any:
     made = table("bits per byte", "", "bits")
     for name, bits in found["domains"].items():
-        made.add_row(one_line(name), f"{bits:.4f}")
-    made.add_row("plain mean of the domains", f"{found['macro']:.4f}", style="bold")
-    made.add_row("all text", f"{found['original_mix']:.4f}")
+        _row(made, name, _number(bits, ".4f"))
+    _row(made, "plain mean of the domains", _number(found["macro"], ".4f"), bold=True)
+    _row(made, "all text", _number(found["original_mix"], ".4f"))
     return made
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+    return (
+        f"{100 * value:.1f}".replace("-0.0", "0.0") if abs(value) < 5e-4 else f"{100 * value:.1f}"
+    )

@@ -217,6 +217,27 @@ def save(model: nn.Module, config: dict[str, Any], tokenizer_folder: Path, folde
     tokenizer.copy_files(tokenizer_folder, folder)
 
 
+def stated(folder: Path) -> dict[str, Any]:
+    """The config.json of a model's folder. Raises DataError where there is none."""
+    try:
+        found = runs.read_json(folder / "config.json")
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or "model_type" not in found:
+        fix = "give a folder with config.json and model*.safetensors, or a hub id"
+        raise DataError("this is not a model", str(folder), fix)
+    return found
+
+
+def longest_context(config: dict[str, Any]) -> int | None:
+    """The positions that a model was made for, by whichever name its configuration has."""
+    config = text_config(config)
+    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
+        if isinstance(config.get(key), int) and config[key] > 0:
+            return int(config[key])
+    return None
+
+
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A model of Hugging Face layout in the backend's compute dtype, and its configuration."""
     from mlxprune import backend
@@ -227,7 +248,7 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
     try:
         model, config = load_model(folder, trust_remote_code=False)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         fix = "give a folder with config.json and model*.safetensors, or a hub id"
         raise DataError(f"cannot open the model: {one_line(error)}", str(folder), fix) from None
     if "quantization" not in config:

@@ -18,11 +18,10 @@ from mlxprune.runs import duration
 def size(exam: Exam, seconds: float) -> str:
     """``32 tasks, 3,184 items, 2.1M tokens: about 2 min 10 s``."""
     shared = exam.whole / exam.inputs if exam.inputs else 1.0
-    more = f" ({shared:.1f} times as many without shared contexts)" if shared > 1.05 else ""
-    return (
-        f"{len(exam.asked)} tasks, {len(exam.gold):,} items, {exam.inputs:,} tokens{more}: "
-        f"about {duration(seconds)}"
-    )
+    more = f" ({shared:.1f}x without sharing)" if shared > 1.05 else ""
+    count = "1 task" if len(exam.asked) == 1 else f"{len(exam.asked)} tasks"
+    items = f"{len(exam.gold):,} items, {exam.inputs:,} tokens{more}"
+    return f"{count}, {items}: about {duration(seconds)}"
 
 
 def tell_of_bad_lines(under_way: work.Work, exam: Exam) -> None:
@@ -32,13 +31,12 @@ def tell_of_bad_lines(under_way: work.Work, exam: Exam) -> None:
         reasons = Counter(reason for _, reason, _ in asked.found.bad)
         for reason, count in sorted(reasons.items()):
             what = "1 line is no item" if count == 1 else f"{count:,} lines are no items"
-            under_way.warn("evaluation", f"{label}: {what}: {reason}")
+            under_way.warn("evaluation", f"{label}: {what}: {reason} (bad-lines.jsonl)")
         if asked.left_out:
             what = f"the answers of {len(asked.left_out):,} items do not fit the model's context"
             under_way.warn("evaluation", f"{label}: {what}: left out")
-    if exam.absent:
-        names = ", ".join(exam.absent)
-        under_way.warn("evaluation", f"no file for {names}: left out of the category's mean")
+    for label, why in exam.absent.items():
+        under_way.warn("evaluation", f"{label} is left out: {why}")
 
 
 def write_items(exam: Exam, answers: np.ndarray, path: Path) -> None:
@@ -94,12 +92,15 @@ def write_bad_lines(exam: Exam, path: Path) -> None:
 def contaminated(
     under_way: work.Work, exam: Exam, corpus: Corpus, wanted: np.ndarray
 ) -> contamination.Found:
-    """The items of an exam in the ``wanted`` documents (bool, a document each) of a corpus."""
-    texts = []
+    """The asked items in the ``wanted`` documents (bool, a document each) of a corpus. All items of
+    the tasks are searched, so that the result does not depend on how many are asked."""
+    texts: list[str] = []
+    number: list[int] = []  # of each text among the items of the exam, or -1
     for asked in exam.asked:
-        by_row = {item.row: item for item in asked.found.items}
-        texts += [contamination.text_of(by_row[row]) for row in asked.rows]
-    report = work.progress(under_way, "evaluation", "bytes")
+        place = {row: asked.first + n for n, row in enumerate(asked.rows)}
+        texts += [contamination.text_of(item) for item in asked.found.items]
+        number += [place.get(item.row, -1) for item in asked.found.items]
+    report = work.progress(under_way, "evaluation", "bytes", "search for items in the documents")
     done, total = 0, int(corpus.index["bytes"][wanted].sum())
 
     def progress(characters: int) -> None:
@@ -107,7 +108,13 @@ def contaminated(
         done = min(total, done + characters)
         report(done, total)
 
-    return contamination.find(texts, corpus.texts(wanted), progress)
+    found = contamination.find(texts, corpus.texts(wanted), progress)
+    of = np.array(number, np.int64)
+    kept = of[found.item] >= 0
+    common = of[found.common]
+    return contamination.Found(
+        of[found.item][kept], found.document[kept], found.phrases, common[common >= 0]
+    )
 
 
 def by_task(exam: Exam, items: np.ndarray) -> dict[str, list[int]]:

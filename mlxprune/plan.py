@@ -109,7 +109,8 @@ def check_possible(config: Config) -> None:
             where = f"score.overlap = {config.score.overlap}"
             raise ConfigError("the overlap leaves no room for targets", where, "lower it")
     if config.evaluation.tasks:
-        tasks.find(config.evaluation.tasks, config.evaluation.gauntlet)
+        for task in tasks.find(config.evaluation.tasks, config.evaluation.gauntlet).tasks:
+            tasks.read(task)
     if config.evaluation.target:
         source_files.find_sources(config.evaluation.target)
 

@@ -122,6 +122,11 @@ def edges(path: Path) -> str:
     return digest.hexdigest()
 
 
+def full_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def files_identity(folder: Path, patterns: tuple[str, ...]) -> list[list[Any]]:
     """Name, size and edges of the files of a folder that match: what a fingerprint hashes."""
     found = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})

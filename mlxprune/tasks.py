@@ -10,6 +10,7 @@ llm-foundry. Own tasks are JSON Lines in the same formats:
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -64,7 +65,7 @@ class Found:
     """The tasks that were asked for, and those of them whose file is not there."""
 
     tasks: list[Task]
-    absent: dict[str, str]  # label: the file
+    absent: dict[str, str]  # label: why
 
 
 @cache
@@ -84,7 +85,8 @@ def categories() -> list[str]:
 
 
 def find(names: list[str], folder: str | None) -> Found:
-    """Tasks by name: a file or folder of own ones, ``gauntlet``, one of its categories or labels.
+    """Tasks by name: a file or folder of own ones, ``gauntlet``, one of its categories or labels;
+    in one order, whatever that of the names.
 
     ``folder`` is a clone of llm-foundry or its ``local_data``. A name that means nothing is a
     ConfigError that says the nearest.
@@ -107,11 +109,13 @@ def find(names: list[str], folder: str | None) -> Found:
                 if task.path.exists():
                     tasks[label] = task
                 else:
-                    absent[label] = told["path"]
+                    absent[label] = f"no file {told['path']}"
     if not tasks:
         fix = "evaluation.gauntlet, or --gauntlet, is a clone of llm-foundry"
         raise DataError(f"no file of {', '.join(names)} is there", str(folder), fix)
-    return Found(list(tasks.values()), absent)
+    order = {label: number for number, label in enumerate(known)}
+    found = sorted(tasks.values(), key=lambda t: (order.get(t.label, len(order)), t.label))
+    return Found(found, absent)
 
 
 def _local_data(folder: str | None) -> Path:
@@ -138,15 +142,20 @@ def _of_suite(label: str, told: dict[str, Any], root: Path) -> Task:
 def _own_tasks(name: str) -> list[Task]:
     path = Path(name).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES))
+        found = sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES) and p.is_file())
         if not found:
             raise DataError("no task is in this folder", name, "give *.jsonl files, one a task")
         folder = path
     elif path.is_file():
         found, folder = [path], path.parent
     else:
-        known = [SUITE, *categories(), *facts()["tasks"]]
-        raise ConfigError(f"no task, file or folder {name!r}", "tasks", closest(name, known))
+        raise ConfigError(f"no task, file or folder {name!r}", "tasks", _nearest(name))
+    for file in found:
+        try:
+            file.name.encode()
+        except UnicodeEncodeError:
+            fix = "rename it: the name of a task is its file's"
+            raise ConfigError("the name of a task's file is not UTF-8", repr(file), fix) from None
     settings = read_yaml(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
     tasks = {_stem(p): Task(_stem(p), OWN, p, None) for p in found}
     for label, told in settings.items():
@@ -156,6 +165,13 @@ def _own_tasks(name: str) -> list[Task]:
             hint = closest(str(label), tasks)
             raise ConfigError(f"no task {label!r} is beside it", str(folder / SETTINGS), hint)
     return list(tasks.values())
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(Path(name).name, [*facts()["tasks"], *categories(), SUITE], 1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"name {SUITE}, one of its categories or tasks, or a file or folder of your own"
 
 
 def _stem(path: Path) -> str:
@@ -185,6 +201,9 @@ def _with_settings(task: Task, told: Any, where: Path) -> Task:
         if wrong or (key == "kind" and value not in FIELDS):
             fix = f"kind is one of {', '.join(FIELDS)}" if key == "kind" else "see docs/commands.md"
             raise ConfigError(f"{task.label}: {key} cannot be {one_line(value)}", str(where), fix)
+        if key == "category" and value in categories():
+            fix = "choose another: those of the paper are means over its own tasks"
+            raise ConfigError(f"{task.label}: category {value} is the paper's", str(where), fix)
         if (key == "shots" and value < 0) or (key == "baseline" and not 0 <= value < 1):
             fix = "shots count from 0, a baseline is an accuracy below 1"
             raise ConfigError(f"{task.label}: {key} cannot be {value}", str(where), fix)
@@ -267,6 +286,8 @@ def _item(row: int, value: Any, kind: str, by_category: bool) -> Item | str:
         listed = value[options]
         if not isinstance(listed, list) or not listed:
             return f"empty_{options}"
+        if len(listed) == 1:
+            return f"one_of_{options}"
         if not all(isinstance(choice, str) for choice in listed):
             return f"{options}_not_strings"
         if any(not choice.strip() for choice in listed):

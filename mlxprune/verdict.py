@@ -169,23 +169,38 @@ def _beside(
     """The same pairs by the tasks' items: bits of the right answers, and the average accuracy."""
     if not config.evaluation.tasks:
         return
+    rows = contest.contaminated_rows(run)
     sheets = {name: contest.read(run, name) for s in assessed.values() for name in s.values()}
     for compared in found:
         pairs_of = [
             (sheets[assessed[compared["arm"]][s]], sheets[assessed[compared["control"]][s]])
             for s in compared["seeds"]
         ]
-        both = [(a, c) for a, c in pairs_of if a is not None and c is not None]
+        both = [(a, c) for a, c in pairs_of if a and c and contest.alike(a, c)]
         if not both:
             continue
+        if rows is not None:
+            clean = contest.clean_items(both[0][0], rows)
+            if clean.any() and not clean.all():
+                cleaned = [(contest.only(a, clean), contest.only(c, clean)) for a, c in both]
+                compared["clean_gold_bpb"] = _by_items(
+                    cleaned, contest.gold_bits, config.seed, True
+                )
         for key, of, lower in (
             ("gold_bpb", contest.gold_bits, True),
             ("accuracy", contest.accuracies, False),
         ):
-            parts = of(both[0][0])[1]
-            compared[key] = evaluate.compare(
-                [of(a)[0] for a, _ in both], [of(c)[0] for _, c in both], parts, config.seed, lower
-            )
+            compared[key] = _by_items(both, of, config.seed, lower)
+
+
+def _by_items(
+    both: list[tuple[contest.Sheet, contest.Sheet]],
+    of: Callable[[contest.Sheet], tuple[np.ndarray, evaluate.Parts]],
+    seed: int,
+    lower: bool,
+) -> dict[str, Any]:
+    arm, control = ([of(sheet)[0] for sheet in side] for side in zip(*both, strict=True))
+    return evaluate.compare(arm, control, of(both[0][0])[1], seed, lower)
 
 
 def _holm(family: list[dict[str, Any]]) -> None:

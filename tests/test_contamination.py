@@ -16,13 +16,19 @@ def by_strings(texts: list[str], documents: list[str]) -> set[tuple[int, int]]:
     """Every run of min(13, m) words of an item, searched as a string in every document."""
     plain = [f" {' '.join(contamination.words(d))} " for d in documents]
     found = set()
+    sharing: dict[str, set[int]] = {}
+    for item, text in enumerate(texts):
+        m = contamination.words(text)
+        n = min(13, len(m))
+        for first in range(len(m) - n + 1 if n else 0):
+            sharing.setdefault(" ".join(m[first : first + n]), set()).add(item)
     for item, text in enumerate(texts):
         m = contamination.words(text)
         n = min(13, len(m))
         for first in range(len(m) - n + 1 if n else 0):
             run = f" {' '.join(m[first : first + n])} "
             holders = [d for d, words in enumerate(plain) if run in words]
-            if len(holders) <= contamination.COMMON:
+            if max(len(holders), len(sharing[run.strip()])) <= contamination.COMMON:
                 found |= {(item, d) for d in holders}
     return found
 
@@ -57,6 +63,16 @@ def test_a_phrase_of_many_documents_is_no_trace() -> None:
     for count, expected in ((10, 10), (11, 0)):
         found = contamination.find([item], enumerate([f"well, {item}."] * count))
         assert (len(found.item), found.phrases) == (expected, int(expected == 0))
+        assert found.common.tolist() == ([] if expected else [0])
+
+
+def test_an_instruction_of_many_items_is_no_trace() -> None:
+    """A document with one item of a task is not a trace of all that begin alike."""
+    lead = "given the following list of many words say which of them comes after all others"
+    items = [f"{lead} number {n} is the question" for n in range(30)]
+    found = contamination.find(items, [(7, f"seen: {items[3]}")])
+    assert (found.item.tolist(), found.document.tolist()) == ([3], [7])
+    assert len(found.common) == 29
 
 
 def test_no_run_goes_from_one_document_into_the_next() -> None:

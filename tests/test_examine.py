@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_own_tasks_and_text(model: str, command: Any, tmp_path: Path, tiny_corpu
     assert set(found["text"]["domains"]) == {"code", "numbers", "prose"}
     assert "pairs: 1 line is no item: empty_context_options" in done.stderr
     assert "3 tasks, 60 items" in done.stderr and "about" in done.stderr
-    table = pq.read_table(out_folder / "items.parquet").to_pylist()
+    table = pq.read_table(out_folder / found["items_file"]).to_pylist()
     assert len(table) == 60
     cloze = [row["row"] for row in table if row["task"] == "cloze"]
     assert cloze == sorted(set(cloze))
@@ -68,9 +69,8 @@ def test_the_table_names_tasks_traps_and_what_is_left_out(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for text in (
-        "copa", "the right choice is always number 1", "piqa is left out: no", "1 of 6",
-        "average of 1",
-    ):  # fmt: skip
+        "copa", "the right choice is always number 1", "piqa is left out: no file", "1 of 6",
+            ):  # fmt: skip
         assert text in done.stdout, text
     assert "\x1b" not in done.stdout
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
@@ -86,6 +86,8 @@ def test_the_table_names_tasks_traps_and_what_is_left_out(
         (["--text", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--tasks", "TASKS", "--limit", "0"], "limit"),
         (["--tasks", "TASKS", "--context", "2"], "no item fits"),
+        (["--tasks", "TASKS", "--context", "0"], "a context of 0"),
+        (["--tasks", "TASKS", "--context", "500"], "up to 64"),
         (["--tasks", "TASKS", "--out", "RUN"], "holds a run"),
     ],
 )
@@ -126,7 +128,8 @@ def test_item_by_item_as_an_evaluation_written_apart(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)["tasks"][label]
-    got = {row["row"]: row for row in pq.read_table(tmp_path / "items.parquet").to_pylist()}
+    name = json.loads(done.stdout)["items_file"]
+    got = {row["row"]: row for row in pq.read_table(tmp_path / name).to_pylist()}
     assert len(got) == 200
     facts = json.loads((shared_data / "gauntlet/tasks.json").read_text())["suites"]["main"]["tasks"]
     fact = next(f for f in facts if f["label"] == label)
@@ -159,3 +162,61 @@ def test_item_by_item_as_an_evaluation_written_apart(
         assert (mine["prediction"], mine["correct"]) == (int(np.argmin(means)), correct)
         right += correct
     assert told["accuracy"] == pytest.approx(right / 200)
+
+
+def test_a_broken_model_is_wrong_everywhere_and_says_so(
+    model: str, command: Any, tmp_path: Path
+) -> None:
+    import mlx.core as mx
+
+    shutil.copytree(model, tmp_path / "broken")
+    path = tmp_path / "broken/model.safetensors"
+    weights: Any = mx.load(str(path))
+    mx.save_safetensors(str(path), {name: array * float("nan") for name, array in weights.items()})
+    folder = write_tasks(tmp_path / "tasks", 1, 10)
+    done = command(
+        "eval", str(tmp_path / "broken"), "--tasks", str(folder), "--out", str(tmp_path / "out")
+    )
+    assert done.returncode == 0, done.stderr
+    found = runs.read_json(tmp_path / "out/eval.json")
+    assert {told["accuracy"] for told in found["tasks"].values()} == {0.0}
+    assert "cloze" in done.stdout and "nan" not in done.stdout
+
+
+def test_names_from_data_are_no_markup(model: str, command: Any, tmp_path: Path) -> None:
+    folder = write_tasks(tmp_path / "tasks", 1, 10)
+    (folder / "cloze.jsonl").rename(folder / "quiz[v2].jsonl")
+    (folder / "tasks.yaml").write_text('"quiz[v2]": {category: "[/oops]"}\n')
+    text = tmp_path / "text.jsonl"
+    text.write_text(json.dumps({"text": "alpha beta", "domain": "[/red]\x1b[31m"}) + "\n")
+    done = command(
+        "eval", model, "--tasks", str(folder), "--text", str(text), "--out", str(tmp_path / "out")
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("quiz[v2]", "[/oops]", "[/red]"):
+        assert name in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_other_settings_never_stand_beside_these(model: str, command: Any, tmp_path: Path) -> None:
+    """Figures and items belong together, whatever was asked in between, in whatever order."""
+    folder = write_tasks(tmp_path / "tasks", 1, 30)
+    files = [str(folder / name) for name in ("cloze.jsonl", "pairs.jsonl")]
+    seen = {}
+    for names, limit in ((files, "5"), (files, "9"), (files[::-1], "5")):
+        done = command(
+            "eval", model, "--tasks", ",".join(names), "--limit", limit, "--out",
+            str(tmp_path / "out"), "--json", "--quiet",
+        )  # fmt: skip
+        found = json.loads(done.stdout)
+        assert pq.read_table(tmp_path / "out" / found["items_file"]).num_rows == 2 * int(limit)
+        assert seen.setdefault(limit, found) == found
+    text = (folder / "cloze.jsonl").read_text()
+    middle = len(text) // 2
+    changed = text[:middle] + text[middle:].replace("alpha", "gamma", 1)
+    (folder / "cloze.jsonl").write_text(changed)
+    done = command(
+        "eval", model, "--tasks", ",".join(files), "--limit", "5", "--out", str(tmp_path / "out"),
+        "--json", "--quiet",
+    )  # fmt: skip
+    assert json.loads(done.stdout)["items_file"] != seen["5"]["items_file"]

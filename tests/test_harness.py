@@ -63,7 +63,7 @@ def test_own_task_files_with_local_data(folder: Path, command: Any, tiny_run: Ru
     assert set(told["packages"]) == {"lm-eval", "mlx-lm"}
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(folder / "out/items.parquet").to_pylist()
+    rows = pq.read_table(folder / "out" / found["items_file"]).to_pylist()
     # lm-eval takes the largest sum of log-probabilities, and joins with the space that ours means.
     by_sum = [min(range(3), key=row["nll"].__getitem__) == row["gold"] for row in rows]
     assert told["results"]["my_choices"]["acc,none"] == pytest.approx(sum(by_sum) / 30, abs=0.1)

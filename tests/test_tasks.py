@@ -56,7 +56,8 @@ def test_every_line_that_is_no_item_is_named_and_counted(tmp_path: Path) -> None
         ({**good, "gold": "1"}, "gold_not_an_index"),
         ({**good, "gold": True}, "gold_not_an_index"),
         ({**good, "query": 5}, "not_a_string"),
-        (b'{"query": "\\ud800", "choices": ["a"], "gold": 0}', "invalid_unicode"),
+        (b'{"query": "\\ud800", "choices": ["a", "b"], "gold": 0}', "invalid_unicode"),
+        ({**good, "choices": ["a"], "gold": 0}, "one_of_choices"),
     ]
     path = write(tmp_path / "t.jsonl", good, *(row for row, _ in bad), good)
     found = tasks.read(Task("t", tasks.OWN, path, "multiple_choice"))
@@ -98,11 +99,15 @@ def test_own_tasks_come_from_files_and_folders_with_settings(tmp_path: Path) -> 
     assert [(t.label, t.shots, t.category) for t in found] == [("one", 0, "own"), ("two", 3, "own")]
     assert tasks.read(found[1]).task.baseline == 0.2
     assert [t.label for t in tasks.find([str(tmp_path / "one.jsonl")], None).tasks] == ["one"]
+    files = [str(tmp_path / name) for name in ("two.jsonl.gz", "one.jsonl")]
+    turned = [tasks.find(names, None).tasks for names in (files, files[::-1])]
+    assert [t.label for t in turned[0]] == [t.label for t in turned[1]] == ["one", "two"]
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
+        ("three: {category: world_knowledge}", "is the paper's"),
         ("thre: {shots: 1}", "no task 'thre'"),
         ("three: {shot: 1}", "no key 'shot'"),
         ("three: {shots: -1}", "shots cannot be -1"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from test_backend import SHAPES, config_of, model_and_weights
 
-from mlxprune import backend, branches, cpu, forest, head, llama, testing, trees
+from mlxprune import backend, branches, cpu, forest, graph, head, llama, testing, trees
+from mlxprune import model as models
 from mlxprune.errors import RunError
 from mlxprune.lanes import Buffers, Lanes
 from mlxprune.trees import Tree
@@ -158,3 +160,36 @@ def test_ids_outside_the_vocabulary_are_refused(
     grown = trees.trees_of(0, [np.array([1, 2])], [np.array([97])])
     with pytest.raises(RunError, match="vocabulary"):
         backend.answer_function(model)(grown)
+
+
+def test_learned_positions_are_computed_whole(generator: np.random.Generator) -> None:
+    """GPT-2: what pads a branch would have no position. Answers at its very context are numbers."""
+    config = {
+        "model_type": "gpt2", "n_ctx": 32, "n_embd": 16, "n_head": 2, "n_layer": 2,
+        "n_positions": 32, "layer_norm_epsilon": 1e-5, "vocab_size": VOCABULARY,
+    }  # fmt: skip
+    model = models.initialise(config, 0)
+    assert not branches._remembers_plainly(model)
+    context = generator.integers(0, VOCABULARY, 24)
+    said = [generator.integers(0, VOCABULARY, n) for n in (8, 3, 1)]
+    grown = trees.trees_of(0, [context] * 3, said)
+    (losses, _), *others = branches.answers(model, grown)
+    assert not others
+    for choice, answer in enumerate(said):
+        ids = np.concatenate([context, answer])
+        logits = model(mx.array(ids[None, :-1]))[0, -len(answer) :]
+        expected = np.array(graph.cross_entropy(logits, mx.array(answer)))
+        np.testing.assert_allclose(losses[grown[0].choice == choice], expected, rtol=1e-4)
+
+
+def test_many_branches_go_a_few_rows_at_a_time(
+    tmp_path: Path, generator: np.random.Generator
+) -> None:
+    """Every row holds its trunk's keys once more: never more rows than the trunks are long."""
+    model, _ = model_and_weights(config_of(), tmp_path, generator)
+    context = generator.integers(0, VOCABULARY, 40)
+    said = [generator.integers(0, VOCABULARY, 4) for _ in range(24)]
+    grown = trees.trees_of(0, [context] * 24, said)
+    (shared, _), *_ = branches._shared(model, grown)
+    (whole, _), *_ = branches._whole(model, grown)
+    np.testing.assert_allclose(shared, whole, rtol=1e-4, atol=1e-4)
