@@ -160,10 +160,11 @@ def print_result(found: dict[str, Any], report_path: str) -> None:
         rich.print()
     if found.get("tasks"):
         rich.print(_tasks_table(found["tasks"]["arms"]))
-        print("norm: average over guessing, %; one: that of one answer to all; clean: norm without")
-        print("items that any arm has seen; bits: bits per byte of the right answers")
-        for label in found["tasks"]["absent"]:
-            print(f"{one_line(label)} is left out: its file is not there")
+        print("norm: average over guessing, %; one: that of one answer to all;")
+        print("clean: norm without items that any arm has seen;")
+        print("bits: bits per byte of the right answers")
+        for label, why in found["tasks"]["absent"].items():
+            print(f"{one_line(label)} is left out: {one_line(why)}")
         rich.print()
     for compared in found.get("comparisons") or []:
         if compared["main"] and "rho" in compared:
@@ -254,7 +255,7 @@ def _arms_table(arms: dict[str, Any]) -> Any:
 def _tasks_table(arms: dict[str, Any]) -> Any:
     table = _table("tasks", "arm", "norm", "interval", "one", "clean", "bits")
     for name, arm in arms.items():
-        told = arm["average"] or next(iter(arm["categories"].values()))
+        told = arm["average"]
         clean = arm.get("clean_average")
         table.add_row(
             name,

@@ -142,8 +142,12 @@ def standing(run: RunFolder, arms: dict[str, dict[int, str]]) -> dict[str, Any] 
         found[arm] = entry
     if not found:
         return None
-    first = next(sheet for s in arms.values() for n in s.values() if (sheet := read(run, n)))
-    return {"arms": found, "absent": first.told["absent"], "suite": first.told["suite"]}
+    first: Sheet = next(sheet for s in arms.values() for n in s.values() if (sheet := read(run, n)))
+    about: dict[str, Any] = {"absent": first.told["absent"], "suite": first.told["suite"]}
+    place = run.evaluation("contamination")
+    if rows is not None:
+        about["common"] = sum(map(len, runs.read_json(place)["common"].values()))
+    return {"arms": found, **about}
 
 
 def _clean(
@@ -202,7 +206,10 @@ def _average(sheet: Sheet, keep: np.ndarray) -> float | None:
 def _of_task(label: str, told: list[dict[str, Any]]) -> dict[str, Any]:
     found = _mean([t["tasks"][label] for t in told])
     first = told[0]["tasks"][label]
-    fixed = ("category", "kind", "shots", "items", "of", "cut", "baseline", "traps")
+    fixed = (
+        "category", "kind", "shots", "items", "of", "cut", "left_out", "bad_lines", "baseline",
+        "traps",
+    )  # fmt: skip
     return found | {key: first[key] for key in (*fixed, "normalised_one_answer")}
 
 

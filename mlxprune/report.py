@@ -124,6 +124,7 @@ def write(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
         "one_line": one_line,
         "rho_sentence": budgets.sentence,
         "on": verdict.ON[config.evaluation.primary],
+        "primary": config.evaluation.primary,
         "first": config.slices[0].label,
     }
     facts |= _token_facts(run) | _score_facts(run, config) | _curve_facts(run, config)

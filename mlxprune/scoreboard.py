@@ -48,8 +48,11 @@ def _tasks(found: dict[str, Any], names: list[str]) -> dict[str, Any]:
                 (label, trap) for label in labels for trap in first["tasks"][label]["traps"]
             ],
             "absent": told["absent"],
+            "common": told.get("common", 0),
+            "lost": [(label, what) for label in labels if (what := _lost(first["tasks"][label]))],
             "contaminated": [
-                (label, [a["tasks"][label]["contaminated"] for a in arms.values()])
+                (label, first["tasks"][label]["items"],
+                 [a["tasks"][label]["contaminated"] for a in arms.values()])
                 for label in labels
                 if any(a["tasks"][label].get("contaminated") for a in arms.values())
             ] if "contaminated" in first else None,
@@ -58,6 +61,14 @@ def _tasks(found: dict[str, Any], names: list[str]) -> dict[str, Any]:
             "cut": sum(t["cut"] for t in first["tasks"].values()),
         }
     }  # fmt: skip
+
+
+def _lost(told: dict[str, Any]) -> str:
+    """What of a task's file was not asked, and not for want of a limit."""
+    bad, left_out = sum(told["bad_lines"].values()), len(told["left_out"])
+    parts = [f"{bad:,} bad lines"] if bad else []
+    parts += [f"{left_out:,} answers that do not fit"] if left_out else []
+    return ", ".join(parts)
 
 
 def _deciles(found: dict[str, Any], names: list[str]) -> dict[str, Any]:

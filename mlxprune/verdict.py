@@ -34,7 +34,7 @@ ABOUT = {
 ON = {
     "macro": "on the held-out domains",
     "target": "on the target text",
-    "tasks": "of the tasks' right answers",
+    "tasks": "on the tasks' right answers",
 }
 
 

@@ -186,7 +186,7 @@ def test_the_verdict_rests_on_the_primary_figure(run: RunFolder, place: Path, pr
     else:
         told = found["tasks"]["arms"]
         difference = told["high-50"]["gold_bpb"] - told["random-50"]["gold_bpb"]
-        assert "of the tasks' right answers" in verdict.sentence(found)
+        assert "on the tasks' right answers" in verdict.sentence(found)
     assert found["verdict"]["difference"] == pytest.approx(difference)
 
 
