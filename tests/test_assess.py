@@ -273,6 +273,7 @@ def test_marks_versions_are_stamped(run: RunFolder) -> None:
         assert told["tasks"]["metric_version"] == marks.METRIC_VERSION
 
 
+@pytest.mark.slow
 def test_documents_that_hold_items_can_be_left_out(place: Path) -> None:
     """Of the pool, before it is scored, and of every arm."""
     folder = RunFolder(place / "removed" / "run")

@@ -12,6 +12,7 @@ from mlxprune.errors import RunError, UsageError
 from mlxprune.yamlfile import parse_value
 
 
+@pytest.mark.slow
 def test_sections_give_figures_that_hang_together() -> None:
     said: list[str] = []
     only = ["peak", "scoring", "training", "selection"]

@@ -98,6 +98,7 @@ def test_branches_change_nothing_of_the_whole(run: RunFolder, place: Path) -> No
         assert weights(run.final(name)) != weights(run.final(f"{name}.at-80"))
 
 
+@pytest.mark.slow
 def test_a_branch_is_what_its_own_length_alone_gives(run: RunFolder, place: Path) -> None:
     """The branch of a half, and the same from the beginning, without the stem of another."""
     alone = RunFolder(place / "three" / "run")

@@ -205,4 +205,4 @@ def test_the_mix_is_seeded_and_a_bijection() -> None:
 def test_files_json_notes_the_full_hash(tiny_run: runs.RunFolder) -> None:
     files = runs.read_json(tiny_run.corpus / "files.json")
     sources = runs.read_json(tiny_run.corpus / "sources.json")
-    assert corpus.full_hash(Path(sources[0]["path"])) == files[0]["full"]
+    assert runs.full_hash(Path(sources[0]["path"])) == files[0]["full"]

@@ -152,6 +152,7 @@ def test_plan_by_sample_is_near_the_truth(tmp_path: Path, command: Any) -> None:
     assert found["corpus"]["documents"] == pytest.approx(3000, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_doctors_self_test_passes(command: Any) -> None:
     done = command("doctor", "--selftest", "--json")
     assert done.returncode == 0, done.stdout + done.stderr

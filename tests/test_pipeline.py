@@ -270,6 +270,7 @@ def test_a_tiny_split_is_an_error_with_a_fix(tmp_path: Path) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_loop_on_real_text(shared_data: Path, tmp_path: Path) -> None:
     """Twelve domains of real documents, the smallest sample."""
     tree = testing.tiny_config(shared_data / "tiny")
