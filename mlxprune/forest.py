@@ -14,6 +14,9 @@ from mlxprune import attention, cpu, head, llama
 from mlxprune.lanes import Buffers, Lanes
 from mlxprune.trees import Tree
 
+LEAST = 128  # inputs of a chunk
+PIECES = 16  # that a batch is cut into at least
+
 
 def answers(
     lanes: Lanes, weights: llama.Weights, trees: list[Tree]
@@ -28,11 +31,13 @@ def answers(
 
 
 def _chunks(trees: list[Tree]) -> list[list[Tree]]:
-    """Neighbours, near ``cpu.CHUNK_POSITIONS`` inputs together."""
+    """Neighbours, near ``cpu.CHUNK_POSITIONS`` inputs together; of a small batch fewer, so that
+    there is something for every lane. Chunks are the same for any number of lanes."""
+    most = min(cpu.CHUNK_POSITIONS, max(LEAST, sum(len(tree.ids) for tree in trees) // PIECES))
     result: list[list[Tree]] = []
     size = 0
     for tree in trees:
-        if not result or size + len(tree.ids) > cpu.CHUNK_POSITIONS:
+        if not result or size + len(tree.ids) > most:
             result.append([])
             size = 0
         result[-1].append(tree)
