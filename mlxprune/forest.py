@@ -14,8 +14,8 @@ from mlxprune import attention, cpu, head, llama
 from mlxprune.lanes import Buffers, Lanes
 from mlxprune.trees import Tree
 
-LEAST = 128  # inputs of a chunk
-PIECES = 16  # that a batch is cut into at least
+LEAST = 512  # inputs of a chunk
+PIECES = 8  # that a batch is cut into at least
 
 
 def answers(

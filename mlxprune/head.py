@@ -20,9 +20,14 @@ def pieces(count: int) -> list[slice]:
 
 
 def losses(
-    buffers: Buffers, hidden: np.ndarray, weight: np.ndarray, targets: np.ndarray
+    buffers: Buffers,
+    hidden: np.ndarray,
+    weight: np.ndarray,
+    targets: np.ndarray,
+    best: _Best | None = None,
 ) -> np.ndarray:
-    """ln sum exp over the vocabulary - logit of the target, a running sum over its columns."""
+    """ln sum exp over the vocabulary - logit of the target, a running sum over its columns, which
+    ``best`` sees, too."""
     total = np.zeros(len(hidden), np.float32)
     picked = np.empty(len(hidden), np.float32)
     shift = not largest_norm(hidden) * largest_norm(weight) <= SAFE_EXPONENT
@@ -33,6 +38,8 @@ def losses(
         np.matmul(hidden, part.T, out=logits)
         here = np.flatnonzero((targets >= first) & (targets < first + len(part)))
         picked[here] = logits[here, targets[here] - first]
+        if best is not None:
+            best.see(logits, first)
         for rows in pieces(len(hidden)):
             some = logits[rows]
             if shift:
@@ -50,19 +57,25 @@ def answers(
     buffers: Buffers, hidden: np.ndarray, weight: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """``losses``, and the id of the largest logit (of equals the lowest), int64 [N]."""
-    best = np.zeros(len(hidden), np.int64)
-    most = np.full(len(hidden), -np.inf, np.float32)
-    at = np.arange(len(hidden))
-    for first in range(0, len(weight), VOCABULARY_COLUMNS):
-        part = weight[first : first + VOCABULARY_COLUMNS]
-        logits = buffers.take("logits", len(hidden), len(part))
-        np.matmul(hidden, part.T, out=logits)
+    best = _Best(len(hidden))
+    return losses(buffers, hidden, weight, targets, best), best.id
+
+
+class _Best:
+    """The largest logit of every position so far, and its id."""
+
+    def __init__(self, count: int) -> None:
+        self.id = np.zeros(count, np.int64)
+        self.most = np.full(count, -np.inf, np.float32)
+        self.rows = np.arange(count)
+
+    def see(self, logits: np.ndarray, first: int) -> None:
+        """Columns ``first`` and on of the vocabulary."""
         here = logits.argmax(axis=-1)
-        higher = logits[at, here]
-        better = higher > most
-        best[better] = first + here[better]
-        most[better] = higher[better]
-    return losses(buffers, hidden, weight, targets), best
+        higher = logits[self.rows, here]
+        better = higher > self.most
+        self.id[better] = first + here[better]
+        self.most[better] = higher[better]
 
 
 def loss_and_gradients(
