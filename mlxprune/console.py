@@ -324,6 +324,8 @@ def print_plan(found: dict[str, Any]) -> None:
         )
     for name, why in found["left_out"].items():
         print(f"           {name} is left out: {why}")
+    if found["task_tokens"]:
+        print(f"tasks      about {short(found['task_tokens'])} tokens for every model")
     print(f"compute    {found['flops']:.2e} FLOPs")
     memory, disk = found["memory_bytes"] / 1e9, found["disk_bytes"] / 1e9
     print(f"memory     about {memory:.1f} GB, disk {disk:.1f} GB")

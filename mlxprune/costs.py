@@ -97,6 +97,7 @@ def estimate(config: Config, sizes: Sizes, measured: bool) -> dict[str, Any]:
         "targets": targets,
         "models": count,
         "pool_tokens": round(pool),
+        "task_tokens": round(asked),  # of one model
         "arms": rows,
         "left_out": left_out,
         "flops": sum(flops.values()),

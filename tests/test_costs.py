@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,3 +96,20 @@ def test_the_pool_is_no_larger_than_the_budgets_need() -> None:
     quarter = study(final={"tokens": 3_000_000}, selection={"rate": [0.1, 0.5]})
     assert split.pool_need(quarter, 8192) == pytest.approx(1.1 * 3e6 / 0.1)
     assert split.pool_need(study(final={"tokens": 1000}), 8192) == split.POOL_LEAST
+
+
+def test_tasks_and_branches_are_counted(tmp_path: Path) -> None:
+    """Every end of every arm is asked; what branches share is trained once."""
+    rows = [{"query": "x" * 100, "choices": ["ab", "cd"], "gold": 0}] * 50
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = costs.estimate(study(), SIZES, True)
+    asked = costs.estimate(study(evaluation={"tasks": [str(tmp_path)]}), SIZES, True)
+    few = costs.estimate(study(evaluation={"tasks": [str(tmp_path)], "limit": 10}), SIZES, True)
+    assert plain["task_tokens"] == 0 < few["task_tokens"] < asked["task_tokens"]
+    assert asked["task_tokens"] == pytest.approx(5 * few["task_tokens"], rel=0.01)
+    assert asked["seconds"] > few["seconds"] > plain["seconds"]
+    branched = costs.estimate(study(final={"branches": [0.5, 0.8]}), SIZES, True)
+    ratio = branched["stage_seconds"]["final"] / plain["stage_seconds"]["final"]
+    assert ratio == pytest.approx(1 + 0.15 * 1.3)
+    ends = branched["stage_seconds"]["evaluation"] / plain["stage_seconds"]["evaluation"]
+    assert ends == pytest.approx(3)
