@@ -9,6 +9,7 @@ them: planned + kills in training x checkpoint interval.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -43,6 +44,20 @@ def one_round(generator: random.Random, config_path: Path, folder: Path) -> Coun
         kills[at[0] if at else "between"] += 1
 
 
+def write_tasks(folder: Path) -> Path:
+    """Two tasks of several units each: what a kill in the evaluation can hit."""
+    draw = random.Random(0)
+    folder.mkdir()
+    for name in ("first", "second"):
+        rows = []
+        for _ in range(1500):
+            said = [" ".join(draw.choices(testing.WORDS, k=20)) for _ in range(3)]
+            rows.append({"query": said[0], "choices": said[1:], "gold": draw.randrange(2)})
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(lines)
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -54,7 +69,9 @@ def main() -> None:
         base = Path(name)
         corpus = testing.tiny_corpus(base / "corpus", documents=1500)
         work = {"tokens": 40_000, "checkpoint_every": INTERVAL}
-        tree = testing.tiny_config(corpus, reference=work, final=work)
+        asked = {"tasks": [str(write_tasks(base / "tasks"))]}
+        final = {**work, "branches": [0.5]}
+        tree = testing.tiny_config(corpus, reference=work, final=final, evaluation=asked)
         config_path = base / "tiny.yaml"
         config_path.write_text(write_yaml(tree))
         whole = base / "first" / "whole"
