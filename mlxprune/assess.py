@@ -70,10 +70,8 @@ class Hall:
 
     @cached_property
     def decile(self) -> np.ndarray:
-        """Of every test document, by its mean NLL under the first reference."""
-        scorer = study.scorers_of(self.work.config)[-1]
-        first = self.work.config.scorers[0].name
-        scorer = next((s for s in study.scorers_of(self.work.config) if s.name == first), scorer)
+        """Of every test document, by its mean NLL under the first reference (or fold's)."""
+        scorer = next(s for s in study.scorers_of(self.work.config) if s.snapshot is None)
         folder = study.model_folder(self.work.run, scorer.name)
         tokens = tokens_module.open_tokens(self.work.run.tokens(scorer.tokenizer))
         loaded, stated = models.load(folder)

@@ -41,17 +41,13 @@ def write_tasks(folder: Path, seed: int, count: int = 60) -> Path:
     return folder
 
 
-class Letters:
-    """A tokenizer of bytes; as a byte-level one, " a" is not one token, so no space is added."""
+def letters() -> tokenizer.Tokenizer:
+    """A tokenizer of bytes; " a" is not one token, so no space is added."""
 
-    def __call__(self) -> tokenizer.Tokenizer:
-        def encode(texts: list[str]) -> list[list[int]]:
-            return [[b + 2 for b in text.encode()] for text in texts]
+    def encode(texts: list[str]) -> list[list[int]]:
+        return [[b + 2 for b in text.encode()] for text in texts]
 
-        return tokenizer.Tokenizer(Path(), "bytes", 258, 1, 1, encode, lambda ids: "")
-
-
-letters = Letters()
+    return tokenizer.Tokenizer(Path(), "bytes", 258, 1, 1, encode, lambda ids: "")
 
 
 def prepared(folder: Path, limit: int | None = None, context: int = 400) -> Exam:
