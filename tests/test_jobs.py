@@ -83,6 +83,7 @@ def test_train_alone(tiny_corpus: Path, tmp_path: Path, command: Any) -> None:
     assert found["tokens"] >= 4000
 
 
+@pytest.mark.slow
 def test_init_guesses_and_writes_what_run_reads(
     tiny_corpus: Path, tmp_path: Path, command: Any
 ) -> None:
