@@ -21,7 +21,6 @@ from mlxprune import (
     marks,
     papers,
     runs,
-    score,
     split,
     study,
     target,
@@ -66,7 +65,10 @@ class Hall:
 
     @cached_property
     def target(self) -> tuple[Corpus, Tokens, np.ndarray]:
-        return target.prepare(self.work.run, self.work.config)
+        found = target.prepare(self.work.run, self.work.config)
+        for reason, count in found[0].summary["skipped"].items():
+            self.work.warn("evaluation", f"target: {count:,} rows skipped: {reason}")
+        return found
 
     @cached_property
     def decile(self) -> np.ndarray:
@@ -74,12 +76,8 @@ class Hall:
         scorer = next(s for s in study.scorers_of(self.work.config) if s.snapshot is None)
         folder = study.model_folder(self.work.run, scorer.name)
         tokens = tokens_module.open_tokens(self.work.run.tokens(scorer.tokenizer))
-        loaded, stated = models.load(folder)
-        memory = self.work.config.memory
-        policy = score.resolve_policy(
-            tokens.lengths(self.documents), stated, _window(self.work), memory_bytes=memory
-        )
-        part = score.score_documents(loaded, tokens, self.documents, policy)
+        window, memory = _window(self.work), self.work.config.memory
+        part = evaluate.losses_of(folder, tokens, self.documents, window, memory_bytes=memory)
         return evaluate.deciles_of(part["nll_sum"] / np.maximum(part["num_tokens"], 1))
 
 
@@ -181,7 +179,6 @@ def _tell(work: Work, name: str) -> None:
     told = runs.read_json(work.run.evaluation(name))
     asked = told.get("tasks") or {}
     categories = asked.get("categories") or {}
-    average: dict[str, Any] = asked.get("average") or next(iter(categories.values()), {})
     work.log.emit(
         "evaluation",
         "assessed",
@@ -190,7 +187,7 @@ def _tell(work: Work, name: str) -> None:
         original_mix=told["original_mix"],
         target=(told.get("target") or {}).get("macro"),
         gold_bpb=asked.get("gold_bpb"),
-        accuracy=average.get("normalised_accuracy"),
+        accuracy=(asked.get("average") or {}).get("normalised_accuracy"),
         categories={k: v["normalised_accuracy"] for k, v in categories.items()},
     )
 

@@ -41,7 +41,7 @@ def _point(targets: int, told: list[dict[str, Any]], primary: str) -> dict[str, 
         "gold_bpb": float(np.mean([m["gold_bpb"] for m in marks])) if marks else None,
         "accuracy": None,
     }
-    if marks and marks[0]["average"] is not None:
+    if marks:
         averages = [m["average"]["normalised_accuracy"] for m in marks]
         point["accuracy"] = float(np.mean(averages))
     point["primary"] = {

@@ -7,18 +7,13 @@ from typing import Any
 import numpy as np
 
 from mlxprune import contamination, exam, runs, split, study, tasks
-from mlxprune.work import Work, progress
-
-
-def asked_for(work: Work) -> bool:
-    settings = work.config.evaluation
-    return settings.contamination == "remove" and bool(settings.tasks)
+from mlxprune.work import Work, adding, progress
 
 
 def clean(work: Work) -> dict[str, Any]:
     """Find the documents once; what the scores' fingerprints then depend on, too ({} where nobody
     asked). All items of the tasks count, whatever ``evaluation.limit`` asks later."""
-    if not asked_for(work):
+    if not study.cleans(work.config):
         return {}
     settings = work.config.evaluation
     found = tasks.find(settings.tasks, settings.gauntlet)
@@ -35,13 +30,7 @@ def clean(work: Work) -> dict[str, Any]:
             contamination.text_of(item) for task in found.tasks for item in tasks.read(task).items
         ]
         report = progress(work, "score", "bytes", "search for items of the tasks")
-        done, total = 0, int(names.index["bytes"][mask].sum())
-
-        def more(characters: int) -> None:
-            nonlocal done
-            done = min(total, done + characters)
-            report(done, total)
-
+        more = adding(report, int(names.index["bytes"][mask].sum()))
         hits = np.unique(contamination.find(texts, names.texts(mask), more).document)
         with runs.folder_in_the_making(place) as partial:
             np.save(partial / "documents.npy", hits)

@@ -184,7 +184,7 @@ def _over(found: dict[str, Any]) -> str:
     return f"{held} domains" if held == known else f"{held} of {known} domains"
 
 
-def _table(title: str, *columns: str) -> Any:
+def plain_table(title: str, *columns: str) -> Any:
     """A plain table whose first column is text that is never cut."""
     from rich.table import Table
     from rich.text import Text
@@ -200,7 +200,7 @@ def _slice_table(facts: dict[str, Any]) -> Any:
     from rich.text import Text
 
     columns = ("documents", "kept", "tokens", "kept ", "share before", "after")
-    table = _table(f"slice {facts['name']}", "domain", *columns)
+    table = plain_table(f"slice {facts['name']}", "domain", *columns)
     for row in sorted(facts["domains"], key=lambda r: -r["tokens"])[:DOMAINS_SHOWN]:
         table.add_row(Text(one_line(row["domain"])), *_domain_cells(row))
     table.add_row("all", *_domain_cells(_sum(facts["domains"])), style="bold")
@@ -219,7 +219,7 @@ def _mix_table(slices: dict[str, Any], width: int) -> Any:
         if used <= width or not shown:
             shown.append(name)
     more = f"; {len(slices) - len(shown)} more: see the report" if len(slices) > len(shown) else ""
-    table = _table(f"share of the tokens, %{more}", "domain", "pool", *shown)
+    table = plain_table(f"share of the tokens, %{more}", "domain", "pool", *shown)
     after = {
         name: {row["domain"]: row["share_after"] for row in facts["domains"]}
         for name, facts in slices.items()
@@ -235,7 +235,7 @@ def _mix_table(slices: dict[str, Any], width: int) -> Any:
 
 def _arms_table(arms: dict[str, Any]) -> Any:
     columns = ("unique", "targets", "passes", "worth", "n", "overlap", "macro", "mix")
-    table = _table("arms", "arm", *columns)
+    table = plain_table("arms", "arm", *columns)
     table.padding = (0, 0, 0, 1)  # type: ignore[assignment]
     for name, arm in arms.items():
         figures = [arm["test_macro"], arm["test_original_mix"]]
@@ -253,7 +253,7 @@ def _arms_table(arms: dict[str, Any]) -> Any:
 
 
 def _tasks_table(arms: dict[str, Any]) -> Any:
-    table = _table("tasks", "arm", "norm", "interval", "one", "clean", "bits")
+    table = plain_table("tasks", "arm", "norm", "interval", "one", "clean", "bits")
     for name, arm in arms.items():
         told = arm["average"]
         clean = arm.get("clean_average")
@@ -269,7 +269,7 @@ def _tasks_table(arms: dict[str, Any]) -> Any:
 
 
 def _comparisons_table(comparisons: list[dict[str, Any]]) -> Any:
-    table = _table("arm minus control", "", "difference", "interval", "", "shows")
+    table = plain_table("arm minus control", "", "difference", "interval", "", "shows")
     table.padding = (0, 0, 0, 1)  # type: ignore[assignment]
     table.columns[3].justify = table.columns[4].justify = "left"
     table.columns[4].no_wrap = False

@@ -125,6 +125,24 @@ def figures(
     }
 
 
+def losses_of(
+    model_folder: Path,
+    tokens: Tokens,
+    documents: np.ndarray,
+    context: int,
+    between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
+    memory_bytes: int | None = None,
+) -> np.ndarray:
+    """PART rows of documents under a saved model."""
+    from mlxprune import model as models
+
+    loaded, config = models.load(model_folder)
+    policy = score.resolve_policy(
+        tokens.lengths(documents), config, context, memory_bytes=memory_bytes
+    )
+    return score.score_documents(loaded, tokens, documents, policy, between)
+
+
 def score_model(
     model_folder: Path,
     names: Corpus,
@@ -136,13 +154,7 @@ def score_model(
     memory_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Score documents with one model: its figures; the NLL of each, float64, goes to ``array``."""
-    from mlxprune import model as models
-
-    loaded, config = models.load(model_folder)
-    policy = score.resolve_policy(
-        tokens.lengths(documents), config, context, memory_bytes=memory_bytes
-    )
-    part = score.score_documents(loaded, tokens, documents, policy, between)
+    part = losses_of(model_folder, tokens, documents, context, between, memory_bytes)
     index = names.index[documents]
     result = figures(part["nll_sum"], index["bytes"], index["domain"], names.domains)
     counts = np.bincount(index["domain"], minlength=len(names.domains))

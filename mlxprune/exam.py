@@ -104,9 +104,9 @@ def prepare(
             sizes += [len(said.strip().encode()) for _, said in tasks.choices_of(item)]
             lengths += [len(ids) for ids in prompt.continuations]
             whole += sum(map(len, prompt.contexts)) + sum(map(len, prompt.continuations))
-        asked.append(Asked(items, rows, first, len(gold), cut, left_out))
-        if not rows:
-            asked.pop()
+        if rows:
+            asked.append(Asked(items, rows, first, len(gold), cut, left_out))
+        else:
             unfit[items.task.label] = f"no item fits a context of {context}"
     progress(total, total)
     if not asked:

@@ -20,7 +20,7 @@ from mlxprune import (
     memory,
     papers,
     runs,
-    score,
+    study,
     tasks,
     work,
 )
@@ -58,14 +58,7 @@ def ask(
         return backend.answer_function(models.load(folder)[0])
 
     parts.mkdir(parents=True, exist_ok=True)
-    report = work.progress(under_way, "evaluation", "tokens", what)
-    done = 0
-
-    def between(inputs: int) -> None:
-        nonlocal done
-        done += inputs
-        report(done, questions.inputs)
-
+    between = work.adding(work.progress(under_way, "evaluation", "tokens", what), questions.inputs)
     return exam.answer(questions, load, max(tokens, window), parts, between)
 
 
@@ -80,7 +73,7 @@ def window_of(stated: dict[str, Any], asked: int | None, model: str) -> int:
     return asked or min(longest or LARGEST_CONTEXT, LARGEST_CONTEXT)
 
 
-def estimate(folder: Path, questions: Exam, window: int) -> float:
+def estimate(folder: Path, questions: Exam) -> float:
     """Seconds that the questions will take: one batch from their middle, timed."""
     from mlxprune import backend
 
@@ -152,7 +145,7 @@ def evaluate_model(
                 if found is not None:
                     result |= _answers(under_way, source, found, window, wanted[:8])
                 if corpus is not None:
-                    result["text"] = _text(under_way, source, stated, corpus, window)
+                    result["text"] = _text(under_way, source, corpus, window)
                 if outside is not None:
                     log.emit("evaluation", "stage.start", why="lm-eval " + ", ".join(outside.tasks))
                     result["lm_eval"] = harness.evaluate(
@@ -177,7 +170,7 @@ def _answers(
     said = work.progress(under_way, "evaluation", "items")
     questions = exam.prepare(found, tokenizers.load(source), window, limit, seed, said)
     papers.tell_of_bad_lines(under_way, questions)
-    seconds = estimate(source, questions, window)
+    seconds = estimate(source, questions)
     under_way.log.emit("evaluation", "stage.start", why=papers.size(questions, seconds))
     answers = ask(under_way, source, questions, window, out / f"parts-{short}")
     items = out / f"items-{short}.parquet"  # it stays right when these figures are set aside
@@ -186,24 +179,15 @@ def _answers(
     return marks.marks(questions, answers) | {"items_file": items.name}
 
 
-def _text(
-    under_way: work.Work, source: Path, stated: dict[str, Any], corpus: Any, window: int
-) -> dict[str, Any]:
+def _text(under_way: work.Work, source: Path, corpus: Any, window: int) -> dict[str, Any]:
     """Bits per byte of every domain of a text, all of it."""
     names, tokens = corpus
     documents = np.arange(len(names))
     documents = documents[tokens.lengths(documents) > 0]
-    lengths = tokens.lengths(documents)
-    policy = score.resolve_policy(lengths, stated, window, under_way.config.memory)
+    total = int(tokens.lengths(documents).sum())
     report = work.progress(under_way, "evaluation", "tokens")
-    done, total = 0, int(lengths.sum())
-
-    def between(scored: int, slots: int, waited: float) -> None:
-        nonlocal done
-        done += scored
-        report(done, total)
-
-    part = score.score_documents(models.load(source)[0], tokens, documents, policy, between)
+    between, memory_bytes = study.progress_over(report, total, 0, 1), under_way.config.memory
+    part = evaluate.losses_of(source, tokens, documents, window, between, memory_bytes)
     index = names.index[documents]
     told = evaluate.figures(part["nll_sum"], index["bytes"], index["domain"], names.domains)
     return {**told, "documents": len(documents), "tokens": total}

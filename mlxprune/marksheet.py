@@ -6,6 +6,7 @@ import textwrap
 from typing import Any
 
 from mlxprune import tasks
+from mlxprune.console import plain_table
 from mlxprune.errors import one_line
 
 LONGEST_NAME = 28
@@ -64,18 +65,6 @@ def _note(text: str) -> None:
     )
 
 
-def table(title: str, *columns: str) -> Any:
-    """A plain table whose first column is text that is never cut."""
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(title=Text(title), title_justify="left", box=None, padding=(0, 0, 0, 1))
-    made.add_column(columns[0], no_wrap=True)
-    for column in columns[1:]:
-        made.add_column(column, justify="right", no_wrap=True)
-    return made
-
-
 def _row(made: Any, *cells: str, bold: bool = False) -> None:
     """Cells as plain text: what data says is no markup."""
     from rich.text import Text
@@ -95,7 +84,9 @@ def in_order(found: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _tasks(found: dict[str, Any]) -> Any:
-    made = table("tasks", "", "items", "accuracy", "interval", "norm", "one", "bits", "margin")
+    made = plain_table(
+        "tasks", "", "items", "accuracy", "interval", "norm", "one", "bits", "margin"
+    )
     for name, category in in_order(found["categories"]):
         _row(made, name.replace("_", " "), bold=True)
         for label in category["tasks"]:
@@ -115,7 +106,9 @@ def _tasks(found: dict[str, Any]) -> Any:
 
 
 def _categories(found: dict[str, Any]) -> Any:
-    made = table("normalised accuracy", "", "norm", "interval", "one", "bits", "margin", "tasks")
+    made = plain_table(
+        "normalised accuracy", "", "norm", "interval", "one", "bits", "margin", "tasks"
+    )
     rows = in_order(found["categories"])
     if len(rows) > 1:
         rows.append((f"average of {found['average_over']}", found["average"]))
@@ -138,7 +131,7 @@ def _categories(found: dict[str, Any]) -> Any:
 
 def _outside(found: dict[str, Any]) -> Any:
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-    made = table(packages, "", "version", "shots", "metric", "value")
+    made = plain_table(packages, "", "version", "shots", "metric", "value")
     for task, told in found["results"].items():
         for key, value in told.items():
             if isinstance(value, float) and "_stderr" not in key:
@@ -148,7 +141,7 @@ def _outside(found: dict[str, Any]) -> Any:
 
 
 def _text(found: dict[str, Any]) -> Any:
-    made = table("bits per byte", "", "bits")
+    made = plain_table("bits per byte", "", "bits")
     for name, bits in found["domains"].items():
         _row(made, name, _number(bits, ".4f"))
     _row(made, "plain mean of the domains", _number(found["macro"], ".4f"), bold=True)
@@ -157,6 +150,5 @@ def _text(found: dict[str, Any]) -> Any:
 
 
 def _percent(value: float) -> str:
-    return (
-        f"{100 * value:.1f}".replace("-0.0", "0.0") if abs(value) < 5e-4 else f"{100 * value:.1f}"
-    )
+    shown = f"{100 * value:.1f}"
+    return "0.0" if shown == "-0.0" else shown

@@ -1,4 +1,5 @@
-"""Papers: an exam with its answers as files, and what of it people are told before it starts."""
+"""Papers: an exam with its answers as files, what people are told of it before it starts, and which
+of its items stand in documents."""
 
 from __future__ import annotations
 
@@ -101,14 +102,8 @@ def contaminated(
         texts += [contamination.text_of(item) for item in asked.found.items]
         number += [place.get(item.row, -1) for item in asked.found.items]
     report = work.progress(under_way, "evaluation", "bytes", "search for items in the documents")
-    done, total = 0, int(corpus.index["bytes"][wanted].sum())
-
-    def progress(characters: int) -> None:
-        nonlocal done
-        done = min(total, done + characters)
-        report(done, total)
-
-    found = contamination.find(texts, corpus.texts(wanted), progress)
+    more = work.adding(report, int(corpus.index["bytes"][wanted].sum()))
+    found = contamination.find(texts, corpus.texts(wanted), more)
     of = np.array(number, np.int64)
     kept = of[found.item] >= 0
     common = of[found.common]

@@ -8,8 +8,6 @@ import numpy as np
 
 from mlxprune import marksheet, pictures
 
-MOST_ARMS = 7
-
 
 def facts(found: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """For the arms ``names``: the table and picture of the categories, the tasks, deciles."""
@@ -30,8 +28,7 @@ def _tasks(found: dict[str, Any], names: list[str]) -> dict[str, Any]:
         (name.replace("_", " "), [a["categories"][name] for a in arms.values()])
         for name in categories
     ]
-    if first["average"]:
-        rows.append(("average", [a["average"] for a in arms.values()]))
+    rows.append(("average", [a["average"] for a in arms.values()]))
     labels = [label for name in categories for label in first["categories"][name]["tasks"]]
     return {
         "task_board": {

@@ -89,10 +89,14 @@ def cleaned(run: RunFolder) -> Path:
     return run.path / "cleaned"
 
 
+def cleans(config: Config) -> bool:
+    """Whether documents that hold items of the tasks are left out."""
+    return config.evaluation.contamination == "remove" and bool(config.evaluation.tasks)
+
+
 def without_cleaned(run: RunFolder, config: Config, documents: np.ndarray) -> np.ndarray:
     """Without documents that hold items of the tasks, where the configuration says so."""
-    settings = config.evaluation
-    if settings.contamination != "remove" or not settings.tasks:
+    if not cleans(config):
         return documents
     return np.setdiff1d(documents, np.load(cleaned(run) / "documents.npy"))
 

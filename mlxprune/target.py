@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,8 +28,8 @@ def identity(config: Config) -> str | None:
     if not config.evaluation.target:
         return None
     settings = data_of(config)
-    facts = corpus.input_facts(sources.find_sources(settings.paths)[0])
-    files = [[f["name"], f["size"], f["edges"]] for f in facts]
+    found, _ = sources.find_sources(settings.paths)
+    files = [[source.name, runs.full_hash(source.path)] for source in found]
     rest = {k: v for k, v in settings.results().items() if k != "paths"}
     return runs.fingerprint(corpus.VERSION, tokens.VERSION, rest, files)
 
@@ -72,8 +71,3 @@ def open_target(run: RunFolder, config: Config) -> tuple[Corpus, Tokens, np.ndar
         where = ", ".join(config.evaluation.target)
         raise DataError("the target has no token", where, "give files with text")
     return names, found, documents
-
-
-def facts(names: Corpus) -> dict[str, Any]:
-    counts = np.bincount(names.index["domain"], minlength=len(names.domains))
-    return {d: int(c) for d, c in zip(names.domains, counts, strict=True)}

@@ -46,7 +46,6 @@ class Task:
     between: str = "\n"  # between examples
     baseline: float | None = None
     by_category: bool = False  # shots and accuracy go by the items' own categories
-    suite: str = OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ def _of_suite(label: str, told: dict[str, Any], root: Path) -> Task:
     given = {**facts()["defaults"], **told}
     path = root / given.pop("path")
     given["baseline"] = float(given["baseline"])
-    return Task(label, path=path, suite=SUITE, **given)
+    return Task(label, path=path, **given)
 
 
 def _own_tasks(name: str) -> list[Task]:

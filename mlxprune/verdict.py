@@ -93,7 +93,7 @@ def comparisons(run: RunFolder, config: Config) -> list[dict[str, Any]]:
         return []
     measure = _measure(run, config)
     values = {
-        arm: {seed: measure.of(run, name) for seed, name in seeds.items()}
+        arm: {seed: measure.of(name) for seed, name in seeds.items()}
         for arm, seeds in assessed.items()
     }
     found = []
@@ -124,7 +124,7 @@ def assessed_arms(run: RunFolder) -> dict[str, dict[int, str]]:
 class Measure:
     """The primary figure: bits of every unit of an evaluation, and how they make a mean."""
 
-    of: Callable[[RunFolder, str], np.ndarray]
+    of: Callable[[str], np.ndarray]
     parts: evaluate.Parts
 
 
@@ -133,7 +133,7 @@ def _measure(run: RunFolder, config: Config) -> Measure:
     if primary == "tasks":
         first = next(iter(next(iter(assessed_arms(run).values())).values()))
         return Measure(
-            lambda run, name: contest.gold_bits(_sheet(run, name))[0],
+            lambda name: contest.gold_bits(_sheet(run, name))[0],
             contest.gold_bits(_sheet(run, first))[1],
         )
     if primary == "target":
@@ -143,7 +143,7 @@ def _measure(run: RunFolder, config: Config) -> Measure:
         members = split.open_split(run.split).members(split.TEST)
         documents = evaluate.test_documents(names, study.open_tokens(run), members, config.seed)
 
-    def of(run: RunFolder, name: str) -> np.ndarray:
+    def of(name: str) -> np.ndarray:
         path = run.evaluation(name)
         told = runs.read_json(path)
         told = told["target"] if primary == "target" else told

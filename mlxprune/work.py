@@ -144,6 +144,18 @@ def progress(
     return report
 
 
+def adding(report: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """A function of what has been done since the last call, in place of (done, total)."""
+    done = 0
+
+    def more(amount: int) -> None:
+        nonlocal done
+        done = min(total, done + amount)
+        report(done, total)
+
+    return more
+
+
 def peak_memory_bytes() -> int:
     """The largest resident size of this process or a finished child."""
     scale = 1 if sys.platform == "darwin" else 1024

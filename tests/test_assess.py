@@ -135,7 +135,6 @@ def test_contamination_is_told_of_each_arm(run: RunFolder) -> None:
     found = contest.contaminated_rows(run)
     assert found is not None
     planted = [40, 41]
-    assert set(found["none-s0"]["cloze"]) <= {*planted, *range(40)}
     assert set(planted) & set(found["none-s0"]["cloze"])
     for name, rows in found.items():
         assert set(rows["cloze"]) <= set(found["none-s0"]["cloze"]), name
