@@ -87,6 +87,7 @@ def _tasks(found: dict[str, Any]) -> Any:
     made = plain_table(
         "tasks", "", "items", "accuracy", "interval", "norm", "one", "bits", "margin"
     )
+    made.padding = (0, 0, 0, 1)  # eight columns in eighty characters
     for name, category in in_order(found["categories"]):
         _row(made, name.replace("_", " "), bold=True)
         for label in category["tasks"]:
@@ -109,6 +110,7 @@ def _categories(found: dict[str, Any]) -> Any:
     made = plain_table(
         "normalised accuracy", "", "norm", "interval", "one", "bits", "margin", "tasks"
     )
+    made.padding = (0, 0, 0, 1)
     rows = in_order(found["categories"])
     if len(rows) > 1:
         rows.append((f"average of {found['average_over']}", found["average"]))
