@@ -8,9 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import psutil
-
-from mlxprune import runs
+from mlxprune import machine, runs
 from mlxprune.errors import Interrupted, Stopped
 from mlxprune.events import EventLog
 
@@ -26,7 +24,7 @@ class Control:
         self.signal_number = 0
         self._asked: list[str] = []
         self._polled = 0.0
-        self._beat = time.monotonic()
+        self._beat = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Control:
@@ -51,7 +49,7 @@ class Control:
             if now - self._beat >= HEARTBEAT_SECONDS:
                 self._beat = now
                 self.log.emit(None, "heartbeat")
-                self.log.emit(None, "device", memory_bytes=psutil.Process().memory_info().rss)
+                self.log.emit(None, "device", **machine.sample(self.run.path))
         return bool(self.signal_number or self._asked)
 
     def obey(self, save: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ import msgpack
 
 from mlxprune import state as states
 
-VERSION = 1
+VERSION = states.VERSION
 SEGMENT_BYTES = 64 << 20
 SECONDS_BETWEEN = 0.5  # at most two a second of a frequent kind
 
@@ -31,7 +31,11 @@ KINDS: dict[str, str] = {
         "padding_share (of token slots), input_wait_share (of the time), utilisation (model FLOPs "
         "over those of the measured matrix product), peak_memory_bytes (of a process)"
     ),
-    "histogram": "edges (mean negative log-likelihood, nats), documents, tokens",
+    "forecast": "flops: by stage, of all that the run trains, scores and evaluates",
+    "histogram": (
+        "edges (mean negative log-likelihood, nats); by bin documents, tokens, bytes; domains "
+        "{name: documents by bin, and the sums nll, tokens, bytes}, the largest"
+    ),
     "train.step": (
         "model, step, targets, model_targets, new_targets, done and total (of all trainings of the "
         "stage), pass, loss (nats, mean since the last event), "
@@ -51,7 +55,11 @@ KINDS: dict[str, str] = {
     "command": "verb: the command that was taken",
     "paused": "",
     "resumed": "",
-    "device": "memory_bytes: resident size of the process",
+    "device": (
+        "memory_bytes: resident size of the process and its children; of the machine memory_used, "
+        "memory_total, swap_used, cpu_share, disk_free, disk_total (of the run folder); "
+        "power (plugged, or battery), battery (share), heat (degrees Celsius); null: not known"
+    ),
     "heartbeat": "",
     "warning": "message",
     "stage.end": "state (done, reused, failed, stopped), seconds, why, summary",
@@ -167,6 +175,86 @@ def fold_folder(folder: Path) -> states.State:
             states.fold(state, record)
         return state
     return states.initial()
+
+
+class Reader:
+    """The state of a run as its log grows: the newest readable snapshot and all that follows it.
+
+    ``read`` works for about the time that it is given, so that who draws between calls stays
+    quick; ``behind`` says how many bytes are left. ``trouble`` says what is wrong with the log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._begin()
+
+    def _begin(self) -> None:
+        self.state = states.initial()
+        self.trouble: str | None = None
+        self.behind = 0
+        self.total = 0
+        self._at: dict[Path, int] = {}
+        self._bad: set[Path] = set()
+        found = segments(self.folder)
+        for index in range(len(found) - 1, -1, -1):
+            first = next(read_segment(found[index]), None)
+            if first is not None and first.get("kind") == "snapshot":
+                self._at = {path: _size(path) for path in found[:index]}
+                break
+
+    def read(self, seconds: float) -> list[dict[str, Any]]:
+        """Fold what is new, and return it. A log that shrank is read again from its snapshot."""
+        until = time.monotonic() + seconds
+        found = segments(self.folder)
+        sizes = {path: _size(path) for path in found}
+        if any(sizes.get(path, 0) < at for path, at in self._at.items()):
+            self._begin()
+            self.trouble = "the log was cut short: what is shown was read anew"
+            sizes = {path: _size(path) for path in found}
+        new: list[dict[str, Any]] = []
+        for path in found:
+            while self._at.get(path, 0) < sizes[path] and path not in self._bad:
+                more = self._records(path, sizes[path])
+                new += more
+                if not more or time.monotonic() >= until:
+                    break
+        self.total = sum(sizes.values())
+        self.behind = sum(sizes[p] - self._at.get(p, 0) for p in found if p not in self._bad)
+        return new
+
+    def _records(self, path: Path, size: int) -> list[dict[str, Any]]:
+        """Fold the next whole records of a segment; none when its tail is torn, so far."""
+        at, length = self._at.get(path, 0), CHUNK_BYTES
+        records: list[dict[str, Any]] = []
+        while not records:
+            try:
+                with path.open("rb") as file:
+                    file.seek(at)
+                    unpacker = msgpack.Unpacker(strict_map_key=False)
+                    unpacker.feed(file.read(length))
+                for record in unpacker:
+                    self._at[path] = at + unpacker.tell()
+                    if isinstance(record, dict):
+                        states.fold(self.state, record)
+                        records.append(record)
+            except (OSError, ValueError, TypeError, msgpack.UnpackException):
+                self._bad.add(path)
+                self.trouble = f"{path.name} cannot be read from byte {self._at.get(path, at)} on"
+                break
+            if at + length >= size:
+                break
+            length *= 4  # a record larger than a chunk
+        return records
+
+
+CHUNK_BYTES = 64 << 10
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 class Follower:

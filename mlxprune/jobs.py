@@ -119,7 +119,8 @@ def score_data(
                 workers.units(found.index["bytes"][documents]),
             )
             log.emit("score", "stage.start", why="asked for")
-            workers.score_pool(task, settings.workers or workers.usual_number(), log, control)
+            processes = settings.workers or workers.usual_number()
+            workers.score_pool(task, found, processes, log, control)
             metadata = {
                 "model": model,
                 "prefix": str(tokens.prefix),

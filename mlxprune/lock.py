@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -46,6 +47,30 @@ def owner(run: runs.RunFolder) -> Owner | None:
         return Owner(int(found["pid"]), float(found["started"]), str(found["host"]), run.path)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+SLOW_SECONDS, STALE_SECONDS = 30.0, 180.0  # without a word, heartbeats being ten seconds apart
+
+
+def standing(run: runs.RunFolder, state: dict[str, Any], now: float) -> str:
+    """How a run stands: its state, but what should be at work is looked after.
+
+    crashed: the process that its lock names is dead; elsewhere: it ran on another host, which
+    nobody here can know; slow, stale: alive, and without a word for long.
+    """
+    told = str(state["state"])
+    if told not in ("running", "paused"):
+        return told
+    holder = owner(run)
+    alive = holder.alive() if holder else False
+    if alive is None:
+        return "elsewhere"
+    if alive is False:
+        return "crashed"
+    silent = now - (state["updated"] or now)
+    if silent > STALE_SECONDS:
+        return "stale"
+    return "slow" if silent > SLOW_SECONDS and told == "running" else told
 
 
 def _is_held(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlxprune import lock, runs
+from mlxprune import lock, outlook, runs
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.options import AsJson, RunPath, app, print_json
 
@@ -38,15 +38,22 @@ def _status_of(run: runs.RunFolder) -> dict[str, Any]:
     from mlxprune import events
 
     state = events.fold_folder(run.events)
+    now = time.time()
     holder = lock.owner(run)
-    if state["state"] in ("running", "paused"):
-        alive = holder.alive() if holder else False
-        if alive is False:
-            state["state"] = "crashed"
+    standing = lock.standing(run, state, now)
+    left = outlook.finish(state, now) if state["state"] == "running" else None
+    if standing == "crashed":
+        state["state"] = "crashed"
+    state["standing"] = standing
+    state["finish_seconds"] = left and {
+        "early": left.early,
+        "likely": left.likely,
+        "late": left.late,
+    }
     state["folder"] = str(run.path)
     state["pid"] = holder.pid if holder and state["state"] in ("running", "paused") else None
-    state.pop("curves")
-    state.pop("result")
+    for key in ("curves", "result", "recent", "memory"):
+        state.pop(key)
     return state
 
 

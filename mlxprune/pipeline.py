@@ -238,6 +238,14 @@ def _tokens(work: Work) -> None:
             source = models.fetch(scorer.reference.pretrained)
             pieces.append(_tokens_piece(work, scorer.tokenizer, source))
     run_stage(work, "tokens", pieces)
+    held = study.open_tokens(work.run)
+    facts = runs.read_json(work.run.tokens() / "tokens.json")["parts"]
+    parts = (
+        facts.get(str(p), 0) for p in (split.REFERENCE, split.TRAIN, split.VALIDATION, split.TEST)
+    )
+    sizes = costs.Sizes(len(held.ids), *parts)
+    flops = costs.estimate(work.config, sizes, False)["stage_flops"]
+    work.log.emit("tokens", "forecast", flops=flops)
 
 
 def _tokens_piece(work: Work, name: str, tokenizer_folder: Path) -> Piece:

@@ -170,7 +170,7 @@ def _scored(work: Work, scorer: Scorer, documents: np.ndarray, without: dict[str
         )
         what = scorer.name if several else None
         processes = settings.workers or workers.usual_number()
-        workers.score_pool(task, processes, work.log, work.control, what)
+        workers.score_pool(task, names, processes, work.log, work.control, what)
         metadata = {
             "reference": described["reference"],
             "tokenizer": work.fingerprint("tokenizer"),

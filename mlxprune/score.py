@@ -147,13 +147,15 @@ def score_documents(
     policy: Policy,
     between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
     positions: np.ndarray | None = None,
+    finished: Callable[[np.ndarray, np.ndarray], None] = lambda slots, rows: None,
 ) -> np.ndarray:
     """PART rows for the documents, in their order.
 
     nll_sum is the float64 sum of float32 losses in nats over num_tokens targets. ``between`` is
     called after every batch with its scored tokens, its slots, and the seconds that the device
-    waited for it; ``positions`` float64 [2, context] collects the sum of losses and the count at
-    each position of a window.
+    waited for it; ``finished`` before it with the documents that are complete now (which of those
+    given, and their rows); ``positions`` float64 [2, context] collects the sum of losses and the
+    count at each position of a window.
     """
     from mlxprune import backend
 
@@ -162,6 +164,7 @@ def score_documents(
     found, truncated = windows(tokens.lengths(documents), policy)
     result = np.zeros(len(documents), PART)
     result["truncated"] = truncated
+    rows_left = np.bincount(found.slot, minlength=len(documents))
     waiting: list[tuple[np.ndarray, np.ndarray, Any, float]] = []
     starving = True  # whether the device has nothing to do while the next batch is made
 
@@ -175,6 +178,9 @@ def score_documents(
         slots = found.slot[rows]
         np.add.at(result["nll_sum"], slots, values.sum(axis=1))
         np.add.at(result["num_tokens"], slots, used.sum(axis=1))
+        np.subtract.at(rows_left, slots, 1)
+        complete = np.unique(slots[rows_left[slots] == 0])
+        finished(complete, result[complete])
         if positions is not None:
             positions[0, : values.shape[1]] += values.sum(axis=0)
             positions[1, : values.shape[1]] += mask.sum(axis=0)
@@ -190,6 +196,23 @@ def score_documents(
             collect()
     while waiting:
         collect()
+    return result
+
+
+def token_losses(model: nn.Module, tokens: Tokens, document: int, policy: Policy) -> np.ndarray:
+    """Negative log-likelihood of every token of one document, float32 in nats; NaN where the
+    policy leaves it unscored."""
+    from mlxprune import backend
+
+    losses_of = backend.loss_function(model)
+    documents = np.array([document])
+    found, _ = windows(tokens.lengths(documents), policy)
+    result = np.full(len(tokens.document(document)), np.nan, np.float32)
+    for row in range(len(found)):
+        first, stop, skip = (int(a[row]) for a in (found.first, found.stop, found.skip))
+        one = np.array([row])
+        inputs, targets, _ = _fill(tokens, documents, found, one, 1, stop - first)
+        result[first + skip : stop] = np.array(losses_of(inputs, targets))[0, skip:]
     return result
 
 

@@ -6,12 +6,27 @@ A reader ignores what it does not know: unknown kinds and fields never break the
 
 from __future__ import annotations
 
+import bisect
 from typing import Any
 
 from mlxprune.runs import STAGES
 
+VERSION = 1  # of the records that this fold knows
 CURVE_POINTS = 2000
+HISTORY_POINTS = 240  # of a rate, of the memory
 WARNINGS_KEPT = 50
+RECENT_KEPT = 100
+# What a point of a curve holds. People look at more of a training than of a validation.
+TRAIN_POINT = (
+    "targets", "loss", "learning_rate", "pass", "step", "t", "gradient_norm", "rate",
+    "utilisation",
+)  # fmt: skip
+VALIDATION_POINT = ("targets", "bits_per_byte", "rank_correlation", "t")
+# Kinds that change what a person would do next; their plain fields are kept for a while.
+NOTABLE = (
+    "run.start", "stage.start", "stage.end", "checkpoint", "command", "paused", "resumed",
+    "warning", "evaluation", "assessed", "run.end",
+)  # fmt: skip
 
 State = dict[str, Any]
 Event = dict[str, Any]
@@ -31,6 +46,12 @@ def initial() -> State:
         "curves": {},
         "assessed": {},
         "histogram": None,
+        "forecast": {},  # FLOPs by stage, for all that a run trains and scores
+        "machine": None,  # the newest device event
+        "memory": [],  # [t, bytes of the processes, share of the machine's memory in use]
+        "checkpoint": None,
+        "recent": [],
+        "newer": None,  # the version of records that this fold may not understand
         "warnings": [],
         "targets_trained": 0,  # over all attempts, repeated work included
         "peak_memory_bytes": 0,
@@ -49,12 +70,18 @@ def fold(state: State, event: Event) -> State:
         return state
     state["events"] += 1
     state["updated"] = event.get("t")
+    if int(event.get("v") or 0) > VERSION:
+        state["newer"] = event["v"]
     state["peak_memory_bytes"] = max(
         state["peak_memory_bytes"], int(event.get("peak_memory_bytes") or 0)
     )
     handler = _HANDLERS.get(str(kind))
     if handler is not None:
         handler(state, event)
+    if kind in NOTABLE:
+        plain = (str, int, float)
+        state["recent"].append({k: v for k, v in event.items() if isinstance(v, plain)})
+        del state["recent"][:-RECENT_KEPT]
     return state
 
 
@@ -66,7 +93,7 @@ PROGRESS_KEYS = (
 
 
 BUILT_KEYS = (
-    "built_seconds", "rate", "padding_share", "input_wait_share", "utilisation",
+    "built_seconds", "rate", "rates", "padding_share", "input_wait_share", "utilisation",
     "peak_memory_bytes",
 )  # fmt: skip
 
@@ -107,13 +134,14 @@ def _progress(state: State, event: Event) -> None:
     for key in PROGRESS_KEYS:
         if key in event:
             stage[key] = event[key]
+    if event.get("rate") is not None:
+        _add(stage.setdefault("rates", []), [event.get("t"), event["rate"]], HISTORY_POINTS)
 
 
 def _train_step(state: State, event: Event) -> None:
     _progress(state, event)
     curve = _curve(state, event)
-    point = [event.get("targets"), event.get("loss"), event.get("learning_rate"), event.get("pass")]
-    _add(curve["train"], point)
+    _add(curve["train"], [event.get(key) for key in TRAIN_POINT], CURVE_POINTS)
     curve["total_targets"] = event.get("model_targets") or event.get("total")
     state["targets_trained"] += int(event.get("new_targets") or 0)
     for key in ("gradient_norm", "rate"):
@@ -121,8 +149,8 @@ def _train_step(state: State, event: Event) -> None:
 
 
 def _evaluation(state: State, event: Event) -> None:
-    point = [event.get("targets"), event.get("bits_per_byte"), event.get("rank_correlation")]
-    _add(_curve(state, event)["validation"], point)
+    point = [event.get(key) for key in VALIDATION_POINT]
+    _add(_curve(state, event)["validation"], point, CURVE_POINTS)
 
 
 def _assessed(state: State, event: Event) -> None:
@@ -137,21 +165,54 @@ def _curve(state: State, event: Event) -> dict[str, Any]:
     return found
 
 
-def _add(points: list[list[Any]], point: list[Any]) -> None:
-    """Append; a resumed run overwrites what it repeats; a long curve is thinned by halves."""
-    while points and point[0] is not None and points[-1][0] >= point[0]:
-        points.pop()
+def _add(points: list[list[Any]], point: list[Any], most: int) -> None:
+    """Append; a resumed run overwrites what it repeats; a long series is thinned by halves."""
+    if points and point[0] is not None and points[-1][0] >= point[0]:
+        del points[bisect.bisect_left(points, point[0], key=lambda p: p[0]) :]
     points.append(point)
-    if len(points) > CURVE_POINTS:
-        del points[1:-1:2]
+    if len(points) > most:
+        points[1:-1] = _thinned(points[1:-1])
+
+
+def _thinned(points: list[list[Any]]) -> list[list[Any]]:
+    """Half of the points: of every four the lowest and the highest, so that no spike is lost."""
+    kept = []
+    for at in range(0, len(points), 4):
+        four = points[at : at + 4]
+        order = sorted(range(len(four)), key=lambda i: _height(four[i]))
+        kept += [four[i] for i in sorted({order[0], order[-1]})]
+    return kept
+
+
+def _height(point: list[Any]) -> float:
+    value = point[1]
+    return float(value) if isinstance(value, int | float) and value == value else float("inf")
+
+
+HISTOGRAM_KEYS = ("edges", "documents", "tokens", "bytes", "domains")
 
 
 def _histogram(state: State, event: Event) -> None:
-    state["histogram"] = {key: event.get(key) for key in ("edges", "documents", "tokens")}
+    state["histogram"] = {key: event.get(key) for key in HISTOGRAM_KEYS}
+
+
+def _forecast(state: State, event: Event) -> None:
+    state["forecast"] = event.get("flops") or {}
+
+
+def _device(state: State, event: Event) -> None:
+    state["machine"] = {k: v for k, v in event.items() if k not in ("v", "seq", "writer", "kind")}
+    total, used = event.get("memory_total"), event.get("memory_used")
+    share = used / total if total and used is not None else None
+    _add(state["memory"], [event.get("t"), event.get("memory_bytes"), share], HISTORY_POINTS)
 
 
 def _checkpoint(state: State, event: Event) -> None:
     _stage(state, event)["checkpoint"] = event.get("t")
+    before = state["checkpoint"] or {}
+    same = before.get("model") == event.get("model")
+    state["checkpoint"] = {key: event.get(key) for key in ("t", "stage", "model", "step")}
+    state["checkpoint"]["before"] = before.get("t") if same else None
 
 
 def _paused(state: State, event: Event) -> None:
@@ -196,6 +257,8 @@ _HANDLERS = {
     "evaluation": _evaluation,
     "assessed": _assessed,
     "histogram": _histogram,
+    "forecast": _forecast,
+    "device": _device,
     "checkpoint": _checkpoint,
     "paused": _paused,
     "resumed": _resumed,

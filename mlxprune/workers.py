@@ -20,12 +20,14 @@ import numpy as np
 from mlxprune import model as models
 from mlxprune import runs, score
 from mlxprune.control import Control
+from mlxprune.corpus import Corpus
 from mlxprune.errors import RunError, WorkerDied
 from mlxprune.events import EventLog
+from mlxprune.tally import Tally
 from mlxprune.tokens import open_tokens
 
 UNIT_BYTES = 2_000_000
-HISTOGRAM_EDGES = np.linspace(0.0, 16.0, 161)  # mean negative log-likelihood in nats
+HISTOGRAM_SECONDS = 2.0  # between two of them: they are larger than other events
 
 
 def units(sizes: np.ndarray) -> list[tuple[int, int]]:
@@ -54,12 +56,17 @@ class Task:
 
 
 def score_pool(
-    task: Task, workers: int, log: EventLog, control: Control, what: str | None = None
+    task: Task,
+    names: Corpus,
+    workers: int,
+    log: EventLog,
+    control: Control,
+    what: str | None = None,
 ) -> None:
     """Score every unit that has no part yet, in spawned processes, reporting as they come.
 
-    ``what`` names the model in the events. A worker that dies without a word (MLX aborts the
-    process when memory runs out) is a WorkerDied.
+    ``names`` holds the documents' domains and sizes, ``what`` names the model in the events. A
+    worker that dies without a word (MLX aborts the process when memory runs out) is a WorkerDied.
     """
     from mlxprune import backend
 
@@ -70,9 +77,11 @@ def score_pool(
     lengths = open_tokens(Path(task.tokens)).lengths(documents)
     sizes = [int(lengths[a:b].sum()) for a, b in task.units]
     done = sum(sizes) - sum(sizes[n] for n in todo)
-    progress = _Progress(log, "score", what, sum(sizes), done)
-    for number in set(range(len(task.units))) - set(todo):
-        progress.add_histogram(np.load(part_path(parts, number)))
+    index = names.index[documents]
+    tally = Tally(index["domain"].astype(np.int64), names.domains, index["bytes"])
+    progress = _Progress(log, "score", what, sum(sizes), done, tally)
+    for number in sorted(set(range(len(task.units))) - set(todo)):
+        tally.add(np.arange(*task.units[number]), np.load(part_path(parts, number)))
     if not todo:
         return
     rows, _ = score.windows(lengths[:: 1 + len(lengths) // 1000], task.policy)
@@ -115,9 +124,12 @@ def score_pool(
                 raise RunError(f"scoring failed: {value}", f"unit {number}", "see the message")
             if kind == "slots":
                 progress.slots(number, *value)
+            elif kind == "rows":
+                progress.rows(task.units[number][0], *value)
             else:
                 left -= 1
-                progress.unit(sizes[number], np.load(part_path(parts, number)))
+                progress.unit(sizes[number])
+        progress.histogram(force=True)
         for process in pool:
             process.join(timeout=10)
     finally:
@@ -148,7 +160,9 @@ def _refuse_dead(pool: list[Any], left: int) -> None:
 class _Progress:
     """Tokens done, rate, time left, padding and the histogram, as events."""
 
-    def __init__(self, log: EventLog, stage: str, what: str | None, total: int, done: int) -> None:
+    def __init__(
+        self, log: EventLog, stage: str, what: str | None, total: int, done: int, tally: Tally
+    ) -> None:
         self.log, self.stage, self.what = log, stage, what
         self.total, self.done = total, done
         self.began, self.before = time.monotonic(), done
@@ -156,8 +170,7 @@ class _Progress:
         self.all_slots, self.real = 0, 0
         self.waited, self.memory, self.processes = 0.0, 0, 1
         self.flops, self.peak = 0.0, 1.0
-        self.documents = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
-        self.tokens = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
+        self.tally, self.drawn = tally, 0.0
 
     def slots(self, real: int, slots: int, waited: float, memory: int) -> None:
         self.running += real
@@ -167,22 +180,20 @@ class _Progress:
         self.all_slots += slots
         self._emit()
 
-    def unit(self, size: int, part: np.ndarray) -> None:
+    def rows(self, first: int, slots: np.ndarray, rows: np.ndarray) -> None:
+        """Documents of a unit that are complete."""
+        self.tally.add(first + slots, rows)
+        self.histogram()
+
+    def unit(self, size: int) -> None:
         self.done += size
         self.running = max(0.0, self.running - size)
-        self.add_histogram(part)
         self._emit()
-        shown = {"edges": HISTOGRAM_EDGES.tolist(), "documents": self.documents.tolist()}
-        self.log.emit(self.stage, "histogram", tokens=self.tokens.tolist(), **shown)
 
-    def add_histogram(self, part: np.ndarray) -> None:
-        scored = part[part["num_tokens"] > 0]
-        mean = scored["nll_sum"] / scored["num_tokens"]
-        clipped = np.clip(mean, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
-        self.documents += np.histogram(clipped, HISTOGRAM_EDGES)[0]
-        self.tokens += np.histogram(clipped, HISTOGRAM_EDGES, weights=scored["num_tokens"])[
-            0
-        ].astype(np.int64)
+    def histogram(self, force: bool = False) -> None:
+        if force or time.monotonic() - self.drawn >= HISTOGRAM_SECONDS:
+            self.drawn = time.monotonic()
+            self.log.emit(self.stage, "histogram", force=True, **self.tally.fields())
 
     def _emit(self) -> None:
         done = min(self.total, self.done + int(self.running))
@@ -235,8 +246,13 @@ def _worker(task: Task, inbox: Any, outbox: Any, go: Any, parent: int) -> None:
                         break
                 outbox.put(("slots", scored, (slots, waited, backend.peak_memory())))
 
+            def finished(slots: np.ndarray, rows: np.ndarray) -> None:
+                outbox.put(("rows", number, (slots, rows)))
+
             chosen = np.asarray(documents[first:stop])
-            part = score.score_documents(model, tokens, chosen, task.policy, between, positions)
+            part = score.score_documents(
+                model, tokens, chosen, task.policy, between, positions, finished
+            )
             path = part_path(Path(task.parts), number)
             partial = path.with_name(f"{path.name}.{os.getpid()}{runs.PARTIAL}")
             for target, array in ((path.with_suffix(".positions.npy"), positions), (path, part)):

@@ -1,0 +1,162 @@
+"""Outlook: when a run will be done, and whether it can be left alone, from its state alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+COMPUTE = ("reference", "score", "final", "evaluation")  # the stages whose FLOPs are forecast
+UNSURE = (0.7, 1.8)  # the range of a stage that is only known by its FLOPs
+LOW_DISK = 2 << 30
+HIGH_MEMORY = 0.92
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Seconds until the end: ``likely``, between ``early`` and ``late``; None is not known yet.
+    ``unknown`` names the stages that nothing is known of."""
+
+    early: float | None
+    likely: float | None
+    late: float | None
+    unknown: tuple[str, ...] = ()
+
+
+def finish(state: dict[str, Any], now: float) -> Finish:
+    """What is left of the running stage by its own estimate, its range by how its rate has moved;
+    of later stages by their FLOPs at the pace of those that have run."""
+    pace = _pace(state, now)
+    early = likely = late = 0.0
+    unknown = []
+    for name, stage in state["stages"].items():
+        told = None
+        if stage["state"] in ("running", "stopped", "failed"):
+            told = _running(stage) or _ahead(name, stage, state, pace)
+        elif stage["state"] == "pending":
+            told = _ahead(name, stage, state, pace)
+        else:
+            continue
+        if told is None:
+            if name in COMPUTE:
+                unknown.append(name)
+            continue
+        early, likely, late = early + told[0], likely + told[1], late + told[2]
+    if unknown:
+        return Finish(None, None, None, tuple(unknown))
+    return Finish(early, likely, late)
+
+
+def _running(stage: dict[str, Any]) -> tuple[float, float, float] | None:
+    left = stage.get("eta_seconds")
+    if left is None:
+        return None
+    rates = sorted(r for _, r in stage.get("rates", [])[-60:] if r and r > 0)
+    if len(rates) < 5 or not stage.get("rate"):
+        return 0.9 * left, left, 1.2 * left
+    low, high = rates[len(rates) // 10], rates[-1 - len(rates) // 10]
+    return left * min(1.0, stage["rate"] / high), left, left * max(1.05, stage["rate"] / low)
+
+
+def _ahead(
+    name: str, stage: dict[str, Any], state: dict[str, Any], pace: float | None
+) -> tuple[float, float, float] | None:
+    before = stage.get("built_seconds")
+    if before is not None:  # it was built in an earlier attempt: about that long again, or reused
+        return 0.0, before, 1.1 * before
+    flops = state["forecast"].get(name)
+    if flops and pace:
+        return UNSURE[0] * flops / pace, flops / pace, UNSURE[1] * flops / pace
+    return (0.0, 0.0, 60.0) if name not in COMPUTE else None
+
+
+def _pace(state: dict[str, Any], now: float) -> float | None:
+    """FLOPs a second of all stages so far whose FLOPs are forecast."""
+    flops = seconds = 0.0
+    for name in COMPUTE:
+        stage, planned = state["stages"].get(name, {}), state["forecast"].get(name)
+        if not planned:
+            continue
+        if stage.get("state") == "done" and stage.get("seconds"):
+            flops, seconds = flops + planned, seconds + stage["seconds"]
+        elif stage.get("state") == "running" and stage.get("rate") and stage.get("total"):
+            share = (stage.get("done") or 0) / stage["total"]
+            spent = share * stage["total"] / stage["rate"]
+            flops, seconds = flops + share * planned, seconds + spent
+    return flops / seconds if seconds > 1 else None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that could end a run that is left alone. ``good`` None: not known here."""
+
+    name: str
+    good: bool | None
+    told: str
+
+
+def leaving(state: dict[str, Any], now: float) -> list[Check]:
+    """Whether the run can be left alone: power, lid, disk, memory, heat, the next checkpoint."""
+    device = state["machine"] or {}
+    return [
+        _power(device),
+        Check("lid", None, "not known: keep it open, or use caffeinate -s on mains power"),
+        _disk(device),
+        _memory(device),
+        Check("heat", None, "not measured")
+        if device.get("heat") is None
+        else Check("heat", device["heat"] < 95, f"{device['heat']:.0f} degrees"),
+        _checkpoint(state, now),
+    ]
+
+
+def _power(device: dict[str, Any]) -> Check:
+    if device.get("power") is None:
+        return Check("power", None, "not known: no battery is reported")
+    share = f"{100 * device['battery']:.0f} %" if device.get("battery") is not None else ""
+    if device["power"] == "plugged":
+        return Check("power", True, f"plugged in, battery {share}")
+    return Check("power", False, f"on battery, {share}")
+
+
+def _disk(device: dict[str, Any]) -> Check:
+    free = device.get("disk_free")
+    if free is None:
+        return Check("disk", None, "not known")
+    return Check("disk", free > LOW_DISK, f"{free / 1e9:.1f} GB free")
+
+
+def _memory(device: dict[str, Any]) -> Check:
+    total, used = device.get("memory_total"), device.get("memory_used")
+    if not total or used is None:
+        return Check("memory", None, "not known")
+    swap = device.get("swap_used")
+    told = f"{used / 1e9:.1f} of {total / 1e9:.1f} GB in use"
+    told += f", swap {swap / 1e9:.1f} GB" if swap else ""
+    return Check("memory", used / total < HIGH_MEMORY, told)
+
+
+def _checkpoint(state: dict[str, Any], now: float) -> Check:
+    """What a kill now would cost."""
+    busy = running_stage(state)
+    if busy in ("reference", "final"):
+        last = state["checkpoint"]
+        if not last or last.get("stage") != busy or last.get("t") is None:
+            return Check("checkpoint", None, "none yet in this stage")
+        age, every = now - last["t"], None
+        if last.get("before") is not None:
+            every = last["t"] - last["before"]
+        told = f"{_minutes(age)} ago"
+        if every:
+            told += f", next in about {_minutes(max(0.0, every - age))}"
+        return Check("checkpoint", True, told)
+    if busy in ("score", "evaluation"):
+        return Check("checkpoint", True, "finished parts are kept as they come")
+    return Check("checkpoint", True, "finished stages are kept")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def running_stage(state: dict[str, Any]) -> str | None:
+    return next((n for n, s in state["stages"].items() if s["state"] == "running"), None)

@@ -1,0 +1,145 @@
+"""View: one run as a reader sees it, attached or long finished, here or copied: one way for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlxprune import config as configs
+from mlxprune import events, lock, outlook, runs
+from mlxprune.config import Config
+from mlxprune.errors import MlxpruneError
+
+STANDING_SECONDS = 2.0
+LIVE = ("running", "paused", "slow", "stale", "elsewhere")
+
+
+class View:
+    """Reads the log of a run in slices. ``now`` is a clock, so that tests can stop it."""
+
+    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
+        self.run = runs.RunFolder(folder)
+        self.now = now
+        self.reader = events.Reader(self.run.events)
+        self.loaded = False  # whether the log was read to its end once
+        self.frozen = False
+        self.standing = "unknown"
+        self.opened = now()
+        self._looked = 0.0
+        self._config: Config | None = None
+        self._config_time = -1.0
+        self.config_trouble: str | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self.reader.state
+
+    @property
+    def name(self) -> str:
+        return str(self.state["run"] or self.run.path.name)
+
+    def read(self, seconds: float) -> bool:
+        """Take in what is new, for about so long; whether anything was."""
+        if self.frozen:
+            return False
+        new = self.reader.read(seconds)
+        if not self.reader.behind or not new:
+            self.loaded = True
+        return bool(new)
+
+    def look(self) -> bool:
+        """Whether the run still stands as it did: looked after every other second."""
+        now = self.now()
+        ended = any(self.state["state"] == s for s in ("done", "failed", "stopped"))
+        if now - self._looked < STANDING_SECONDS and not (ended and self.standing in LIVE):
+            return False
+        self._looked = now
+        before, self.standing = self.standing, lock.standing(self.run, self.state, now)
+        return before != self.standing
+
+    @property
+    def live(self) -> bool:
+        return self.standing in LIVE
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds since the last event; a frozen picture must not look healthy."""
+        updated = self.state["updated"]
+        return None if updated is None else max(0.0, self.now() - updated)
+
+    @property
+    def pid(self) -> int | None:
+        holder = lock.owner(self.run)
+        return holder.pid if holder else None
+
+    @property
+    def config(self) -> Config | None:
+        """The run's configuration; None, and why, where it cannot be read."""
+        try:
+            changed = self.run.config.stat().st_mtime
+        except OSError:
+            self.config_trouble = "config.yaml is not there"
+            return None
+        if changed != self._config_time:
+            self._config_time = changed
+            try:
+                self._config, self.config_trouble = configs.load(self.run.config), None
+            except (MlxpruneError, OSError, ValueError) as error:
+                self._config, self.config_trouble = None, str(error)
+        return self._config
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with the run."""
+        return f"mlxprune run {self.run.config} --dir {self.run.path}"
+
+    def troubles(self) -> list[str]:
+        """What keeps the picture from being whole."""
+        found = [self.reader.trouble] if self.reader.trouble else []
+        if self.state["newer"]:
+            found.append(
+                f"the log is of a newer version ({self.state['newer']}): some of it is not shown"
+            )
+        if self.config_trouble:
+            found.append(f"the configuration cannot be read: {self.config_trouble}")
+        return found
+
+    def finish(self) -> outlook.Finish:
+        return outlook.finish(self.state, self.now())
+
+    def leaving(self) -> list[outlook.Check]:
+        return outlook.leaving(self.state, self.now())
+
+
+def since(state: dict[str, Any], then: float) -> list[str]:
+    """What happened after a moment, as sentences, from the state alone."""
+    found = []
+    for event in state["recent"]:
+        if float(event.get("t") or 0) <= then:
+            continue
+        kind, stage = event.get("kind"), event.get("stage")
+        if kind == "stage.end":
+            found.append(f"{stage} {event.get('state')}")
+        elif kind == "warning":
+            found.append(f"warning: {event.get('message')}")
+        elif kind == "run.start":
+            found.append("the run was started again")
+        elif kind == "run.end":
+            found.append(f"the run ended: {event.get('status')}")
+        elif kind == "paused":
+            found.append("the run was paused")
+        elif kind == "resumed":
+            found.append("the run went on")
+    saved = [e for e in state["recent"] if e.get("kind") == "checkpoint"]
+    later = [e for e in saved if float(e.get("t") or 0) > then]
+    if later:
+        found.append(f"{len(later)} checkpoints, the last of {later[-1].get('model')}")
+    for name, curve in state["curves"].items():
+        points = [p for p in curve["validation"] if len(p) > 3 and p[3] and p[1] is not None]
+        before = [p for p in points if p[3] <= then]
+        after = [p for p in points if p[3] > then]
+        if before and after:
+            found.append(f"{name}: validation {before[-1][1]:.4f} -> {after[-1][1]:.4f}")
+    return found
