@@ -408,4 +408,4 @@ def train(
         print(f"trained on {found['tokens']:,} targets, {passes}: {found['model']}")
 
 
-from mlxprune import judge, look, sift  # noqa: E402, F401  (their commands come after these)
+from mlxprune import attend, judge, look, sift  # noqa: E402, F401  (their commands come after these)

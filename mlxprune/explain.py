@@ -129,3 +129,42 @@ def _outside(run: runs.RunFolder, config: Config, document_id: str) -> list[dict
             reason = "left out: it holds items of the tasks (evaluation.contamination: remove)"
         result.append({**row, "kept": False, "reason": reason})
     return result
+
+
+def token_losses(run: runs.RunFolder, config: Config, document_id: str) -> dict[str, Any]:
+    """The negative log-likelihood in nats of every token of a document under the first reference,
+    None where it is left unscored; the first of several documents with this id.
+
+    Raises UsageError: no such document, one without tokens, or no reference yet.
+    """
+    from mlxprune import model as models
+    from mlxprune import score
+
+    path = run.corpus / "documents.parquet"
+    if not runs.is_current(run, run.corpus):
+        raise UsageError("the run has no corpus index yet", str(run.path), "run it first")
+    ids = pq.read_table(path, columns=["id"]).column("id")
+    rows = np.flatnonzero(pc.equal(ids, document_id).to_numpy())
+    if not len(rows):
+        fix = "ids are as in the data; the scores list those of the pool"
+        raise UsageError(f"no document has the id {one_line(document_id)!r}", str(run.path), fix)
+    scorer = study.scorers_of(config)[-1]
+    if not runs.is_current(run, run.reference(scorer.name)):
+        raise UsageError("the run has no reference yet", str(run.path), "run it up to reference")
+    tokens = study.open_tokens(run, scorer.tokenizer)
+    ids_of = tokens.document(int(rows[0]))
+    if not len(ids_of):
+        raise UsageError("this document has no tokens in this run", str(run.path), "choose another")
+    model, _ = models.load(study.model_folder(run, scorer.name))
+    context = config.score.context or scorer.reference.context or 512
+    policy = score.Policy(
+        context, config.score.overlap, config.score.long_documents,
+        config.score.max_tokens_per_document, context,
+    )  # fmt: skip
+    losses = score.token_losses(model, tokens, int(rows[0]), policy).tolist()
+    return {
+        "id": document_id,
+        "reference": scorer.name,
+        "ids": ids_of.astype(int).tolist(),
+        "nll": [None if loss != loss else loss for loss in losses],
+    }

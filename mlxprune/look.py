@@ -115,13 +115,19 @@ def tail(
 def explain(
     run_path: RunPath,
     document: Annotated[str, typer.Argument(metavar="DOC_ID", help="the id of a document")],
+    losses: Annotated[
+        bool, typer.Option("--losses", help="the loss of every token under the reference")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say why a document was kept or dropped."""
+    """Say why a document was kept or dropped, or what the reference makes of every token."""
     from mlxprune import config as configs
     from mlxprune import explain as explanations
 
     run = runs.open_run(run_path)
+    if losses:
+        _print_losses(explanations.token_losses(run, configs.load(run.config), document), as_json)
+        return
     found = explanations.explain(run, configs.load(run.config), document)
     if as_json:
         print_json({"id": document, "documents": found})
@@ -140,6 +146,15 @@ def explain(
             under = f" under {row['reference']}" if row["reference"] != "main" else ""
             told = f"{rank}perplexity {row['perplexity']:.2f}{under}"
             print(f"  {told}, {row['num_tokens']:,} tokens")
+
+
+def _print_losses(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print(f"nats a token under {found['reference']}")
+    for number, loss in zip(found["ids"], found["nll"], strict=True):
+        print(f"{number:8d}  {'-' if loss is None else f'{loss:.4f}'}")
 
 
 @app.command()

@@ -25,15 +25,15 @@ class Finish:
 def finish(state: dict[str, Any], now: float) -> Finish:
     """What is left of the running stage by its own estimate, its range by how its rate has moved;
     of later stages by their FLOPs at the pace of those that have run."""
-    pace = _pace(state, now)
+    speed = pace(state)
     early = likely = late = 0.0
     unknown = []
     for name, stage in state["stages"].items():
         told = None
         if stage["state"] in ("running", "stopped", "failed"):
-            told = _running(stage) or _ahead(name, stage, state, pace)
+            told = _running(stage) or _ahead(name, stage, state, speed)
         elif stage["state"] == "pending":
-            told = _ahead(name, stage, state, pace)
+            told = _ahead(name, stage, state, speed)
         else:
             continue
         if told is None:
@@ -58,18 +58,18 @@ def _running(stage: dict[str, Any]) -> tuple[float, float, float] | None:
 
 
 def _ahead(
-    name: str, stage: dict[str, Any], state: dict[str, Any], pace: float | None
+    name: str, stage: dict[str, Any], state: dict[str, Any], speed: float | None
 ) -> tuple[float, float, float] | None:
     before = stage.get("built_seconds")
     if before is not None:  # it was built in an earlier attempt: about that long again, or reused
         return 0.0, before, 1.1 * before
     flops = state["forecast"].get(name)
-    if flops and pace:
-        return UNSURE[0] * flops / pace, flops / pace, UNSURE[1] * flops / pace
+    if flops and speed:
+        return UNSURE[0] * flops / speed, flops / speed, UNSURE[1] * flops / speed
     return (0.0, 0.0, 60.0) if name not in COMPUTE else None
 
 
-def _pace(state: dict[str, Any], now: float) -> float | None:
+def pace(state: dict[str, Any]) -> float | None:
     """FLOPs a second of all stages so far whose FLOPs are forecast."""
     flops = seconds = 0.0
     for name in COMPUTE:

@@ -171,9 +171,9 @@ def _trace(grid: Grid, one: Series, frame: Frame, columns: int, plot: int, glyph
         for y in range(max(0, int(first)), min(tall - 1, int(last)) + 1):
             cell = (x // across, y // down)
             dots[cell] = dots.get(cell, 0) | (1 << (y % down * 2 + x % across))
-    for (column, row), bits in dots.items():
-        under = grid.text[row][AXIS + column]
-        grid.put(AXIS + column, row, _glyph(under, bits, one, glyphs), one.style)
+    for (at, row), bits in dots.items():
+        under = grid.text[row][AXIS + at]
+        grid.put(AXIS + at, row, _glyph(under, bits, one, glyphs), one.style)
 
 
 def _glyph(under: str, bits: int, one: Series, glyphs: Glyphs) -> str:
@@ -205,12 +205,12 @@ def _shade(
             return
         found = np.interp(centres, x[able], y[able], left=np.nan, right=np.nan)
         heights.append((frame.top - found) / (frame.top - frame.bottom) * (plot - 1))
-    for x in range(columns):
-        if not (math.isfinite(heights[0][x]) and math.isfinite(heights[1][x])):
+    for at in range(columns):
+        ends = float(heights[0][at]), float(heights[1][at])
+        if not (math.isfinite(ends[0]) and math.isfinite(ends[1])):
             continue
-        first, last = sorted((heights[0][x], heights[1][x]))
-        for y in range(max(0, round(first)), min(plot - 1, round(last)) + 1):
-            grid.put(AXIS + x, y, ".", "dim")
+        for row in range(max(0, round(min(ends))), min(plot - 1, round(max(ends))) + 1):
+            grid.put(AXIS + at, row, ".", "dim")
 
 
 def _axes(grid: Grid, frame: Frame, columns: int, plot: int, glyphs: Glyphs) -> None:

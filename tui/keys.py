@@ -67,7 +67,7 @@ KEYS: tuple[Key, ...] = (
     *_keys(
         "selection",
         ("c", "c", "criterion", "criterion", "low, medium, high or band", 2),
-        ("left", "left", "less", "rate", "keep less: one percent", 3),
+        ("left", "left/right", "less", "rate", "keep less: one percent", 3),
         ("right", "right", "more", "", "keep more: one percent", 9),
         ("down", "down", "much_less", "", "keep less: ten percent", 9),
         ("up", "up", "much_more", "", "keep more: ten percent", 9),
@@ -98,7 +98,7 @@ KEYS: tuple[Key, ...] = (
         ("g", "g", "log", "log y", "logarithmic heights", 4),
         ("G", "G", "log_x", "", "logarithmic axis", 9),
         ("s", "s", "smooth", "smooth", "how smooth; the raw line stays, faint", 4),
-        ("left", "left", "cursor_left", "cursor", "move the cursor", 5),
+        ("left", "left/right", "cursor_left", "cursor", "move the cursor", 5),
         ("right", "right", "cursor_right", "", "move the cursor", 9),
         ("plus", "+", "zoom_in", "", "closer, around the cursor or the end", 9),
         ("minus", "-", "zoom_out", "", "farther", 9),

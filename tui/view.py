@@ -49,11 +49,15 @@ class View:
             self.loaded = True
         return bool(new)
 
-    def look(self) -> bool:
+    def look(self, at_once: bool = False) -> bool:
         """Whether the run still stands as it did: looked after every other second."""
         now = self.now()
         ended = any(self.state["state"] == s for s in ("done", "failed", "stopped"))
-        if now - self._looked < STANDING_SECONDS and not (ended and self.standing in LIVE):
+        if (
+            not at_once
+            and now - self._looked < STANDING_SECONDS
+            and not (ended and self.standing in LIVE)
+        ):
             return False
         self._looked = now
         before, self.standing = self.standing, lock.standing(self.run, self.state, now)

@@ -1,0 +1,101 @@
+"""Attend: the commands that look on while a run works: the app, and its twin in plain words."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlxprune import runs
+from mlxprune.errors import UsageError
+from mlxprune.options import RunPath, app
+
+
+@app.command()
+def watch(
+    run_path: RunPath,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="sentences, one a change, instead of the app")
+    ] = False,
+) -> None:
+    """Watch a run: in the app, or with --plain in sentences for screen readers and logs."""
+    from mlxprune import sentences
+
+    run = runs.open_run(run_path)
+    if not plain:
+        _open(run_path, {}, False)
+        return
+    for sentence in sentences.follow(run):
+        print(sentence, flush=True)
+
+
+@app.command()
+def tui(
+    path: Annotated[
+        Path, typer.Argument(metavar="[RUN|FOLDER]", help="a run or a folder of runs")
+    ] = Path("runs"),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="in a browser on this machine; it only looks")
+    ] = False,
+    port: Annotated[int, typer.Option(help="of --serve")] = 8311,
+    check: Annotated[
+        bool, typer.Option("--check", help="print a test card of this terminal")
+    ] = False,
+    glyphs: Annotated[str | None, typer.Option(help="braille, block or ascii")] = None,
+    theme: Annotated[str | None, typer.Option(help="a theme, such as ansi-dark")] = None,
+    hertz: Annotated[float | None, typer.Option(help="pictures a second, 4 by default")] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="send no commands")] = False,
+) -> None:
+    """Open the terminal app on a run or a folder of runs."""
+    if glyphs not in (None, "braille", "block", "ascii"):
+        raise UsageError(f"no glyphs are called {glyphs!r}", "--glyphs", "braille, block or ascii")
+    if hertz is not None and not 0.1 <= hertz <= 30:
+        raise UsageError(f"{hertz} pictures a second", "--hertz", "give 0.1 to 30")
+    chosen = {"glyphs": glyphs, "theme": theme, "hertz": hertz}
+    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    if check:
+        from mlxprune_tui import card
+
+        print(card.text(given))
+    elif serve:
+        _serve(path, port)
+    else:
+        _open(path, given, read_only)
+
+
+def _open(path: Path, chosen: dict[str, Any], read_only: bool) -> None:
+    served = "TEXTUAL_DRIVER" in os.environ  # by textual-serve, which is no terminal
+    _refuse_terminal(path, served)
+    if os.environ.get("SSH_TTY"):  # fewer pictures and no animation over a line
+        os.environ.setdefault("TEXTUAL_FPS", "15")
+        os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    from mlxprune_tui.app import Monitor
+
+    Monitor(path, read_only or served, dict(chosen)).run()
+
+
+def _refuse_terminal(path: Path, served: bool) -> None:
+    instead = f"mlxprune watch --plain {path}" if _is_run(path) else f"mlxprune status {path}"
+    if os.environ.get("TERM", "") in ("dumb", "") and not served:
+        raise UsageError("this terminal cannot draw (TERM=dumb)", "mlxprune tui", f"use {instead}")
+    if not sys.stdout.isatty() and not served:
+        raise UsageError("this is no terminal", "mlxprune tui", f"use {instead}")
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").exists()
+
+
+def _serve(path: Path, port: int) -> None:
+    try:
+        from textual_serve.server import Server
+    except ImportError:
+        fix = "pip install 'mlxprune[serve]'"
+        raise UsageError("textual-serve is not installed", "mlxprune tui --serve", fix) from None
+    command = [sys.executable, "-m", "mlxprune", "tui", str(path.absolute()), "--read-only"]
+    print(f"http://localhost:{port}: for this machine alone; Ctrl-C ends it", file=sys.stderr)
+    Server(shlex.join(command), host="localhost", port=port, title="mlxprune").serve()

@@ -1,0 +1,507 @@
+"""App: the screens on a terminal, one run in hand. It reads, and writes commands when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mlxprune_tui import bars, dialogs, keys, paint, settings
+from mlxprune_tui.draw import GLYPHS, Line
+from mlxprune_tui.overview import Overview
+from mlxprune_tui.page import Ask, Desk, Page, places
+from mlxprune_tui.scoring import Scoring
+from mlxprune_tui.selecting import Selection
+from mlxprune_tui.training import Training
+from mlxprune_tui.view import View
+from rich.style import Style
+from textual import events
+from textual.app import App, ComposeResult, SystemCommand
+from textual.geometry import Region
+from textual.screen import Screen
+from textual.strip import Strip
+from textual.widget import Widget
+
+from mlxprune import runs
+from mlxprune.errors import one_line
+
+SLICE_SECONDS = 0.02  # of reading between two looks at the keyboard
+HERTZ = 4.0
+LEAST = (60, 15)  # cells and rows: below this, one line of status
+THEMES = ("textual-dark", "textual-light", "ansi-dark", "ansi-light", "nord", "gruvbox",
+          "solarized-light", "catppuccin-latte")  # fmt: skip
+PAGES: dict[str, type[Page]] = {
+    page.name: page for page in (Overview, Scoring, Selection, Training)
+}
+
+
+class Picture(Widget, can_focus=True):
+    """All lines of the app; only those that changed are drawn again."""
+
+    DEFAULT_CSS = "Picture { width: 100%; height: 100%; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[Line] = []
+        self.strips: list[Strip] = []
+        self._styles: tuple[str, dict[str, Style]] = ("", {})
+
+    @property
+    def known(self) -> dict[str, Style]:
+        """The colours of the theme in use."""
+        theme = self.app.current_theme
+        if self._styles[0] != theme.name:
+            self._styles = (theme.name, paint.styles(theme))
+        return self._styles[1]
+
+    def show(self, lines: list[Line], renew: bool) -> None:
+        cells = self.size.width
+        changed = []
+        strips = []
+        for y, line in enumerate(lines):
+            same = not renew and y < len(self.lines) and self.lines[y] == line
+            strips.append(self.strips[y] if same else paint.strip(line, cells, self.known))
+            if not same:
+                changed.append(Region(0, y, cells, 1))
+        if len(lines) != len(self.lines):
+            changed = [Region(0, 0, cells, max(1, self.size.height))]
+        self.lines, self.strips = lines, strips
+        if changed:
+            self.refresh(*changed)
+
+    def render_line(self, y: int) -> Strip:
+        if y < len(self.strips):
+            return self.strips[y]
+        return paint.strip([(" " * self.size.width, "")], self.size.width, self.known)
+
+    def on_click(self, event: events.Click) -> None:
+        app = self.app
+        assert isinstance(app, Monitor)
+        app.clicked(event.x, event.y)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._scroll("down")
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._scroll("up")
+
+    def _scroll(self, way: str) -> None:
+        app = self.app
+        assert isinstance(app, Monitor)
+        if hasattr(app.page, f"do_{way}"):
+            app.page.press(way)
+            app.paint()
+
+
+class Monitor(App[None]):
+    """``folder`` is a run or a folder of runs. ``now`` is a clock, so that tests can stop it;
+    ``read_only`` takes no commands."""
+
+    CSS = dialogs.STYLE
+    TITLE = "mlxprune"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[Any]] = []
+
+    def __init__(
+        self,
+        folder: Path,
+        read_only: bool = False,
+        chosen: dict[str, Any] | None = None,
+        now: Callable[[], float] = time.time,
+        remember: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kept = settings.load() if remember else dict(settings.DEFAULTS)
+        self.kept = {**self.kept, **(chosen or {})}
+        self.remember, self.read_only, self.now = remember, read_only, now
+        own = settings.glyphs_of(self.kept, dict(os.environ))
+        self.desk = Desk(None, GLYPHS[own], options=self.kept["options"])
+        self.desk.later, self.desk.open, self.desk.go = self._later, self.open_run, self.show_page
+        self.pages = {name: page(self.desk) for name, page in PAGES.items()}
+        screen = self.kept["screen"]
+        self.page = self.pages[screen if screen in self.pages else "overview"]
+        self.before: list[str] = []
+        self.start = folder
+        self.stopped_by_hand = False
+        self._painted: tuple[Any, ...] | None = None
+        self._told: str | None = None
+        self._terminal = _terminal()
+
+    def compose(self) -> ComposeResult:
+        yield Picture()
+
+    async def on_mount(self) -> None:
+        wanted = self.kept["theme"] or ("ansi-dark" if _few_colours() else "textual-dark")
+        self.theme = wanted if wanted in self.available_themes else "textual-dark"
+        self.picture.focus()
+        if (self.start / "run.json").exists():
+            self.desk.folder = self.start.absolute().parent
+            self.open_run(self.start)
+        else:
+            self.desk.folder = self.start.absolute()
+            self._open_only_run()
+        hertz = float(self.kept["hertz"] or HERTZ)
+        self.set_interval(1 / hertz, self.tick)
+        self.set_interval(1.0, self._look_at_terminal)
+        self.call_after_refresh(self.paint)
+
+    def _open_only_run(self) -> None:
+        found = runs.runs_under(self.start)
+        live = [r for r in found if View(r.path, self.now).pid]
+        if len(found) == 1 or len(live) == 1:
+            self.open_run((live or found)[0].path)
+        elif "runs" in self.pages:
+            self.page = self.pages["runs"]
+
+    @property
+    def picture(self) -> Picture:
+        return self.screen_stack[0].query_one(Picture)
+
+    # --- the run in hand
+
+    def open_run(self, folder: Any) -> None:
+        self._note_seen()
+        path = Path(folder)
+        self.desk.view = View(path, self.now)
+        self.desk.view.look()
+        seen = self.kept["seen"].get(str(path.absolute()))
+        self.desk.seen = float(seen) if isinstance(seen, int | float) else None
+        for name, page in PAGES.items():
+            if name != "runs":
+                self.pages[name] = page(self.desk)
+        self.page = self.pages[self.page.name]
+        self._told = None
+        self.run_worker(self._load(self.desk.view), exclusive=True, group="load")
+
+    async def _load(self, view: View) -> None:
+        """Read a long log in slices, so that keys are answered meanwhile."""
+        while not view.loaded and self.desk.view is view:
+            view.read(SLICE_SECONDS)
+            self.paint()
+            await asyncio.sleep(0)
+        view.look(at_once=True)
+        self._told = view.standing
+        self.paint()
+
+    def tick(self) -> None:
+        """Take in what is new, and draw what changed."""
+        view = self.desk.view
+        if view is not None and view.loaded:
+            view.read(SLICE_SECONDS)
+            view.look()
+            self._tell_ends(view)
+        self.page_tick()
+        self.paint()
+
+    def page_tick(self) -> None:
+        refresh = getattr(self.page, "tick", None)
+        if refresh is not None:
+            refresh()
+
+    def _tell_ends(self, view: View) -> None:
+        before, self._told = self._told, view.standing
+        if before == view.standing or before is None:
+            return
+        if view.standing in ("done", "failed", "stopped", "crashed"):
+            bad = view.standing in ("failed", "crashed")
+            error = view.state["error"] or {}
+            told = one_line(error.get("problem") or "") or view.again
+            kind: Any = "error" if bad else "information"
+            title = f"{view.name}: {view.standing}"
+            self.notify(told, title=title, severity=kind, timeout=30, markup=False)
+            self.bell()
+        elif view.standing in ("paused", "stale"):
+            self.notify(f"{view.name}: {view.standing}", markup=False)
+
+    def _look_at_terminal(self) -> None:
+        """A terminal that is gone without a signal would otherwise keep a core busy for ever."""
+        if self._terminal is not None and not os.isatty(self._terminal):
+            self.exit()
+
+    def _later(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        def run() -> None:
+            try:
+                found = work()
+            except Exception as error:  # a reader must survive what it reads
+                self.call_from_thread(self._failed, error)
+                return
+            self.call_from_thread(done, found)
+            self.call_from_thread(self.paint)
+
+        self.run_worker(run, thread=True, group="later")
+
+    def _failed(self, error: Exception) -> None:
+        self.notify(one_line(error) or type(error).__name__, severity="error", markup=False)
+
+    # --- drawing
+
+    def frame(self, cells: int, rows: int) -> list[Line]:
+        """Every line of the app for a size."""
+        view, glyphs = self.desk.view, self.desk.glyphs
+        if cells < LEAST[0] or rows < LEAST[1]:
+            return [bars.tiny(view, glyphs, cells)]
+        top = bars.status(view, glyphs, cells)
+        tab_line, _ = bars.tabs(self.page.name, cells)
+        shown = keys.line(self.page.name, self.kept["keys"], cells - 2)
+        key_line = bars.keys([(key, self.why_not(key) is None) for key in shown], cells)
+        if view is not None and not view.loaded and self.page.name != "runs":
+            body: list[Line] = [[] for _ in range(rows - 3)]
+        else:
+            body = self.page.draw(cells, rows - 3)
+        return [top, tab_line, *body, key_line]
+
+    def paint(self, renew: bool = False) -> None:
+        if not self.screen_stack:
+            return
+        picture = self.picture
+        cells, rows = picture.size
+        if not cells or not rows:
+            return
+        key = (cells, rows, self.theme)
+        self.picture.show(self.frame(cells, rows), renew or key != self._painted)
+        self._painted = key
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.call_after_refresh(self.paint, True)
+
+    def watch_theme(self, theme: str) -> None:
+        if self.screen_stack:
+            self.call_after_refresh(self.paint, True)
+
+    # --- keys
+
+    async def on_key(self, event: events.Key) -> None:
+        if len(self.screen_stack) > 1:
+            return
+        known = {k.key: k for k in keys.of_screen(self.page.name, self.kept["keys"])}
+        found = known.get(event.key) or known.get(event.character or "")
+        if found is not None:
+            event.stop()
+            event.prevent_default()
+            self.do(found)
+
+    def why_not(self, key: keys.Key) -> str | None:
+        """Why a key can do nothing now."""
+        if key.action in runs.COMMANDS and key.screen == keys.EVERYWHERE:
+            view = self.desk.view
+            if self.read_only:
+                return "this window only looks"
+            if view is None:
+                return "no run is open"
+            if not view.live:
+                return f"the run is {view.standing}: no process would hear it"
+            if key.action == "resume" and view.standing != "paused":
+                return "the run is not paused"
+            if key.action == "pause" and view.standing == "paused":
+                return "the run is paused already"
+            return None
+        if key.screen == keys.EVERYWHERE:
+            if key.action == "copy" and self.page.copied() is None:
+                return "there is nothing to copy yet"
+            return None
+        return self.page.why_not(key.action)
+
+    def do(self, key: keys.Key) -> None:
+        why = self.why_not(key)
+        if why is not None:
+            self.notify(f"{key.shown}: {why}", severity="warning", timeout=4, markup=False)
+            return
+        if key.screen != keys.EVERYWHERE:
+            if self.page.name == "overview" and key.action == "open":
+                assert isinstance(self.page, Overview)
+                self.show_page(self.page.opened())
+            else:
+                self._answered(self.page.press(key.action))
+        elif key.action.startswith("show_"):
+            self.show_page(key.action.removeprefix("show_"))
+        elif key.action in runs.COMMANDS:
+            self._ask_to(key.action)
+        else:
+            getattr(self, f"key_{key.action}_pressed")()
+        self.paint()
+
+    def _answered(self, answer: Any) -> None:
+        if isinstance(answer, str):
+            self.notify(answer, timeout=5, markup=False)
+        elif isinstance(answer, Ask):
+
+            def take(given: str | None) -> None:
+                if given is not None:
+                    self._answered(answer.then(given))
+                    self.paint()
+
+            self.push_screen(dialogs.Prompt(answer.title, answer.given, answer.hint), take)
+
+    def show_page(self, name: str) -> None:
+        if name in self.pages and name != self.page.name:
+            self.before.append(self.page.name)
+            self.page = self.pages[name]
+            self.kept["screen"] = name
+        self.paint()
+
+    def key_help_pressed(self) -> None:
+        rows = [
+            (key, self.why_not(key)) for key in keys.of_screen(self.page.name, self.kept["keys"])
+        ]
+        self.push_screen(dialogs.Help(self.page.name, rows))
+
+    def key_palette_pressed(self) -> None:
+        self.action_command_palette()
+
+    def key_detach_pressed(self) -> None:
+        self.exit()
+
+    def key_back_pressed(self) -> None:
+        if self.page.zoomed:
+            self.page.zoomed = False
+        elif self.before:
+            self.page = self.pages[self.before.pop()]
+
+    def key_next_pane_pressed(self) -> None:
+        self.page.held += 1
+
+    def key_previous_pane_pressed(self) -> None:
+        self.page.held -= 1
+
+    def key_zoom_pressed(self) -> None:
+        self.page.zoomed = not self.page.zoomed
+
+    def key_freeze_pressed(self) -> None:
+        if self.desk.view is not None:
+            self.desk.view.frozen = not self.desk.view.frozen
+
+    def key_theme_pressed(self) -> None:
+        known = [t for t in THEMES if t in self.available_themes]
+        at = known.index(self.theme) if self.theme in known else -1
+        self.theme = self.kept["theme"] = known[(at + 1) % len(known)]
+        self.notify(self.theme, timeout=2)
+
+    def key_copy_pressed(self) -> None:
+        text = self.page.copied()
+        if text:
+            self.copy_to_clipboard(text)
+            self.notify(f"copied: {one_line(text)[:60]}", timeout=3, markup=False)
+
+    def key_previous_run_pressed(self) -> None:
+        self._other_run(-1)
+
+    def key_next_run_pressed(self) -> None:
+        self._other_run(1)
+
+    def _other_run(self, step: int) -> None:
+        found = [r.path.absolute() for r in runs.runs_under(Path(self.desk.folder))]
+        if not found:
+            self.notify("no other run in this folder", severity="warning")
+            return
+        view = self.desk.view
+        here = view.run.path.absolute() if view else None
+        at = found.index(here) if here in found else -1
+        self.open_run(found[(at + step) % len(found)])
+
+    def _ask_to(self, verb: str) -> None:
+        view = self.desk.view
+        assert view is not None
+        checks = {c.name: c.told for c in view.leaving()}
+        kept = {
+            "pause": "It saves a checkpoint at the next batch edge, then waits: R lets it go on.",
+            "resume": "It goes on where it paused.",
+            "checkpoint": "It saves a checkpoint at the next batch edge and goes on.",
+            "stop": "It saves a checkpoint at the next batch edge and ends. Finished stages and "
+            f"this checkpoint are kept. To go on later:\n\n{view.again}",
+        }[verb]
+        told = f"{kept}\n\nlast checkpoint: {checks['checkpoint']}"
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._send(view, verb)
+
+        self.push_screen(dialogs.Confirm(f"{verb.capitalize()} {view.name}?", told), answered)
+
+    def _send(self, view: View, verb: str) -> None:
+        try:
+            runs.send_command(view.run, verb)
+        except OSError as error:
+            problem = f"the command cannot be written: {error.strerror or error}"
+            self.notify(problem, severity="error", markup=False)
+            return
+        self.notify(f"asked to {verb}; it answers at the next batch edge", timeout=4)
+
+    def clicked(self, x: int, y: int) -> None:
+        cells, rows = self.picture.size
+        if y == 1:
+            _, where = bars.tabs(self.page.name, cells)
+            for first, stop, name in where:
+                if first <= x < stop:
+                    self.show_page(name)
+            return
+        if not 2 <= y < rows - 1:
+            return
+        layout = self.page.layout(cells, rows - 3)
+        for number, place in enumerate(places(layout, 0, 2, cells, rows - 3)):
+            inside = place.x <= x < place.x + place.cells and place.y <= y < place.y + place.rows
+            if inside and not self.page.zoomed:
+                self.page.held = number
+                self.page.clicked(place.pane.title, x - place.x - 1, y - place.y - 1)
+        self.paint()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: every key of every screen, every run, every theme."""
+        for key in keys.KEYS:
+            if key.action in ("palette", "back"):
+                continue
+            where = "" if key.screen == keys.EVERYWHERE else f"{key.screen}: "
+            yield SystemCommand(
+                f"{where}{key.told}", f"key {key.shown}", partial(self._from_palette, key)
+            )
+        if self.desk.folder is not None:
+            for run in runs.runs_under(Path(self.desk.folder)):
+                yield SystemCommand(
+                    f"open {run.path.name}", str(run.path), partial(self.open_run, run.path)
+                )
+        for name in self.available_themes:
+            yield SystemCommand(f"theme {name}", "colours", partial(self._choose_theme, name))
+        for name in GLYPHS:
+            yield SystemCommand(
+                f"glyphs {name}", "what pictures are made of", partial(self._choose_glyphs, name)
+            )
+
+    def _from_palette(self, key: keys.Key) -> None:
+        if key.screen not in (keys.EVERYWHERE, self.page.name):
+            self.show_page(key.screen)
+        self.do(key)
+
+    def _choose_theme(self, name: str) -> None:
+        self.theme = self.kept["theme"] = name
+
+    def _choose_glyphs(self, name: str) -> None:
+        self.kept["glyphs"] = name
+        self.desk.glyphs = GLYPHS[name]
+        self.paint(True)
+
+    # --- the end
+
+    def _note_seen(self) -> None:
+        if self.desk.view is not None:
+            self.kept["seen"][str(self.desk.view.run.path.absolute())] = self.now()
+
+    def on_unmount(self) -> None:
+        self._note_seen()
+        if self.remember:
+            settings.save(self.kept)
+
+
+def _terminal() -> int | None:
+    """The descriptor of the terminal that is drawn on, where there is one."""
+    try:
+        return 0 if os.isatty(0) else None
+    except OSError:
+        return None
+
+
+def _few_colours() -> bool:
+    deep = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+    return not deep and "256" not in os.environ.get("TERM", "")

@@ -1,0 +1,106 @@
+"""Bars: the status line, the tabs and the key line around every screen."""
+
+from __future__ import annotations
+
+from mlxprune_tui import overview
+from mlxprune_tui.draw import Glyphs, Line, pad
+from mlxprune_tui.keys import SCREENS, Key
+from mlxprune_tui.view import View
+from mlxprune_tui.words import ago, clock, count, fit, line_of, size, width
+
+from mlxprune import outlook
+from mlxprune.runs import STAGES
+
+LAG_SHOWN = 5.0
+
+
+def status(view: View | None, glyphs: Glyphs, cells: int) -> Line:
+    """Where the run stands, in one line; what matters least gives way first."""
+    if view is None:
+        return pad([(" mlxprune ", "bar_bold"), ("no run is open", "bar")], cells)
+    state, standing = view.state, view.standing
+    if not view.loaded:
+        read = 1 - view.reader.behind / max(1, view.reader.total)
+        told = f"reading {100 * read:.0f} % of {size(view.reader.total)}"
+        return _bar([(f" {line_of(view.name)} ", "bar_bold"), (told, "bar")], cells)
+    mark = glyphs.states.get(standing, "?")
+    name = fit(line_of(view.name), min(24, max(8, cells // 4))).rstrip()
+    parts: list[tuple[str, str]] = [
+        (f" {name} ", "bar_bold"),
+        (f"{mark} {standing.upper()} ", overview.STATE_STYLE.get(standing, "bar")),
+    ]
+    if view.frozen:
+        parts.append((" HELD: space goes on ", "tab"))
+    busy = outlook.running_stage(state)
+    if busy:
+        stage = state["stages"][busy]
+        done, total = stage.get("done") or 0, stage.get("total") or 0
+        share = f" {100 * done / total:.0f}%" if total else ""
+        parts.append((f" {STAGES.index(busy) + 1}/{len(STAGES)} {busy}{share} ", "bar"))
+    if state["started"] is not None:
+        until = view.now() if view.live else state["updated"]
+        parts.append((f" {clock(until - state['started'])} ", "bar"))
+    if view.live and busy:
+        left = view.finish().likely
+        parts.append((f" {clock(left)} left " if left is not None else "", "bar"))
+    if view.live and view.lag is not None:
+        style = "warn" if view.lag > LAG_SHOWN * 6 else "bar"
+        parts.append((f" lag {ago(view.lag)} ", style))
+    if busy and state["stages"][busy].get("rate"):
+        stage = state["stages"][busy]
+        parts.append((f" {count(stage['rate'])} {stage.get('unit') or ''}/s ", "bar"))
+    memory = (state["machine"] or {}).get("memory_bytes")
+    parts.append((f" {size(memory)} " if memory and view.live else "", "bar"))
+    parts.append((f" {state['events']:,} events ", "bar_dim"))
+    return _bar([p for p in parts if p[0]], cells)
+
+
+def _bar(parts: list[tuple[str, str]], cells: int) -> Line:
+    used = 0
+    line: Line = []
+    for text, style in parts:
+        if used + width(text) > cells and line:
+            break
+        line.append((text, style))
+        used += width(text)
+    return pad([*line, (" " * max(0, cells - used), "bar")], cells)
+
+
+def tabs(screen: str, cells: int) -> tuple[Line, list[tuple[int, int, str]]]:
+    """The line of screens, and where each stands: (first cell, one past its last, name)."""
+    long = cells >= sum(len(s) + 5 for s in SCREENS)
+    line: Line = []
+    places = []
+    at = 0
+    for number, name in enumerate(SCREENS, 1):
+        word = name.capitalize() if long else name[:4].capitalize()
+        text = f" {number} {word} "
+        line.append((text, "tab" if name == screen else "head"))
+        places.append((at, at + len(text), name))
+        at += len(text)
+        line.append((" ", ""))
+        at += 1
+    return pad(line, cells), places
+
+
+def keys(shown: list[tuple[Key, bool]], cells: int) -> Line:
+    """The key line; a key that can do nothing now is faint."""
+    line: Line = [(" ", "bar")]
+    for key, able in shown:
+        line.append((key.shown, "bar_bold" if able else "bar_dim"))
+        line.append((f" {key.short}  ", "bar" if able else "bar_dim"))
+    used = sum(width(t) for t, _ in line)
+    return pad([*line, (" " * max(0, cells - used), "bar")], cells)
+
+
+def tiny(view: View | None, glyphs: Glyphs, cells: int) -> Line:
+    """All that fits where there is no room for a screen."""
+    if view is None:
+        return pad([("no run", "")], cells)
+    busy = outlook.running_stage(view.state)
+    stage = view.state["stages"].get(busy or "", {})
+    done, total = stage.get("done") or 0, stage.get("total") or 0
+    share = f" {100 * done / total:.0f}%" if total else ""
+    left = stage.get("eta_seconds")
+    told = f"{glyphs.states.get(view.standing, '?')} {view.standing} {busy or ''}{share}"
+    return pad([(told + (f" {clock(left)} left" if busy and left is not None else ""), "")], cells)

@@ -1,0 +1,346 @@
+"""Overview: the pipeline as a picture, when it will be done, and whether it can be left alone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from mlxprune_tui import view as views
+from mlxprune_tui.draw import Line, bar, pad, sparkline
+from mlxprune_tui.page import TALL, WIDE, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.words import ago, clock, count, fit, line_of, size, wrap
+
+from mlxprune import outlook
+from mlxprune.runs import STAGES, duration
+
+SCREEN_OF = {
+    "reference": "training", "score": "scoring", "selection": "selection", "final": "training",
+    "evaluation": "compare", "report": "compare", "corpus": "documents", "split": "documents",
+    "tokenizer": "documents", "tokens": "documents",
+}  # fmt: skip
+STATE_STYLE = {
+    "running": "good", "done": "good", "reused": "good", "failed": "bad", "crashed": "bad",
+    "stopped": "warn", "paused": "warn", "slow": "warn", "stale": "warn", "elsewhere": "warn",
+}  # fmt: skip
+
+
+class Overview(Page):
+    name = "overview"
+
+    def __init__(self, desk: Any) -> None:
+        super().__init__(desk)
+        self.stage: int | None = None  # None: the one that works
+        self.since_hidden = False
+
+    def layout(self, cells: int, rows: int) -> Layout:
+        view = self.desk.view
+        if view is None or view.state["started"] is None:
+            folder = self.desk.folder
+            return empty(
+                "No run has written a word here yet.",
+                "",
+                "mlxprune demo                      a corpus, a run and a report in minutes",
+                "mlxprune init DATA...              writes a configuration for your data",
+                "mlxprune run mlxprune.yaml         runs it; mlxprune tui runs/NAME looks on",
+                "",
+                f"Runs under {line_of(str(folder))}: press 7" if folder else "",
+            )
+        pipeline = Pane("Pipeline", self._pipeline)
+        now = Pane(self._now_title(), self._now)
+        leave = Pane("Safe to leave?", self._leave)
+        stage = Pane(f"Stage {self._chosen()}", self._stage)
+        told = Pane(*self._told())
+        if cells >= WIDE:
+            left = Split(False, [(len(STAGES) + 2, pipeline), (1.0, stage)])
+            if rows < TALL:
+                right = Split(False, [(6, now), (8, leave), (1.0, told)])
+            else:
+                right = Split(False, [(9, now), (8, leave), (1.0, told)])
+            return Split(True, [(0.54, left), (0.46, right)])
+        parts: list[tuple[float, Layout]] = [(len(STAGES) + 2, pipeline)]
+        if rows >= TALL:
+            parts += [(6, now), (8, leave), (1.0, told)]
+        elif rows - len(STAGES) - 2 >= 8:
+            parts += [(4, now), (1.0, Split(True, [(0.5, leave), (0.5, told)]))]
+        else:
+            parts += [(1.0, Split(True, [(0.5, now), (0.5, told)]))]
+        return Split(False, parts)
+
+    # --- panes
+
+    def _chosen(self) -> str:
+        if self.stage is not None:
+            return STAGES[self.stage]
+        return self._busy() or self._last()
+
+    def _busy(self) -> str | None:
+        return outlook.running_stage(self._state)
+
+    def _last(self) -> str:
+        stages = self._state["stages"]
+        touched = [n for n in STAGES if stages[n]["state"] != "pending"]
+        return touched[-1] if touched else STAGES[0]
+
+    @property
+    def _state(self) -> dict[str, Any]:
+        assert self.desk.view is not None
+        return self.desk.view.state
+
+    def _pipeline(self, cells: int, rows: int) -> list[Line]:
+        return [self._row(name, cells) for name in STAGES][:rows]
+
+    def _row(self, name: str, cells: int) -> Line:
+        stage = self._state["stages"][name]
+        state = stage["state"]
+        view = self.desk.view
+        if state == "running" and view is not None and view.standing in ("crashed", "paused"):
+            state = view.standing
+        glyphs = self.desk.glyphs
+        marked = glyphs.arrow if name == self._chosen() else " "
+        line: Line = [
+            (marked, "focus"),
+            (glyphs.states.get(state, "?") + " ", STATE_STYLE.get(state, "dim")),
+            (f"{name:<11}", "bold" if stage["state"] == "running" else ""),
+        ]
+        took = stage.get("seconds")
+        right = clock(took) if took is not None else ""
+        if stage["state"] == "running":
+            done, total = stage.get("done") or 0, stage.get("total") or 0
+            share = done / total if total else None
+            left = stage.get("eta_seconds")
+            right = f"{clock(left)} left" if left is not None else "starting"
+            room = cells - 14 - 6 - len(right) - 2
+            if share is not None and room >= 6:
+                line += [(bar(share, room, glyphs), "good"), (f" {100 * share:3.0f}% ", "bold")]
+            else:
+                line += [(fit(stage.get("why") or "", max(0, room + 6)), "dim")]
+        else:
+            line.append((fit(self._facts(name, stage), max(0, cells - 14 - len(right) - 1)), "dim"))
+        used = sum(len(t) for t, _ in line)
+        return [*line, (" " * max(1, cells - used - len(right)), ""), (right, "")]
+
+    def _facts(self, name: str, stage: dict[str, Any]) -> str:
+        """A finished or waiting stage in some words."""
+        state, told = stage["state"], stage.get("summary") or {}
+        words = [state] if state in ("failed", "stopped") else []
+        if state == "reused":
+            words.append("reused: unchanged")
+        for key, what in (
+            ("documents", "docs"), ("tokens", "tokens"), ("vocab_size", "words"),
+            ("kept_documents", "kept"), ("built", "built"), ("found_elsewhere", "found"),
+        ):  # fmt: skip
+            if isinstance(told.get(key), int) and (told[key] or key != "found_elsewhere"):
+                words.append(f"{count(told[key])} {what}")
+        if isinstance(told.get("validation_bpb"), float):
+            words.append(f"{told['validation_bpb']:.3f} bits a byte")
+        if isinstance(told.get("mean_nll"), float):
+            words.append(f"mean {told['mean_nll']:.2f} nats")
+        if state == "pending":
+            flops = self._state["forecast"].get(name)
+            words.append(f"{flops:.1e} FLOPs" if flops else "")
+        return ", ".join(w for w in words if w)
+
+    def _now_title(self) -> str:
+        return f"Now: {self._busy() or self.desk.view.standing}" if self.desk.view else "Now"
+
+    def _now(self, cells: int, rows: int) -> list[Line]:
+        state, view = self._state, self.desk.view
+        assert view is not None
+        busy = self._busy()
+        stage = state["stages"].get(busy or "", {})
+        machine = state["machine"] or {}
+        unit = stage.get("unit") or ""
+        rate = f"{count(stage.get('rate'))}/s " if stage.get("rate") else "- "
+        shown = sparkline([r for _, r in stage.get("rates", [])], cells - 10 - len(rate),
+                          self.desk.glyphs)  # fmt: skip
+        done = f"{count(stage.get('done'))} / {count(stage.get('total'))} {unit}"
+        what = stage.get("what")
+        pairs = [
+            ("ends", *finish_words(view)),
+            ("done", f"{done}  {what}" if busy and what else done if busy else "-", ""),
+            ("rate", rate + shown, ""),
+            ("memory", self._memory(machine), ""),
+            ("use", self._use(stage, machine), ""),
+            ("device", line_of(str(state["device"] or "not known")), ""),
+            ("lag", ago(view.lag) if view.lag is not None and view.live else "-", ""),
+        ]
+        if state["error"]:
+            error = state["error"]
+            pairs = [
+                ("error", line_of(str(error.get("problem"))), "bad"),
+                ("fix", line_of(str(error.get("fix"))), ""),
+                ("go on", view.again, "bold"),
+                *pairs[3:],
+            ]
+        elif view.standing == "crashed":
+            last = state["recent"][-1] if state["recent"] else {}
+            warned = state["warnings"][-1]["message"] if state["warnings"] else None
+            told = warned or f"none; the last word was {last.get('kind')} of {last.get('stage')}"
+            pairs = [
+                ("crashed", "its process is dead; finished work is kept", "bad"),
+                ("go on", view.again, "bold"),
+                ("last", line_of(str(told)), ""),
+                *pairs[3:],
+            ]
+        return say(pairs[:rows], cells)
+
+    def _memory(self, machine: dict[str, Any]) -> str:
+        used, total = machine.get("memory_used"), machine.get("memory_total")
+        told = f"run {size(machine.get('memory_bytes'))}, peak "
+        told += size(self._state["peak_memory_bytes"] or None)
+        if total:
+            told += (
+                f"; machine {size(used)} of {size(total)}, swap {size(machine.get('swap_used'))}"
+            )
+        return told
+
+    def _use(self, stage: dict[str, Any], machine: dict[str, Any]) -> str:
+        words = []
+        if isinstance(stage.get("utilisation"), float):
+            words.append(f"{100 * stage['utilisation']:.0f} % of peak")
+        if machine.get("cpu_share") is not None:
+            words.append(f"CPU {100 * machine['cpu_share']:.0f} %")
+        heat = machine.get("heat")
+        words.append(f"{heat:.0f} degrees" if heat is not None else "heat not measured")
+        return ", ".join(words)
+
+    def _leave(self, cells: int, rows: int) -> list[Line]:
+        view = self.desk.view
+        assert view is not None
+        if not view.live:
+            return [pad([(f"It is {view.standing}: nothing to keep watch over.", "dim")], cells)]
+        marks = {True: ("ok", "good"), False: ("NO", "bad"), None: ("?", "warn")}
+        pairs = view.leaving()
+        short = rows < len(pairs)
+        if short:  # what is wrong comes first
+            pairs.sort(key=lambda c: (c.good is not False, c.good is not None))
+        lines: list[Line] = []
+        for check in pairs[:rows]:
+            mark, style = marks[check.good]
+            line: Line = [(f"{mark:<3}", style), (f"{check.name:<11}", "head"), (check.told, "")]
+            lines.append(pad(line, cells))
+        return lines
+
+    def _stage(self, cells: int, rows: int) -> list[Line]:
+        name = self._chosen()
+        stage = self._state["stages"][name]
+        pairs = [("state", stage["state"], "")]
+        if stage.get("why"):
+            pairs.append(("why", line_of(str(stage["why"])), ""))
+        if stage.get("seconds") is not None:
+            pairs.append(("took", duration(stage["seconds"]), ""))
+        if stage.get("built_seconds") is not None and stage["state"] == "reused":
+            pairs.append(("built in", duration(stage["built_seconds"]), ""))
+        pairs += [
+            (key.replace("_", " "), _plain(value), "")
+            for key, value in sorted((stage.get("summary") or {}).items())
+        ]
+        return say(pairs[:rows], cells)
+
+    def _told(self) -> tuple[str, Any]:
+        view = self.desk.view
+        assert view is not None
+        seen = self.desk.seen
+        news = views.since(view.state, seen) if seen is not None else []
+        if news and not self.since_hidden and seen is not None:
+            title = f"Since you left, {ago(view.now() - seen)} ago (l: close)"
+            return title, lambda cells, rows: _sentences(news, cells, rows)
+        if view.troubles():
+            return "Trouble", lambda cells, rows: _sentences(view.troubles(), cells, rows, "warn")
+        return "Events, newest first", self._events
+
+    def _events(self, cells: int, rows: int) -> list[Line]:
+        lines: list[Line] = []
+        for event in reversed(self._state["recent"]):
+            if len(lines) >= rows:
+                break
+            moment = time.strftime("%H:%M:%S", time.localtime(float(event.get("t") or 0)))
+            style = {"warning": "warn", "run.end": "bold"}.get(str(event.get("kind")), "")
+            lines.append(pad([(f"{moment} ", "dim"), (event_words(event), style)], cells))
+        return lines
+
+    # --- keys
+
+    def do_up(self) -> None:
+        self._move(-1)
+
+    def do_down(self) -> None:
+        self._move(1)
+
+    def _move(self, step: int) -> None:
+        if self.desk.view is not None:
+            at = STAGES.index(self._chosen())
+            self.stage = min(len(STAGES) - 1, max(0, at + step))
+
+    def opened(self) -> str:
+        """The screen of the stage in hand."""
+        return SCREEN_OF[self._chosen()]
+
+    def do_since(self) -> str | None:
+        self.since_hidden = not self.since_hidden
+        if self.desk.seen is None:
+            return "this is the first look at this run"
+        return None
+
+    def clicked(self, pane: str, x: int, y: int) -> None:
+        if pane == "Pipeline" and 0 <= y < len(STAGES):
+            self.stage = y
+
+    def copied(self) -> str | None:
+        return self.desk.view.again if self.desk.view else None
+
+
+def finish_words(view: views.View) -> tuple[str, str]:
+    """When a run is expected to end, with its range, and the style of that."""
+    state = view.state
+    if not view.live:
+        ended = state["updated"]
+        if ended is None:
+            return "-", ""
+        return time.strftime("ended %a %d %b, %H:%M", time.localtime(ended)), ""
+    left = view.finish()
+    if left.likely is None or left.early is None or left.late is None:
+        return f"not known before {left.unknown[0]} has begun", "dim"
+    now = view.now()
+    if left.likely < 90:
+        return f"in about {left.likely:.0f} s ({left.early:.0f} to {left.late:.0f} s)", "bold"
+    form = "%H:%M" if left.late < 20 * 3600 else "%a %H:%M"
+    at = [time.strftime(form, time.localtime(now + s)) for s in (left.early, left.likely,
+                                                                 left.late)]  # fmt: skip
+    return f"{at[1]}, between {at[0]} and {at[2]} ({clock(left.likely)} left)", "bold"
+
+
+def event_words(event: dict[str, Any]) -> str:
+    """One event as a phrase."""
+    kind, stage = str(event.get("kind")), event.get("stage") or ""
+    if kind == "warning":
+        return line_of(f"{stage}: {event.get('message')}")
+    if kind == "stage.start":
+        return line_of(f"{stage} begins: {event.get('why')}")
+    if kind == "stage.end":
+        took = event.get("seconds")
+        return line_of(f"{stage} {event.get('state')}" + (f", {clock(took)}" if took else ""))
+    if kind == "evaluation":
+        bits = event.get("bits_per_byte")
+        return line_of(f"{event.get('model')} validation {bits:.4f}" if bits else "validation")
+    if kind == "assessed":
+        macro = event.get("macro")
+        return line_of(f"{event.get('model')} test {macro:.4f}" if macro else "assessed")
+    if kind == "checkpoint":
+        return line_of(f"checkpoint of {event.get('model')}, step {event.get('step')}")
+    if kind == "command":
+        return line_of(f"asked to {event.get('verb')}")
+    if kind == "run.end":
+        return line_of(f"the run ended: {event.get('status')}")
+    return line_of({"run.start": "the run starts"}.get(kind, kind))
+
+
+def _sentences(texts: list[str], cells: int, rows: int, style: str = "") -> list[Line]:
+    lines = [line for text in texts for line in wrap(line_of(text), cells, 3)]
+    return [[(line, style)] for line in lines[:rows]]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) else line_of(str(value))

@@ -1,0 +1,213 @@
+"""Page: a screen as a layout of panes, drawn whole as text for any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlxprune_tui.draw import Glyphs, Line, beside, box, pad
+from mlxprune_tui.view import View
+
+WIDE, TALL = 100, 30  # from here on there is room for panes side by side, and for more of them
+
+Draw = Callable[[int, int], list[Line]]
+
+
+@dataclass(frozen=True)
+class Pane:
+    """``draw`` gives the lines inside the frame for a size in cells and rows."""
+
+    title: str
+    draw: Draw
+
+
+@dataclass(frozen=True)
+class Split:
+    """Children side by side or stacked; a whole size is cells or rows, a float a share of what the
+    whole ones leave."""
+
+    across: bool
+    parts: list[tuple[float, Layout]]
+
+
+Layout = Pane | Split
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pane was drawn: for the mouse."""
+
+    pane: Pane
+    x: int
+    y: int
+    cells: int
+    rows: int
+
+
+def panes_of(layout: Layout) -> list[Pane]:
+    if isinstance(layout, Pane):
+        return [layout]
+    return [pane for _, child in layout.parts for pane in panes_of(child)]
+
+
+def places(layout: Layout, x: int, y: int, cells: int, rows: int) -> list[Place]:
+    """The rectangles of all panes."""
+    if isinstance(layout, Pane):
+        return [Place(layout, x, y, cells, rows)]
+    whole = cells if layout.across else rows
+    found: list[Place] = []
+    at = 0
+    for size, (_, child) in zip(_sizes(layout, whole), layout.parts, strict=True):
+        if layout.across:
+            found += places(child, x + at, y, size, rows)
+        else:
+            found += places(child, x, y + at, cells, size)
+        at += size
+    return found
+
+
+def _sizes(split: Split, whole: int) -> list[int]:
+    fixed = sum(s for s, _ in split.parts if isinstance(s, int))
+    shares = sum(s for s, _ in split.parts if not isinstance(s, int))
+    left = max(0, whole - int(fixed))
+    result, ends = [], 0.0
+    given = 0
+    for size, _ in split.parts:
+        if isinstance(size, int):
+            result.append(size)
+        else:
+            ends += left * size / shares
+            result.append(round(ends) - given)
+            given = round(ends)
+    spare = whole - sum(result)
+    result[-1] = max(0, result[-1] + spare)
+    return result
+
+
+def render(
+    layout: Layout, cells: int, rows: int, held: int, zoomed: bool, glyphs: Glyphs
+) -> list[Line]:
+    """Exactly ``rows`` lines of exactly ``cells`` cells; pane number ``held`` is marked."""
+    panes = panes_of(layout)
+    marked = panes[held % len(panes)]
+    if zoomed:
+        layout = marked
+    lines = _render(layout, cells, rows, marked if len(panes) > 1 else None, glyphs)
+    return [pad(line, cells) for line in (lines + [[]] * rows)[:rows]]
+
+
+def _render(layout: Layout, cells: int, rows: int, held: Pane | None, glyphs: Glyphs) -> list[Line]:
+    if rows <= 0 or cells <= 0:
+        return []
+    if isinstance(layout, Pane):
+        inner = layout.draw(max(1, cells - 2), max(1, rows - 2))
+        return box(layout.title, inner, cells, rows, glyphs, layout is held)
+    sizes = _sizes(layout, cells if layout.across else rows)
+    if layout.across:
+        parts = [
+            _render(child, size, rows, held, glyphs)
+            for size, (_, child) in zip(sizes, layout.parts, strict=True)
+            if size > 0
+        ]
+        return beside(parts)
+    return [
+        line
+        for size, (_, child) in zip(sizes, layout.parts, strict=True)
+        for line in _render(child, cells, size, held, glyphs)
+    ]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A line of text is wanted; ``then`` takes it, and returns a sentence or None."""
+
+    title: str
+    given: str
+    then: Callable[[str], str | None]
+    hint: str = ""
+
+
+Answer = str | Ask | None
+
+
+@dataclass
+class Desk:
+    """What all screens share: the run in hand, how it is drawn, what was chosen before."""
+
+    view: View | None
+    glyphs: Glyphs
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seen: float | None = None  # when this run was last looked at
+    folder: Any = None  # where runs are looked for
+    marked: list[str] = field(default_factory=list)  # runs to compare, by folder
+    open: Callable[[Any], None] = lambda folder: None  # show another run
+    go: Callable[[str], None] = lambda screen: None  # show another screen
+
+    # Work that would hold up the keys is done aside; without an app, at once.
+    later: Callable[[Callable[[], Any], Callable[[Any], None]], None] = lambda work, done: done(
+        work()
+    )
+
+
+class Page:
+    """A screen. ``press`` does what a key means here and returns a sentence for the person, a
+    question, or None; ``why_not`` says why a key can do nothing now."""
+
+    name = ""
+    defaults: dict[str, Any] = {}  # noqa: RUF012 (read, never written)
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        kept = desk.options.get(self.name, {})
+        self.options = {
+            key: kept[key] if type(kept.get(key)) is type(usual) else usual
+            for key, usual in self.defaults.items()
+        }
+        desk.options[self.name] = self.options
+        self.held, self.zoomed = 0, False
+
+    def layout(self, cells: int, rows: int) -> Layout:
+        raise NotImplementedError
+
+    def draw(self, cells: int, rows: int) -> list[Line]:
+        return render(
+            self.layout(cells, rows), cells, rows, self.held, self.zoomed, self.desk.glyphs
+        )
+
+    def press(self, action: str) -> Answer:
+        found: Answer = getattr(self, f"do_{action}")()
+        return found
+
+    def why_not(self, action: str) -> str | None:
+        return None
+
+    def copied(self) -> str | None:
+        """What the key for copying takes along."""
+        return None
+
+    def clicked(self, pane: str, x: int, y: int) -> None:
+        """A click inside a pane's frame."""
+
+    def cycle(self, key: str, values: list[Any], step: int = 1) -> Any:
+        """The next value of an option."""
+        now = self.options[key]
+        at = values.index(now) if now in values else -step if step > 0 else 0
+        self.options[key] = values[(at + step) % len(values)]
+        return self.options[key]
+
+
+def empty(*sentences: str) -> Pane:
+    """A screen with nothing to show says so, and what to do."""
+
+    def draw(cells: int, rows: int) -> list[Line]:
+        top = max(0, (rows - len(sentences)) // 2)
+        return [*([[]] * top), *[[(f"  {s}", "")] for s in sentences]]
+
+    return Pane("nothing to show yet", draw)
+
+
+def say(pairs: list[tuple[str, str, str]], cells: int) -> list[Line]:
+    """Rows of a name, what is told of it, and the style of that."""
+    room = max((len(name) for name, _, _ in pairs), default=0) + 1
+    return [pad([(name.ljust(room), "head"), (told, style)], cells) for name, told, style in pairs]

@@ -1,0 +1,422 @@
+"""Selection: what another criterion, rate, unit or grouping would keep. It never changes a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlxprune_tui import histogram, whatif
+from mlxprune_tui.draw import Line, pad, table
+from mlxprune_tui.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.texts import Texts
+from mlxprune_tui.words import clock, count, cut, fit, line_of
+
+from mlxprune import arms, outlook, runs, study
+from mlxprune import config as configs
+from mlxprune.config import Config
+from mlxprune.slices import Slice
+from mlxprune.yamlfile import write_yaml
+
+GROUPS: list[Any] = ["corpus", "domain", ("domain", "length")]
+CRITERIA = ("low", "medium", "high", "band")
+STEP, LEAP = Decimal("0.01"), Decimal("0.1")
+LOST = 0.1
+
+
+class Selection(Page):
+    name = "selection"
+
+    def __init__(self, desk: Any) -> None:
+        super().__init__(desk)
+        self.number = 0  # which slice of the run it began from
+        self.choice: Slice | None = None
+        self.table: whatif.Table | None = None
+        self.kept: whatif.Kept | None = None
+        self.texts: Texts | None = None
+        self.numbers: np.ndarray | None = None
+        self.trouble: str | None = None
+        self.loading: Any = None
+        self.upper, self.skip = True, 0
+
+    # --- what it rests on
+
+    def _ready(self) -> bool:
+        """Whether the scores are at hand; else they are fetched, aside."""
+        view = self.desk.view
+        config = view.config if view else None
+        if view is None or config is None:
+            self.trouble = (view.config_trouble if view else None) or "no run is open"
+            return False
+        if self.table is not None:
+            return True
+        choice = config.slices[self.number % len(config.slices)]
+        name = choice.reference or config.scorers[0].name
+        wanted = (str(view.run.path), self.number, view.run.scores(name).exists())
+        if not wanted[2]:
+            self.trouble = "no document is scored yet"
+            return False
+        if self.loading != wanted:
+            self.loading, self.trouble = wanted, None
+            self.desk.later(lambda: _load(view.run, config, choice), self._loaded)
+        return self.table is not None
+
+    def _loaded(self, found: Any) -> None:
+        if isinstance(found, str):
+            self.trouble = found
+            return
+        self.table, self.texts, self.numbers, self.choice = found
+        self._ask()
+
+    def _ask(self) -> None:
+        assert self.table is not None
+        assert self.choice is not None
+        self.kept = self.table.ask(self.choice)
+
+    @property
+    def config(self) -> Config:
+        assert self.desk.view is not None
+        config = self.desk.view.config
+        assert config is not None
+        return config
+
+    @property
+    def own(self) -> Slice:
+        """The slice of the run that this began from."""
+        return self.config.slices[self.number % len(self.config.slices)]
+
+    def layout(self, cells: int, rows: int) -> Layout:
+        if not self._ready():
+            if self.trouble:
+                return empty(
+                    f"What-if waits: {line_of(self.trouble)}.",
+                    "Once the stage score is done, every key here answers at once.",
+                )
+            return empty("Sorting the scores; it takes a moment for each million documents ...")
+        picture = Pane(self._title(), self._picture)
+        kept = Pane("Kept, and what training on it takes", self._facts)
+        mix = Pane("Domain mix, share of tokens", self._mix)
+        around = Pane(f"Around the {self._edge_name()} edge", self._around)
+        if cells >= WIDE:
+            left = Split(False, [(0.55, picture), (0.45, around)])
+            right = Split(False, [(11, kept), (1.0, mix)])
+            return Split(True, [(0.64, left), (0.36, right)])
+        if rows >= TALL:
+            return Split(False, [(0.4, picture), (10, kept), (0.35, mix), (0.25, around)])
+        below = Split(True, [(0.55, kept), (0.45, mix)])
+        return Split(False, [(1.0, picture), (8, below), (5, around)])
+
+    def _title(self) -> str:
+        assert self.choice is not None
+        told = "as the run does" if self.choice == self.own else f"the run: {self.own.label}"
+        return f"What if? {_words(self.choice)}  ({told})"
+
+    def _edge_name(self) -> str:
+        return "upper" if self.upper else "lower"
+
+    def _picture(self, cells: int, rows: int) -> list[Line]:
+        assert self.table is not None
+        assert self.choice is not None
+        assert self.kept is not None
+        edges = self.table.edges
+        counts = self.table.heights(self.choice)
+        low, high = float(edges[0]), float(edges[-1])
+        columns = histogram.columns_of(cells)
+        heights = histogram.rebinned(counts, edges, low, high, columns)
+        inside = histogram.rebinned(counts * self.kept.columns, edges, low, high, columns)
+        share = np.divide(inside, heights, out=np.zeros(columns), where=heights > 0)
+        lines = histogram.histogram(heights, share, low, high, cells, rows - 1, self.desk.glyphs)
+        cuts = self.table.cut_values(self.choice, self.kept)
+        if cuts is None:
+            told = "ranked inside groups: solid where more than half is kept"
+            if self.kept.spans is None:
+                told = "no interval of one order: solid where more than half is kept"
+            lines.append(pad([("      " + told, "dim")], cells))
+        else:
+            first = cuts[0] if cuts[0] > low else low
+            last = cuts[1] if cuts[1] < high else high
+            lines.append(histogram.band(first, last, low, high, self.choice.label, cells))
+        return lines
+
+    def _facts(self, cells: int, rows: int) -> list[Line]:
+        found = self.costs()
+        before = self.costs(self.own)
+        targets = count(found["targets"])
+        glance: list[tuple[str, str, Callable[[Any], str]]] = [
+            ("docs", "documents", lambda v: f"{v:,}"),
+            ("tokens", "tokens", lambda v: f"{v:,}"),
+            ("passes", "passes", lambda v: f"{v:.2f} over {targets} targets"),
+            ("worth", "effective", lambda v: f"{count(v)} fresh tokens (predicted)"),
+            ("cost", "flops", lambda v: f"{v:.2e} FLOPs, all arms"),
+            ("time", "seconds", lambda v: f"about {clock(v)}"),
+        ]
+        pairs = []
+        for name, key, form in glance:
+            value, usual = found[key], before[key]
+            told = form(value) if value is not None else "not known yet"
+            if key in ("documents", "tokens"):
+                told += f"  {100 * value / max(1, found['all_' + key]):.1f} %"
+            if usual and value is not None and self.choice != self.own:
+                told += f"  ({100 * (value / usual - 1):+.0f} % on the run)"
+            style = "warn" if key == "passes" and value is not None and value > 4 else ""
+            pairs.append((name, told, style))
+        return say(pairs[:rows], cells)
+
+    def costs(self, choice: Slice | None = None) -> dict[str, Any]:
+        """Documents, U, T, passes, D_eff, FLOPs and seconds of a slice; that in hand by default."""
+        assert self.table is not None
+        chosen = choice or self.choice
+        assert chosen is not None
+        kept = self.kept if choice is None else self.table.ask(chosen)
+        assert kept is not None
+        unique = kept.all_tokens + kept.all_documents  # each closed by end-of-text
+        found: dict[str, Any] = {
+            "documents": kept.all_documents,
+            "tokens": kept.all_tokens,
+            "all_documents": int(self.table.all_documents.sum()),
+            "all_tokens": int(self.table.all_tokens.sum()),
+        }
+        targets, flops = self._targets(max(1, unique))
+        found |= {
+            "targets": targets,
+            "passes": targets / max(1, unique) if targets else None,
+            "effective": arms.effective_data(max(1, unique), targets) if targets else None,
+            "flops": flops,
+        }
+        view = self.desk.view
+        pace = outlook.pace(view.state) if view is not None else None
+        found["seconds"] = flops / pace if pace and flops else None
+        return found
+
+    def _targets(self, unique: int) -> tuple[int, float | None]:
+        """T for so many unique tokens, and what all final models cost, from the run's forecast."""
+        config, view = self.config, self.desk.view
+        if view is None:
+            return 0, None
+        planned = view.state["forecast"].get("final")
+        try:
+            known = runs.read_json(view.run.arms)
+            before = int(known["targets"])
+        except (OSError, ValueError, KeyError):
+            before = int(config.final.tokens or 0)
+        if config.final.passes is None:
+            return before, planned
+        targets = round(config.final.passes * unique)
+        return targets, planned * targets / before if planned and before else None
+
+    def _mix(self, cells: int, rows: int) -> list[Line]:
+        assert self.table is not None
+        assert self.kept is not None
+        all_tokens = max(1, int(self.table.all_tokens.sum()))
+        kept_tokens = max(1, self.kept.all_tokens)
+        order = np.argsort(-self.table.all_tokens, kind="stable").tolist()
+        shown = order[: max(1, rows - 1)]
+        cells_of = []
+        lost = []
+        for code in shown:
+            own = int(self.table.all_tokens[code])
+            kept = int(self.kept.tokens[code])
+            gone = own > 0 and kept < LOST * own
+            lost.append(gone)
+            before, after = 100 * own / all_tokens, 100 * kept / kept_tokens
+            cells_of.append(
+                (
+                    line_of(self.table.domains[code]) + (" !" if gone else ""),
+                    f"{before:.1f}",
+                    f"{after:.1f}",
+                    f"{after - before:+.1f}",
+                    f"{100 * kept / own:.0f}%" if own else "-",
+                )
+            )
+        return table(
+            cells_of,
+            ("domain", "all", "kept", "change", "of it"),
+            cells,
+            style=lambda row: "warn" if lost[row] else "",
+        )
+
+    def _around(self, cells: int, rows: int) -> list[Line]:
+        assert self.table is not None
+        assert self.choice is not None
+        assert self.kept is not None
+        assert self.texts is not None
+        assert self.numbers is not None
+        found = self.table.around(self.choice, self.kept, self.upper, rows, self.skip)
+        if not found:
+            return [[("this slice has no edge to look around", "dim")]]
+        lines: list[Line] = []
+        for row, inside in found:
+            domain = line_of(self.table.domains[int(self.table.domain[row])])
+            head = f"{self.table.values[row]:7.3f} {'K' if inside else 'D'} {fit(domain, 10)} "
+            document = int(self.numbers[row])
+            text = self.texts.text(document, 0, 60) if document >= 0 else "(not in the corpus)"
+            style = "kept" if inside else "dim"
+            words = cut(line_of(text), max(0, cells - len(head)))
+            lines.append([(head, style), (words, "" if inside else "dim")])
+        return lines
+
+    # --- keys
+
+    def why_not(self, action: str) -> str | None:
+        if self.table is None or self.choice is None:
+            return self.trouble or "the scores are not sorted yet"
+        if action in ("edge_down", "edge_up") and self.choice.criterion != "band":
+            return "edges move one by one in a band: c chooses it; left and right move the rate"
+        if action in ("less", "more", "much_less", "much_more") and self.choice.band:
+            return "a band has edges: , and . move the one in hand, b takes the other"
+        if action == "criterion" and self.choice.criterion == "soft":
+            return "this slice is drawn by lot: s takes another"
+        if action == "group" and self.table.scores.domain is None:
+            return "these scores name no domain"
+        if action == "slice" and len(self.config.slices) < 2:
+            return "the run has one slice"
+        return None
+
+    def _change(self, **fields: Any) -> None:
+        assert self.choice is not None
+        told = {**self.choice.model_dump(exclude={"name"}), **fields}
+        self.choice = Slice.model_validate(told)
+        self._ask()
+
+    def do_criterion(self) -> None:
+        assert self.choice is not None
+        at = CRITERIA.index(self.choice.criterion) if self.choice.criterion in CRITERIA else 0
+        following = CRITERIA[(at + 1) % len(CRITERIA)]
+        rate = self._rate()
+        if following == "band":
+            low = (1 - rate) / 2
+            self._change(criterion="band", rate=None, band=(low, low + rate))
+        else:
+            self._change(criterion=following, rate=rate, band=None)
+
+    def _rate(self) -> Decimal:
+        assert self.choice is not None
+        if self.choice.band is not None:
+            return self.choice.band[1] - self.choice.band[0]
+        return self.choice.rate or Decimal("0.5")
+
+    def _move(self, step: Decimal) -> None:
+        self._change(rate=min(Decimal(1), max(STEP, self._rate() + step)))
+
+    def do_less(self) -> None:
+        self._move(-STEP)
+
+    def do_more(self) -> None:
+        self._move(STEP)
+
+    def do_much_less(self) -> None:
+        self._move(-LEAP)
+
+    def do_much_more(self) -> None:
+        self._move(LEAP)
+
+    def do_edge_down(self) -> None:
+        self._edge(-STEP)
+
+    def do_edge_up(self) -> None:
+        self._edge(STEP)
+
+    def _edge(self, step: Decimal) -> None:
+        assert self.choice is not None
+        assert self.choice.band is not None
+        low, high = self.choice.band
+        if self.upper:
+            high = min(Decimal(1), max(low + STEP, high + step))
+        else:
+            low = max(Decimal(0), min(high - STEP, low + step))
+        self._change(band=(low, high))
+
+    def do_edge(self) -> None:
+        self.upper = not self.upper
+
+    def do_unit(self) -> None:
+        assert self.choice is not None
+        other = "documents" if self.choice.unit == "tokens" else "tokens"
+        self._change(unit=other, rule="exact")
+
+    def do_group(self) -> None:
+        assert self.choice is not None
+        at = GROUPS.index(self.choice.by) if self.choice.by in GROUPS else 0
+        self._change(by=GROUPS[(at + 1) % len(GROUPS)])
+
+    def do_sample(self) -> None:
+        self.skip = (self.skip * 3 + 1) % 1000
+
+    def do_slice(self) -> None:
+        self.number += 1
+        self.table = self.kept = self.choice = self.loading = None
+
+    def do_reset(self) -> None:
+        self.choice = self.own
+        self.skip = 0
+        self._ask()
+
+    def command(self) -> str:
+        """What makes it so: the run goes on from its scores with this slice."""
+        view = self.desk.view
+        assert view is not None
+        words = ["mlxprune", "run", str(view.run.config), "--dir", str(view.run.path)]
+        for setting in settings_of(self.choice or self.own):
+            words += ["--set", setting]
+        return shlex.join(words)
+
+    def copied(self) -> str | None:
+        return self.command() if self.choice is not None else None
+
+    def do_write(self) -> Answer:
+        assert self.choice is not None
+        name = f"{self.config.name}-{self.choice.label}"
+        return Ask(
+            "Write a configuration with this slice to",
+            f"{name}.yaml",
+            lambda given: self._write(Path(given).expanduser(), name),
+            "the run in hand stays as it is; mlxprune run FILE makes a new one",
+        )
+
+    def _write(self, path: Path, name: str) -> str:
+        tree = self.config.model_dump(mode="json")
+        assert self.choice is not None
+        chosen = self.choice.model_dump(mode="json")
+        tree["selection"] = {k: v for k, v in chosen.items() if v is not None}
+        tree["name"] = name[:100]
+        configs.validate(tree, str(path))
+        if path.exists():
+            return f"{path} exists: choose another name"
+        try:
+            runs.write_atomic(path, write_yaml(tree))
+        except OSError as error:
+            return f"cannot write {path}: {error.strerror or error}"
+        return f"wrote {path}: mlxprune run {path}"
+
+
+def settings_of(choice: Slice) -> list[str]:
+    """--set values that make every slice this one."""
+    found = [f"selection.unit={choice.unit}"]
+    if choice.band is not None:
+        found.append(f"selection.band=[{choice.band[0]}, {choice.band[1]}]")
+    else:
+        found += [f"selection.criterion={choice.criterion}", f"selection.rate={choice.rate}"]
+    by = choice.by if isinstance(choice.by, str) else f"[{', '.join(choice.by)}]"
+    return [*found, f"selection.by={by}"]
+
+
+def _words(choice: Slice) -> str:
+    by = {"corpus": "", "domain": ", by domain"}.get(str(choice.by), ", by domain and length")
+    return f"{choice.criterion} {choice.share} % of {choice.unit}{by}"
+
+
+def _load(run: runs.RunFolder, config: Config, choice: Slice) -> Any:
+    """(table, texts, document numbers, the slice), or why not."""
+    try:
+        scores = study.slice_scores(run, config, choice)
+        texts = Texts(run)
+    except Exception as error:  # a file that is being replaced, or of another version
+        return str(error) or type(error).__name__
+    numbers = texts.numbers(scores.key)
+    tokens = np.where(numbers >= 0, texts.tokens.lengths(np.maximum(numbers, 0)), scores.num_tokens)
+    found = whatif.Table(scores, tokens, config.seed, choice)
+    found.sorted(choice)
+    return found, texts, numbers, choice
