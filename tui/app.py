@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mlxprune_tui import bars, dialogs, keys, paint, settings
+from mlxprune_tui.comparing import Compare
+from mlxprune_tui.documents import Documents
 from mlxprune_tui.draw import GLYPHS, Line
 from mlxprune_tui.overview import Overview
 from mlxprune_tui.page import Ask, Desk, Page, places
+from mlxprune_tui.running import Runs
 from mlxprune_tui.scoring import Scoring
 from mlxprune_tui.selecting import Selection
 from mlxprune_tui.training import Training
@@ -35,7 +38,7 @@ LEAST = (60, 15)  # cells and rows: below this, one line of status
 THEMES = ("textual-dark", "textual-light", "ansi-dark", "ansi-light", "nord", "gruvbox",
           "solarized-light", "catppuccin-latte")  # fmt: skip
 PAGES: dict[str, type[Page]] = {
-    page.name: page for page in (Overview, Scoring, Selection, Training)
+    page.name: page for page in (Overview, Scoring, Selection, Training, Compare, Documents, Runs)
 }
 
 
@@ -121,7 +124,9 @@ class Monitor(App[None]):
         own = settings.glyphs_of(self.kept, dict(os.environ))
         self.desk = Desk(None, GLYPHS[own], options=self.kept["options"])
         self.desk.later, self.desk.open, self.desk.go = self._later, self.open_run, self.show_page
+        self.desk.tell = lambda sentence: self._answered(sentence)
         self.pages = {name: page(self.desk) for name, page in PAGES.items()}
+        self.runs_page.read_only = read_only
         screen = self.kept["screen"]
         self.page = self.pages[screen if screen in self.pages else "overview"]
         self.before: list[str] = []
@@ -149,12 +154,18 @@ class Monitor(App[None]):
         self.set_interval(1.0, self._look_at_terminal)
         self.call_after_refresh(self.paint)
 
+    @property
+    def runs_page(self) -> Runs:
+        page = self.pages["runs"]
+        assert isinstance(page, Runs)
+        return page
+
     def _open_only_run(self) -> None:
         found = runs.runs_under(self.start)
         live = [r for r in found if View(r.path, self.now).pid]
         if len(found) == 1 or len(live) == 1:
             self.open_run((live or found)[0].path)
-        elif "runs" in self.pages:
+        else:
             self.page = self.pages["runs"]
 
     @property

@@ -143,6 +143,7 @@ class Desk:
     marked: list[str] = field(default_factory=list)  # runs to compare, by folder
     open: Callable[[Any], None] = lambda folder: None  # show another run
     go: Callable[[str], None] = lambda screen: None  # show another screen
+    tell: Callable[[str], None] = lambda sentence: None  # a sentence for the person
 
     # Work that would hold up the keys is done aside; without an app, at once.
     later: Callable[[Callable[[], Any], Callable[[Any], None]], None] = lambda work, done: done(

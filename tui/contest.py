@@ -1,0 +1,107 @@
+"""Contest: arms of one run, or of several, beside each other: what is known of each, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlxprune_tui import trainings
+from mlxprune_tui.trainings import ArmCurve
+from mlxprune_tui.view import View
+
+from mlxprune import runs
+
+
+@dataclass
+class Entry:
+    """One arm of one run. ``facts`` is what arms.json says of it, ``result`` what the report
+    does; both are empty before they are written."""
+
+    label: str
+    arm: str
+    view: View
+    curve: ArmCurve | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def macro(self) -> float | None:
+        """Bits per byte on the test part, mean over domains: the mean over the seeds so far."""
+        known = self.result.get("test_macro")
+        if known is not None:
+            return float(known)
+        told = [
+            a["macro"]
+            for name, a in self.view.state["assessed"].items()
+            if trainings.SEED.sub("", name.rpartition("/")[2]) == self.arm
+            and a.get("macro") is not None
+        ]
+        return float(np.mean(told)) if told else None
+
+    @property
+    def domains(self) -> dict[str, float]:
+        """Bits per byte of every domain of the test part, mean over seeds."""
+        sums: dict[str, list[float]] = {}
+        for seed in (self.result.get("seeds") or {}).values():
+            for name, bits in (seed.get("test") or {}).get("domains", {}).items():
+                sums.setdefault(name, []).append(bits)
+        return {name: float(np.mean(bits)) for name, bits in sums.items()}
+
+
+def result_of(view: View) -> dict[str, Any]:
+    """What the report of a run says; empty before there is one."""
+    try:
+        found = runs.read_json(view.run.path / "report.json")
+    except (OSError, ValueError):
+        found = view.state["result"] or {}
+    return found if isinstance(found, dict) else {}
+
+
+def entries(view: View, axis: str, prefix: str = "") -> list[Entry]:
+    """The arms of a run that have begun to train or are planned."""
+    curves = [trainings.curve(n, c) for n, c in view.state["curves"].items()]
+    by_arm = {c.arm: c for c in trainings.by_arm(curves, axis)}
+    try:
+        planned = runs.read_json(view.run.arms)
+        facts = {f["arm"]: f for f in planned["arms"].values()}
+    except (OSError, ValueError, KeyError, TypeError):
+        facts = {}
+    told = result_of(view).get("arms") or {}
+    names = list(dict.fromkeys([*by_arm, *facts, *told]))
+    return [
+        Entry(prefix + name, name, view, by_arm.get(name), facts.get(name, {}), told.get(name, {}))
+        for name in names
+    ]
+
+
+def marked(folders: list[str], known: dict[str, View], seconds: float) -> list[View]:
+    """Views of marked runs, each read a little further."""
+    found = []
+    for folder in folders:
+        if folder not in known:
+            known[folder] = View(Path(folder))
+        known[folder].read(seconds)
+        known[folder].look()
+        found.append(known[folder])
+    return found
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[tuple[str, str, str]]:
+    """(key, of the one, of the other) wherever two trees differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        found = []
+        for key in sorted({*one, *other}, key=str):
+            below = f"{path}.{key}" if path else str(key)
+            found += differences(one.get(key), other.get(key), below)
+        return found
+    return [] if one == other else [(path, _short(one), _short(other))]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else str(value)

@@ -1,0 +1,196 @@
+"""Library: the documents of a run as columns of numbers, filtered and sorted without their text.
+
+Text, ids and sources are read for the rows that are looked at, never for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from mlxprune_tui.texts import Texts
+
+from mlxprune import runs, scores, split, study
+from mlxprune.config import Config
+from mlxprune.runs import RunFolder
+
+GROUPS_HELD = 8
+SEARCH_SECONDS = 20.0
+SEARCH_TOKENS = 2000
+SORTS = ("corpus", "score", "tokens")
+
+
+@dataclass(frozen=True)
+class Library:
+    """One row a document of the pool: ``nll`` mean in nats, NaN where it is not scored;
+    ``kept`` by slice; ``numbers`` in the corpus."""
+
+    nll: np.ndarray
+    tokens: np.ndarray
+    domain: np.ndarray
+    domains: tuple[str, ...]
+    numbers: np.ndarray
+    kept: dict[str, np.ndarray]
+    texts: Texts
+    facts: Facts
+
+    def __len__(self) -> int:
+        return len(self.nll)
+
+
+class Facts:
+    """Id, source and row of documents, from the row groups that hold those asked for."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.file = pq.ParquetFile(run.corpus / "documents.parquet", memory_map=True)
+        sizes = [
+            self.file.metadata.row_group(i).num_rows
+            for i in range(self.file.metadata.num_row_groups)
+        ]
+        self.starts = np.concatenate([[0], np.cumsum(sizes)])
+        self.held: OrderedDict[int, Any] = OrderedDict()
+
+    def of(self, document: int) -> dict[str, Any]:
+        group = int(np.searchsorted(self.starts, document, side="right")) - 1
+        if group not in self.held:
+            columns = ["id", "source", "row"]
+            self.held[group] = self.file.read_row_group(group, columns=columns)
+            if len(self.held) > GROUPS_HELD:
+                self.held.popitem(last=False)
+        table, at = self.held[group], document - int(self.starts[group])
+        return {name: table.column(name)[at].as_py() for name in table.column_names}
+
+
+def open_library(run: RunFolder, config: Config) -> Library:
+    """The scored pool, or before it is scored the train part. Raises OSError and others where the
+    run has no tokens yet."""
+    texts = Texts(run)
+    name = config.scorers[0].name
+    if run.scores(name).exists():
+        found = scores.read_scores(run.scores(name))
+        numbers = texts.numbers(found.key)
+        domain = found.domain if found.domain is not None else np.zeros(len(found), np.int64)
+        nll, tokens, domains = found.nll_sum / found.num_tokens, found.num_tokens, found.domains
+    else:
+        numbers = split.open_split(run.split).members(split.TRAIN)
+        corpus = study.open_corpus(run, config)
+        domain = corpus.index["domain"][numbers].astype(np.int64)
+        domains = tuple(corpus.domains)
+        tokens = texts.tokens.lengths(numbers)
+        nll = np.full(len(numbers), np.nan)
+    kept = {}
+    for choice in config.slices:
+        place = run.selection(choice.label)
+        if runs.is_current(run, place):
+            mask = np.load(place / "kept.npy", mmap_mode="r")
+            if len(mask) == len(nll):
+                kept[choice.label] = np.asarray(mask)
+    return Library(
+        nll, tokens, domain.astype(np.int64), domains or ("",), numbers, kept, texts, Facts(run)
+    )
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for. ``words`` are searched in the text, without regard to case."""
+
+    domain: str | None = None
+    low: float | None = None
+    high: float | None = None
+    least: int | None = None
+    most: int | None = None
+    kept: bool | None = None
+    words: str = ""
+
+
+CLAUSE = re.compile(r"(domain:\S+|nll[<>]=?-?[\d.]+|ppl[<>]=?[\d.]+|tokens[<>]=?\d+|kept|dropped)$")
+
+
+def parse(text: str) -> Query:
+    """``domain:code nll>4 nll<5 ppl<100 tokens>100 kept dropped``; other words are the text's.
+
+    Raises ValueError with what is wrong.
+    """
+    found: dict[str, Any] = {}
+    words = []
+    for word in text.split():
+        if not CLAUSE.match(word):
+            if re.match(r"(nll|ppl|tokens)[<>=]", word):
+                raise ValueError(f"{word!r} is no condition: write nll>4 or tokens<100")
+            words.append(word)
+            continue
+        if word.startswith("domain:"):
+            found["domain"] = word[7:]
+        elif word in ("kept", "dropped"):
+            found["kept"] = word == "kept"
+        else:
+            figure, side, number = re.split(r"([<>])=?", word)
+            try:
+                value = float(number)
+            except ValueError:
+                raise ValueError(f"{number!r} is no number") from None
+            if figure == "ppl":
+                value = float(np.log(max(value, 1e-300)))
+            if figure == "tokens":
+                found["least" if side == ">" else "most"] = int(value)
+            else:
+                found["low" if side == ">" else "high"] = value
+    return Query(**found, words=" ".join(words))
+
+
+def rows_of(library: Library, query: Query, slice_name: str | None) -> np.ndarray:
+    """The rows that a query leaves, by figures alone; ``kept`` is by a slice.
+
+    Raises ValueError: no domain begins with that name.
+    """
+    mask = np.ones(len(library), bool)
+    if query.domain is not None:
+        wanted = [i for i, d in enumerate(library.domains) if d.startswith(query.domain)]
+        if not wanted:
+            raise ValueError(f"no domain begins with {query.domain!r}")
+        mask &= np.isin(library.domain, wanted)
+    if query.low is not None:
+        mask &= library.nll >= query.low
+    if query.high is not None:
+        mask &= library.nll <= query.high
+    if query.least is not None:
+        mask &= library.tokens >= query.least
+    if query.most is not None:
+        mask &= library.tokens <= query.most
+    if query.kept is not None and slice_name in library.kept:
+        mask &= library.kept[slice_name] == query.kept
+    return np.flatnonzero(mask)
+
+
+def ordered(library: Library, rows: np.ndarray, sort: str, reverse: bool) -> np.ndarray:
+    """Rows by score or length; equal ones, and those without a score at the end, as in the
+    corpus."""
+    if sort != "corpus":
+        values = (library.nll if sort == "score" else library.tokens)[rows]
+        rows = rows[np.argsort(-values if reverse else values, kind="stable")]
+    elif reverse:
+        rows = rows[::-1]
+    return rows
+
+
+def search(library: Library, rows: np.ndarray, words: str) -> tuple[np.ndarray, str]:
+    """The rows whose text holds the words, in order, and how much was searched: it ends after a
+    while."""
+    wanted = " ".join(words.lower().split())
+    until = time.monotonic() + SEARCH_SECONDS
+    found: list[int] = []
+    for at, row in enumerate(rows.tolist()):
+        if time.monotonic() > until:
+            share = f"{100 * at / len(rows):.0f} % of"
+            return np.array(found, np.int64), f"searched {share} {len(rows):,}"
+        document = int(library.numbers[row])
+        if document >= 0:
+            text = library.texts.text(document, 0, SEARCH_TOKENS)
+            if wanted in " ".join(text.lower().split()):
+                found.append(row)
+    return np.array(found, np.int64), f"searched {len(rows):,}"

@@ -1,0 +1,221 @@
+"""Runs: every run under a folder; open one, mark some to compare, start a new one."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mlxprune_tui import shelf
+from mlxprune_tui.draw import Line, pad
+from mlxprune_tui.overview import STATE_STYLE
+from mlxprune_tui.page import Answer, Ask, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.shelf import Row, Shelf
+from mlxprune_tui.words import ago, fit, line_of
+
+LOOK_SECONDS = 2.0
+SLICE_SECONDS = 0.01
+START_SECONDS = 60
+
+
+class Runs(Page):
+    name = "runs"
+    defaults = {"sort": "time", "filter": ""}  # noqa: RUF012
+
+    def __init__(self, desk: Any) -> None:
+        super().__init__(desk)
+        self.shelf = Shelf()
+        self.rows: list[Row] = []
+        self.at = self.top = 0
+        self.looked = 0.0
+        self.read_only = False
+
+    def tick(self) -> None:
+        """Look again, every other second."""
+        now = time.time()
+        if self.desk.folder is not None and time.monotonic() - self.looked > LOOK_SECONDS:
+            self.looked = time.monotonic()
+            self.rows = self.shelf.look(Path(self.desk.folder), now, SLICE_SECONDS)
+
+    def shown(self) -> list[Row]:
+        if not self.looked:
+            self.tick()
+        return shelf.ordered(shelf.kept(self.rows, self.options["filter"]), self.options["sort"])
+
+    def chosen(self) -> Row | None:
+        found = self.shown()
+        self.at = min(max(0, self.at), max(0, len(found) - 1))
+        return found[self.at] if found else None
+
+    def layout(self, cells: int, rows: int) -> Layout:
+        found = self.shown()
+        folder = line_of(str(self.desk.folder or ""))
+        if not self.rows:
+            return empty(
+                f"There is no run under {folder}.",
+                "n starts one from a configuration; mlxprune init DATA... writes one.",
+            )
+        live = sum(r.standing in ("running", "paused", "slow", "stale") for r in self.rows)
+        title = f"{len(found)} runs under {folder}, {live} live, by {self.options['sort']}"
+        if self.options["filter"]:
+            title += f", filter {line_of(self.options['filter'])}"
+        detail = 8
+        return Split(False, [(1.0, Pane(title, self._list)), (detail, Pane("Run", self._detail))])
+
+    def _list(self, cells: int, rows: int) -> list[Line]:
+        found = self.shown()
+        if not found:
+            return [[("the filter leaves no run; / changes it", "dim")]]
+        self.chosen()
+        room = max(1, rows - 1)
+        self.top = min(max(self.top, self.at - room + 1), self.at)
+        name = max(12, min(30, cells - 62))
+        head = f"    {'run':<{name}} {'state':<10} {'stage':<16} {'bits':>9}  {'last word':<14}"
+        lines: list[Line] = [[(fit(head, cells), "head")]]
+        glyphs, now = self.desk.glyphs, time.time()
+        for place in range(self.top, min(self.top + room, len(found))):
+            row = found[place]
+            here = place == self.at
+            marked = "*" if str(row.folder.absolute()) in self.desk.marked else " "
+            state = f"{glyphs.states.get(row.standing, '?')} {row.standing}"
+            share = f" {100 * row.share:.0f}%" if row.share is not None else ""
+            figure = "-"
+            if row.figure is not None:
+                figure = (
+                    f"{row.figure:.4f}" if row.told.startswith("valid") else (f"{row.figure:+.4f}")
+                )
+            heard = f"{ago(now - row.updated)} ago" if row.updated else "-"
+            style = "select" if here else ""
+            words = line_of(row.error or row.told)
+            lines.append(
+                pad(
+                    [
+                        (f"{glyphs.arrow if here else ' '} {marked} ", style),
+                        (fit(line_of(row.name), name) + " ", style),
+                        (fit(state, 11), style or STATE_STYLE.get(row.standing, "")),
+                        (fit(row.stage + share, 16), style),
+                        (f" {figure:>9}  {fit(heard, 14)} {words}", style),
+                    ],
+                    cells,
+                )
+            )
+        return lines
+
+    def _detail(self, cells: int, rows: int) -> list[Line]:
+        row = self.chosen()
+        if row is None:
+            return []
+        began = (
+            time.strftime("%a %d %b, %H:%M", time.localtime(row.started)) if row.started else "-"
+        )
+        pid = f", process {row.pid}" if row.pid and row.standing not in ("crashed",) else ""
+        pairs = [
+            ("folder", line_of(str(row.folder)), ""),
+            ("began", f"{began} on {line_of(row.device)}{pid}", ""),
+            ("figure", f"{row.figure:.4f} ({line_of(row.told)})" if row.figure is not None else "-",
+             ""),
+            ("warned", f"{row.warnings} times", "warn" if row.warnings else ""),
+        ]  # fmt: skip
+        if row.error:
+            pairs.append(("error", line_of(row.error), "bad"))
+        if row.standing in ("crashed", "stopped", "failed"):
+            command = f"mlxprune run {row.folder}/config.yaml --dir {row.folder}"
+            pairs.append(("go on", line_of(command), "bold"))
+        return say(pairs[:rows], cells)
+
+    # --- keys
+
+    def why_not(self, action: str) -> str | None:
+        if action == "new" and self.read_only:
+            return "this window only looks"
+        if action in ("up", "down", "open", "mark", "sort") and not self.rows:
+            return "there is no run here"
+        return None
+
+    def do_down(self) -> None:
+        self.at = min(self.at + 1, max(0, len(self.shown()) - 1))
+
+    def do_up(self) -> None:
+        self.at = max(0, self.at - 1)
+
+    def do_open(self) -> None:
+        row = self.chosen()
+        if row is not None:
+            self.desk.open(row.folder)
+            self.desk.go("overview")
+
+    def do_mark(self) -> str | None:
+        row = self.chosen()
+        if row is None:
+            return None
+        folder = str(row.folder.absolute())
+        if folder in self.desk.marked:
+            self.desk.marked.remove(folder)
+            return f"{line_of(row.name)} is no longer marked"
+        self.desk.marked.append(folder)
+        return f"{line_of(row.name)} is marked: screen 5 compares its arms, too"
+
+    def do_sort(self) -> None:
+        self.cycle("sort", list(shelf.SORTS))
+
+    def do_filter(self) -> Answer:
+        def take(given: str) -> None:
+            self.options["filter"] = given.strip()
+            self.at = 0
+
+        hint = "words of name, state or stage; !word leaves out"
+        return Ask("Filter", self.options["filter"], take, hint)
+
+    def do_new(self) -> Answer:
+        def take(given: str) -> str | None:
+            words = shlex.split(given)
+            if not words:
+                return None
+            folder = Path(self.desk.folder) if self.desk.folder is not None else None
+            self.desk.later(lambda: start(words, folder), self._started)
+            return "starting ..."
+
+        return Ask(
+            "Start a run from a configuration",
+            "mlxprune.yaml",
+            take,
+            "a file, and --set a.b=value as you like; it outlives this window",
+        )
+
+    def _started(self, told: str) -> None:
+        self.looked = 0.0
+        self.desk.tell(told)
+
+    def clicked(self, pane: str, x: int, y: int) -> None:
+        if pane != "Run" and y >= 1:
+            self.at = min(self.top + y - 1, max(0, len(self.shown()) - 1))
+
+    def copied(self) -> str | None:
+        row = self.chosen()
+        return str(row.folder) if row is not None else None
+
+
+def start(words: list[str], folder: Path | None) -> str:
+    """Run a configuration in a process that outlives the app; what it says of it.
+
+    The run goes under the folder that is looked at, by the name that its configuration has.
+    """
+    from mlxprune import config as configs
+    from mlxprune.errors import MlxpruneError
+
+    settings = [words[i + 1] for i, w in enumerate(words[:-1]) if w == "--set"]
+    command = [sys.executable, "-m", "mlxprune", "run", *words, "--detach"]
+    try:
+        if folder is not None and "--dir" not in words:
+            name = configs.load(Path(words[0]).expanduser(), settings).name
+            command += ["--dir", str(folder / name)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=START_SECONDS, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (MlxpruneError, OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return line_of(str(error))
+    return line_of(done.stdout if done.returncode == 0 else done.stderr)
