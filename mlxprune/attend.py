@@ -58,9 +58,9 @@ def tui(
     chosen = {"glyphs": glyphs, "theme": theme, "hertz": hertz}
     given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
     if check:
-        from mlxprune_tui import card
+        from mlxprune_tui.card import text
 
-        print(card.text(given))
+        print(text(given))
     elif serve:
         _serve(path, port)
     else:

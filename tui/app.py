@@ -10,24 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlxprune_tui import bars, dialogs, keys, paint, settings
+from mlxprune_tui import bars, dialogs, keys, settings, steering
 from mlxprune_tui.comparing import Compare
 from mlxprune_tui.documents import Documents
 from mlxprune_tui.draw import GLYPHS, Line
 from mlxprune_tui.overview import Overview
 from mlxprune_tui.page import Ask, Desk, Page, places
+from mlxprune_tui.picture import Picture
 from mlxprune_tui.running import Runs
 from mlxprune_tui.scoring import Scoring
 from mlxprune_tui.selecting import Selection
 from mlxprune_tui.training import Training
 from mlxprune_tui.view import View
-from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult, SystemCommand
-from textual.geometry import Region
 from textual.screen import Screen
-from textual.strip import Strip
-from textual.widget import Widget
 
 from mlxprune import runs
 from mlxprune.errors import one_line
@@ -40,64 +37,6 @@ THEMES = ("textual-dark", "textual-light", "ansi-dark", "ansi-light", "nord", "g
 PAGES: dict[str, type[Page]] = {
     page.name: page for page in (Overview, Scoring, Selection, Training, Compare, Documents, Runs)
 }
-
-
-class Picture(Widget, can_focus=True):
-    """All lines of the app; only those that changed are drawn again."""
-
-    DEFAULT_CSS = "Picture { width: 100%; height: 100%; }"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[Line] = []
-        self.strips: list[Strip] = []
-        self._styles: tuple[str, dict[str, Style]] = ("", {})
-
-    @property
-    def known(self) -> dict[str, Style]:
-        """The colours of the theme in use."""
-        theme = self.app.current_theme
-        if self._styles[0] != theme.name:
-            self._styles = (theme.name, paint.styles(theme))
-        return self._styles[1]
-
-    def show(self, lines: list[Line], renew: bool) -> None:
-        cells = self.size.width
-        changed = []
-        strips = []
-        for y, line in enumerate(lines):
-            same = not renew and y < len(self.lines) and self.lines[y] == line
-            strips.append(self.strips[y] if same else paint.strip(line, cells, self.known))
-            if not same:
-                changed.append(Region(0, y, cells, 1))
-        if len(lines) != len(self.lines):
-            changed = [Region(0, 0, cells, max(1, self.size.height))]
-        self.lines, self.strips = lines, strips
-        if changed:
-            self.refresh(*changed)
-
-    def render_line(self, y: int) -> Strip:
-        if y < len(self.strips):
-            return self.strips[y]
-        return paint.strip([(" " * self.size.width, "")], self.size.width, self.known)
-
-    def on_click(self, event: events.Click) -> None:
-        app = self.app
-        assert isinstance(app, Monitor)
-        app.clicked(event.x, event.y)
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        self._scroll("down")
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        self._scroll("up")
-
-    def _scroll(self, way: str) -> None:
-        app = self.app
-        assert isinstance(app, Monitor)
-        if hasattr(app.page, f"do_{way}"):
-            app.page.press(way)
-            app.paint()
 
 
 class Monitor(App[None]):
@@ -137,7 +76,7 @@ class Monitor(App[None]):
         self._terminal = _terminal()
 
     def compose(self) -> ComposeResult:
-        yield Picture()
+        yield Picture(self.clicked, self.scrolled)
 
     async def on_mount(self) -> None:
         wanted = self.kept["theme"] or ("ansi-dark" if _few_colours() else "textual-dark")
@@ -298,18 +237,7 @@ class Monitor(App[None]):
     def why_not(self, key: keys.Key) -> str | None:
         """Why a key can do nothing now."""
         if key.action in runs.COMMANDS and key.screen == keys.EVERYWHERE:
-            view = self.desk.view
-            if self.read_only:
-                return "this window only looks"
-            if view is None:
-                return "no run is open"
-            if not view.live:
-                return f"the run is {view.standing}: no process would hear it"
-            if key.action == "resume" and view.standing != "paused":
-                return "the run is not paused"
-            if key.action == "pause" and view.standing == "paused":
-                return "the run is paused already"
-            return None
+            return steering.why_not(self.desk.view, key.action, self.read_only)
         if key.screen == keys.EVERYWHERE:
             if key.action == "copy" and self.page.copied() is None:
                 return "there is nothing to copy yet"
@@ -416,30 +344,17 @@ class Monitor(App[None]):
     def _ask_to(self, verb: str) -> None:
         view = self.desk.view
         assert view is not None
-        checks = {c.name: c.told for c in view.leaving()}
-        kept = {
-            "pause": "It saves a checkpoint at the next batch edge, then waits: R lets it go on.",
-            "resume": "It goes on where it paused.",
-            "checkpoint": "It saves a checkpoint at the next batch edge and goes on.",
-            "stop": "It saves a checkpoint at the next batch edge and ends. Finished stages and "
-            f"this checkpoint are kept. To go on later:\n\n{view.again}",
-        }[verb]
-        told = f"{kept}\n\nlast checkpoint: {checks['checkpoint']}"
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._send(view, verb)
+                try:
+                    self.notify(steering.send(view, verb), timeout=4, markup=False)
+                except OSError as error:
+                    problem = f"the command cannot be written: {error.strerror or error}"
+                    self.notify(problem, severity="error", markup=False)
 
-        self.push_screen(dialogs.Confirm(f"{verb.capitalize()} {view.name}?", told), answered)
-
-    def _send(self, view: View, verb: str) -> None:
-        try:
-            runs.send_command(view.run, verb)
-        except OSError as error:
-            problem = f"the command cannot be written: {error.strerror or error}"
-            self.notify(problem, severity="error", markup=False)
-            return
-        self.notify(f"asked to {verb}; it answers at the next batch edge", timeout=4)
+        question = f"{verb.capitalize()} {view.name}?"
+        self.push_screen(dialogs.Confirm(question, steering.consequences(view, verb)), answered)
 
     def clicked(self, x: int, y: int) -> None:
         cells, rows = self.picture.size
@@ -458,6 +373,11 @@ class Monitor(App[None]):
                 self.page.held = number
                 self.page.clicked(place.pane.title, x - place.x - 1, y - place.y - 1)
         self.paint()
+
+    def scrolled(self, way: str) -> None:
+        if hasattr(self.page, f"do_{way}") and self.page.why_not(way) is None:
+            self.page.press(way)
+            self.paint()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: every key of every screen, every run, every theme."""
