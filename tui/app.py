@@ -10,6 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual import events
+from textual.app import App, ComposeResult, SystemCommand
+from textual.screen import Screen
+
+from mlxprune import runs
+from mlxprune.errors import one_line
 from mlxprune_tui import bars, dialogs, keys, settings, steering
 from mlxprune_tui.comparing import Compare
 from mlxprune_tui.documents import Documents
@@ -22,12 +28,6 @@ from mlxprune_tui.scoring import Scoring
 from mlxprune_tui.selecting import Selection
 from mlxprune_tui.training import Training
 from mlxprune_tui.view import View
-from textual import events
-from textual.app import App, ComposeResult, SystemCommand
-from textual.screen import Screen
-
-from mlxprune import runs
-from mlxprune.errors import one_line
 
 SLICE_SECONDS = 0.02  # of reading between two looks at the keyboard
 HERTZ = 4.0
@@ -57,7 +57,7 @@ class Monitor(App[None]):
         remember: bool = True,
     ) -> None:
         super().__init__()
-        self.kept = settings.load() if remember else dict(settings.DEFAULTS)
+        self.kept = settings.load() if remember else settings.usual()
         self.kept = {**self.kept, **(chosen or {})}
         self.remember, self.read_only, self.now = remember, read_only, now
         own = settings.glyphs_of(self.kept, dict(os.environ))

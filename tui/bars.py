@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from mlxprune import outlook
+from mlxprune.runs import STAGES
 from mlxprune_tui import overview
 from mlxprune_tui.draw import Glyphs, Line, pad
 from mlxprune_tui.keys import SCREENS, Key
 from mlxprune_tui.view import View
 from mlxprune_tui.words import ago, clock, count, fit, line_of, size, width
-
-from mlxprune import outlook
-from mlxprune.runs import STAGES
 
 LAG_SHOWN = 5.0
 

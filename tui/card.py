@@ -7,6 +7,7 @@ import shutil
 from typing import Any
 
 import numpy as np
+
 from mlxprune_tui import curves, histogram, settings
 from mlxprune_tui.draw import GLYPHS, plain, sparkline
 from mlxprune_tui.page import TALL, WIDE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from mlxprune_tui import contest, curves, trainings
 from mlxprune_tui.contest import Entry
 from mlxprune_tui.curves import Series

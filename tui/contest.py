@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mlxprune import runs
 from mlxprune_tui import trainings
 from mlxprune_tui.trainings import ArmCurve
 from mlxprune_tui.view import View
-
-from mlxprune import runs
 
 
 @dataclass

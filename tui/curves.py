@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from mlxprune_tui.draw import Glyphs, Grid, Line, label, nice
 from mlxprune_tui.words import fit
 

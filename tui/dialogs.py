@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mlxprune_tui.keys import EVERYWHERE, Key
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
+
+from mlxprune_tui.keys import EVERYWHERE, Key
 
 STYLE = """
 ModalScreen { align: center middle; }

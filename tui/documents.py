@@ -9,13 +9,13 @@ import sys
 from typing import Any
 
 import numpy as np
+
+from mlxprune import runs
 from mlxprune_tui import library
 from mlxprune_tui.draw import Line, pad, sparkline
 from mlxprune_tui.library import Library
 from mlxprune_tui.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty
 from mlxprune_tui.words import count, cut, fit, line_of, visible, width, wrap
-
-from mlxprune import runs
 
 PREVIEW_TOKENS = 60
 READ_TOKENS = 1200

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from mlxprune_tui.words import fit, width
 
 Span = tuple[str, str]

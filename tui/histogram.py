@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from mlxprune_tui.draw import Glyphs, Grid, Line, label, nice
 from mlxprune_tui.words import fit
 

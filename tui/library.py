@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from mlxprune_tui.texts import Texts
 
 from mlxprune import runs, scores, split, study
 from mlxprune.config import Config
 from mlxprune.runs import RunFolder
+from mlxprune_tui.texts import Texts
 
 GROUPS_HELD = 8
 SEARCH_SECONDS = 20.0

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from mlxprune import outlook
+from mlxprune.runs import STAGES, duration
 from mlxprune_tui import view as views
 from mlxprune_tui.draw import Line, bar, pad, sparkline
 from mlxprune_tui.page import TALL, WIDE, Layout, Page, Pane, Split, empty, say
 from mlxprune_tui.words import ago, clock, count, fit, line_of, size, wrap
-
-from mlxprune import outlook
-from mlxprune.runs import STAGES, duration
 
 SCREEN_OF = {
     "reference": "training", "score": "scoring", "selection": "selection", "final": "training",
@@ -50,15 +49,19 @@ class Overview(Page):
         leave = Pane("Safe to leave?", self._leave)
         stage = Pane(f"Stage {self._chosen()}", self._stage)
         told = Pane(*self._told())
+        troubled = view.standing in ("crashed", "failed", "stopped")
         if cells >= WIDE:
             left = Split(False, [(len(STAGES) + 2, pipeline), (1.0, stage)])
-            if rows < TALL:
-                right = Split(False, [(6, now), (8, leave), (1.0, told)])
+            if troubled:
+                right = Split(False, [(14, now), (1.0, told)])
             else:
-                right = Split(False, [(9, now), (8, leave), (1.0, told)])
+                right = Split(False, [(9 if rows >= TALL else 6, now), (8, leave), (1.0, told)])
             return Split(True, [(0.54, left), (0.46, right)])
         parts: list[tuple[float, Layout]] = [(len(STAGES) + 2, pipeline)]
-        if rows >= TALL:
+        if troubled:
+            below = rows - len(STAGES) - 2
+            parts += [(0.5, now), (0.5, told)] if below >= 16 else [(1.0, now)]
+        elif rows >= TALL:
             parts += [(6, now), (8, leave), (1.0, told)]
         elif rows - len(STAGES) - 2 >= 8:
             parts += [(4, now), (1.0, Split(True, [(0.5, leave), (0.5, told)]))]
@@ -182,7 +185,7 @@ class Overview(Page):
                 ("last", line_of(str(told)), ""),
                 *pairs[3:],
             ]
-        return say(pairs[:rows], cells)
+        return say(pairs, cells)[:rows]
 
     def _memory(self, machine: dict[str, Any]) -> str:
         used, total = machine.get("memory_used"), machine.get("memory_total")

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlxprune_tui.draw import Glyphs, Line, beside, box, pad
 from mlxprune_tui.view import View
+from mlxprune_tui.words import wrap
 
 WIDE, TALL = 100, 30  # from here on there is room for panes side by side, and for more of them
 
@@ -209,6 +210,13 @@ def empty(*sentences: str) -> Pane:
 
 
 def say(pairs: list[tuple[str, str, str]], cells: int) -> list[Line]:
-    """Rows of a name, what is told of it, and the style of that."""
+    """Rows of a name, what is told of it, and the style of that. What is bold is to be read or
+    copied whole: it goes on in further rows."""
     room = max((len(name) for name, _, _ in pairs), default=0) + 1
-    return [pad([(name.ljust(room), "head"), (told, style)], cells) for name, told, style in pairs]
+    lines: list[Line] = []
+    for name, told, style in pairs:
+        parts = wrap(told, max(8, cells - room), 6) if style in ("bold", "bad") else [told]
+        for number, part in enumerate(parts or [""]):
+            head = name if number == 0 else ""
+            lines.append(pad([(head.ljust(room), "head"), (part, style)], cells))
+    return lines

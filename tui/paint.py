@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlxprune_tui.draw import Line
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color, ColorParseError
 from textual.strip import Strip
 from textual.theme import Theme
+
+from mlxprune_tui.draw import Line
 
 # Okabe and Ito's colours, which are told apart with any sight; darker ones on light ground.
 DARK = ("#e69f00", "#56b4e9", "#35b779", "#cc79a7", "#f0e442", "#d55e00", "#a0a0ff", "#bbbbbb")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mlxprune_tui import paint
-from mlxprune_tui.draw import Line
 from rich.style import Style
 from textual import events
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
+
+from mlxprune_tui import paint
+from mlxprune_tui.draw import Line
 
 
 class Picture(Widget, can_focus=True):

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from mlxprune import runs, selection
+from mlxprune.slices import Slice
 from mlxprune_tui import histogram
 from mlxprune_tui.draw import Line, pad, sparkline, table
 from mlxprune_tui.page import TALL, WIDE, Layout, Page, Pane, Split, empty, say
 from mlxprune_tui.words import clock, count, line_of
-
-from mlxprune import runs, selection
-from mlxprune.slices import Slice
 
 WEIGHTS = ("documents", "tokens", "bytes")
 SORTS = ("documents", "mean", "kept", "domain")

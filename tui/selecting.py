@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlxprune_tui import histogram, whatif
-from mlxprune_tui.draw import Line, pad, table
-from mlxprune_tui.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty, say
-from mlxprune_tui.texts import Texts
-from mlxprune_tui.words import clock, count, cut, fit, line_of
 
 from mlxprune import arms, outlook, runs, study
 from mlxprune import config as configs
 from mlxprune.config import Config
 from mlxprune.slices import Slice
 from mlxprune.yamlfile import write_yaml
+from mlxprune_tui import histogram, whatif
+from mlxprune_tui.draw import Line, pad, table
+from mlxprune_tui.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.texts import Texts
+from mlxprune_tui.words import clock, count, cut, fit, line_of
 
 GROUPS: list[Any] = ["corpus", "domain", ("domain", "length")]
 CRITERIA = ("low", "medium", "high", "band")

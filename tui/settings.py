@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ def path() -> Path:
     return Path(base) / "mlxprune" / "tui.json"
 
 
+def usual() -> dict[str, Any]:
+    """The defaults, anew."""
+    return copy.deepcopy(DEFAULTS)
+
+
 def load() -> dict[str, Any]:
     """What is kept; a file that cannot be read is as if there were none."""
     try:
@@ -36,10 +42,10 @@ def load() -> dict[str, Any]:
     except (OSError, ValueError):
         found = {}
     known = found if isinstance(found, dict) else {}
-    result = dict(DEFAULTS)
-    for key, usual in DEFAULTS.items():
-        value = known.get(key, usual)
-        if isinstance(value, dict) == isinstance(usual, dict):
+    result = usual()
+    for key, otherwise in result.items():
+        value = known.get(key, otherwise)
+        if isinstance(value, dict) == isinstance(otherwise, dict):
             result[key] = value
     return result
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mlxprune_tui.view import View
-
 from mlxprune import runs
+from mlxprune_tui.view import View
 
 
 def why_not(view: View | None, verb: str, read_only: bool) -> str | None:

@@ -6,14 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+
+from mlxprune import runs
 from mlxprune_tui import curves, trainings
 from mlxprune_tui.curves import Series
 from mlxprune_tui.draw import SERIES, Line, pad, sparkline, table
 from mlxprune_tui.page import TALL, WIDE, Layout, Page, Pane, Split, empty, say
 from mlxprune_tui.trainings import AXES, FIGURES, LN2, Curve
 from mlxprune_tui.words import ago, clock, count, line_of, size
-
-from mlxprune import runs
 
 UNITS = {
     "loss": "bits per byte",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,8 @@ class View:
     @property
     def again(self) -> str:
         """The command that goes on with the run."""
-        return f"mlxprune run {self.run.config} --dir {self.run.path}"
+        folder = near(self.run.path)
+        return shlex.join(["mlxprune", "run", f"{folder}/config.yaml", "--dir", str(folder)])
 
     def troubles(self) -> list[str]:
         """What keeps the picture from being whole."""
@@ -115,6 +117,14 @@ class View:
 
     def leaving(self) -> list[outlook.Check]:
         return outlook.leaving(self.state, self.now())
+
+
+def near(path: Path) -> Path:
+    """A path as short as it can be from here."""
+    try:
+        return path.absolute().relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return path
 
 
 def since(state: dict[str, Any], then: float) -> list[str]:
