@@ -125,7 +125,7 @@ class Monitor(App[None]):
                 self.pages[name] = page(self.desk)
         self.page = self.pages[self.page.name]
         self._told = None
-        self.run_worker(self._load(self.desk.view), exclusive=True, group="load")
+        self.run_worker(partial(self._load, self.desk.view), exclusive=True, group="load")
 
     async def _load(self, view: View) -> None:
         """Read a long log in slices, so that keys are answered meanwhile."""
