@@ -73,6 +73,8 @@ def _open(path: Path, chosen: dict[str, Any], read_only: bool) -> None:
     if os.environ.get("SSH_TTY"):  # fewer pictures and no animation over a line
         os.environ.setdefault("TEXTUAL_FPS", "15")
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    for name in () if served else ("COLUMNS", "LINES"):  # they would hide that a window changes
+        os.environ.pop(name, None)
     from mlxprune_tui.app import Monitor
 
     Monitor(path, read_only or served, dict(chosen)).run()

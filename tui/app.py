@@ -168,9 +168,11 @@ class Monitor(App[None]):
             self.notify(f"{view.name}: {view.standing}", markup=False)
 
     def _look_at_terminal(self) -> None:
-        """A terminal that is gone without a signal would otherwise keep a core busy for ever."""
+        """A terminal that is gone without a signal would otherwise keep a core busy for ever. An
+        orderly end would write to it, and wait."""
         if self._terminal is not None and not os.isatty(self._terminal):
-            self.exit()
+            self._keep()
+            os._exit(1)
 
     def _later(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         def run() -> None:
@@ -419,10 +421,13 @@ class Monitor(App[None]):
         if self.desk.view is not None:
             self.kept["seen"][str(self.desk.view.run.path.absolute())] = self.now()
 
-    def on_unmount(self) -> None:
+    def _keep(self) -> None:
         self._note_seen()
         if self.remember:
             settings.save(self.kept)
+
+    def on_unmount(self) -> None:
+        self._keep()
 
 
 def _terminal() -> int | None:
