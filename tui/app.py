@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,6 +72,7 @@ class Monitor(App[None]):
         self.start = folder
         self.stopped_by_hand = False
         self._painted: tuple[Any, ...] | None = None
+        self._painted_at = 0.0
         self._told: str | None = None
         self._terminal = _terminal()
 
@@ -125,7 +126,8 @@ class Monitor(App[None]):
                 self.pages[name] = page(self.desk)
         self.page = self.pages[self.page.name]
         self._told = None
-        self.run_worker(partial(self._load, self.desk.view), exclusive=True, group="load")
+        load: Callable[[], Awaitable[None]] = partial(self._load, self.desk.view)
+        self.run_worker(load, exclusive=True, group="load")
 
     async def _load(self, view: View) -> None:
         """Read a long log in slices, so that keys are answered meanwhile."""
@@ -138,19 +140,16 @@ class Monitor(App[None]):
         self.paint()
 
     def tick(self) -> None:
-        """Take in what is new, and draw what changed."""
-        view = self.desk.view
+        """Take in what is new, and draw what changed; a clock moves once a second."""
+        view, changed = self.desk.view, False
         if view is not None and view.loaded:
-            view.read(SLICE_SECONDS)
-            view.look()
+            changed = view.read(SLICE_SECONDS)
+            changed |= view.look()
             self._tell_ends(view)
-        self.page_tick()
-        self.paint()
-
-    def page_tick(self) -> None:
-        refresh = getattr(self.page, "tick", None)
-        if refresh is not None:
-            refresh()
+        changed |= self.page.tick()
+        moves = view is not None and view.live and not view.frozen
+        if changed or (moves and time.monotonic() - self._painted_at >= 1.0):
+            self.paint()
 
     def _tell_ends(self, view: View) -> None:
         before, self._told = self._told, view.standing
@@ -214,6 +213,7 @@ class Monitor(App[None]):
         if not cells or not rows:
             return
         key = (cells, rows, self.theme)
+        self._painted_at = time.monotonic()
         self.picture.show(self.frame(cells, rows), renew or key != self._painted)
         self._painted = key
 

@@ -181,6 +181,10 @@ class Page:
         found: Answer = getattr(self, f"do_{action}")()
         return found
 
+    def tick(self) -> bool:
+        """Look at what is not in the log, now and then; whether anything is new."""
+        return False
+
     def why_not(self, action: str) -> str | None:
         return None
 

@@ -33,12 +33,13 @@ class Runs(Page):
         self.looked = 0.0
         self.read_only = False
 
-    def tick(self) -> None:
+    def tick(self) -> bool:
         """Look again, every other second."""
-        now = time.time()
-        if self.desk.folder is not None and time.monotonic() - self.looked > LOOK_SECONDS:
-            self.looked = time.monotonic()
-            self.rows = self.shelf.look(Path(self.desk.folder), now, SLICE_SECONDS)
+        if self.desk.folder is None or time.monotonic() - self.looked <= LOOK_SECONDS:
+            return False
+        self.looked = time.monotonic()
+        self.rows = self.shelf.look(Path(self.desk.folder), time.time(), SLICE_SECONDS)
+        return True
 
     def shown(self) -> list[Row]:
         if not self.looked:

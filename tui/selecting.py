@@ -15,8 +15,8 @@ from mlxprune import config as configs
 from mlxprune.config import Config
 from mlxprune.slices import Slice
 from mlxprune.yamlfile import write_yaml
-from mlxprune_tui import histogram, whatif
-from mlxprune_tui.draw import Line, pad, table
+from mlxprune_tui import sketch, whatif
+from mlxprune_tui.draw import Line
 from mlxprune_tui.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty, say
 from mlxprune_tui.texts import Texts
 from mlxprune_tui.words import clock, count, cut, fit, line_of
@@ -24,7 +24,6 @@ from mlxprune_tui.words import clock, count, cut, fit, line_of
 GROUPS: list[Any] = ["corpus", "domain", ("domain", "length")]
 CRITERIA = ("low", "medium", "high", "band")
 STEP, LEAP = Decimal("0.01"), Decimal("0.1")
-LOST = 0.1
 
 
 class Selection(Page):
@@ -121,25 +120,7 @@ class Selection(Page):
         assert self.table is not None
         assert self.choice is not None
         assert self.kept is not None
-        edges = self.table.edges
-        counts = self.table.heights(self.choice)
-        low, high = float(edges[0]), float(edges[-1])
-        columns = histogram.columns_of(cells)
-        heights = histogram.rebinned(counts, edges, low, high, columns)
-        inside = histogram.rebinned(counts * self.kept.columns, edges, low, high, columns)
-        share = np.divide(inside, heights, out=np.zeros(columns), where=heights > 0)
-        lines = histogram.histogram(heights, share, low, high, cells, rows - 1, self.desk.glyphs)
-        cuts = self.table.cut_values(self.choice, self.kept)
-        if cuts is None:
-            told = "ranked inside groups: solid where more than half is kept"
-            if self.kept.spans is None:
-                told = "no interval of one order: solid where more than half is kept"
-            lines.append(pad([("      " + told, "dim")], cells))
-        else:
-            first = cuts[0] if cuts[0] > low else low
-            last = cuts[1] if cuts[1] < high else high
-            lines.append(histogram.band(first, last, low, high, self.choice.label, cells))
-        return lines
+        return sketch.bars(self.table, self.choice, self.kept, cells, rows, self.desk.glyphs)
 
     def _facts(self, cells: int, rows: int) -> list[Line]:
         found = self.costs()
@@ -210,33 +191,7 @@ class Selection(Page):
     def _mix(self, cells: int, rows: int) -> list[Line]:
         assert self.table is not None
         assert self.kept is not None
-        all_tokens = max(1, int(self.table.all_tokens.sum()))
-        kept_tokens = max(1, self.kept.all_tokens)
-        order = np.argsort(-self.table.all_tokens, kind="stable").tolist()
-        shown = order[: max(1, rows - 1)]
-        cells_of = []
-        lost = []
-        for code in shown:
-            own = int(self.table.all_tokens[code])
-            kept = int(self.kept.tokens[code])
-            gone = own > 0 and kept < LOST * own
-            lost.append(gone)
-            before, after = 100 * own / all_tokens, 100 * kept / kept_tokens
-            cells_of.append(
-                (
-                    line_of(self.table.domains[code]) + (" !" if gone else ""),
-                    f"{before:.1f}",
-                    f"{after:.1f}",
-                    f"{after - before:+.1f}",
-                    f"{100 * kept / own:.0f}%" if own else "-",
-                )
-            )
-        return table(
-            cells_of,
-            ("domain", "all", "kept", "change", "of it"),
-            cells,
-            style=lambda row: "warn" if lost[row] else "",
-        )
+        return sketch.mix(self.table, self.kept, cells, rows)
 
     def _around(self, cells: int, rows: int) -> list[Line]:
         assert self.table is not None
