@@ -93,7 +93,7 @@ def begin(folder: Path) -> runs.RunFolder:
     return run
 
 
-def write_log(run: runs.RunFolder, count: int) -> None:
+def write_log(run: runs.RunFolder, count: int) -> int:
     """Segments of 64 MiB, each beginning with a snapshot, as a run writes them."""
     state = states.initial()
     first = {"v": 1, "seq": 0, "t": 1.0, "writer": "bench", "stage": None, "kind": "run.start",
@@ -103,7 +103,9 @@ def write_log(run: runs.RunFolder, count: int) -> None:
     states.fold(state, {**first, "kind": "histogram", "stage": "score", **HIST})
     number, out, size = 0, None, events.SEGMENT_BYTES + 1
     run.events.mkdir()
-    for n in range(count):
+    n = 0
+    # The worst that a log can be: its last segment is nearly full.
+    while n < count or size < 0.97 * events.SEGMENT_BYTES:
         if size > events.SEGMENT_BYTES:
             number += 1
             out = (run.events / f"{number:06d}-bench.msgpack").open("wb")
@@ -112,14 +114,16 @@ def write_log(run: runs.RunFolder, count: int) -> None:
         states.fold(state, record)
         assert out is not None
         size += out.write(msgpack.packb(record))
+        n += 1
     assert out is not None
     out.close()
+    return n
 
 
 def opening(folder: Path, count: int) -> None:
     """A long log, from nothing to the last event, and what the longest slice held up the keys."""
     run = begin(folder)
-    write_log(run, count)
+    count = write_log(run, count)
     size = sum(p.stat().st_size for p in events.segments(run.events))
     began = time.perf_counter()
     one, slices = view.View(run.path), []

@@ -1,4 +1,4 @@
-"""Write docs/config.md and docs/events.md from the code: one home for each fact.
+"""Write docs/config.md, events.md and keys.md from the code: one home for each fact.
 
 python docs/generate.py
 """
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mlxprune import config, events, slices
+from mlxprune_tui import keys
 
 FOLDER = Path(__file__).parent
 
@@ -100,7 +101,7 @@ def events_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"config.md": config_page, "events.md": events_page}
+PAGES = {"config.md": config_page, "events.md": events_page, "keys.md": keys.page}
 
 
 def main() -> None:

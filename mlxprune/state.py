@@ -166,22 +166,30 @@ def _curve(state: State, event: Event) -> dict[str, Any]:
 
 
 def _add(points: list[list[Any]], point: list[Any], most: int) -> None:
-    """Append; a resumed run overwrites what it repeats; a long series is thinned by halves."""
-    if points and point[0] is not None and points[-1][0] >= point[0]:
+    """Append; a resumed run overwrites what it repeats; a long series is thinned."""
+    if not isinstance(point[0], int | float) or point[0] != point[0]:
+        return  # it has no place on the axis
+    if points and points[-1][0] >= point[0]:
         del points[bisect.bisect_left(points, point[0], key=lambda p: p[0]) :]
     points.append(point)
     if len(points) > most:
-        points[1:-1] = _thinned(points[1:-1])
+        points[:] = _thinned(points, most // 4)
 
 
-def _thinned(points: list[list[Any]]) -> list[list[Any]]:
-    """Half of the points: of every four the lowest and the highest, so that no spike is lost."""
-    kept = []
-    for at in range(0, len(points), 4):
-        four = points[at : at + 4]
-        order = sorted(range(len(four)), key=lambda i: _height(four[i]))
-        kept += [four[i] for i in sorted({order[0], order[-1]})]
-    return kept
+def _thinned(points: list[list[Any]], stretches: int) -> list[list[Any]]:
+    """Of every of so many equal stretches of the axis the lowest and the highest point, so that no
+    spike is lost and the beginning stays as dense as the end; and both ends."""
+    first, last = points[0][0], points[-1][0]
+    width = (last - first) / stretches or 1.0
+    ends: dict[int, list[int]] = {}  # by stretch: where its lowest and its highest point are
+    for at, point in enumerate(points):
+        found = ends.setdefault(int((point[0] - first) / width), [at, at])
+        if _height(point) < _height(points[found[0]]):
+            found[0] = at
+        if _height(point) >= _height(points[found[1]]):
+            found[1] = at
+    kept = {0, len(points) - 1, *(at for pair in ends.values() for at in pair)}
+    return [points[at] for at in sorted(kept)]
 
 
 def _height(point: list[Any]) -> float:

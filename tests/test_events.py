@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,105 @@ def test_every_kind_of_a_run_is_documented(tiny_run: runs.RunFolder) -> None:
     text = (Path(__file__).parents[1] / "docs" / "events.md").read_text()
     for kind in events.KINDS:
         assert f"`{kind}`" in text
+
+
+# --- the reader that works in slices
+
+
+def whole(reader: events.Reader) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        new = reader.read(0.001)
+        found += new
+        if not new:
+            return found
+
+
+def test_a_reader_sees_what_the_fold_of_a_folder_does(tiny_run: runs.RunFolder) -> None:
+    reader = events.Reader(tiny_run.events)
+    whole(reader)
+    assert reader.state == events.fold_folder(tiny_run.events)
+    assert (reader.behind, reader.trouble) == (0, None)
+
+
+def test_a_log_cut_at_every_byte_of_its_last_records(
+    tiny_run: runs.RunFolder, tmp_path: Path
+) -> None:
+    """What is torn is not there yet; what then comes whole is read once."""
+    source = events.segments(tiny_run.events)[-1]
+    data = source.read_bytes()
+    records = list(events.read_segment(source))[-3:]
+    tail = sum(len(msgpack.packb(r)) for r in records)
+    path = tmp_path / source.name
+    for cut in range(len(data) - tail, len(data) + 1, 1 if tail < 4000 else 7):
+        path.write_bytes(data[:cut])
+        reader = events.Reader(tmp_path)
+        whole(reader)
+        before = reader.state["events"]
+        assert reader.state == events.fold_folder(tmp_path)
+        path.write_bytes(data)
+        later = whole(reader)
+        assert reader.state == events.fold_folder(tmp_path)
+        assert reader.state["events"] == before + len(later)
+        assert reader.trouble is None
+
+
+def test_a_reader_follows_new_writers(tmp_path: Path) -> None:
+    """Every segment begins with a snapshot, which replaces what was folded and loses nothing."""
+    reader = events.Reader(tmp_path)
+    for n in range(5):
+        log = events.EventLog(tmp_path)
+        log.emit(None, "run.start", run="x", device="d", pid=1)
+        for k in range(n + 1):
+            log.emit("corpus", "warning", message=f"{n} {k}")
+            reader.read(0.01)
+        log.close()
+    whole(reader)
+    assert reader.state == events.fold_folder(tmp_path)
+    assert reader.state["events"] == 5 + 15
+    assert reader.state["attempts"] == 5
+
+
+def test_a_log_that_was_cut_short_is_read_anew(tmp_path: Path) -> None:
+    log = events.EventLog(tmp_path)
+    for n in range(20):
+        log.emit("corpus", "warning", message=str(n))
+    log.close()
+    reader = events.Reader(tmp_path)
+    whole(reader)
+    path = events.segments(tmp_path)[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    whole(reader)
+    assert reader.state == events.fold_folder(tmp_path)
+    assert "cut short" in str(reader.trouble)
+    path.unlink()
+    whole(reader)
+    assert reader.state["events"] == 0
+
+
+def test_garbage_is_named_and_passed_over(tmp_path: Path) -> None:
+    log = events.EventLog(tmp_path)
+    log.emit("corpus", "warning", message="before")
+    log.close()
+    path = events.segments(tmp_path)[0]
+    path.write_bytes(path.read_bytes() + b"\xc1" + os.urandom(300))
+    reader = events.Reader(tmp_path)
+    whole(reader)
+    assert path.name in str(reader.trouble)
+    assert [w["message"] for w in reader.state["warnings"]] == ["before"]
+    later = events.EventLog(tmp_path)  # another process goes on with a segment of its own
+    later.emit("corpus", "warning", message="after")
+    later.close()
+    whole(reader)
+    assert [w["message"] for w in reader.state["warnings"]] == ["before", "after"]
+
+
+def test_a_record_larger_than_a_chunk_is_read(tmp_path: Path) -> None:
+    log = events.EventLog(tmp_path)
+    log.emit(None, "run.end", status="done", result={"large": "x" * (3 * events.CHUNK_BYTES)})
+    log.emit("corpus", "warning", message="after")
+    log.close()
+    reader = events.Reader(tmp_path)
+    whole(reader)
+    assert reader.state["result"]["large"][-1] == "x"
+    assert reader.state["warnings"]

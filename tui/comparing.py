@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,26 @@ class Compare(Page):
         self.others: dict[str, View] = {}
         self._held: tuple[Any, list[Entry]] | None = None
 
+    def tick(self) -> bool:
+        """Read the marked runs a little further."""
+        changed = False
+        for one in self._marked():
+            changed |= one.read(SLICE_SECONDS) | one.look()
+        return changed
+
+    def _marked(self) -> list[View]:
+        view = self.desk.view
+        here = str(view.run.path.absolute()) if view is not None else ""
+        for folder in self.desk.marked:
+            if folder != here and folder not in self.others:
+                self.others[folder] = View(Path(folder))
+        return [self.others[f] for f in self.desk.marked if f != here]
+
     def entries(self) -> list[Entry]:
         """The arms of the run in hand, then those of the marked runs."""
         view = self.desk.view
         found: list[View] = [view] if view is not None else []
-        here = str(view.run.path.absolute()) if view is not None else ""
-        folders = [f for f in self.desk.marked if f != here]
-        found += contest.marked(folders, self.others, SLICE_SECONDS)
+        found += self._marked()
         key = (self.options["axis"], *((id(v), v.state["events"], v.standing) for v in found))
         if self._held is None or self._held[0] != key:
             entries = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,18 +73,6 @@ def entries(view: View, axis: str, prefix: str = "") -> list[Entry]:
         Entry(prefix + name, name, view, by_arm.get(name), facts.get(name, {}), told.get(name, {}))
         for name in names
     ]
-
-
-def marked(folders: list[str], known: dict[str, View], seconds: float) -> list[View]:
-    """Views of marked runs, each read a little further."""
-    found = []
-    for folder in folders:
-        if folder not in known:
-            known[folder] = View(Path(folder))
-        known[folder].read(seconds)
-        known[folder].look()
-        found.append(known[folder])
-    return found
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[tuple[str, str, str]]:

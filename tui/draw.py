@@ -51,7 +51,9 @@ GLYPHS = {
     "block": Glyphs(
         "block", " ▁▂▃▄▅▆▇█", "░", "█", "█░", "┌┐└┘─│", "┏┓┗┛━┃", "│", STATE_MARKS, "▸"
     ),
-    "ascii": Glyphs("ascii", "  ..::##", ".", "#", "#.", "++++-|", "****=!", ":", PLAIN_MARKS, ">"),
+    "ascii": Glyphs(
+        "ascii", " ...:::##", ".", "#", "#.", "++++-|", "****=!", ":", PLAIN_MARKS, ">"
+    ),
 }
 
 
@@ -141,7 +143,9 @@ def sparkline(values: Sequence[float | None], cells: int, glyphs: Glyphs) -> str
     known = [v for v in values if v is not None and math.isfinite(v)]
     if not known or cells <= 0:
         return ""
-    if len(known) > cells:
+    if cells == 1:
+        known = known[-1:]
+    elif len(known) > cells:
         edges = np.linspace(0, len(known), cells // 2 + 1).astype(int)
         pairs = [
             known[a:b] or [known[min(a, len(known) - 1)]]

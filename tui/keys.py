@@ -173,8 +173,18 @@ def line(screen: str, remapped: dict[str, str] | None, cells: int) -> list[Key]:
 
 
 def page() -> str:
-    """The table of keys for docs/tui.md."""
-    lines = ["| key | screen | does | action |", "|---|---|---|---|"]
+    """docs/keys.md."""
+    lines = [
+        "# Keys of the app",
+        "",
+        "Made by `python docs/generate.py` from `tui/keys.py`; a test keeps it current.",
+        "",
+        "Remap one in the settings (`mlxprune tui --check` names the file) by its action, as in",
+        '`"keys": {"training.model": "ctrl+n"}`.',
+        "",
+        "| key | screen | does | action |",
+        "|---|---|---|---|",
+    ]
     for key in KEYS:
         shown = key.shown.replace("|", "\\|")
         lines.append(f"| `{shown}` | {key.screen} | {key.told} | `{key.screen}.{key.action}` |")

@@ -81,8 +81,11 @@ def _sizes(split: Split, whole: int) -> list[int]:
             ends += left * size / shares
             result.append(round(ends) - given)
             given = round(ends)
-    spare = whole - sum(result)
-    result[-1] = max(0, result[-1] + spare)
+    at = 0
+    for number, size in enumerate(result):  # what does not fit gives way from the end
+        result[number] = min(size, whole - at)
+        at += result[number]
+    result[-1] += whole - at
     return result
 
 

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlxprune import outlook, state
+
+
+def held(**stages: dict[str, Any]) -> dict[str, Any]:
+    found = state.initial()
+    found["forecast"] = {"reference": 10.0, "score": 20.0, "final": 200.0, "evaluation": 10.0}
+    for name in ("corpus", "split", "tokenizer", "tokens"):
+        found["stages"][name] = {"state": "done", "seconds": 1.0}
+    for name, told in stages.items():
+        found["stages"][name] = told
+    return found
+
+
+def test_later_stages_take_their_flops_at_the_pace_so_far() -> None:
+    found = outlook.finish(
+        held(
+            reference={"state": "done", "seconds": 10.0}, score={"state": "done", "seconds": 20.0}
+        ),
+        0.0,
+    )
+    # 30 FLOPs in 30 s: 210 are left.
+    assert found.likely == pytest.approx(210.0)
+    assert found.early is not None
+    assert found.late is not None
+    assert found.early < found.likely < found.late
+
+
+def test_the_running_stage_speaks_for_itself() -> None:
+    rates = [[float(n), 90.0 + n % 20] for n in range(60)]
+    running = {"state": "running", "eta_seconds": 50.0, "rate": 100.0, "rates": rates,
+               "done": 500, "total": 1000}  # fmt: skip
+    done = {"state": "done", "seconds": 1.0}
+    found = outlook.finish(
+        held(reference=done, score=done, selection=done, final=running, evaluation=done,
+             report=done), 0.0,
+    )  # fmt: skip
+    assert found.likely == pytest.approx(50.0)
+    assert found.early is not None
+    assert found.late is not None
+    assert 45.0 <= found.early < 50.0 < found.late <= 60.0
+
+
+def test_nothing_is_guessed_before_anything_has_run() -> None:
+    found = outlook.finish(held(), 0.0)
+    assert found.likely is None
+    assert found.unknown[0] == "reference"
+    assert outlook.finish(state.initial(), 0.0).likely is None
+
+
+def test_leaving_says_what_it_does_not_know() -> None:
+    found = {c.name: c for c in outlook.leaving(state.initial(), 0.0)}
+    assert found["power"].good is None
+    assert found["disk"].good is None
+    assert found["memory"].good is None
+    assert set(found) == {"power", "lid", "disk", "memory", "heat", "checkpoint"}
+
+
+def test_leaving_warns() -> None:
+    one = held(final={"state": "running"})
+    one["machine"] = {
+        "power": "battery", "battery": 0.4, "disk_free": 1 << 20, "memory_total": 100,
+        "memory_used": 99, "swap_used": 0, "heat": 99.0,
+    }  # fmt: skip
+    one["checkpoint"] = {"t": 900.0, "stage": "final", "model": "m", "step": 3, "before": 800.0}
+    found = {c.name: c for c in outlook.leaving(one, 950.0)}
+    assert [found[n].good for n in ("power", "disk", "memory", "heat")] == [False] * 4
+    assert found["checkpoint"].told == "50 s ago, next in about 50 s"
+    one["machine"] |= {"power": "plugged", "disk_free": 1 << 40, "memory_used": 9, "heat": 50.0}
+    found = {c.name: c for c in outlook.leaving(one, 950.0)}
+    assert [found[n].good for n in ("power", "disk", "memory", "heat")] == [True] * 4

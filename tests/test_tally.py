@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlxprune import score, tally
+
+
+def rows_of(generator: np.random.Generator, count: int) -> np.ndarray:
+    rows = np.zeros(count, score.PART)
+    rows["num_tokens"] = generator.integers(0, 900, count)
+    rows["nll_sum"] = rows["num_tokens"] * generator.uniform(0, 18, count)
+    return rows
+
+
+@pytest.mark.parametrize("trial", range(5))
+def test_it_counts_what_a_histogram_counts(trial: int, generator: np.random.Generator) -> None:
+    count, names = 4000, [f"d{n}" for n in range(40)]
+    domain = generator.integers(0, len(names), count)
+    sizes = generator.integers(1, 9000, count)
+    rows = rows_of(generator, count)
+    found = tally.Tally(domain, names, sizes)
+    order = generator.permutation(count)
+    for part in np.array_split(order, 13):
+        found.add(part, rows[part])
+    fields = found.fields()
+    able = rows["num_tokens"] > 0
+    mean = np.clip(rows["nll_sum"][able] / rows["num_tokens"][able], 0, tally.EDGES[-1])
+    for key, weights in (
+        ("documents", None), ("tokens", rows["num_tokens"][able]), ("bytes", sizes[able]),
+    ):  # fmt: skip
+        expected = np.histogram(mean, tally.EDGES, weights=weights)[0]
+        assert np.array_equal(fields[key], expected)
+    shown = fields["domains"]
+    assert len(shown) == tally.DOMAINS_SHOWN + 1
+    assert sum(sum(d["counts"]) for d in shown.values()) == able.sum()
+    name, told = next(iter(shown.items()))
+    mine = able & (domain == names.index(name))
+    assert told["tokens"] == rows["num_tokens"][mine].sum()
+    assert told["nll"] == pytest.approx(rows["nll_sum"][mine].sum())
+    counts = np.histogram(np.clip(rows["nll_sum"][mine] / rows["num_tokens"][mine], 0, 16),
+                          tally.EDGES)[0]  # fmt: skip
+    assert np.array_equal(counts[told["first"] : told["first"] + len(told["counts"])],
+                          told["counts"])  # fmt: skip
+
+
+def test_a_loss_that_is_no_number_is_counted_at_the_end() -> None:
+    found = tally.Tally(np.zeros(1, np.int64), ["d"], np.ones(1, np.int64))
+    row = np.zeros(1, score.PART)
+    row["num_tokens"], row["nll_sum"] = 1, np.nan
+    found.add(np.zeros(1, np.int64), row)
+    assert found.fields()["documents"][-1] == 1

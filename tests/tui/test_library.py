@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlxprune import config, runs
+from mlxprune_tui import library
+from mlxprune_tui.library import Query
+
+
+@pytest.fixture(scope="module")
+def held(tiny_run: runs.RunFolder) -> library.Library:
+    return library.open_library(tiny_run, config.load(tiny_run.config))
+
+
+def originals(tiny_corpus: Path) -> dict[str, dict[str, str]]:
+    lines = [x for p in sorted(tiny_corpus.glob("*.jsonl")) for x in p.read_text().splitlines()]
+    rows = [json.loads(line) for line in lines]
+    return {row["id"]: row for row in rows}
+
+
+def test_a_row_is_the_document_that_it_says(held: library.Library, tiny_corpus: Path) -> None:
+    known = originals(tiny_corpus)
+    for row in range(0, len(held), 7):
+        document = int(held.numbers[row])
+        facts = held.facts.of(document)
+        original = known[facts["id"]]
+        assert held.texts.text(document, 0, 100_000) == original["text"]
+        assert held.domains[int(held.domain[row])] == original["domain"]
+        assert "".join(held.texts.pieces(document, 100_000)) == original["text"]
+
+
+def test_filters_leave_what_they_say(held: library.Library) -> None:
+    name = next(iter(held.kept))
+    middle = float(np.median(held.nll))
+    for query, mask in (
+        (Query(low=middle), held.nll >= middle),
+        (Query(high=middle, domain="code"), (held.nll <= middle)
+         & (held.domain == held.domains.index("code"))),
+        (Query(kept=True), held.kept[name]),
+        (Query(kept=False, least=20), ~held.kept[name] & (held.tokens >= 20)),
+    ):  # fmt: skip
+        assert np.array_equal(library.rows_of(held, query, name), np.flatnonzero(mask))
+    with pytest.raises(ValueError, match="no domain"):
+        library.rows_of(held, Query(domain="nowhere"), name)
+
+
+def test_orders(held: library.Library) -> None:
+    rows = np.arange(len(held))
+    assert np.all(np.diff(held.nll[library.ordered(held, rows, "score", False)]) >= 0)
+    assert np.all(np.diff(held.tokens[library.ordered(held, rows, "tokens", True)]) <= 0)
+    assert np.array_equal(library.ordered(held, rows, "corpus", True), rows[::-1])
+
+
+def test_words_are_searched_in_the_text(held: library.Library, tiny_corpus: Path) -> None:
+    known = originals(tiny_corpus)
+    found, told = library.search(held, np.arange(len(held)), "IMPORT   os")
+    assert f"{len(held):,}" in told
+    for row in range(len(held)):
+        text = known[held.facts.of(int(held.numbers[row]))["id"]]["text"]
+        assert (row in found) == ("import os" in " ".join(text.lower().split()))
+
+
+def test_the_filter_line() -> None:
+    assert library.parse("domain:code nll>4 nll<=5.5 tokens>100 kept some words") == Query(
+        "code", 4.0, 5.5, 100, None, True, "some words"
+    )
+    assert library.parse("ppl<100").high == pytest.approx(np.log(100))
+    assert library.parse("") == Query()
+    assert library.parse("nll>-1").low == -1.0
+    for bad in ("nll>x", "tokens>1.5.2", "ppl="):
+        with pytest.raises(ValueError, match=r"condition|number"):
+            library.parse(bad)

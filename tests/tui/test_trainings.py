@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlxprune_tui import contest, trainings
+
+
+def held(targets: list[int], passes: list[int], losses: list[float]) -> dict[str, Any]:
+    train = [
+        [t, loss, 1e-3, p, t // 100, 1000.0 + t, 0.5, 100.0, 0.4]
+        for t, p, loss in zip(targets, passes, losses, strict=True)
+    ]
+    validation = [[t, 2.0 - t / 1e4, None, 1000.0 + t] for t in targets[1::2]]
+    return {"train": train, "validation": validation, "total_targets": targets[-1]}
+
+
+def test_axes_and_boundaries() -> None:
+    targets = list(range(100, 1300, 100))
+    one = trainings.curve("final/high-50-s0", held(targets, [1] * 6 + [2] * 6, [3.0] * 12))
+    assert one.arm == "high-50"
+    assert one.axis("steps").tolist() == [t / 100 for t in targets]
+    assert one.axis("steps", True).tolist() == [t / 100 for t in targets[1::2]]
+    assert one.axis("time").tolist() == [t - 100 for t in targets]
+    assert one.boundaries("tokens").tolist() == [700]
+
+
+def test_the_gap_of_every_pass() -> None:
+    targets = list(range(100, 1300, 100))
+    losses = [4.0] * 6 + [2.0] * 6
+    one = trainings.curve("final/high-50-s0", held(targets, [1] * 6 + [2] * 6, losses))
+    rows = trainings.gaps(one, 2.0)
+    assert [r[0] for r in rows] == [1, 2]
+    assert rows[0][1] == pytest.approx(4.0 / (math.log(2) * 2.0))
+    assert rows[1][2] == pytest.approx(2.0 - 1200 / 1e4)
+
+
+def test_points_of_an_older_log_are_shorter() -> None:
+    one = trainings.curve("references/main", {"train": [[100, 3.0, 1e-3, 1]],
+                                              "validation": [[100, 2.0, None]]})  # fmt: skip
+    assert one.train["loss"].tolist() == [3.0]
+    assert np.isnan(one.axis("steps")).all()
+    assert np.isnan(one.axis("time", True)).all()
+    assert not one.final
+
+
+def test_seeds_are_joined_where_all_have_points() -> None:
+    curves = [
+        trainings.curve(f"final/{arm}-s{seed}", held(list(range(100, until, 100)),
+                                                     [1] * (until // 100 - 1),
+                                                     [3.0] * (until // 100 - 1)))
+        for arm in ("random-50", "high-50")
+        for seed, until in ((0, 1300), (1, 900))
+    ]  # fmt: skip
+    found = trainings.by_arm(curves, "tokens")
+    assert [(a.arm, a.seeds, float(a.x[-1])) for a in found] == [
+        ("random-50", 2, 800.0), ("high-50", 2, 800.0),
+    ]  # fmt: skip
+    spread = trainings.noise(found)
+    assert spread is not None
+    assert spread.arm == "random-50"
+    assert trainings.noise(found[1:]) is None
+
+
+def test_differences_name_every_key() -> None:
+    one = {"a": 1, "b": {"c": [1, 2], "d": None}}
+    other = {"a": 1, "b": {"c": [1, 3]}, "e": 0.5}
+    assert contest.differences(one, other) == [("b.c", "[1, 2]", "[1, 3]"), ("e", "-", "0.5")]

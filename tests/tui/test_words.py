@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlxprune_tui import words
+
+HOSTILE = [
+    "\x1b[2J\x1b]0;title\x07", "a\u202eb\u2066c", "zero\u200bwidth\u200d\ufeff",
+    "e" + 20 * "\u0301", "\u2764\ufe0f", "\x9b31m", "\x00\x7f", "a\u2028b\u2029c", "\U000e0041", "\ud800",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_a_terminal_would_obey_is_written_out(text: str) -> None:
+    shown = words.visible(text)
+    assert all(c.isprintable() or c in "\n\t" for c in shown)
+    assert "\x1b" not in shown
+    assert not any(0x200B <= ord(c) <= 0x202E or 0x2066 <= ord(c) <= 0x2069 for c in shown)
+    assert shown.count("\u0301") <= words.MARKS_IN_A_ROW
+    assert words.line_of(text).isprintable()
+
+
+def test_what_is_harmless_stays() -> None:
+    for text in ("plain", "caf\u00e9 cafe\u0301", "\u4f60\u597d", "a\tb\nc", "\U0001f600"):
+        assert words.visible(text) == text
+
+
+@pytest.mark.parametrize("trial", range(20))
+def test_texts_fit_exactly(trial: int, generator: np.random.Generator) -> None:
+    letters = ["a", "\u4f60", "\U0001f600", "e\u0301", " ", "-"]
+    text = "".join(generator.choice(letters, int(generator.integers(0, 60))))
+    for cells in (1, 2, 5, 20, 80):
+        assert words.width(words.fit(text, cells)) == cells
+        assert words.width(words.fit(text, cells, right=True)) == cells
+        assert words.width(words.cut(text, cells)) <= cells
+        for line in words.wrap(text, max(2, cells), 100):
+            assert words.width(line) <= max(2, cells)
+
+
+def test_wrapping_loses_nothing() -> None:
+    text = "a word and another\n\n\tand a very-long-word-that-does-not-fit-anywhere end"
+    lines = words.wrap(text, 12, 100)
+    assert "".join(lines) == text.replace("\n", "").replace("\t", "    ")
+    assert len(words.wrap(text, 12, 3)) == 3
+
+
+def test_numbers_in_words() -> None:
+    assert [words.count(n) for n in (0, 1234, 123_456, 1_234_567, 12_345_678, None)] == [
+        "0", "1,234", "123.5k", "1.23M", "12.3M", "-",
+    ]  # fmt: skip
+    assert [words.clock(s) for s in (0, 65, 3723, 86400 * 3, None)] == [
+        "00:00", "01:05", "1:02:03", "3 d 00 h", "-",
+    ]  # fmt: skip
+    assert words.size(1.5e9) == "1.5 GB"
+    assert words.ago(0.44) == "0.4 s"
