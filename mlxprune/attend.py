@@ -51,6 +51,9 @@ def tui(
     read_only: Annotated[bool, typer.Option("--read-only", help="send no commands")] = False,
 ) -> None:
     """Open the terminal app on a run or a folder of runs."""
+    if not path.exists() and not check:
+        fix = "name a run, or a folder of runs; mlxprune demo makes one"
+        raise UsageError("no such folder", str(path), fix)
     if glyphs not in (None, "braille", "block", "ascii"):
         raise UsageError(f"no glyphs are called {glyphs!r}", "--glyphs", "braille, block or ascii")
     if hertz is not None and not 0.1 <= hertz <= 30:

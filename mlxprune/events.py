@@ -19,6 +19,8 @@ from mlxprune import state as states
 
 VERSION = states.VERSION
 SEGMENT_BYTES = 64 << 20
+CHUNK_BYTES = 64 << 10  # that a reader takes at a time
+UNREADABLE = (ValueError, TypeError, msgpack.UnpackException)  # TypeError: an odd key of a map
 SECONDS_BETWEEN = 0.5  # at most two a second of a frequent kind
 
 # Every kind, and what its fields mean beyond the envelope {v, seq, t, writer, stage, kind}.
@@ -151,7 +153,7 @@ def read_segment(path: Path) -> Iterator[dict[str, Any]]:
                 for record in msgpack.Unpacker(file, strict_map_key=False)
                 if isinstance(record, dict)
             )
-    except (OSError, ValueError, msgpack.UnpackException):
+    except (OSError, *UNREADABLE):
         return
 
 
@@ -218,6 +220,8 @@ class Reader:
                 new += more
                 if not more or time.monotonic() >= until:
                     break
+            if time.monotonic() >= until:  # a later segment's snapshot comes after the rest
+                break
         self.total = sum(sizes.values())
         self.behind = sum(sizes[p] - self._at.get(p, 0) for p in found if p not in self._bad)
         return new
@@ -235,9 +239,9 @@ class Reader:
                 for record in unpacker:
                     self._at[path] = at + unpacker.tell()
                     if isinstance(record, dict):
-                        states.fold(self.state, record)
+                        self._fold(record)
                         records.append(record)
-            except (OSError, ValueError, TypeError, msgpack.UnpackException):
+            except (OSError, *UNREADABLE):
                 self._bad.add(path)
                 self.trouble = f"{path.name} cannot be read from byte {self._at.get(path, at)} on"
                 break
@@ -246,8 +250,12 @@ class Reader:
             length *= 4  # a record larger than a chunk
         return records
 
-
-CHUNK_BYTES = 64 << 10
+    def _fold(self, record: dict[str, Any]) -> None:
+        """An event of another version, or a damaged one, must not end who reads."""
+        try:
+            states.fold(self.state, record)
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, IndexError):
+            self.trouble = f"an event cannot be understood: {record.get('kind')}"
 
 
 def _size(path: Path) -> int:
@@ -285,5 +293,5 @@ class Follower:
                     self._at[path] = start + unpacker.tell()
                     if isinstance(record, dict) and record.get("kind") != "snapshot":
                         yield record
-            except (ValueError, msgpack.UnpackException):
+            except UNREADABLE:
                 continue

@@ -132,8 +132,8 @@ def _outside(run: runs.RunFolder, config: Config, document_id: str) -> list[dict
 
 
 def token_losses(run: runs.RunFolder, config: Config, document_id: str) -> dict[str, Any]:
-    """The negative log-likelihood in nats of every token of a document under the first reference,
-    None where it is left unscored; the first of several documents with this id.
+    """The negative log-likelihood in nats of every token of a document under the reference, None
+    where it is left unscored; ``#12`` is the document of that number in canonical order.
 
     Raises UsageError: no such document, one without tokens, or no reference yet.
     """
@@ -145,7 +145,9 @@ def token_losses(run: runs.RunFolder, config: Config, document_id: str) -> dict[
         raise UsageError("the run has no corpus index yet", str(run.path), "run it first")
     ids = pq.read_table(path, columns=["id"]).column("id")
     rows = np.flatnonzero(pc.equal(ids, document_id).to_numpy())
-    if not len(rows):
+    if not len(rows) and document_id.startswith("#") and document_id[1:].isdigit():
+        rows = np.array([int(document_id[1:])])
+    if not len(rows) or rows[0] >= len(ids):
         fix = "ids are as in the data; the scores list those of the pool"
         raise UsageError(f"no document has the id {one_line(document_id)!r}", str(run.path), fix)
     scorer = study.scorers_of(config)[-1]

@@ -38,6 +38,8 @@ class Owner:
             return alive and _is_held(self.folder)
         except psutil.NoSuchProcess:
             return False
+        except psutil.Error:  # another user's: the lock alone tells
+            return _is_held(self.folder)
 
 
 def owner(run: runs.RunFolder) -> Owner | None:
@@ -55,14 +57,17 @@ SLOW_SECONDS, STALE_SECONDS = 30.0, 180.0  # without a word, heartbeats being te
 def standing(run: runs.RunFolder, state: dict[str, Any], now: float) -> str:
     """How a run stands: its state, but what should be at work is looked after.
 
-    crashed: the process that its lock names is dead; elsewhere: it ran on another host, which
-    nobody here can know; slow, stale: alive, and without a word for long.
+    crashed: the process that its lock names is dead; unknown: no process holds it, and the log does
+    not say how it ended (it is damaged, or a copy of one that ran); elsewhere: it ran on another
+    host, which nobody here can know; slow, stale: alive, and without a word for long.
     """
     told = str(state["state"])
     if told not in ("running", "paused"):
         return told
     holder = owner(run)
-    alive = holder.alive() if holder else False
+    if holder is None:
+        return "unknown"
+    alive = holder.alive()
     if alive is None:
         return "elsewhere"
     if alive is False:

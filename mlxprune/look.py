@@ -42,7 +42,7 @@ def _status_of(run: runs.RunFolder) -> dict[str, Any]:
     holder = lock.owner(run)
     standing = lock.standing(run, state, now)
     left = outlook.finish(state, now) if state["state"] == "running" else None
-    if standing == "crashed":
+    if standing in ("crashed", "unknown"):
         state["state"] = "crashed"
     state["standing"] = standing
     state["finish_seconds"] = left and {

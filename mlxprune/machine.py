@@ -31,10 +31,11 @@ def sample(folder: Path) -> dict[str, Any]:
 def _resident() -> int:
     """Of this process and its children, which score."""
     total = 0
-    own = psutil.Process()
-    for process in (own, *own.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_info().rss
+    with contextlib.suppress(psutil.Error, OSError):
+        own = psutil.Process()
+        for process in (own, *own.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):  # a child may be gone by now
+                total += process.memory_info().rss
     return total
 
 
@@ -58,11 +59,11 @@ def _power() -> dict[str, Any]:
     battery = None
     with contextlib.suppress(OSError, AttributeError, RuntimeError):
         battery = psutil.sensors_battery()
-    if battery is None:
+    if battery is None or battery.power_plugged is None:
         return {"power": None, "battery": None}
     return {
         "power": "plugged" if battery.power_plugged else "battery",
-        "battery": battery.percent / 100,
+        "battery": None if battery.percent is None else battery.percent / 100,
     }
 
 
@@ -72,5 +73,6 @@ def _heat() -> float | None:
         groups = psutil.sensors_temperatures()
     except (AttributeError, OSError, RuntimeError):
         return None
-    readings = [entry.current for entries in groups.values() for entry in entries]
+    found = [entry.current for entries in groups.values() for entry in entries]
+    readings = [degrees for degrees in found if degrees is not None]
     return max(readings, default=None)

@@ -77,7 +77,9 @@ def pace(state: dict[str, Any]) -> float | None:
         if not planned:
             continue
         if stage.get("state") == "done" and stage.get("seconds"):
-            flops, seconds = flops + planned, seconds + stage["seconds"]
+            told = stage.get("summary") or {}
+            built = told["built"] / told["pieces"] if told.get("pieces") else 1.0
+            flops, seconds = flops + built * planned, seconds + stage["seconds"]
         elif stage.get("state") == "running" and stage.get("rate") and stage.get("total"):
             share = (stage.get("done") or 0) / stage["total"]
             spent = share * stage["total"] / stage["rate"]
@@ -138,6 +140,8 @@ def _memory(device: dict[str, Any]) -> Check:
 def _checkpoint(state: dict[str, Any], now: float) -> Check:
     """What a kill now would cost."""
     busy = running_stage(state)
+    if state["state"] == "paused":
+        return Check("checkpoint", True, "saved when it paused")
     if busy in ("reference", "final"):
         last = state["checkpoint"]
         if not last or last.get("stage") != busy or last.get("t") is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from mlxprune.errors import one_line
 from mlxprune.events import Reader
 from mlxprune.runs import RunFolder, duration
 
+LEAST_SECONDS = 5.0  # between two sentences on a stage under way
 EVERY_SECONDS = 60.0  # of a stage under way, besides every tenth of it
 
 
@@ -47,7 +49,7 @@ class Teller:
             return None
         tenth, now = int(10 * done / total), float(event.get("t") or 0)
         quiet = now - self.spoken.get(stage, 0.0)
-        if tenth == self.tenth.get(stage) and quiet < EVERY_SECONDS:
+        if quiet < (EVERY_SECONDS if tenth == self.tenth.get(stage) else LEAST_SECONDS):
             return None
         self.tenth[stage], self.spoken[stage] = tenth, now
         left = told.get("eta_seconds")
@@ -97,14 +99,15 @@ def standing(run: RunFolder, state: dict[str, Any]) -> str:
         left = outlook.finish(state, now).likely
         sentence += f", about {duration(left)} to the end" if left is not None else ""
     if told == "crashed":
-        sentence += f"; to go on: mlxprune run {run.config} --dir {run.path}"
+        command = shlex.join(["mlxprune", "run", str(run.config), "--dir", str(run.path)])
+        sentence += f"; to go on: {command}"
     return one_line(sentence) + "."
 
 
 def follow(run: RunFolder, poll_seconds: float = 0.25) -> Iterator[str]:
     """Sentences from here on, until the run ends or its process is gone."""
     reader, teller = Reader(run.events), Teller()
-    while reader.read(1.0) or reader.behind:
+    while reader.read(1.0):
         pass
     yield standing(run, reader.state)
     trouble = None

@@ -27,6 +27,7 @@ NOTABLE = (
     "run.start", "stage.start", "stage.end", "checkpoint", "command", "paused", "resumed",
     "warning", "evaluation", "assessed", "run.end",
 )  # fmt: skip
+NEWEST = ("checkpoint", "evaluation")
 
 State = dict[str, Any]
 Event = dict[str, Any]
@@ -38,6 +39,7 @@ def initial() -> State:
         "state": "pending",
         "error": None,
         "started": None,
+        "attempt_started": None,
         "updated": None,
         "events": 0,
         "attempts": 0,
@@ -65,24 +67,49 @@ def fold(state: State, event: Event) -> State:
     if kind == "snapshot":
         held = event.get("state")
         if isinstance(held, dict):
+            usual = initial()
             state.clear()
-            state.update(initial() | held)
+            state.update(usual)
+            # What an older or newer version says otherwise is not taken.
+            state.update({k: v for k, v in held.items() if _fits(v, usual.get(k))})
+            stages = {k: v for k, v in state["stages"].items() if isinstance(v, dict)}
+            state["stages"] = usual["stages"] | {
+                name: {"state": "pending", **told} for name, told in stages.items()
+            }
         return state
     state["events"] += 1
     state["updated"] = event.get("t")
     if int(event.get("v") or 0) > VERSION:
         state["newer"] = event["v"]
     state["peak_memory_bytes"] = max(
-        state["peak_memory_bytes"], int(event.get("peak_memory_bytes") or 0)
+        state["peak_memory_bytes"], _bytes(event.get("peak_memory_bytes"))
     )
     handler = _HANDLERS.get(str(kind))
     if handler is not None:
         handler(state, event)
     if kind in NOTABLE:
         plain = (str, int, float)
-        state["recent"].append({k: v for k, v in event.items() if isinstance(v, plain)})
+        told = {k: v for k, v in event.items() if isinstance(v, plain)}
+        if kind in NEWEST:  # of these, one a model is enough
+            state["recent"] = [e for e in state["recent"] if not _alike(e, told)]
+        state["recent"].append(told)
         del state["recent"][:-RECENT_KEPT]
     return state
+
+
+def _bytes(value: Any) -> int:
+    known = isinstance(value, int | float) and 0 <= value < float("inf")
+    return int(value) if known else 0
+
+
+def _fits(value: Any, usual: Any) -> bool:
+    if isinstance(usual, dict | list):
+        return isinstance(value, type(usual))
+    return not isinstance(usual, int) or isinstance(value, int)
+
+
+def _alike(one: Event, other: Event) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("kind", "stage", "model"))
 
 
 # What of a progress event is kept of a stage: how far it is, and how well it uses the machine.
@@ -102,6 +129,7 @@ def _run_start(state: State, event: Event) -> None:
     state.update(run=event.get("run"), state="running", error=None)
     state["started"] = state["started"] or event.get("t")
     state["attempts"] += 1
+    state["attempt_started"] = event.get("t")
     state["device"] = event.get("device")
     state["assessed"] = {}  # said again, when it is current
     for stage in state["stages"].values():
@@ -184,17 +212,22 @@ def _thinned(points: list[list[Any]], stretches: int) -> list[list[Any]]:
     ends: dict[int, list[int]] = {}  # by stretch: where its lowest and its highest point are
     for at, point in enumerate(points):
         found = ends.setdefault(int((point[0] - first) / width), [at, at])
-        if _height(point) < _height(points[found[0]]):
+        height = _height(point)
+        if height is None:
+            continue
+        low, high = (_height(points[place]) for place in found)
+        if low is None or height < low:
             found[0] = at
-        if _height(point) >= _height(points[found[1]]):
+        if high is None or height >= high:
             found[1] = at
     kept = {0, len(points) - 1, *(at for pair in ends.values() for at in pair)}
     return [points[at] for at in sorted(kept)]
 
 
-def _height(point: list[Any]) -> float:
+def _height(point: list[Any]) -> float | None:
+    """None of a point that has no height: it is neither the lowest nor the highest."""
     value = point[1]
-    return float(value) if isinstance(value, int | float) and value == value else float("inf")
+    return float(value) if isinstance(value, int | float) and value == value else None
 
 
 HISTOGRAM_KEYS = ("edges", "documents", "tokens", "bytes", "domains")

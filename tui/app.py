@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -15,8 +17,8 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.screen import Screen
 
 from mlxprune import runs
-from mlxprune.errors import one_line
-from mlxprune_tui import bars, dialogs, keys, settings, steering
+from mlxprune.errors import MlxpruneError, one_line
+from mlxprune_tui import bars, dialogs, keys, palette, settings, steering
 from mlxprune_tui.comparing import Compare
 from mlxprune_tui.documents import Documents
 from mlxprune_tui.draw import GLYPHS, Line
@@ -28,9 +30,11 @@ from mlxprune_tui.scoring import Scoring
 from mlxprune_tui.selecting import Selection
 from mlxprune_tui.training import Training
 from mlxprune_tui.view import View
+from mlxprune_tui.words import line_of
 
 SLICE_SECONDS = 0.02  # of reading between two looks at the keyboard
 HERTZ = 4.0
+KEEP_SECONDS = 30.0  # between two times that settings are kept: a terminal can end at any moment
 LEAST = (60, 15)  # cells and rows: below this, one line of status
 THEMES = ("textual-dark", "textual-light", "ansi-dark", "ansi-light", "nord", "gruvbox",
           "solarized-light", "catppuccin-latte")  # fmt: skip
@@ -89,9 +93,10 @@ class Monitor(App[None]):
         else:
             self.desk.folder = self.start.absolute()
             self._open_only_run()
-        hertz = float(self.kept["hertz"] or HERTZ)
+        hertz = self.kept["hertz"] or HERTZ
         self.set_interval(1 / hertz, self.tick)
         self.set_interval(1.0, self._look_at_terminal)
+        self.set_interval(KEEP_SECONDS, self._keep)
         self.call_after_refresh(self.paint)
 
     @property
@@ -174,19 +179,29 @@ class Monitor(App[None]):
             os._exit(1)
 
     def _later(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """``work`` in a thread that nobody waits for when the app ends; ``done`` here."""
+
+        def finish(found: Any, error: Exception | None) -> None:
+            try:
+                if error is not None:
+                    raise error
+                done(found)
+            except Exception as problem:  # a reader must survive what it reads
+                told = one_line(problem) or type(problem).__name__
+                self.notify(told, severity="error", markup=False)
+            self.paint()
+
         def run() -> None:
+            found, problem = None, None
             try:
                 found = work()
-            except Exception as error:  # a reader must survive what it reads
-                self.call_from_thread(self._failed, error)
-                return
-            self.call_from_thread(done, found)
-            self.call_from_thread(self.paint)
+            except Exception as error:
+                problem = error
+            with contextlib.suppress(RuntimeError):  # the app has ended
+                loop.call_soon_threadsafe(finish, found, problem)
 
-        self.run_worker(run, thread=True, group="later")
-
-    def _failed(self, error: Exception) -> None:
-        self.notify(one_line(error) or type(error).__name__, severity="error", markup=False)
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=run, daemon=True).start()
 
     # --- drawing
 
@@ -206,7 +221,7 @@ class Monitor(App[None]):
         return [top, tab_line, *body, key_line]
 
     def paint(self, renew: bool = False) -> None:
-        if not self.screen_stack:
+        if not self.screen_stack or not self.screen_stack[0].query(Picture):
             return
         picture = self.picture
         cells, rows = picture.size
@@ -271,9 +286,13 @@ class Monitor(App[None]):
         elif isinstance(answer, Ask):
 
             def take(given: str | None) -> None:
-                if given is not None:
+                if given is None:
+                    return
+                try:
                     self._answered(answer.then(given))
-                    self.paint()
+                except (ValueError, RuntimeError, OSError, MlxpruneError) as error:
+                    self._answered(line_of(str(error)) or "that cannot be understood")
+                self.paint()
 
             self.push_screen(dialogs.Prompt(answer.title, answer.given, answer.hint), take)
 
@@ -299,7 +318,7 @@ class Monitor(App[None]):
     def key_back_pressed(self) -> None:
         if self.page.zoomed:
             self.page.zoomed = False
-        elif self.before:
+        elif not self.page.back() and self.before:
             self.page = self.pages[self.before.pop()]
 
     def key_next_pane_pressed(self) -> None:
@@ -382,35 +401,20 @@ class Monitor(App[None]):
             self.paint()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: every key of every screen, every run, every theme."""
-        for key in keys.KEYS:
-            if key.action in ("palette", "back"):
-                continue
-            where = "" if key.screen == keys.EVERYWHERE else f"{key.screen}: "
-            yield SystemCommand(
-                f"{where}{key.told}", f"key {key.shown}", partial(self._from_palette, key)
-            )
-        if self.desk.folder is not None:
-            for run in runs.runs_under(Path(self.desk.folder)):
-                yield SystemCommand(
-                    f"open {run.path.name}", str(run.path), partial(self.open_run, run.path)
-                )
-        for name in self.available_themes:
-            yield SystemCommand(f"theme {name}", "colours", partial(self._choose_theme, name))
-        for name in GLYPHS:
-            yield SystemCommand(
-                f"glyphs {name}", "what pictures are made of", partial(self._choose_glyphs, name)
-            )
+        yield from palette.commands(
+            self.desk.folder, list(self.available_themes), self.from_palette, self.open_run,
+            self.choose_theme, self.choose_glyphs,
+        )  # fmt: skip
 
-    def _from_palette(self, key: keys.Key) -> None:
+    def from_palette(self, key: keys.Key) -> None:
         if key.screen not in (keys.EVERYWHERE, self.page.name):
             self.show_page(key.screen)
         self.do(key)
 
-    def _choose_theme(self, name: str) -> None:
+    def choose_theme(self, name: str) -> None:
         self.theme = self.kept["theme"] = name
 
-    def _choose_glyphs(self, name: str) -> None:
+    def choose_glyphs(self, name: str) -> None:
         self.kept["glyphs"] = name
         self.desk.glyphs = GLYPHS[name]
         self.paint(True)

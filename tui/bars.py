@@ -26,7 +26,7 @@ def status(view: View | None, glyphs: Glyphs, cells: int) -> Line:
     name = fit(line_of(view.name), min(24, max(8, cells // 4))).rstrip()
     parts: list[tuple[str, str]] = [
         (f" {name} ", "bar_bold"),
-        (f"{mark} {standing.upper()} ", overview.STATE_STYLE.get(standing, "bar")),
+        (f"{mark} {line_of(standing).upper()} ", overview.STATE_STYLE.get(standing, "bar")),
     ]
     if view.frozen:
         parts.append((" HELD: space goes on ", "tab"))
@@ -35,19 +35,23 @@ def status(view: View | None, glyphs: Glyphs, cells: int) -> Line:
         stage = state["stages"][busy]
         done, total = stage.get("done") or 0, stage.get("total") or 0
         share = f" {100 * done / total:.0f}%" if total else ""
-        parts.append((f" {STAGES.index(busy) + 1}/{len(STAGES)} {busy}{share} ", "bar"))
-    if state["started"] is not None:
+        number = f"{STAGES.index(busy) + 1}/{len(STAGES)} " if busy in STAGES else ""
+        parts.append((f" {number}{line_of(busy)}{share} ", "bar"))
+    began = state["attempt_started"] or state["started"]
+    if began is not None:
         until = view.now() if view.live else state["updated"]
-        parts.append((f" {clock(until - state['started'])} ", "bar"))
-    if view.live and busy:
+        parts.append((f" {clock(until - began)} ", "bar"))
+    works = view.live and standing != "paused"
+    if works and busy:
         left = view.finish().likely
         parts.append((f" {clock(left)} left " if left is not None else "", "bar"))
     if view.live and view.lag is not None:
         style = "warn" if view.lag > LAG_SHOWN * 6 else "bar"
         parts.append((f" lag {ago(view.lag)} ", style))
-    if busy and state["stages"][busy].get("rate"):
+    if works and busy and state["stages"][busy].get("rate"):
         stage = state["stages"][busy]
-        parts.append((f" {count(stage['rate'])} {stage.get('unit') or ''}/s ", "bar"))
+        unit = line_of(str(stage.get("unit") or ""))
+        parts.append((f" {count(stage['rate'])} {unit}/s ", "bar"))
     memory = (state["machine"] or {}).get("memory_bytes")
     parts.append((f" {size(memory)} " if memory and view.live else "", "bar"))
     parts.append((f" {state['events']:,} events ", "bar_dim"))
@@ -67,7 +71,7 @@ def _bar(parts: list[tuple[str, str]], cells: int) -> Line:
 
 def tabs(screen: str, cells: int) -> tuple[Line, list[tuple[int, int, str]]]:
     """The line of screens, and where each stands: (first cell, one past its last, name)."""
-    long = cells >= sum(len(s) + 5 for s in SCREENS)
+    long = cells >= sum(len(s) + 4 for s in SCREENS)
     line: Line = []
     places = []
     at = 0
@@ -77,8 +81,6 @@ def tabs(screen: str, cells: int) -> tuple[Line, list[tuple[int, int, str]]]:
         line.append((text, "tab" if name == screen else "head"))
         places.append((at, at + len(text), name))
         at += len(text)
-        line.append((" ", ""))
-        at += 1
     return pad(line, cells), places
 
 
@@ -101,5 +103,7 @@ def tiny(view: View | None, glyphs: Glyphs, cells: int) -> Line:
     done, total = stage.get("done") or 0, stage.get("total") or 0
     share = f" {100 * done / total:.0f}%" if total else ""
     left = stage.get("eta_seconds")
-    told = f"{glyphs.states.get(view.standing, '?')} {view.standing} {busy or ''}{share}"
-    return pad([(told + (f" {clock(left)} left" if busy and left is not None else ""), "")], cells)
+    told = f"{glyphs.states.get(view.standing, '?')} {line_of(view.name)} {view.standing}"
+    told += f" {busy or ''}{share}"
+    told += f" {clock(left)} left" if busy and left is not None and view.live else ""
+    return pad([(f"{told}  (screens from 60 x 15)", "")], cells)

@@ -14,7 +14,7 @@ from mlxprune_tui.draw import Line, pad, table
 from mlxprune_tui.page import WIDE, Layout, Page, Pane, Split, empty
 from mlxprune_tui.trainings import AXES
 from mlxprune_tui.view import View
-from mlxprune_tui.words import line_of, wrap
+from mlxprune_tui.words import fit, line_of, plural, wrap
 
 WHATS = ("verdicts", "tasks", "domains", "differences")
 SLICE_SECONDS = 0.01
@@ -23,6 +23,7 @@ SLICE_SECONDS = 0.01
 class Compare(Page):
     name = "compare"
     defaults = {"what": "verdicts", "axis": "tokens", "relative": False}  # noqa: RUF012
+    choices = {"what": WHATS, "axis": AXES}  # noqa: RUF012
 
     def __init__(self, desk: Any) -> None:
         super().__init__(desk)
@@ -75,10 +76,10 @@ class Compare(Page):
             usual = [main["arm"], main["control"]] if main else [*kinds[:1], *random[:1]]
             usual += [label for label in found if label not in usual]
             first = first if first in found else usual[0]
-            second = second if second in found else next(x for x in usual[1:] if x != first)
+            second = second if second in found else next(x for x in usual if x != first)
         names = list(found)
         first = first if first in found else names[0]
-        second = second if second in found else names[1]
+        second = second if second in found else next(x for x in names if x != first)
         assert first is not None
         assert second is not None
         return found[first], found[second]
@@ -97,7 +98,7 @@ class Compare(Page):
         one, other = both
         title = f"A {line_of(one.label)} and B {line_of(other.label)}: validation"
         if self.options["relative"]:
-            title = f"B - A: {line_of(other.label)} minus {line_of(one.label)}, validation"
+            title = f"A - B: {line_of(one.label)} minus {line_of(other.label)}, validation"
         picture = Pane(title, self._picture)
         told = Pane(self.options["what"].capitalize(), self._told)
         if cells >= WIDE:
@@ -137,7 +138,7 @@ class Compare(Page):
         x = shown[0].x[shown[0].x <= shown[1].x[-1]]
         if not len(x):
             return []
-        between = np.interp(x, shown[1].x, shown[1].mean) - shown[0].mean[: len(x)]
+        between = shown[0].mean[: len(x)] - np.interp(x, shown[1].x, shown[1].mean)
         series = [
             Series(x, between, "a", "*"),
             Series(np.array([x[0], x[-1]]), np.zeros(2), "dim", "-", dashed=True),
@@ -165,10 +166,10 @@ class Compare(Page):
         lines = table(
             [
                 (
-                    f"{c['arm']} - {c['control']}",
+                    line_of(f"{c['arm']} - {c['control']}"),
                     f"{c['difference']:+.4f}",
                     f"{c['interval'][0]:+.4f} {c['interval'][1]:+.4f}",
-                    f"{marks.get(c['verdict'], ' ')} {shows(c)}",
+                    line_of(f"{marks.get(c['verdict'], ' ')} {shows(c)}").rjust(9),
                 )
                 for c in found
             ],
@@ -178,11 +179,15 @@ class Compare(Page):
         )
         seeds = max(len(c["seeds"]) for c in found)
         view = self.desk.view
-        primary = view.config.evaluation.primary if view and view.config else "primary"
+        primary = view.config.evaluation.primary if view and view.config else "the primary figure"
         told = f"{primary}, lower is better; paired over {seeds} seeds, 95 %"
         if seeds == 1:
             told = f"{primary}, lower is better; one seed: document noise only, no verdict"
-        return [*lines, [], *[[(line, "dim")] for line in wrap(told, cells, 3)], *self._rho(cells)]
+        adjusted = [c for c in found if "adjusted_probability" in c]
+        if len(adjusted) > 1:
+            told += f"; the verdicts on the {len(adjusted)} slices are Holm's: stricter than their "
+            told += "intervals one by one"
+        return [*lines, [], *[[(line, "dim")] for line in wrap(told, cells, 5)], *self._rho(cells)]
 
     def _rho(self, cells: int) -> list[Line]:
         told = []
@@ -230,7 +235,12 @@ class Compare(Page):
                 )
             )
         lines = table(rows, ("arm", "norm", "interval", "one", "bits"), cells)
-        return [*lines, [], *self._by_category(told, cells)]
+        legend = (
+            "norm: average over guessing, %, higher is better; one: that of one answer to all; "
+        )
+        legend += "bits: bits per byte of the right answers, lower is better"
+        lines += [[], *[[(line, "dim")] for line in wrap(legend, cells, 4)], []]
+        return lines + self._by_category(told, cells)
 
     def _by_category(self, told: dict[str, Any], cells: int) -> list[Line]:
         both = self.pair()
@@ -243,8 +253,8 @@ class Compare(Page):
             against = (other.get("categories") or {}).get(name)
             if isinstance(found, dict) and isinstance(against, dict):
                 a, b = (100 * (c.get("normalised_accuracy") or 0.0) for c in (found, against))
-                rows.append((line_of(name), f"{a:.1f}", f"{b:.1f}", f"{b - a:+.1f}"))
-        return table(rows, ("category", "A", "B", "B - A"), cells) if rows else []
+                rows.append((line_of(name), f"{a:.1f}", f"{b:.1f}", f"{a - b:+.1f}"))
+        return table(rows, ("category", "A", "B", "A - B"), cells) if rows else []
 
     def _domains(self, cells: int) -> list[Line]:
         both = self.pair()
@@ -253,13 +263,13 @@ class Compare(Page):
         names = [n for n in one if n in other]
         if not names:
             return [[("no domain is tested yet: it comes with the report", "dim")]]
-        names.sort(key=lambda n: other[n] - one[n])
+        names.sort(key=lambda n: one[n] - other[n])
         return table(
             [
-                (line_of(n), f"{one[n]:.4f}", f"{other[n]:.4f}", f"{other[n] - one[n]:+.4f}")
+                (line_of(n), f"{one[n]:.4f}", f"{other[n]:.4f}", f"{one[n] - other[n]:+.4f}")
                 for n in names
             ],
-            ("domain, bits a byte", "A", "B", "B - A"),
+            ("domain, bits a byte", "A", "B", "A - B"),
             cells,
         )
 
@@ -281,7 +291,8 @@ class Compare(Page):
     def _table_of(self, found: list[tuple[str, str, str]], cells: int) -> list[Line]:
         if not found:
             return [[("nothing differs but the seed", "dim")]]
-        rows = [(key, line_of(a)[:24], line_of(b)[:24]) for key, a, b in found]
+        room = max(12, (cells - 20) // 2)
+        rows = [(key, *(fit(line_of(v), room).rstrip() for v in pair)) for key, *pair in found]
         return table(rows, ("key", "A", "B"), cells)
 
     # --- keys
@@ -342,7 +353,9 @@ class Compare(Page):
 def _known(letter: str, entry: Entry) -> Line:
     words = [f"{letter.upper()} {line_of(entry.label)}"]
     if entry.curve is not None:
-        words.append(f"validation {entry.curve.mean[-1]:.4f}, {entry.curve.seeds} seeds")
+        ended, begun = entry.curve.seeds, entry.curve.begun
+        seeds = f"{ended} of {begun} seeds" if ended < begun else plural(ended, "seed")
+        words.append(f"validation {entry.curve.mean[-1]:.4f}, {seeds}")
     if entry.macro is not None:
         words.append(f"test {entry.macro:.4f}")
     if entry.facts.get("unique_tokens"):

@@ -49,13 +49,20 @@ class Entry:
         return {name: float(np.mean(bits)) for name, bits in sums.items()}
 
 
+_reports: dict[str, tuple[int, dict[str, Any]]] = {}  # by path: when it was written, what it says
+
+
 def result_of(view: View) -> dict[str, Any]:
-    """What the report of a run says; empty before there is one."""
+    """What the report of a run says, read once as long as it stays; empty before there is one."""
+    path = view.run.path / "report.json"
     try:
-        found = runs.read_json(view.run.path / "report.json")
+        written = path.stat().st_mtime_ns
+        if _reports.get(str(path), (0, {}))[0] != written:
+            found = runs.read_json(path)
+            _reports[str(path)] = (written, found if isinstance(found, dict) else {})
+        return _reports[str(path)][1]
     except (OSError, ValueError):
-        found = view.state["result"] or {}
-    return found if isinstance(found, dict) else {}
+        return view.state["result"] or {}
 
 
 def entries(view: View, axis: str, prefix: str = "") -> list[Entry]:
@@ -64,7 +71,9 @@ def entries(view: View, axis: str, prefix: str = "") -> list[Entry]:
     by_arm = {c.arm: c for c in trainings.by_arm(curves, axis)}
     try:
         planned = runs.read_json(view.run.arms)
-        facts = {f["arm"]: f for f in planned["arms"].values()}
+        facts: dict[str, Any] = {}
+        for one in planned["arms"].values():  # of the seeds the first, as in the report
+            facts.setdefault(one["arm"], one)
     except (OSError, ValueError, KeyError, TypeError):
         facts = {}
     told = result_of(view).get("arms") or {}

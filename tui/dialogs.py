@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from mlxprune_tui.keys import EVERYWHERE, Key
+from mlxprune_tui.words import line_of, visible
 
 STYLE = """
 ModalScreen { align: center middle; }
@@ -37,8 +38,8 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static(Text(self.question, style="bold"))
-            yield Static(Text(self.told))
+            yield Static(Text(line_of(self.question), style="bold"))
+            yield Static(Text(visible(self.told)))
             yield Static(Text("\ny: yes    n or esc: no"))
 
     def action_answer(self, answer: bool) -> None:
@@ -58,7 +59,7 @@ class Prompt(ModalScreen[str | None]):
         with Vertical():
             yield Static(Text(self.prompt, style="bold"))
             yield Input(self.given)
-            yield Static(Text(self.hint, style="dim"))
+            yield Static(Text(visible(self.hint), style="dim"))
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()

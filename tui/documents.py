@@ -15,18 +15,20 @@ from mlxprune_tui import library
 from mlxprune_tui.draw import Line, pad, sparkline
 from mlxprune_tui.library import Library
 from mlxprune_tui.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty
-from mlxprune_tui.words import count, cut, fit, line_of, visible, width, wrap
+from mlxprune_tui.words import count, cut, fit, line_of, made_visible, width, wrap
 
 PREVIEW_TOKENS = 60
 READ_TOKENS = 1200
 HEAT_TOKENS = 600
 HEAT_STEPS = (1.0, 2.5, 4.5, 7.0, 10.0)  # nats a token from which the next shade begins
 HEAT_SECONDS = 120
+FILTERS = "domain:code nll>4 ppl<90 tokens>100 kept dropped; other words are searched, !word not"
 
 
 class Documents(Page):
     name = "documents"
     defaults = {"sort": "score", "reverse": False, "kept": "all", "filter": ""}  # noqa: RUF012
+    choices = {"sort": library.SORTS, "kept": ("all", "kept", "dropped")}  # noqa: RUF012
 
     def __init__(self, desk: Any) -> None:
         super().__init__(desk)
@@ -40,6 +42,8 @@ class Documents(Page):
         self.trouble: str | None = None
         self.loading: Any = None
         self.losses: dict[int, Any] = {}  # by row: losses, or why there are none
+        self.asking: int | None = None  # the row whose losses are under way
+        self.query = 0  # counts the questions: a late answer to an older one is not wanted
         self.heat = False
         self.previews: dict[int, str] = {}
 
@@ -76,7 +80,10 @@ class Documents(Page):
             return
         self.library = found
         self.previews.clear()
-        self._find()
+        self.losses.clear()
+        if self._find() is not None:  # one that was kept from another run
+            self.options["filter"], self.domain = "", None
+            self._find()
 
     def slice_name(self) -> str | None:
         names = list(self.library.kept) if self.library else []
@@ -94,20 +101,26 @@ class Documents(Page):
                 query = library.Query(**{**query.__dict__, "domain": self.domain})
             rows = library.rows_of(held, query, self.slice_name())
         except ValueError as error:
-            self.options["filter"] = ""
             return str(error)
+        self.query += 1
         rows = library.ordered(held, rows, self.options["sort"], self.options["reverse"])
         self.told = f"{len(rows):,} of {len(held):,}"
         self.at = self.top = self.scrolled = 0
         self.rows = rows
-        if query.words:
+        if query.words or query.without:
             self.told, self.rows = "searching ...", rows[:0]
-            self.desk.later(lambda: library.search(held, rows, query.words), self._found)
-        return None
+            number = self.query
 
-    def _found(self, result: tuple[np.ndarray, str]) -> None:
-        self.rows, searched = result
-        self.told = f"{len(self.rows):,} hold the words; {searched}"
+            def wanted() -> bool:
+                return number == self.query
+
+            def found(result: tuple[np.ndarray, str]) -> None:
+                if wanted():
+                    self.rows = result[0]
+                    self.told = f"{len(self.rows):,} hold the words; {result[1]}"
+
+            self.desk.later(lambda: library.search(held, rows, query, wanted), found)
+        return None
 
     # --- panes
 
@@ -141,7 +154,7 @@ class Documents(Page):
         self.at = min(max(0, self.at), max(0, len(self.rows) - 1))
         self.top = min(max(self.top, self.at - self.page_rows + 1), self.at)
         if not len(self.rows):
-            return [[("no document is left by this filter; esc and / change it", "dim")]]
+            return [[("no document is left by this filter: esc clears it", "dim")]]
         lines: list[Line] = [[("  log ppl tokens   domain     text", "head")]]
         kept = held.kept.get(self.slice_name() or "")
         for place in range(self.top, min(self.top + self.page_rows, len(self.rows))):
@@ -213,25 +226,33 @@ class Documents(Page):
         worst = max(range(len(losses)), key=lambda i: losses[i] or 0.0) if known else 0
         at = line_of(pieces[worst]) if worst < len(pieces) else ""
         lines: list[Line] = [
-            [(f"largest {losses[worst] or 0:.1f} nats at '{at}'; darker, the larger; "
-              f"a mark ' before 7 and over", "dim")],
+            [(f"largest {losses[worst] or 0:.1f} nats at '{at[:20]}'; underlined from 7", "dim")],
             [(sparkline(losses, cells, self.desk.glyphs), "")],
         ]  # fmt: skip
         return lines + _shaded(pieces, losses, cells)[self.scrolled : self.scrolled + rows - 2]
 
     def _ask_losses(self, row: int) -> None:
+        """One at a time: each loads the reference."""
         view, held = self.desk.view, self.library
         assert view is not None
         assert held is not None
-        if self.losses.get(-1) == row:  # under way
+        if self.asking is not None:
             return
-        self.losses[-1] = row
-        document = int(held.numbers[row])
-        run, facts = view.run, held.facts.of(document)
-        self.desk.later(
-            lambda: _losses(run, str(facts["id"]), held, document),
-            lambda found: self.losses.update({row: found, -1: None}),
-        )
+        self.asking = row
+        document, run = int(held.numbers[row]), view.run
+
+        def answered(found: Any) -> None:
+            self.asking = None
+            if self.library is held:
+                self.losses[row] = found
+
+        def ask() -> Any:
+            try:
+                return _losses(run, held, document)
+            except Exception as error:  # what a file or a process can do
+                return str(error) or type(error).__name__
+
+        self.desk.later(ask, answered)
 
     # --- keys
 
@@ -278,16 +299,24 @@ class Documents(Page):
         self.scrolled = max(0, self.scrolled - 5)
 
     def do_filter(self) -> Answer:
-        def take(given: str) -> str | None:
+        def take(given: str) -> Answer:
+            before = self.options["filter"]
             self.options["filter"] = given.strip()
-            return self._find()
+            wrong = self._find()
+            if wrong is None:
+                return None
+            self.options["filter"] = before
+            return Ask("Filter", given, take, wrong)
 
-        return Ask(
-            "Filter",
-            self.options["filter"],
-            take,
-            "domain:code nll>4 nll<5 ppl<90 tokens>100 kept dropped; other words are searched",
-        )
+        return Ask("Filter", self.options["filter"], take, FILTERS)
+
+    def back(self) -> bool:
+        """Escape clears the filter before it leaves."""
+        if not self.options["filter"] and self.domain is None:
+            return False
+        self.options["filter"], self.domain = "", None
+        self._find()
+        return True
 
     def do_kept(self) -> str | None:
         self.cycle("kept", ["all", "kept", "dropped"])
@@ -342,12 +371,12 @@ class Documents(Page):
         return str(held.facts.of(int(held.numbers[row]))["id"])
 
 
-def _losses(run: runs.RunFolder, identity: str, held: Library, document: int) -> Any:
+def _losses(run: runs.RunFolder, held: Library, document: int) -> Any:
     """(pieces, losses) of a document, from the reference in a process of its own; or why not."""
-    command = [sys.executable, "-m", "mlxprune", "explain", str(run.path), identity]
+    command = [sys.executable, "-m", "mlxprune", "explain", str(run.path.absolute())]
     try:
         done = subprocess.run(
-            [*command, "--losses", "--json"],
+            [*command, "--losses", "--json", "--", f"#{document}"],
             capture_output=True, text=True, timeout=HEAT_SECONDS, stdin=subprocess.DEVNULL,
             check=False,
         )  # fmt: skip
@@ -367,17 +396,14 @@ def _losses(run: runs.RunFolder, identity: str, held: Library, document: int) ->
 
 
 def _shaded(pieces: list[str], losses: list[float | None], cells: int) -> list[Line]:
-    """Lines of text in which the style of a token is its loss; the largest also bear a mark, so
-    that they are seen without colour."""
+    """Lines of text in which the style of a token is its loss; the largest are underlined, too."""
     lines: list[Line] = [[]]
-    used = 0
+    used = marks = 0
     for piece, loss in zip(pieces, losses, strict=False):
         step = sum((loss or 0.0) >= limit for limit in HEAT_STEPS)
         style = f"heat{step}" if loss is not None else "dim"
-        text = visible(piece).replace("\t", "  ")
-        if step >= 4 and text.strip():
-            bare = text.lstrip()
-            text = text[: len(text) - len(bare)] + "'" + bare
+        text, marks = made_visible(piece, marks)
+        text = text.replace("\t", "  ")
         for number, part in enumerate(text.split("\n")):
             if number:
                 lines.append([])

@@ -177,7 +177,9 @@ def label(value: float, step: float = 0.0) -> str:
             return f"{scaled:.4g}{suffix}"
     if size and size < 1e-3:
         return f"{value:.1e}"
-    digits = max(0, min(4, -math.floor(math.log10(step)))) if step > 0 else 2
+    digits = 2
+    if step > 0:
+        digits = next((d for d in range(8) if abs(round(step, d) - step) < 1e-3 * step), 8)
     return f"{value:.{digits}f}"
 
 

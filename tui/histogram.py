@@ -85,7 +85,17 @@ def columns_of(cells: int) -> int:
 
 
 def _count(value: float) -> str:
-    return label(value) if value >= 1e4 else f"{value:,.0f}"
+    """At most five cells."""
+    if value < 1e4:
+        return f"{value:,.0f}"
+    for size, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return (
+                f"{value / size:.1f}{suffix}"
+                if value < 100 * size
+                else f"{value / size:.0f}{suffix}"
+            )
+    return label(value)
 
 
 def _below(grid: Grid, y: int, low: float, high: float, cells: int) -> None:

@@ -5,9 +5,11 @@ Text, ids and sources are read for the rows that are looked at, never for all of
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +108,7 @@ class Query:
     most: int | None = None
     kept: bool | None = None
     words: str = ""
+    without: tuple[str, ...] = ()
 
 
 CLAUSE = re.compile(r"(domain:\S+|nll[<>]=?-?[\d.]+|ppl[<>]=?[\d.]+|tokens[<>]=?\d+|kept|dropped)$")
@@ -117,12 +120,17 @@ def parse(text: str) -> Query:
     Raises ValueError with what is wrong.
     """
     found: dict[str, Any] = {}
-    words = []
+    words: list[str] = []
+    without: list[str] = []
     for word in text.split():
         if not CLAUSE.match(word):
-            if re.match(r"(nll|ppl|tokens)[<>=]", word):
-                raise ValueError(f"{word!r} is no condition: write nll>4 or tokens<100")
-            words.append(word)
+            if re.match(r"(nll|ppl|tokens|kept|dropped|domain|id)[<>=:]", word):
+                known = "domain:NAME nll>4 ppl<90 tokens>100 kept dropped"
+                raise ValueError(f"{word!r} is no condition; known: {known}")
+            if word.startswith("!") and len(word) > 1:
+                without.append(word[1:].lower())
+            else:
+                words.append(word)
             continue
         if word.startswith("domain:"):
             found["domain"] = word[7:]
@@ -136,11 +144,20 @@ def parse(text: str) -> Query:
                 raise ValueError(f"{number!r} is no number") from None
             if figure == "ppl":
                 value = float(np.log(max(value, 1e-300)))
+            if not math.isfinite(value):
+                raise ValueError(f"{number[:20]} is too large")
+            strict = "=" not in word
             if figure == "tokens":
-                found["least" if side == ">" else "most"] = int(value)
+                step = (1 if side == ">" else -1) if strict else 0
+                found["least" if side == ">" else "most"] = int(value) + step
             else:
+                value = (
+                    float(np.nextafter(value, np.inf if side == ">" else -np.inf))
+                    if strict
+                    else value
+                )
                 found["low" if side == ">" else "high"] = value
-    return Query(**found, words=" ".join(words))
+    return Query(**found, words=" ".join(words), without=tuple(without))
 
 
 def rows_of(library: Library, query: Query, slice_name: str | None) -> np.ndarray:
@@ -150,7 +167,9 @@ def rows_of(library: Library, query: Query, slice_name: str | None) -> np.ndarra
     """
     mask = np.ones(len(library), bool)
     if query.domain is not None:
-        wanted = [i for i, d in enumerate(library.domains) if d.startswith(query.domain)]
+        names = library.domains
+        wanted = [i for i, d in enumerate(names) if d == query.domain]
+        wanted = wanted or [i for i, d in enumerate(names) if d.startswith(query.domain)]
         if not wanted:
             raise ValueError(f"no domain begins with {query.domain!r}")
         mask &= np.isin(library.domain, wanted)
@@ -178,19 +197,22 @@ def ordered(library: Library, rows: np.ndarray, sort: str, reverse: bool) -> np.
     return rows
 
 
-def search(library: Library, rows: np.ndarray, words: str) -> tuple[np.ndarray, str]:
-    """The rows whose text holds the words, in order, and how much was searched: it ends after a
-    while."""
-    wanted = " ".join(words.lower().split())
+def search(
+    library: Library, rows: np.ndarray, query: Query, wanted_still: Callable[[], bool]
+) -> tuple[np.ndarray, str]:
+    """The rows whose text holds the words as they stand, and none of those without, in order; and
+    how much was searched: it ends after a while, or when nobody wants it."""
+    wanted = " ".join(query.words.lower().split())
     until = time.monotonic() + SEARCH_SECONDS
     found: list[int] = []
     for at, row in enumerate(rows.tolist()):
-        if time.monotonic() > until:
+        if time.monotonic() > until or not wanted_still():
             share = f"{100 * at / len(rows):.0f} % of"
             return np.array(found, np.int64), f"searched {share} {len(rows):,}"
         document = int(library.numbers[row])
         if document >= 0:
             text = library.texts.text(document, 0, SEARCH_TOKENS)
-            if wanted in " ".join(text.lower().split()):
+            plain = " ".join(text.lower().split())
+            if wanted in plain and not any(word in plain for word in query.without):
                 found.append(row)
     return np.array(found, np.int64), f"searched {len(rows):,}"

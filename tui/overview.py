@@ -17,6 +17,7 @@ SCREEN_OF = {
     "evaluation": "compare", "report": "compare", "corpus": "documents", "split": "documents",
     "tokenizer": "documents", "tokens": "documents",
 }  # fmt: skip
+BROKEN = ("crashed", "paused", "unknown")
 STATE_STYLE = {
     "running": "good", "done": "good", "reused": "good", "failed": "bad", "crashed": "bad",
     "stopped": "warn", "paused": "warn", "slow": "warn", "stale": "warn", "elsewhere": "warn",
@@ -49,7 +50,7 @@ class Overview(Page):
         leave = Pane("Safe to leave?", self._leave)
         stage = Pane(f"Stage {self._chosen()}", self._stage)
         told = Pane(*self._told())
-        troubled = view.standing in ("crashed", "failed", "stopped")
+        troubled = view.standing in ("crashed", "failed", "stopped", "unknown")
         if cells >= WIDE:
             left = Split(False, [(len(STAGES) + 2, pipeline), (1.0, stage)])
             if troubled:
@@ -74,7 +75,8 @@ class Overview(Page):
     def _chosen(self) -> str:
         if self.stage is not None:
             return STAGES[self.stage]
-        return self._busy() or self._last()
+        busy = self._busy()
+        return busy if busy in STAGES else self._last()
 
     def _busy(self) -> str | None:
         return outlook.running_stage(self._state)
@@ -96,7 +98,7 @@ class Overview(Page):
         stage = self._state["stages"][name]
         state = stage["state"]
         view = self.desk.view
-        if state == "running" and view is not None and view.standing in ("crashed", "paused"):
+        if state == "running" and view is not None and view.standing in BROKEN:
             state = view.standing
         glyphs = self.desk.glyphs
         marked = glyphs.arrow if name == self._chosen() else " "
@@ -112,11 +114,12 @@ class Overview(Page):
             share = done / total if total else None
             left = stage.get("eta_seconds")
             right = f"{clock(left)} left" if left is not None else "starting"
+            right = state if state in BROKEN else right
             room = cells - 14 - 6 - len(right) - 2
             if share is not None and room >= 6:
                 line += [(bar(share, room, glyphs), "good"), (f" {100 * share:3.0f}% ", "bold")]
             else:
-                line += [(fit(stage.get("why") or "", max(0, room + 6)), "dim")]
+                line += [(fit(line_of(str(stage.get("why") or "")), max(0, room + 6)), "dim")]
         else:
             line.append((fit(self._facts(name, stage), max(0, cells - 14 - len(right) - 1)), "dim"))
         used = sum(len(t) for t, _ in line)
@@ -152,15 +155,15 @@ class Overview(Page):
         busy = self._busy()
         stage = state["stages"].get(busy or "", {})
         machine = state["machine"] or {}
-        unit = stage.get("unit") or ""
+        unit = line_of(str(stage.get("unit") or ""))
         rate = f"{count(stage.get('rate'))}/s " if stage.get("rate") else "- "
         shown = sparkline([r for _, r in stage.get("rates", [])], cells - 10 - len(rate),
                           self.desk.glyphs)  # fmt: skip
         done = f"{count(stage.get('done'))} / {count(stage.get('total'))} {unit}"
-        what = stage.get("what")
+        what = line_of(str(stage.get("what") or ""))
         pairs = [
             ("ends", *finish_words(view)),
-            ("done", f"{done}  {what}" if busy and what else done if busy else "-", ""),
+            ("done", f"{done}  {what}" if busy else "-", ""),
             ("rate", rate + shown, ""),
             ("memory", self._memory(machine), ""),
             ("use", self._use(stage, machine), ""),
@@ -172,24 +175,36 @@ class Overview(Page):
             pairs = [
                 ("error", line_of(str(error.get("problem"))), "bad"),
                 ("fix", line_of(str(error.get("fix"))), ""),
-                ("go on", view.again, "bold"),
+                ("go on", line_of(view.again), "bold"),
                 *pairs[3:],
             ]
         elif view.standing == "crashed":
-            last = state["recent"][-1] if state["recent"] else {}
-            warned = state["warnings"][-1]["message"] if state["warnings"] else None
-            told = warned or f"none; the last word was {last.get('kind')} of {last.get('stage')}"
             pairs = [
-                ("crashed", "its process is dead; finished work is kept", "bad"),
-                ("go on", view.again, "bold"),
-                ("last", line_of(str(told)), ""),
+                ("crashed", "its process is dead, without an error; finished work is kept", "bad"),
+                ("go on", line_of(view.again), "bold"),
+                ("last", self._last_word(), ""),
+                *pairs[3:],
+            ]
+        elif view.standing == "unknown":
+            told = (
+                "no process holds this run, and its log does not say how it ended: it is damaged, "
+            )
+            pairs = [
+                ("unknown", told + "or the copy of a run that worked", "bad"),
+                ("go on", line_of(view.again), "bold"),
                 *pairs[3:],
             ]
         return say(pairs, cells)[:rows]
 
+    def _last_word(self) -> str:
+        moment = self._state["updated"]
+        clocked = time.strftime("%H:%M:%S", time.localtime(moment)) if moment else "-"
+        recent = self._state["recent"]
+        return f"{clocked}: {event_words(recent[-1])}" if recent else clocked
+
     def _memory(self, machine: dict[str, Any]) -> str:
         used, total = machine.get("memory_used"), machine.get("memory_total")
-        told = f"run {size(machine.get('memory_bytes'))}, peak "
+        told = f"run {size(machine.get('memory_bytes'))}, largest process "
         told += size(self._state["peak_memory_bytes"] or None)
         if total:
             told += (
@@ -211,7 +226,8 @@ class Overview(Page):
         view = self.desk.view
         assert view is not None
         if not view.live:
-            return [pad([(f"It is {view.standing}: nothing to keep watch over.", "dim")], cells)]
+            told = "nothing is left to watch" if view.standing == "done" else "nothing is at work"
+            return [pad([(f"It is {view.standing}: {told}.", "dim")], cells)]
         marks = {True: ("ok", "good"), False: ("NO", "bad"), None: ("?", "warn")}
         pairs = view.leaving()
         short = rows < len(pairs)
@@ -227,7 +243,10 @@ class Overview(Page):
     def _stage(self, cells: int, rows: int) -> list[Line]:
         name = self._chosen()
         stage = self._state["stages"][name]
-        pairs = [("state", stage["state"], "")]
+        view = self.desk.view
+        assert view is not None
+        broken = stage["state"] == "running" and view.standing in BROKEN
+        pairs = [("state", view.standing if broken else stage["state"], "")]
         if stage.get("why"):
             pairs.append(("why", line_of(str(stage["why"])), ""))
         if stage.get("seconds") is not None:
@@ -235,8 +254,9 @@ class Overview(Page):
         if stage.get("built_seconds") is not None and stage["state"] == "reused":
             pairs.append(("built in", duration(stage["built_seconds"]), ""))
         pairs += [
-            (key.replace("_", " "), _plain(value), "")
+            (line_of(key.replace("_", " ")), _plain(value), "")
             for key, value in sorted((stage.get("summary") or {}).items())
+            if key != "report"  # a path that a copy of the run does not have
         ]
         return say(pairs[:rows], cells)
 
@@ -296,6 +316,8 @@ class Overview(Page):
 def finish_words(view: views.View) -> tuple[str, str]:
     """When a run is expected to end, with its range, and the style of that."""
     state = view.state
+    if view.standing == "paused":
+        return "paused: R lets it go on", "warn"
     if not view.live:
         ended = state["updated"]
         if ended is None:
@@ -325,10 +347,10 @@ def event_words(event: dict[str, Any]) -> str:
         return line_of(f"{stage} {event.get('state')}" + (f", {clock(took)}" if took else ""))
     if kind == "evaluation":
         bits = event.get("bits_per_byte")
-        return line_of(f"{event.get('model')} validation {bits:.4f}" if bits else "validation")
+        return line_of(f"validation {bits:.4f} of {event.get('model')}" if bits else "validation")
     if kind == "assessed":
         macro = event.get("macro")
-        return line_of(f"{event.get('model')} test {macro:.4f}" if macro else "assessed")
+        return line_of(f"test {macro:.4f} of {event.get('model')}" if macro else "assessed")
     if kind == "checkpoint":
         return line_of(f"checkpoint of {event.get('model')}, step {event.get('step')}")
     if kind == "command":

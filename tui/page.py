@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlxprune_tui.draw import Glyphs, Line, beside, box, pad
 from mlxprune_tui.view import View
-from mlxprune_tui.words import wrap
+from mlxprune_tui.words import line_of, wrap
 
 WIDE, TALL = 100, 30  # from here on there is room for panes side by side, and for more of them
+SHORT = 18  # below, the first pane is what matters
 
 Draw = Callable[[int, int], list[Line]]
 
@@ -105,7 +106,10 @@ def _render(layout: Layout, cells: int, rows: int, held: Pane | None, glyphs: Gl
     if rows <= 0 or cells <= 0:
         return []
     if isinstance(layout, Pane):
-        inner = layout.draw(max(1, cells - 2), max(1, rows - 2))
+        try:
+            inner = layout.draw(max(1, cells - 2), max(1, rows - 2))
+        except Exception as error:
+            inner = [[(line, "warn")] for line in wrap(f"cannot be drawn: {error!r}", cells - 2, 4)]
         return box(layout.title, inner, cells, rows, glyphs, layout is held)
     sizes = _sizes(layout, cells if layout.across else rows)
     if layout.across:
@@ -128,7 +132,7 @@ class Ask:
 
     title: str
     given: str
-    then: Callable[[str], str | None]
+    then: Callable[[str], Answer]
     hint: str = ""
 
 
@@ -161,28 +165,41 @@ class Page:
 
     name = ""
     defaults: dict[str, Any] = {}  # noqa: RUF012 (read, never written)
+    choices: dict[str, Sequence[Any]] = {}  # noqa: RUF012 (what an option can be, where few)
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         kept = desk.options.get(self.name, {})
         self.options = {
-            key: kept[key] if type(kept.get(key)) is type(usual) else usual
+            key: kept[key] if self.sound(key, kept.get(key)) else usual
             for key, usual in self.defaults.items()
         }
         desk.options[self.name] = self.options
         self.held, self.zoomed = 0, False
 
+    def sound(self, key: str, value: Any) -> bool:
+        """Whether an option that was kept can be used again."""
+        usual, known = self.defaults[key], self.choices.get(key)
+        return type(value) is type(usual) and (known is None or value in known)
+
     def layout(self, cells: int, rows: int) -> Layout:
         raise NotImplementedError
 
     def draw(self, cells: int, rows: int) -> list[Line]:
-        return render(
-            self.layout(cells, rows), cells, rows, self.held, self.zoomed, self.desk.glyphs
-        )
+        glyphs = self.desk.glyphs
+        try:
+            layout = self.layout(cells, rows)
+        except Exception as error:  # odd values of a log must not end who looks at it
+            layout = empty(f"This screen cannot be drawn: {line_of(repr(error))}")
+        return render(layout, cells, rows, self.held, self.zoomed, glyphs)
 
     def press(self, action: str) -> Answer:
         found: Answer = getattr(self, f"do_{action}")()
         return found
+
+    def back(self) -> bool:
+        """Undo what escape undoes first; whether there was anything."""
+        return False
 
     def tick(self) -> bool:
         """Look at what is not in the log, now and then; whether anything is new."""

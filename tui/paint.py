@@ -10,7 +10,8 @@ from textual.color import Color, ColorParseError
 from textual.strip import Strip
 from textual.theme import Theme
 
-from mlxprune_tui.draw import Line
+from mlxprune_tui.draw import Line, pad
+from mlxprune_tui.words import line_of
 
 # Okabe and Ito's colours, which are told apart with any sight; darker ones on light ground.
 DARK = ("#e69f00", "#56b4e9", "#35b779", "#cc79a7", "#f0e442", "#d55e00", "#a0a0ff", "#bbbbbb")
@@ -53,7 +54,10 @@ def styles(theme: Theme) -> dict[str, Style]:
     found |= {letter: style(series[n]) for n, letter in enumerate("abcdefgh")}
     # The loss of a token: the warmer, the larger.
     warm = _hex(theme.error, "#d55e00")
-    found |= {f"heat{n}": Style(color=text, bgcolor=_mixed(ground, warm, n / 8)) for n in range(6)}
+    found |= {
+        f"heat{n}": Style(color=text, bgcolor=_mixed(ground, warm, n / 8), underline=n >= 4)
+        for n in range(6)
+    }
     return found
 
 
@@ -85,13 +89,17 @@ def _ansi() -> dict[str, Style]:
     }
     found |= {letter: style(ANSI[n]) for n, letter in enumerate("abcdefgh")}
     heat = ("default", "bright_black", "yellow", "bright_yellow", "red", "bright_red")
-    return found | {f"heat{n}": style(colour, reverse=n > 1) for n, colour in enumerate(heat)}
+    return found | {
+        f"heat{n}": style(colour, reverse=n > 1, underline=n >= 4) for n, colour in enumerate(heat)
+    }
 
 
 def strip(line: Line, cells: int, known: dict[str, Style]) -> Strip:
     """A line as the terminal gets it; a style that has no colour is plain text."""
-    segments = [Segment(text, known.get(style, known[""])) for text, style in line if text]
-    return Strip(segments, cells)
+    safe = [(t if t.isprintable() else line_of(t), style) for t, style in line if t]
+    if any(mine != theirs for (mine, _), (theirs, _) in zip(safe, line, strict=False)):
+        safe = pad(safe, cells)  # the last wall: nothing that a terminal would obey comes through
+    return Strip([Segment(text, known.get(style, known[""])) for text, style in safe], cells)
 
 
 def _hex(colour: str | None, otherwise: str) -> str:

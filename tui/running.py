@@ -14,7 +14,8 @@ from mlxprune_tui.draw import Line, pad
 from mlxprune_tui.overview import STATE_STYLE
 from mlxprune_tui.page import Answer, Ask, Layout, Page, Pane, Split, empty, say
 from mlxprune_tui.shelf import Row, Shelf
-from mlxprune_tui.words import ago, fit, line_of
+from mlxprune_tui.view import again
+from mlxprune_tui.words import ago, fit, line_of, plural
 
 LOOK_SECONDS = 2.0
 SLICE_SECONDS = 0.01
@@ -24,6 +25,7 @@ START_SECONDS = 60
 class Runs(Page):
     name = "runs"
     defaults = {"sort": "time", "filter": ""}  # noqa: RUF012
+    choices = {"sort": shelf.SORTS}  # noqa: RUF012
 
     def __init__(self, desk: Any) -> None:
         super().__init__(desk)
@@ -60,7 +62,9 @@ class Runs(Page):
                 "n starts one from a configuration; mlxprune init DATA... writes one.",
             )
         live = sum(r.standing in ("running", "paused", "slow", "stale") for r in self.rows)
-        title = f"{len(found)} runs under {folder}, {live} live, by {self.options['sort']}"
+        title = (
+            f"{plural(len(found), 'run')} under {folder}, {live} live, by {self.options['sort']}"
+        )
         if self.options["filter"]:
             title += f", filter {line_of(self.options['filter'])}"
         detail = 8
@@ -69,25 +73,25 @@ class Runs(Page):
     def _list(self, cells: int, rows: int) -> list[Line]:
         found = self.shown()
         if not found:
-            return [[("the filter leaves no run; / changes it", "dim")]]
+            return [[("the filter leaves no run: esc clears it", "dim")]]
         self.chosen()
         room = max(1, rows - 1)
         self.top = min(max(self.top, self.at - room + 1), self.at)
-        name = max(12, min(30, cells - 62))
-        head = f"    {'run':<{name}} {'state':<10} {'stage':<16} {'bits':>9}  {'last word':<14}"
+        name = max(12, min(28, cells - 58))
+        head = f"    {'run':<{name}} {'state':<10} {'stage':<16} {'verdict':>8} {'valid':>7}  heard"
         lines: list[Line] = [[(fit(head, cells), "head")]]
         glyphs, now = self.desk.glyphs, time.time()
+        view = self.desk.view
+        opened = view.run.path.absolute() if view is not None else None
         for place in range(self.top, min(self.top + room, len(found))):
             row = found[place]
             here = place == self.at
             marked = "*" if str(row.folder.absolute()) in self.desk.marked else " "
-            state = f"{glyphs.states.get(row.standing, '?')} {row.standing}"
+            marked = "o" if marked == " " and row.folder.absolute() == opened else marked
+            state = f"{glyphs.states.get(row.standing, '?')} {line_of(row.standing)}"
             share = f" {100 * row.share:.0f}%" if row.share is not None else ""
-            figure = "-"
-            if row.figure is not None:
-                figure = (
-                    f"{row.figure:.4f}" if row.told.startswith("valid") else (f"{row.figure:+.4f}")
-                )
+            verdict = f"{row.verdict:+.4f}" if row.verdict is not None else "-"
+            valid = f"{row.validation:.4f}" if row.validation is not None else "-"
             heard = f"{ago(now - row.updated)} ago" if row.updated else "-"
             style = "select" if here else ""
             words = line_of(row.error or row.told)
@@ -95,10 +99,10 @@ class Runs(Page):
                 pad(
                     [
                         (f"{glyphs.arrow if here else ' '} {marked} ", style),
-                        (fit(line_of(row.name), name) + " ", style),
+                        (fit(line_of(row.folder.name), name) + " ", style),
                         (fit(state, 11), style or STATE_STYLE.get(row.standing, "")),
-                        (fit(row.stage + share, 16), style),
-                        (f" {figure:>9}  {fit(heard, 14)} {words}", style),
+                        (fit(line_of(row.stage) + share, 16), style),
+                        (f" {verdict:>8} {valid:>7}  {fit(heard, 10)} {words}", style),
                     ],
                     cells,
                 )
@@ -114,17 +118,15 @@ class Runs(Page):
         )
         pid = f", process {row.pid}" if row.pid and row.standing not in ("crashed",) else ""
         pairs = [
-            ("folder", line_of(str(row.folder)), ""),
+            ("run", f"{line_of(row.name)} in {line_of(str(row.folder))}", ""),
             ("began", f"{began} on {line_of(row.device)}{pid}", ""),
-            ("figure", f"{row.figure:.4f} ({line_of(row.told)})" if row.figure is not None else "-",
-             ""),
+            ("figures", line_of(row.told) or "-", ""),
             ("warned", f"{row.warnings} times", "warn" if row.warnings else ""),
         ]  # fmt: skip
         if row.error:
             pairs.append(("error", line_of(row.error), "bad"))
-        if row.standing in ("crashed", "stopped", "failed"):
-            command = f"mlxprune run {row.folder}/config.yaml --dir {row.folder}"
-            pairs.append(("go on", line_of(command), "bold"))
+        if row.standing in ("crashed", "stopped", "failed", "unknown"):
+            pairs.append(("go on", line_of(again(row.folder)), "bold"))
         return say(pairs[:rows], cells)
 
     # --- keys
@@ -169,6 +171,11 @@ class Runs(Page):
 
         hint = "words of name, state or stage; !word leaves out"
         return Ask("Filter", self.options["filter"], take, hint)
+
+    def back(self) -> bool:
+        """Escape clears the filter before it leaves."""
+        had, self.options["filter"] = bool(self.options["filter"]), ""
+        return had
 
     def do_new(self) -> Answer:
         def take(given: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from mlxprune import runs, selection
 from mlxprune.slices import Slice
 from mlxprune_tui import histogram
 from mlxprune_tui.draw import Line, pad, sparkline, table
-from mlxprune_tui.page import TALL, WIDE, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.page import SHORT, TALL, WIDE, Layout, Page, Pane, Split, empty, say
 from mlxprune_tui.words import clock, count, line_of
 
 WEIGHTS = ("documents", "tokens", "bytes")
@@ -83,13 +84,28 @@ def domain_rows(found: dict[str, Any], band: Band | None) -> list[dict[str, Any]
     return rows
 
 
+def exact_rows(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The same from a selection that is made."""
+    return [
+        {
+            "domain": told["domain"],
+            "documents": told["documents"],
+            "mean": None,
+            "median": told["quantiles"][1] if told.get("quantiles") else None,
+            "kept": told["kept_documents"] / told["documents"] if told["documents"] else None,
+        }
+        for told in manifest.get("domains") or []
+    ]
+
+
 class Scoring(Page):
     name = "scoring"
     defaults = {"weight": "documents", "log": False, "sort": "documents", "whole": False}  # noqa: RUF012
+    choices = {"weight": WEIGHTS, "sort": SORTS}  # noqa: RUF012
 
     def __init__(self, desk: Any) -> None:
         super().__init__(desk)
-        self._sure: tuple[tuple[Any, ...], Band | None] | None = None
+        self._sure: tuple[tuple[Any, ...], dict[str, Any] | None] | None = None
 
     def layout(self, cells: int, rows: int) -> Layout:
         view = self.desk.view
@@ -111,7 +127,7 @@ class Scoring(Page):
         if rows >= TALL:
             return Split(False, [(0.5, picture), (0.5, domains), (9, pace)])
         below = Split(True, [(0.5, domains), (0.5, pace)])
-        return Split(False, [(1.0, picture), (8, below)])
+        return Split(False, [(1.0, picture), (8 if rows >= SHORT else 4, below)])
 
     @property
     def _found(self) -> dict[str, Any]:
@@ -125,19 +141,38 @@ class Scoring(Page):
         config = view.config if view else None
         if view is None or config is None:
             return None
-        choice = config.slices[0]
-        made = view.run.selection(choice.label) / "manifest.json"
+        choice, made = config.slices[0], self.manifest()
+        likely = band_of(choice, self._found)
+        if made is not None and likely is not None:
+            return Band(made["lowest"], made["highest"], True)
+        return likely
+
+    def manifest(self) -> dict[str, Any] | None:
+        """That of the first slice, once it is made."""
+        view = self.desk.view
+        config = view.config if view else None
+        if view is None or config is None:
+            return None
+        made = view.run.selection(config.slices[0].label) / "manifest.json"
         state = view.state["stages"]["selection"]["state"]
-        key = (str(made), state, choice.label)
+        key = (str(made), state)
         if self._sure is None or self._sure[0] != key:
-            self._sure = (key, None)
-            if state in ("done", "reused") and band_of(choice, self._found):
-                try:
+            told = None
+            if state in ("done", "reused"):
+                with contextlib.suppress(OSError, ValueError):
                     told = runs.read_json(made)
-                    self._sure = (key, Band(told["lowest"], told["highest"], True))
-                except (OSError, ValueError, KeyError):
-                    pass
-        return self._sure[1] or band_of(choice, self._found)
+            self._sure = (key, told if isinstance(told, dict) else None)
+        return self._sure[1]
+
+    def rows(self) -> tuple[list[dict[str, Any]], bool]:
+        """The domains, and whether their kept shares are exact: by the selection, where it is
+        made."""
+        found, made = domain_rows(self._found, self.band()), self.manifest()
+        if made is None:
+            return found, False
+        means = {r["domain"]: r["mean"] for r in found}
+        sure = exact_rows(made)
+        return [{**r, "mean": means.get(r["domain"])} for r in sure], True
 
     def _bars(self, cells: int, rows: int) -> list[Line]:
         found, band, options = self._found, self.band(), self.options
@@ -158,9 +193,13 @@ class Scoring(Page):
             heights, kept, low, high, cells, plot, self.desk.glyphs, options["log"]
         )
         lines.append(self._under(band, low, high, cells))
+        logged = ", log heights" if options["log"] else ""
         mean = float((counts * (edges[:-1] + edges[1:]) / 2).sum() / counts.sum())
         lines.append(
-            pad([(f"by {weight}; mean {mean:.2f}; solid kept, shaded dropped", "dim")], cells)
+            pad(
+                [(f"by {weight}{logged}; mean {mean:.2f}; solid kept, shaded dropped", "dim")],
+                cells,
+            )
         )
         return lines
 
@@ -179,7 +218,7 @@ class Scoring(Page):
         return histogram.band(band.low, band.high, low, high, f"{choice.label}{sure}", cells)
 
     def _domains(self, cells: int, rows: int) -> list[Line]:
-        found = domain_rows(self._found, self.band())
+        found, sure = self.rows()
         if not found:
             return [[("this log does not tell domains", "dim")]]
         key = self.options["sort"]
@@ -191,17 +230,17 @@ class Scoring(Page):
         lines = table(
             [
                 (
-                    line_of(r["domain"]) + (" !" if (r["kept"] or 1) < LOST else ""),
+                    line_of(r["domain"]) + (" !" if _lost(r) else ""),
                     f"{100 * r['kept']:.0f}%" if r["kept"] is not None else "-",
-                    f"{r['mean']:.2f}",
+                    _two(r["mean"]),
                     count(r["documents"]),
-                    f"{r['median']:.2f}",
+                    _two(r["median"]),
                 )
                 for r in shown
             ],
-            ("domain", "kept", "mean", "docs", "median"),
+            ("domain", "kept docs" if sure else "kept, about", "mean", "docs", "median"),
             cells,
-            style=lambda row: "warn" if (shown[row]["kept"] or 1) < LOST else "",
+            style=lambda row: "warn" if _lost(shown[row]) else "",
         )
         if more > 0:
             lines.append([(f"and {more + 1} more: z shows them", "dim")])
@@ -259,13 +298,13 @@ class Scoring(Page):
     def copied(self) -> str | None:
         if self.desk.view is None or not self.desk.view.state["histogram"]:
             return None
-        rows = domain_rows(self._found, self.band())
+        rows, _ = self.rows()
         lines = ["| domain | documents | mean | median | kept |", "|---|---|---|---|---|"]
         for r in rows:
             kept = f"{100 * r['kept']:.1f} %" if r["kept"] is not None else ""
             lines.append(
-                f"| {line_of(r['domain'])} | {r['documents']} | {r['mean']:.3f} "
-                f"| {r['median']:.3f} | {kept} |"
+                f"| {line_of(r['domain'])} | {r['documents']} | {_two(r['mean'])} "
+                f"| {_two(r['median'])} | {kept} |"
             )
         return "\n".join(lines)
 
@@ -279,6 +318,14 @@ def against_first_hour(rates: list[tuple[float, float]]) -> str:
     last = [r for _, r in rates[-max(3, len(rates) // 10) :]]
     share = (sum(last) / len(last)) / (sum(first) / len(first)) if sum(first) else 1.0
     return f"{share:.2f} of its first hour"
+
+
+def _lost(row: dict[str, Any]) -> bool:
+    return row["kept"] is not None and row["kept"] < LOST
+
+
+def _two(value: float | None) -> str:
+    return f"{value:.2f}" if value is not None and value == value else "-"
 
 
 def _share(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from decimal import Decimal
@@ -13,11 +14,12 @@ import numpy as np
 from mlxprune import arms, outlook, runs, study
 from mlxprune import config as configs
 from mlxprune.config import Config
+from mlxprune.errors import MlxpruneError
 from mlxprune.slices import Slice
 from mlxprune.yamlfile import write_yaml
 from mlxprune_tui import sketch, whatif
 from mlxprune_tui.draw import Line
-from mlxprune_tui.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.page import SHORT, TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty, say
 from mlxprune_tui.texts import Texts
 from mlxprune_tui.words import clock, count, cut, fit, line_of
 
@@ -39,6 +41,7 @@ class Selection(Page):
         self.numbers: np.ndarray | None = None
         self.trouble: str | None = None
         self.loading: Any = None
+        self._own_kept: whatif.Kept | None = None  # of the slice that it began from
         self.upper, self.skip = True, 0
 
     # --- what it rests on
@@ -68,6 +71,7 @@ class Selection(Page):
             self.trouble = found
             return
         self.table, self.texts, self.numbers, self.choice = found
+        self._own_kept = None
         self._ask()
 
     def _ask(self) -> None:
@@ -106,6 +110,8 @@ class Selection(Page):
         if rows >= TALL:
             return Split(False, [(0.4, picture), (10, kept), (0.35, mix), (0.25, around)])
         below = Split(True, [(0.55, kept), (0.45, mix)])
+        if rows < SHORT:
+            return Split(False, [(1.0, picture), (5, below)])
         return Split(False, [(1.0, picture), (8, below), (5, around)])
 
     def _title(self) -> str:
@@ -114,7 +120,12 @@ class Selection(Page):
         return f"What if? {_words(self.choice)}  ({told})"
 
     def _edge_name(self) -> str:
-        return "upper" if self.upper else "lower"
+        return "upper" if self._is_upper() else "lower"
+
+    def _is_upper(self) -> bool:
+        """Which edge is looked around: that in hand, or the only one there is."""
+        assert self.choice is not None
+        return {"high": False, "low": True}.get(self.choice.criterion, self.upper)
 
     def _picture(self, cells: int, rows: int) -> list[Line]:
         assert self.table is not None
@@ -131,7 +142,7 @@ class Selection(Page):
             ("tokens", "tokens", lambda v: f"{v:,}"),
             ("passes", "passes", lambda v: f"{v:.2f} over {targets} targets"),
             ("worth", "effective", lambda v: f"{count(v)} fresh tokens (predicted)"),
-            ("cost", "flops", lambda v: f"{v:.2e} FLOPs, all arms"),
+            ("cost", "flops", lambda v: f"{v:.2e} FLOPs"),
             ("time", "seconds", lambda v: f"about {clock(v)}"),
         ]
         pairs = []
@@ -141,9 +152,14 @@ class Selection(Page):
             if key in ("documents", "tokens"):
                 told += f"  {100 * value / max(1, found['all_' + key]):.1f} %"
             if usual and value is not None and self.choice != self.own:
-                told += f"  ({100 * (value / usual - 1):+.0f} % on the run)"
+                told += f"  (run: {form(usual).split(' over')[0].split(' fresh')[0]})"
             style = "warn" if key == "passes" and value is not None and value > 4 else ""
             pairs.append((name, told, style))
+        if self.desk.view is not None and not self.desk.view.state["forecast"]:
+            pairs = [(n, "this log has no forecast" if t == "not known yet" else t, s)
+                     for n, t, s in pairs]  # fmt: skip
+        if rows > len(pairs):
+            pairs.append(("", "cost and time: of training all arms anew", "dim"))
         return say(pairs[:rows], cells)
 
     def costs(self, choice: Slice | None = None) -> dict[str, Any]:
@@ -151,7 +167,9 @@ class Selection(Page):
         assert self.table is not None
         chosen = choice or self.choice
         assert chosen is not None
-        kept = self.kept if choice is None else self.table.ask(chosen)
+        if choice is not None and self._own_kept is None:
+            self._own_kept = self.table.ask(choice)
+        kept = self.kept if choice is None else self._own_kept
         assert kept is not None
         unique = kept.all_tokens + kept.all_documents  # each closed by end-of-text
         found: dict[str, Any] = {
@@ -199,7 +217,7 @@ class Selection(Page):
         assert self.kept is not None
         assert self.texts is not None
         assert self.numbers is not None
-        found = self.table.around(self.choice, self.kept, self.upper, rows, self.skip)
+        found = self.table.around(self.choice, self.kept, self._is_upper(), rows, self.skip)
         if not found:
             return [[("this slice has no edge to look around", "dim")]]
         lines: list[Line] = []
@@ -230,22 +248,25 @@ class Selection(Page):
             return "the run has one slice"
         return None
 
-    def _change(self, **fields: Any) -> None:
+    def _change(self, **fields: Any) -> str | None:
         assert self.choice is not None
         told = {**self.choice.model_dump(exclude={"name"}), **fields}
-        self.choice = Slice.model_validate(told)
-        self._ask()
+        try:
+            self.choice = Slice.model_validate(told)
+            self._ask()
+        except (ValueError, MlxpruneError) as error:  # bounds of the run's slice
+            return line_of(str(error).splitlines()[-1] if str(error) else "not possible")
+        return None
 
-    def do_criterion(self) -> None:
+    def do_criterion(self) -> str | None:
         assert self.choice is not None
         at = CRITERIA.index(self.choice.criterion) if self.choice.criterion in CRITERIA else 0
         following = CRITERIA[(at + 1) % len(CRITERIA)]
         rate = self._rate()
         if following == "band":
             low = (1 - rate) / 2
-            self._change(criterion="band", rate=None, band=(low, low + rate))
-        else:
-            self._change(criterion=following, rate=rate, band=None)
+            return self._change(criterion="band", rate=None, band=(low, low + rate))
+        return self._change(criterion=following, rate=rate, band=None)
 
     def _rate(self) -> Decimal:
         assert self.choice is not None
@@ -253,28 +274,28 @@ class Selection(Page):
             return self.choice.band[1] - self.choice.band[0]
         return self.choice.rate or Decimal("0.5")
 
-    def _move(self, step: Decimal) -> None:
-        self._change(rate=min(Decimal(1), max(STEP, self._rate() + step)))
+    def _move(self, step: Decimal) -> str | None:
+        return self._change(rate=min(Decimal(1), max(STEP, self._rate() + step)))
 
-    def do_less(self) -> None:
-        self._move(-STEP)
+    def do_less(self) -> str | None:
+        return self._move(-STEP)
 
-    def do_more(self) -> None:
-        self._move(STEP)
+    def do_more(self) -> str | None:
+        return self._move(STEP)
 
-    def do_much_less(self) -> None:
-        self._move(-LEAP)
+    def do_much_less(self) -> str | None:
+        return self._move(-LEAP)
 
-    def do_much_more(self) -> None:
-        self._move(LEAP)
+    def do_much_more(self) -> str | None:
+        return self._move(LEAP)
 
-    def do_edge_down(self) -> None:
-        self._edge(-STEP)
+    def do_edge_down(self) -> str | None:
+        return self._edge(-STEP)
 
-    def do_edge_up(self) -> None:
-        self._edge(STEP)
+    def do_edge_up(self) -> str | None:
+        return self._edge(STEP)
 
-    def _edge(self, step: Decimal) -> None:
+    def _edge(self, step: Decimal) -> str | None:
         assert self.choice is not None
         assert self.choice.band is not None
         low, high = self.choice.band
@@ -282,20 +303,20 @@ class Selection(Page):
             high = min(Decimal(1), max(low + STEP, high + step))
         else:
             low = max(Decimal(0), min(high - STEP, low + step))
-        self._change(band=(low, high))
+        return self._change(band=(low, high))
 
     def do_edge(self) -> None:
         self.upper = not self.upper
 
-    def do_unit(self) -> None:
+    def do_unit(self) -> str | None:
         assert self.choice is not None
         other = "documents" if self.choice.unit == "tokens" else "tokens"
-        self._change(unit=other, rule="exact")
+        return self._change(unit=other, rule="exact")
 
-    def do_group(self) -> None:
+    def do_group(self) -> str | None:
         assert self.choice is not None
         at = GROUPS.index(self.choice.by) if self.choice.by in GROUPS else 0
-        self._change(by=GROUPS[(at + 1) % len(GROUPS)])
+        return self._change(by=GROUPS[(at + 1) % len(GROUPS)])
 
     def do_sample(self) -> None:
         self.skip = (self.skip * 3 + 1) % 1000
@@ -337,7 +358,10 @@ class Selection(Page):
         chosen = self.choice.model_dump(mode="json")
         tree["selection"] = {k: v for k, v in chosen.items() if v is not None}
         tree["name"] = name[:100]
-        configs.validate(tree, str(path))
+        try:
+            configs.validate(tree, str(path))
+        except MlxpruneError as error:
+            return error.problem
         if path.exists():
             return f"{path} exists: choose another name"
         try:
@@ -348,14 +372,9 @@ class Selection(Page):
 
 
 def settings_of(choice: Slice) -> list[str]:
-    """--set values that make every slice this one."""
-    found = [f"selection.unit={choice.unit}"]
-    if choice.band is not None:
-        found.append(f"selection.band=[{choice.band[0]}, {choice.band[1]}]")
-    else:
-        found += [f"selection.criterion={choice.criterion}", f"selection.rate={choice.rate}"]
-    by = choice.by if isinstance(choice.by, str) else f"[{', '.join(choice.by)}]"
-    return [*found, f"selection.by={by}"]
+    """The --set values that make a run's only slice this one."""
+    told = {k: v for k, v in choice.model_dump(mode="json").items() if v is not None}
+    return [f"selection={json.dumps(told)}"]
 
 
 def _words(choice: Slice) -> str:

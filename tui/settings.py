@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,32 @@ def load() -> dict[str, Any]:
         found = {}
     known = found if isinstance(found, dict) else {}
     result = usual()
-    for key, otherwise in result.items():
-        value = known.get(key, otherwise)
-        if isinstance(value, dict) == isinstance(otherwise, dict):
-            result[key] = value
+    for key, sound in SOUND.items():
+        if key in known and sound(known[key]):
+            result[key] = known[key]
+    result["seen"] = {k: v for k, v in result["seen"].items() if _number(v)}
+    result["keys"] = {k: v for k, v in result["keys"].items() if isinstance(v, str) and v}
+    result["options"] = {k: v for k, v in result["options"].items() if isinstance(v, dict)}
     return result
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+SOUND: dict[str, Callable[[Any], bool]] = {
+    "theme": _text,
+    "glyphs": _text,
+    "screen": lambda value: isinstance(value, str),
+    "hertz": lambda value: value is None or (_number(value) and 0.1 <= value <= 30),
+    "keys": lambda value: isinstance(value, dict),
+    "options": lambda value: isinstance(value, dict),
+    "seen": lambda value: isinstance(value, dict),
+}
 
 
 def save(settings: dict[str, Any]) -> str | None:

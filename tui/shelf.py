@@ -14,16 +14,17 @@ SORTS = ("time", "name", "state", "figure")
 
 @dataclass(frozen=True)
 class Row:
-    """One run. ``figure`` is its main difference in bits per byte where it has one, else the newest
-    validation."""
+    """One run. ``verdict`` is its main difference in bits per byte, ``validation`` the newest;
+    None where there is none yet."""
 
     folder: Path
     name: str
     standing: str
     stage: str
     share: float | None
-    figure: float | None
-    told: str  # what the figure is
+    verdict: float | None
+    validation: float | None
+    told: str  # what these are
     updated: float | None
     started: float | None
     warnings: int
@@ -61,7 +62,7 @@ def row_of(run: runs.RunFolder, state: dict[str, Any], now: float) -> Row:
     stage = busy or (touched[-1] if touched else "-")
     told = stages.get(stage, {})
     done, total = told.get("done") or 0, told.get("total") or 0
-    figure, what = _figure(state)
+    verdict, validation, what = _figures(state)
     error = (state["error"] or {}).get("problem")
     holder = lock.owner(run)
     return Row(
@@ -70,7 +71,8 @@ def row_of(run: runs.RunFolder, state: dict[str, Any], now: float) -> Row:
         standing,
         stage,
         done / total if total and busy else None,
-        figure,
+        verdict,
+        validation,
         what,
         state["updated"],
         state["started"],
@@ -81,17 +83,19 @@ def row_of(run: runs.RunFolder, state: dict[str, Any], now: float) -> Row:
     )
 
 
-def _figure(state: dict[str, Any]) -> tuple[float | None, str]:
-    verdict = (state["result"] or {}).get("verdict")
-    if verdict:
-        low, high = verdict["interval"]
-        return verdict[
-            "difference"
-        ], f"{verdict['arm']} - {verdict['control']}, {low:+.4f} {high:+.4f}"
+def _figures(state: dict[str, Any]) -> tuple[float | None, float | None, str]:
+    told, verdict, validation = [], None, None
+    found = (state["result"] or {}).get("verdict")
+    if found:
+        verdict = found["difference"]
+        low, high = found["interval"]
+        told.append(f"{found['arm']} - {found['control']} {low:+.4f} {high:+.4f}")
     for name, curve in reversed(list(state["curves"].items())):
         if curve["validation"]:
-            return curve["validation"][-1][1], f"validation of {name}"
-    return None, ""
+            validation = curve["validation"][-1][1]
+            told.append(f"validation of {name}")
+            break
+    return verdict, validation, "; ".join(told)
 
 
 def kept(rows: list[Row], words: str) -> list[Row]:
@@ -108,5 +112,13 @@ def ordered(rows: list[Row], sort: str) -> list[Row]:
     if sort == "state":
         return sorted(rows, key=lambda r: (r.standing, r.name))
     if sort == "figure":
-        return sorted(rows, key=lambda r: (r.figure is None, r.figure or 0.0))
+        return sorted(
+            rows,
+            key=lambda r: (
+                r.verdict is None,
+                r.verdict or 0.0,
+                r.validation is None,
+                r.validation or 0.0,
+            ),
+        )
     return sorted(rows, key=lambda r: -(r.updated or 0.0))

@@ -55,5 +55,5 @@ def mix(found: Table, kept: Kept, cells: int, rows: int) -> list[Line]:
                 f"{100 * mine / own:.0f}%" if own else "-",
             )
         )
-    head = ("domain", "all", "kept", "change", "of it")
+    head = ("domain", "all", "kept", "change", "of its")
     return table(told, head, cells, style=lambda row: "warn" if lost[row] else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -11,8 +12,9 @@ from mlxprune import runs
 from mlxprune_tui import curves, trainings
 from mlxprune_tui.curves import Series
 from mlxprune_tui.draw import SERIES, Line, pad, sparkline, table
-from mlxprune_tui.page import TALL, WIDE, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.page import SHORT, TALL, WIDE, Layout, Page, Pane, Split, empty, say
 from mlxprune_tui.trainings import AXES, FIGURES, LN2, Curve
+from mlxprune_tui.view import View
 from mlxprune_tui.words import ago, clock, count, line_of, size
 
 UNITS = {
@@ -24,6 +26,7 @@ UNITS = {
 }
 SMOOTH = [0.0, 0.01, 0.03, 0.1]
 CURSOR_STEPS = 60
+MEMORISES = 0.005  # bits per byte that validation rises above its best while training goes on
 
 
 class Training(Page):
@@ -32,6 +35,7 @@ class Training(Page):
         "figure": "loss", "axis": "tokens", "log": False, "log_x": False, "smooth": 0.03,
         "all": False,
     }  # fmt: skip
+    choices = {"figure": FIGURES, "axis": AXES, "smooth": SMOOTH}  # noqa: RUF012
 
     def __init__(self, desk: Any) -> None:
         super().__init__(desk)
@@ -39,6 +43,7 @@ class Training(Page):
         self.cursor: float | None = None  # a share of what is shown
         self.window = (0.0, 1.0)  # of the whole axis
         self._held: tuple[Any, Curve] | None = None
+        self._sizes: dict[Any, float | None] = {}
 
     # --- what is shown
 
@@ -61,14 +66,15 @@ class Training(Page):
             self._held = (key, trainings.curve(name, held))
         return self._held[1]
 
-    def bytes_per_token(self) -> float | None:
-        view = self.desk.view
-        if view is None:
+    def bytes_per_token(self, name: str | None = None) -> float | None:
+        """Of what a model trains on: of its slice where it is one, else of the corpus."""
+        view, name = self.desk.view, name or self.chosen()
+        if view is None or name is None:
             return None
-        try:
-            return float(runs.read_json(view.run.tokens() / "tokens.json")["bytes_per_token"])
-        except (OSError, ValueError, KeyError):
-            return None
+        key = (id(view), name, view.state["stages"]["selection"]["state"])
+        if key not in self._sizes:
+            self._sizes[key] = _bytes_per_token(view, trainings.SEED.sub("", name))
+        return self._sizes[key]
 
     def layout(self, cells: int, rows: int) -> Layout:
         name = self.chosen()
@@ -79,21 +85,23 @@ class Training(Page):
             )
         title = self._title(name)
         picture = Pane(title, self._picture)
-        facts = Pane("Now", self._facts)
+        facts = Pane(f"Now: {line_of(name.partition('/')[2])}", self._facts)
         passes = Pane("Train and validation by pass", self._passes)
         if cells >= WIDE:
             side = Split(False, [(12, facts), (1.0, passes)])
             return Split(True, [(0.68, picture), (0.32, side)])
         if rows >= TALL:
             return Split(False, [(1.0, picture), (12, facts), (8, passes)])
-        return Split(False, [(1.0, picture), (7, Split(True, [(0.55, facts), (0.45, passes)]))])
+        below = 7 if rows >= SHORT else 4
+        return Split(False, [(1.0, picture), (below, Split(True, [(0.55, facts), (0.45, passes)]))])
 
     def _title(self, name: str) -> str:
         if self.options["all"]:
             return "validation of every arm, bits per byte, mean over seeds"
         figure = self.options["figure"]
         at = f"{self.names().index(name) + 1} of {len(self.names())}"
-        return f"{line_of(name)} ({at}): {UNITS[figure]}"
+        logged = ", log" if self.options["log"] else ""
+        return f"{line_of(name)} ({at}): {UNITS[figure]}{logged}"
 
     def _picture(self, cells: int, rows: int) -> list[Line]:
         if self.options["all"]:
@@ -108,6 +116,8 @@ class Training(Page):
         """Curves of one model, and the legend: (words, style)."""
         axis, figure = self.options["axis"], self.options["figure"]
         x = one.axis(axis)
+        if len(x) and not np.isfinite(x).any():
+            return [], [(f"this log does not tell {axis}: x takes another axis", "warn")]
         if figure != "loss":
             return [Series(x, one.train[figure], "a")], [(UNITS[figure], "a")]
         scale = self.bytes_per_token()
@@ -119,12 +129,13 @@ class Training(Page):
         if smooth:
             series.append(Series(x, y, "dim", "."))
         series.append(Series(x, curves.smoothed(x, y, smooth), "a", "*"))
-        told.append((f"train, at {scale:.2f} bytes a token" + (
+        told.append((f"train, at about {scale:.2f} bytes a token" + (
             f", smoothed {smooth:g} of the axis" if smooth else ""), "a"))  # fmt: skip
         if len(one.validation["targets"]):
             held_out = one.validation["bits_per_byte"]
             series.append(Series(one.axis(axis, True), held_out, "b", "o", dashed=True))
-            told.append(("validation (dashed)", "b"))
+            mark = "o" if self.desk.glyphs.name == "ascii" else "dashed"
+            told.append((f"validation ({mark})", "b"))
         return series, told
 
     def _every_arm(self, cells: int, rows: int) -> list[Line]:
@@ -132,15 +143,22 @@ class Training(Page):
         assert view is not None
         found = [trainings.curve(n, c) for n, c in view.state["curves"].items()]
         arms = trainings.by_arm(found, self.options["axis"])
+        known = {one.arm for one in found if one.final and len(one.validation["targets"])}
+        missing = sorted(known - {arm.arm for arm in arms})
         if not arms:
-            return [[("No arm has a validation yet.", "dim")]]
+            why = f"This log does not tell {self.options['axis']}: x takes another axis."
+            return [[(why if known else "No arm has a validation yet.", "dim")]]
         shown = arms[: len(SERIES)]
         series = [
             Series(arm.x, arm.mean, SERIES[i].lower(), SERIES[i], dashed=i % 2 == 1)
             for i, arm in enumerate(shown)
         ]
-        told = [(f"{SERIES[i]} {arm.arm} {arm.mean[-1]:.4f}", SERIES[i].lower())
-                for i, arm in enumerate(shown)]  # fmt: skip
+        told = []
+        for letter, arm in zip(SERIES, shown, strict=False):
+            words = f"{letter} {line_of(arm.arm)} {arm.mean[-1]:.4f}{_seeds(arm)}"
+            told.append((words, letter.lower()))
+        if missing:
+            told.insert(0, (f"no {self.options['axis']} known of {', '.join(missing)}", "warn"))
         if len(arms) > len(shown):
             told.append((f"and {len(arms) - len(shown)} more: press 5", "dim"))
         spread = trainings.noise(arms)
@@ -148,9 +166,9 @@ class Training(Page):
         if spread is not None:
             band = (Series(spread.x, spread.low, ""), Series(spread.x, spread.high, ""))
             apart = float(spread.high[-1] - spread.low[-1])
-            told.append((f"... {spread.arm} against itself: {apart:.4f} apart", "dim"))
+            told.append((f"... {line_of(spread.arm)} against itself: {apart:.4f} apart", "dim"))
         else:
-            told.append(("no noise band: it takes two seeds of random", "dim"))
+            told.append(("no noise band: it takes two ended seeds of random", "dim"))
         return self._draw(series, told, cells, rows, np.zeros(0), band, zoom_y=True)
 
     def _draw(
@@ -259,8 +277,12 @@ class Training(Page):
         )
         if len(found) > 1 and len(lines) < rows:
             change = (found[-1][2] - found[-1][1]) - (found[0][2] - found[0][1])
-            told = "memorising" if change > 0.02 else "steady"
-            lines.append(pad([(f"{told}: gap {change:+.3f} since pass 1", "dim")], cells))
+            best = min(v for _, _, v in found)
+            rises = found[-1][2] - best > MEMORISES and change > 0
+            told = (
+                "memorising: validation rises again" if rises else f"gap {change:+.3f} since pass 1"
+            )
+            lines.append(pad([(told, "warn" if rises else "dim")], cells))
         return lines
 
     # --- keys
@@ -335,6 +357,23 @@ class Training(Page):
         one = self.curve(name)
         rows = zip(one.validation["targets"], one.validation["bits_per_byte"], strict=True)
         return "targets,validation_bits_per_byte\n" + "\n".join(f"{t:.0f},{v}" for t, v in rows)
+
+
+def _bytes_per_token(view: View, name: str) -> float | None:
+    kind, _, arm = name.partition("/")
+    try:
+        whole = float(runs.read_json(view.run.tokens() / "tokens.json")["bytes_per_token"])
+    except (OSError, ValueError, KeyError):
+        return None
+    if kind == "final":
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            told = runs.read_json(view.run.selection(arm) / "manifest.json")
+            return float(told["kept_bytes"]) / float(told["kept_tokens"])
+    return whole
+
+
+def _seeds(arm: trainings.ArmCurve) -> str:
+    return f" ({arm.seeds} of {arm.begun} seeds ended)" if arm.begun > arm.seeds else ""
 
 
 def _between(one: Series, left: float, right: float, log: bool) -> Series:

@@ -14,6 +14,7 @@ from mlxprune.state import TRAIN_POINT, VALIDATION_POINT
 LN2 = math.log(2.0)
 AXES = ("tokens", "steps", "time")
 FIGURES = ("loss", "learning_rate", "gradient_norm", "rate", "utilisation")
+FAR = 0.98  # a seed that has come so far of the farthest stands beside it
 SEED = re.compile(r"-s(\d+)(\.at-[0-9.]+)?$")
 
 
@@ -86,13 +87,15 @@ def gaps(one: Curve, bytes_per_token: float) -> list[tuple[int, float, float]]:
     passes = one.train["pass"]
     for number in np.unique(passes[np.isfinite(passes)]):
         mine = np.flatnonzero(passes == number)
-        last = mine[-max(1, len(mine) // 5) :]
-        trained = float(np.nanmean(one.train["loss"][last])) / (LN2 * bytes_per_token)
-        ends = one.train["targets"][mine[-1]]
+        losses = one.train["loss"][mine[-max(1, len(mine) // 5) :]]
+        losses = losses[np.isfinite(losses)]
         begins = one.train["targets"][mine[0]]
+        later = one.train["targets"][passes > number]
+        ends = later[0] if len(later) else np.inf
         at = one.validation["targets"]
-        inside = np.flatnonzero((at > begins) & (at <= ends * 1.001))
-        if len(inside):
+        inside = np.flatnonzero((at >= begins) & (at < ends))
+        if len(inside) and len(losses):
+            trained = float(losses.mean()) / (LN2 * bytes_per_token)
             rows.append((int(number), trained, float(one.validation["bits_per_byte"][inside[-1]])))
     return rows
 
@@ -106,29 +109,41 @@ class ArmCurve:
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    seeds: int
+    seeds: int  # that have come as far as the first of them
+    begun: int
 
 
 def by_arm(curves: list[Curve], which: str) -> list[ArmCurve]:
-    """Seeds joined where all of them have points; an arm whose seeds differ keeps the shortest."""
+    """The mean of the seeds that have come farthest: one that has only begun would be held against
+    ends. Arms whose axis is not known (an older log, a model from elsewhere) are left out."""
     groups: dict[str, list[Curve]] = {}
     for one in curves:
         if one.final and len(one.validation["targets"]):
             groups.setdefault(one.arm, []).append(one)
     found = []
     for arm, members in groups.items():
-        lines = []
+        lines, able_members = [], []
         for one in members:
             x, y = one.axis(which, True), one.validation["bits_per_byte"]
             able = np.isfinite(x) & np.isfinite(y)
             if able.any():
                 lines.append((x[able], y[able]))
+                able_members.append(one)
         if not lines:
             continue
+        far = FAR * max(float(one.validation["targets"][-1]) for one in members)
+        ended = [
+            line
+            for line, one in zip(lines, able_members, strict=True)
+            if float(one.validation["targets"][-1]) >= far
+        ]
+        begun, lines = len(lines), ended or lines
         x = min((line[0] for line in lines), key=lambda v: float(v[-1]))
         rows = np.stack([np.interp(x, a, b) for a, b in lines])
         found.append(
-            ArmCurve(arm, x, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0), len(lines))
+            ArmCurve(
+                arm, x, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0), len(lines), begun
+            )
         )
     return found
 

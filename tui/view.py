@@ -43,7 +43,7 @@ class View:
 
     def read(self, seconds: float) -> bool:
         """Take in what is new, for about so long; whether anything was."""
-        if self.frozen:
+        if self.frozen and self.loaded:
             return False
         new = self.reader.read(seconds)
         if not self.reader.behind or not new:
@@ -61,7 +61,10 @@ class View:
         ):
             return False
         self._looked = now
-        before, self.standing = self.standing, lock.standing(self.run, self.state, now)
+        # A picture that is held still tells nothing of how long the run has been silent.
+        told = lock.standing(self.run, self.state, now)
+        before = self.standing
+        self.standing = "running" if self.frozen and told in ("slow", "stale") else told
         return before != self.standing
 
     @property
@@ -98,8 +101,7 @@ class View:
     @property
     def again(self) -> str:
         """The command that goes on with the run."""
-        folder = near(self.run.path)
-        return shlex.join(["mlxprune", "run", f"{folder}/config.yaml", "--dir", str(folder)])
+        return again(self.run.path)
 
     def troubles(self) -> list[str]:
         """What keeps the picture from being whole."""
@@ -117,6 +119,12 @@ class View:
 
     def leaving(self) -> list[outlook.Check]:
         return outlook.leaving(self.state, self.now())
+
+
+def again(folder: Path) -> str:
+    """The command that goes on with the run in a folder."""
+    folder = near(folder)
+    return shlex.join(["mlxprune", "run", f"{folder}/config.yaml", "--dir", str(folder)])
 
 
 def near(path: Path) -> Path:
@@ -146,10 +154,17 @@ def since(state: dict[str, Any], then: float) -> list[str]:
             found.append("the run was paused")
         elif kind == "resumed":
             found.append("the run went on")
-    saved = [e for e in state["recent"] if e.get("kind") == "checkpoint"]
-    later = [e for e in saved if float(e.get("t") or 0) > then]
-    if later:
-        found.append(f"{len(later)} checkpoints, the last of {later[-1].get('model')}")
+    assessed = [e for e in state["recent"] if e.get("kind") == "assessed"]
+    for event in assessed:
+        if float(event.get("t") or 0) > then and event.get("macro") is not None:
+            found.append(f"test of {event.get('model')}: {event['macro']:.4f} bits per byte")
+    verdict = (state["result"] or {}).get("verdict")
+    if verdict and state["updated"] and state["updated"] > then:
+        low, high = verdict["interval"]
+        found.append(
+            f"verdict: {verdict['arm']} - {verdict['control']} {verdict['difference']:+.4f} "
+            f"({low:+.4f} to {high:+.4f})"
+        )
     for name, curve in state["curves"].items():
         points = [p for p in curve["validation"] if len(p) > 3 and p[3] and p[1] is not None]
         before = [p for p in points if p[3] <= then]

@@ -31,7 +31,7 @@ class Sorted:
     domain: np.ndarray  # of each group; -1 where it holds several
     values: np.ndarray  # [n] the ranked figure, in this order
     blocks: np.ndarray | None  # [n / BLOCK + 1, domains, 2] documents and tokens before each block
-    bins: np.ndarray  # [groups, BINS] documents by value
+    place: np.ndarray  # [n] the bin of each
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,6 @@ class Table:
         one = choice.by == "corpus"
         place = np.searchsorted(self.edges, values, side="right") - 1
         place = np.clip(place, 0, BINS - 1)
-        within = np.repeat(np.arange(len(known)), sizes)
-        bins = np.bincount(within * BINS + place, minlength=len(known) * BINS)
         return Sorted(
             order,
             starts,
@@ -115,7 +113,7 @@ class Table:
             np.full(1, -1) if one else domain[starts[:-1]],
             values,
             _blocks(domain, tokens, len(self.domains)) if one else None,
-            bins.reshape(len(known), BINS),
+            place,
         )
 
     def ask(self, choice: Slice) -> Kept:
@@ -123,7 +121,8 @@ class Table:
         if choice.bounded or choice.criterion == "soft" or choice.rule == "paper":
             return self._masked(choice)
         by = self.sorted(choice)
-        spans = np.array([self._span(by, choice, g) for g in range(len(by.totals))])
+        found = [self._span(by, choice, g) for g in range(len(by.totals))]
+        spans = np.array(found, np.int64).reshape(-1, 2)
         documents, tokens = self._by_domain(by, spans)
         return Kept(documents, tokens, spans, self._columns(by, spans))
 
@@ -143,6 +142,8 @@ class Table:
             documents = np.bincount(by.domain, spans[:, 1] - spans[:, 0], count)
             tokens = _sums(by.domain, by.running[spans[:, 1]] - by.running[spans[:, 0]], count)
             return documents.astype(np.int64), tokens
+        if not len(spans):
+            return np.zeros(count, np.int64), np.zeros(count, np.int64)
         ((first, stop),) = spans.tolist()
         after = self._before(by, stop) - self._before(by, first)
         return after[:, 0], after[:, 1]
@@ -158,20 +159,10 @@ class Table:
         return found
 
     def _columns(self, by: Sorted, spans: np.ndarray) -> np.ndarray:
-        """The kept share of the documents of every bin; of the bins at an edge, by its place."""
-        total = by.bins.sum(axis=0)
-        kept = np.zeros(BINS)
-        for group, (first, stop) in enumerate(spans.tolist()):
-            if first == stop:
-                continue
-            low, high = by.values[first], by.values[stop - 1]
-            if first == by.starts[group]:
-                low = -np.inf
-            if stop == by.starts[group + 1]:
-                high = np.inf
-            left, right = self.edges[:-1], self.edges[1:]
-            inside = (np.minimum(right, high) - np.maximum(left, low)) / (right - left)
-            kept += by.bins[group] * np.clip(inside, 0, 1)
+        """The kept share of the documents of every bin."""
+        total = np.bincount(by.place, minlength=BINS)
+        parts = [by.place[first:stop] for first, stop in spans.tolist()]
+        kept = np.bincount(np.concatenate(parts), minlength=BINS) if parts else np.zeros(BINS)
         result: np.ndarray = np.divide(kept, total, out=np.zeros(BINS), where=total > 0)
         return result
 
@@ -190,7 +181,7 @@ class Table:
 
     def cut_values(self, choice: Slice, kept: Kept) -> tuple[float, float] | None:
         """The lowest and highest figure that is kept, where there is one interval."""
-        if kept.spans is None or choice.by != "corpus":
+        if kept.spans is None or choice.by != "corpus" or not len(kept.spans):
             return None
         ((first, stop),) = kept.spans.tolist()
         if first == stop:
@@ -203,7 +194,7 @@ class Table:
     ) -> list[tuple[int, bool]]:
         """(row, kept) on both sides of an edge, nearest first outwards by ``skip``; where there
         are groups, of the largest."""
-        if kept.spans is None:
+        if kept.spans is None or not len(kept.spans):
             return []
         by = self.sorted(choice)
         group = int(np.argmax(by.totals))
@@ -216,7 +207,7 @@ class Table:
 
     def heights(self, choice: Slice) -> np.ndarray:
         """Documents by bin, int64 [BINS]."""
-        result: np.ndarray = self.sorted(choice).bins.sum(axis=0)
+        result: np.ndarray = np.bincount(self.sorted(choice).place, minlength=BINS)
         return result
 
 

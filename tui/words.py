@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 from rich.cells import cell_len
@@ -11,16 +12,24 @@ WIDE_OK = ("Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe
 MARKS_IN_A_ROW = 2  # more are a way to draw over other lines
 
 
+INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # letters by their class, blanks by their looks
+
+
 def visible(text: str) -> str:
     """Text whose every character takes room of its own: what is invisible, moves the cursor,
     reorders a line or joins its neighbours is written out as an escape. Line ends and tabs stay."""
+    return made_visible(text, 0)[0]
+
+
+def made_visible(text: str, marks: int) -> tuple[str, int]:
+    """The same after so many combining marks in a row; and how many there are at its end."""
     if text.isascii() and text.isprintable():
-        return text
+        return text, 0 if text else marks
     found = []
-    marks = 0
     for c in text.replace("\r\n", "\n"):
         category = unicodedata.category(c)
-        if c in "\n\t" or (category in WIDE_OK and c.isprintable()):
+        shown = category in WIDE_OK and c.isprintable() and c not in INVISIBLE
+        if c in "\n\t" or (shown and (c.isascii() or cell_len(c) > 0)):
             marks = 0
             found.append(c)
         elif category in ("Mn", "Mc") and marks < MARKS_IN_A_ROW and not _is_selector(c):
@@ -28,7 +37,7 @@ def visible(text: str) -> str:
             found.append(c)
         else:
             found.append(ascii(c)[1:-1])
-    return "".join(found)
+    return "".join(found), marks
 
 
 def _is_selector(c: str) -> bool:
@@ -93,7 +102,7 @@ def wrap(text: str, cells: int, most: int) -> list[str]:
 
 def clock(seconds: float | None) -> str:
     """07:05, 1:02:03, 3 d 04 h."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return "-"
     whole = max(0, round(seconds))
     hours, minutes = divmod(whole // 60, 60)
@@ -104,7 +113,7 @@ def clock(seconds: float | None) -> str:
 
 def count(number: float | None, cells: int = 6) -> str:
     """1,234 where it fits, else 1.2M."""
-    if number is None:
+    if number is None or not math.isfinite(number):
         return "-"
     whole = f"{number:,.0f}"
     if len(whole) <= cells:
@@ -118,7 +127,7 @@ def count(number: float | None, cells: int = 6) -> str:
 
 def size(number: float | None) -> str:
     """Bytes as 1.2 GB."""
-    if number is None:
+    if number is None or not math.isfinite(number):
         return "-"
     for unit, suffix in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if abs(number) >= unit:
@@ -126,7 +135,12 @@ def size(number: float | None) -> str:
     return f"{number:.0f} B"
 
 
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def ago(seconds: float) -> str:
+    """Seconds for people, coarser the longer."""
     if seconds < 10:
         return f"{max(0.0, seconds):.1f} s"
     if seconds < 120:

@@ -293,7 +293,13 @@ def test_the_palette_opens_a_run(make_run: Callable[[str], Path]) -> None:
         async with app.run_test(size=(100, 30)) as pilot:
             await opened(app, pilot)
             names = {c.title for c in app.get_system_commands(app.screen)}
-            assert {"open done", "open failed", "theme nord", "show training"} <= names
+            assert {
+                "open done",
+                "open failed",
+                "theme nord",
+                "show training",
+                "documents: heat",
+            } <= names
             command = next(
                 c for c in app.get_system_commands(app.screen) if c.title == "open failed"
             )

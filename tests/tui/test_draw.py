@@ -69,6 +69,16 @@ def test_ticks_are_round_and_inside() -> None:
     assert draw.nice(1, 1, 5) == draw.nice(0, math.inf, 5) == []
 
 
+def test_ticks_tell_themselves_apart() -> None:
+    for low, high in ((0, 10), (2.0, 3.0), (1.23395, 1.23412), (0, 1e7), (-0.3, 0.7)):
+        found = draw.nice(low, high, 5)
+        told = [draw.label(v, found[1] - found[0]) for v in found]
+        assert len(set(told)) == len(found), told
+        for value, text in zip(found, told, strict=True):
+            if text[-1].isdigit():
+                assert float(text) == pytest.approx(value, abs=1e-9)
+
+
 def test_a_table_gives_way_from_the_right() -> None:
     rows = [("a long name that is cut", "1", "22222222", "3")]
     lines = draw.table(rows, ("name", "n", "large", "x"), 16)

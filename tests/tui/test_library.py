@@ -57,20 +57,27 @@ def test_orders(held: library.Library) -> None:
 
 def test_words_are_searched_in_the_text(held: library.Library, tiny_corpus: Path) -> None:
     known = originals(tiny_corpus)
-    found, told = library.search(held, np.arange(len(held)), "IMPORT   os")
+    query = library.parse("IMPORT   os !print(i)")
+    found, told = library.search(held, np.arange(len(held)), query, lambda: True)
     assert f"{len(held):,}" in told
     for row in range(len(held)):
         text = known[held.facts.of(int(held.numbers[row]))["id"]]["text"]
-        assert (row in found) == ("import os" in " ".join(text.lower().split()))
+        plain = " ".join(text.lower().split())
+        assert (row in found) == ("import os" in plain and "print(i)" not in plain)
+    assert len(found)
+    assert not len(library.search(held, np.arange(len(held)), query, lambda: False)[0])
 
 
 def test_the_filter_line() -> None:
-    assert library.parse("domain:code nll>4 nll<=5.5 tokens>100 kept some words") == Query(
-        "code", 4.0, 5.5, 100, None, True, "some words"
+    assert library.parse("domain:code nll>=4 nll<=5.5 tokens>100 kept some !other words") == Query(
+        "code", 4.0, 5.5, 101, None, True, "some words", ("other",)
     )
     assert library.parse("ppl<100").high == pytest.approx(np.log(100))
     assert library.parse("") == Query()
-    assert library.parse("nll>-1").low == -1.0
-    for bad in ("nll>x", "tokens>1.5.2", "ppl="):
-        with pytest.raises(ValueError, match=r"condition|number"):
+    assert library.parse("nll>=-1").low == -1.0
+    above = library.parse("nll>2").low
+    assert above is not None
+    assert above > 2.0
+    for bad in ("nll>x", "tokens>1.5.2", "ppl=", "kept:yes", "id:web", "tokens>" + 400 * "9"):
+        with pytest.raises(ValueError, match=r"condition|number|large"):
             library.parse(bad)

@@ -47,22 +47,32 @@ def test_points_of_an_older_log_are_shorter() -> None:
     assert not one.final
 
 
-def test_seeds_are_joined_where_all_have_points() -> None:
-    curves = [
-        trainings.curve(f"final/{arm}-s{seed}", held(list(range(100, until, 100)),
-                                                     [1] * (until // 100 - 1),
-                                                     [3.0] * (until // 100 - 1)))
-        for arm in ("random-50", "high-50")
-        for seed, until in ((0, 1300), (1, 900))
-    ]  # fmt: skip
-    found = trainings.by_arm(curves, "tokens")
-    assert [(a.arm, a.seeds, float(a.x[-1])) for a in found] == [
-        ("random-50", 2, 800.0), ("high-50", 2, 800.0),
-    ]  # fmt: skip
-    spread = trainings.noise(found)
+def arm_curves(arm: str, ends: tuple[int, ...]) -> list[trainings.Curve]:
+    found = []
+    for seed, end in enumerate(ends):
+        targets = list(range(100, end + 100, 100))
+        told = held(targets, [1] * len(targets), [3.0] * len(targets))
+        found.append(trainings.curve(f"final/{arm}-s{seed}", told))
+    return found
+
+
+def test_a_seed_that_has_only_begun_does_not_stand_beside_ends() -> None:
+    curves = arm_curves("random-50", (1200, 1200)) + arm_curves("high-50", (1200, 400))
+    found = {a.arm: a for a in trainings.by_arm(curves, "tokens")}
+    assert (found["random-50"].seeds, found["random-50"].begun) == (2, 2)
+    assert (found["high-50"].seeds, found["high-50"].begun) == (1, 2)
+    assert float(found["high-50"].x[-1]) == 1200.0
+    spread = trainings.noise(list(found.values()))
     assert spread is not None
     assert spread.arm == "random-50"
-    assert trainings.noise(found[1:]) is None
+    assert trainings.noise([found["high-50"]]) is None
+
+
+def test_an_axis_that_is_not_known_leaves_an_arm_out() -> None:
+    old = trainings.curve("final/low-50-s0", {"train": [[100, 3.0, 1e-3, 1]],
+                                              "validation": [[100, 2.0, None]]})  # fmt: skip
+    assert [a.arm for a in trainings.by_arm([old], "tokens")] == ["low-50"]
+    assert trainings.by_arm([old], "time") == []
 
 
 def test_differences_name_every_key() -> None:

@@ -7,7 +7,8 @@ from mlxprune_tui import words
 
 HOSTILE = [
     "\x1b[2J\x1b]0;title\x07", "a\u202eb\u2066c", "zero\u200bwidth\u200d\ufeff",
-    "e" + 20 * "\u0301", "\u2764\ufe0f", "\x9b31m", "\x00\x7f", "a\u2028b\u2029c", "\U000e0041", "\ud800",
+    "e" + 20 * "\u0301", "\u2764\ufe0f", "\x9b31m", "\x00\x7f", "a\u2028b\u2029c",
+    "\U000e0041", "\ud800", "\u1160" * 9, "\u3164",
 ]  # fmt: skip
 
 
