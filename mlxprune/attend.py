@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,8 @@ import typer
 from mlxprune import runs
 from mlxprune.errors import UsageError
 from mlxprune.options import RunPath, app
+
+FONT_LINK = re.compile(r"<link[^>]*fonts\.googleapis[^>]*>")
 
 
 @app.command()
@@ -97,10 +101,21 @@ def _is_run(path: Path) -> bool:
 
 def _serve(path: Path, port: int) -> None:
     try:
-        from textual_serve.server import Server
+        from textual_serve import server
     except ImportError:
         fix = "pip install 'mlxprune[serve]'"
         raise UsageError("textual-serve is not installed", "mlxprune tui --serve", fix) from None
     command = [sys.executable, "-m", "mlxprune", "tui", str(path.absolute()), "--read-only"]
     print(f"http://localhost:{port}: for this machine alone; Ctrl-C ends it", file=sys.stderr)
-    Server(shlex.join(command), host="localhost", port=port, title="mlxprune").serve()
+    # Its page asks a server elsewhere for a font: nothing is asked of anybody here.
+    page = (Path(server.__file__).parent / "templates" / "app_index.html").read_text()
+    with tempfile.TemporaryDirectory(prefix="mlxprune-serve-") as folder:
+        (Path(folder) / "app_index.html").write_text(FONT_LINK.sub("", page))
+        served = server.Server(
+            shlex.join(command),
+            host="localhost",
+            port=port,
+            title="mlxprune",
+            templates_path=folder,
+        )
+        served.serve()

@@ -443,5 +443,6 @@ def _terminal() -> int | None:
 
 
 def _few_colours() -> bool:
-    deep = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+    told = os.environ.get("TEXTUAL_COLOR_SYSTEM") or os.environ.get("COLORTERM", "")
+    deep = told in ("truecolor", "24bit")
     return not deep and "256" not in os.environ.get("TERM", "")
