@@ -22,6 +22,7 @@ bench:
     python bench/startup.py
     python bench/tokenizing.py
     python bench/growth.py
+    python bench/watching.py
     python bench/selection.py --millions 1 10
     python bench/scoring.py --shape 1M --documents 500    # these two need torch
     python bench/training.py --shape 1M
@@ -34,6 +35,11 @@ torture *args:
 fuzz *args:
     python bench/fuzz.py {{args}}
 
-# Write docs/config.md and docs/events.md anew from the code.
+# Draw the app's pictures for the README, from the run of the demo.
+pictures:
+    mlxprune demo
+    python docs/pictures.py mlxprune-demo/run
+
+# Write docs/config.md, events.md and keys.md anew from the code.
 docs:
     python docs/generate.py

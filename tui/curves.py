@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlxprune_tui.draw import Glyphs, Grid, Line, label, nice
+from mlxprune_tui.draw import SERIES, Glyphs, Grid, Line, label, nice
 from mlxprune_tui.words import fit
 
 
@@ -175,6 +175,8 @@ def _trace(grid: Grid, one: Series, frame: Frame, columns: int, plot: int, glyph
     for (at, row), bits in dots.items():
         under = grid.text[row][AXIS + at]
         grid.put(AXIS + at, row, _glyph(under, bits, one, glyphs), one.style)
+    if one.mark in SERIES and dots:  # its letter stands at its end: colours are not needed
+        grid.put(AXIS + max(dots)[0], max(dots)[1], one.mark, one.style)
 
 
 def _glyph(under: str, bits: int, one: Series, glyphs: Glyphs) -> str:

@@ -65,7 +65,7 @@ def histogram(
             grid.put(GUTTER + x, plot - 1 - y, fill, style)
         if rest:
             # A shaded bar ends in a shade: only a solid one has a fine edge.
-            fine = glyphs.eighths[rest] if inside or whole == 0 else glyphs.dropped
+            fine = glyphs.eighths[rest] if inside else glyphs.dropped
             grid.put(GUTTER + x, plot - 1 - whole, fine, style)
     for share in (1.0, 0.5):
         value = math.expm1(share * top) if log else share * top

@@ -277,7 +277,7 @@ class Scoring(Page):
                 told.append(f"{known[-1]:.3f} of {line_of(name.partition('/')[2])}")
         if not told:
             return "not known: the reference tells it as it trains"
-        return f"{', '.join(told)} (correlation with the validation before)"
+        return f"{', '.join(told)}, against the time before"
 
     # --- keys
 
@@ -317,7 +317,7 @@ def against_first_hour(rates: list[tuple[float, float]]) -> str:
     first = [r for t, r in rates if t - began <= FIRST_HOUR]
     last = [r for _, r in rates[-max(3, len(rates) // 10) :]]
     share = (sum(last) / len(last)) / (sum(first) / len(first)) if sum(first) else 1.0
-    return f"{share:.2f} of its first hour"
+    return f"{share:.2f} of hour 1"
 
 
 def _lost(row: dict[str, Any]) -> bool:

@@ -140,8 +140,8 @@ class Selection(Page):
         glance: list[tuple[str, str, Callable[[Any], str]]] = [
             ("docs", "documents", lambda v: f"{v:,}"),
             ("tokens", "tokens", lambda v: f"{v:,}"),
-            ("passes", "passes", lambda v: f"{v:.2f} over {targets} targets"),
-            ("worth", "effective", lambda v: f"{count(v)} fresh tokens (predicted)"),
+            ("passes", "passes", lambda v: f"{v:.2f} over {targets}"),
+            ("worth", "effective", lambda v: f"{count(v)} tokens, predicted"),
             ("cost", "flops", lambda v: f"{v:.2e} FLOPs"),
             ("time", "seconds", lambda v: f"about {clock(v)}"),
         ]
@@ -152,14 +152,15 @@ class Selection(Page):
             if key in ("documents", "tokens"):
                 told += f"  {100 * value / max(1, found['all_' + key]):.1f} %"
             if usual and value is not None and self.choice != self.own:
-                told += f"  (run: {form(usual).split(' over')[0].split(' fresh')[0]})"
+                before_words = form(usual).split(" over")[0].split(" tokens")[0].split(" FLOPs")[0]
+                told += f"  (run: {before_words})"
             style = "warn" if key == "passes" and value is not None and value > 4 else ""
             pairs.append((name, told, style))
         if self.desk.view is not None and not self.desk.view.state["forecast"]:
             pairs = [(n, "this log has no forecast" if t == "not known yet" else t, s)
                      for n, t, s in pairs]  # fmt: skip
         if rows > len(pairs):
-            pairs.append(("", "cost and time: of training all arms anew", "dim"))
+            pairs.append(("", "cost, time: all arms anew", "dim"))
         return say(pairs[:rows], cells)
 
     def costs(self, choice: Slice | None = None) -> dict[str, Any]:

@@ -236,7 +236,7 @@ class Training(Page):
         scale = self.bytes_per_token()
         trained = f"{last['loss']:.3f} nats"
         if scale:
-            trained += f", {last['loss'] / (LN2 * scale):.3f} bits a byte"
+            trained = f"{last['loss'] / (LN2 * scale):.3f} bits a byte, {trained}"
         valid = one.validation["bits_per_byte"]
         change = f" ({valid[-1] - valid[-2]:+.4f})" if len(valid) > 1 else ""
         stage = view.state["stages"].get("final" if one.final else "reference", {})
