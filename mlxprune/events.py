@@ -26,7 +26,9 @@ SECONDS_BETWEEN = 0.5  # at most two a second of a frequent kind
 # Every kind, and what its fields mean beyond the envelope {v, seq, t, writer, stage, kind}.
 KINDS: dict[str, str] = {
     "snapshot": "state: the folded state up to here; first record of a segment",
-    "run.start": "run, folder, device, config, versions, pid",
+    "run.start": (
+        "run, folder, device, config, versions, pid, disk_bytes (about what the whole run takes)"
+    ),
     "stage.start": "why: why the stage runs (missing, or what made it out of date)",
     "progress": (
         "done, total, unit, what, rate (units a second), eta_seconds; of scoring also "

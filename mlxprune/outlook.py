@@ -102,7 +102,7 @@ def leaving(state: dict[str, Any], now: float) -> list[Check]:
     return [
         _power(device),
         Check("lid", None, "not known: keep it open, or use caffeinate -s on mains power"),
-        _disk(device),
+        _disk(device, state["disk_bytes"]),
         _memory(device),
         Check("heat", None, "not measured")
         if device.get("heat") is None
@@ -120,11 +120,14 @@ def _power(device: dict[str, Any]) -> Check:
     return Check("power", False, f"on battery, {share}")
 
 
-def _disk(device: dict[str, Any]) -> Check:
+def _disk(device: dict[str, Any], whole: int | None) -> Check:
+    """Against all that the run takes: what it has written already is on the safe side."""
     free = device.get("disk_free")
     if free is None:
         return Check("disk", None, "not known")
-    return Check("disk", free > LOW_DISK, f"{free / 1e9:.1f} GB free")
+    told = f"{free / 1e9:.1f} GB free"
+    told += f"; the whole run takes about {whole / 1e9:.1f} GB" if whole else ""
+    return Check("disk", free > max(LOW_DISK, whole or 0), told)
 
 
 def _memory(device: dict[str, Any]) -> Check:

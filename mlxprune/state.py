@@ -51,6 +51,7 @@ def initial() -> State:
         "forecast": {},  # FLOPs by stage, for all that a run trains and scores
         "machine": None,  # the newest device event
         "memory": [],  # [t, bytes of the processes, share of the machine's memory in use]
+        "disk_bytes": None,  # about what the whole run takes
         "checkpoint": None,
         "recent": [],
         "newer": None,  # the version of records that this fold may not understand
@@ -131,6 +132,7 @@ def _run_start(state: State, event: Event) -> None:
     state["attempts"] += 1
     state["attempt_started"] = event.get("t")
     state["device"] = event.get("device")
+    state["disk_bytes"] = event.get("disk_bytes")
     state["assessed"] = {}  # said again, when it is current
     for stage in state["stages"].values():
         _renew(stage, state="pending")  # until this run has found or made it

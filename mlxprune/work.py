@@ -235,6 +235,7 @@ def begin(work: Work, study: str, need_bytes: int) -> None:
         device=device,
         versions=versions(),
         pid=os.getpid(),
+        disk_bytes=need_bytes,
     )
 
 

@@ -74,3 +74,11 @@ def test_leaving_warns() -> None:
     one["machine"] |= {"power": "plugged", "disk_free": 1 << 40, "memory_used": 9, "heat": 50.0}
     found = {c.name: c for c in outlook.leaving(one, 950.0)}
     assert [found[n].good for n in ("power", "disk", "memory", "heat")] == [True] * 4
+
+
+def test_the_disk_must_hold_the_whole_run() -> None:
+    one = held(final={"state": "running"})
+    one["machine"], one["disk_bytes"] = {"disk_free": 10 << 30}, 9 << 30
+    assert next(c for c in outlook.leaving(one, 0.0) if c.name == "disk").good is True
+    one["disk_bytes"] = 11 << 30
+    assert next(c for c in outlook.leaving(one, 0.0) if c.name == "disk").good is False

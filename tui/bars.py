@@ -30,6 +30,8 @@ def status(view: View | None, glyphs: Glyphs, cells: int) -> Line:
     ]
     if view.frozen:
         parts.append((" HELD: space goes on ", "tab"))
+    if view.troubles():
+        parts.append((" trouble: see 1 ", "warn"))
     busy = outlook.running_stage(state)
     if busy:
         stage = state["stages"][busy]

@@ -264,12 +264,12 @@ class Overview(Page):
         view = self.desk.view
         assert view is not None
         seen = self.desk.seen
+        if view.troubles():
+            return "Trouble", lambda cells, rows: _sentences(view.troubles(), cells, rows, "warn")
         news = views.since(view.state, seen) if seen is not None else []
         if news and not self.since_hidden and seen is not None:
             title = f"Since you left, {ago(view.now() - seen)} ago (l: close)"
             return title, lambda cells, rows: _sentences(news, cells, rows)
-        if view.troubles():
-            return "Trouble", lambda cells, rows: _sentences(view.troubles(), cells, rows, "warn")
         return "Events, newest first", self._events
 
     def _events(self, cells: int, rows: int) -> list[Line]:

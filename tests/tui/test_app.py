@@ -309,3 +309,70 @@ def test_the_palette_opens_a_run(make_run: Callable[[str], Path]) -> None:
             assert app.desk.view.run.path == other
 
     asyncio.run(go())
+
+
+def test_a_log_of_a_newer_version_or_damaged_is_told(
+    tiny_run: runs.RunFolder, tmp_path: Path
+) -> None:
+    records = list(events.read_events(tiny_run.events))
+    newer = {"v": 99, "kind": "a-kind-of-tomorrow", "stage": "a-stage-of-tomorrow", "t": 1.0}
+    odd = [
+        {**records[-1], "v": 99, "kind": "stage.start", "stage": "distil"},
+        {**records[-1], "kind": "progress", "stage": "distil", "eta_seconds": float("inf")},
+        {**records[-1], "kind": "histogram"},
+        {**records[-1], "kind": "train.step", "peak_memory_bytes": float("inf"), "model": 3},
+    ]
+    folder = tmp_path / "run"
+    path = write_segment(folder / "events", [*records[:-1], newer, *odd])
+    path.write_bytes(path.read_bytes() + b"\xc1\xc1")
+    (folder / "run.json").write_bytes(tiny_run.run_json.read_bytes())
+
+    async def go() -> None:
+        app = Monitor(folder, remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            assert "newer version" in frame(app)
+            assert "cannot be read" in frame(app)
+            for name in PAGES:
+                app.show_page(name)
+                await pilot.pause(0.02)
+                check_frame(app, 120, 40)
+
+    asyncio.run(go())
+
+
+def test_what_a_person_types_ends_nothing(
+    make_run: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    tries = {
+        ("runs", "n"): ["it's.yaml", "none.yaml", ""],
+        ("selection", "w"): ["~nobody-of-that-name/x.yaml", "made.yaml", "made.yaml"],
+        ("documents", "slash"): ["nll>", "tokens>" + 300 * "9", "domain:none", "kept !def the"],
+        ("documents", "percent_sign"): ["-3", "x", "50"],
+    }
+
+    async def go() -> None:
+        app = Monitor(make_run("done"), remember=False)
+        app.notify = lambda message, **more: told.append(message)  # type: ignore[method-assign]
+        async with app.run_test(size=(100, 30)) as pilot:
+            await opened(app, pilot)
+            for (name, key), texts in tries.items():
+                app.show_page(name)
+                await pilot.pause(0.5)
+                for text in texts:
+                    await pilot.press(key)
+                    await until(pilot, lambda: len(app.screen_stack) == 2)
+                    app.screen.query_one("Input").value = text  # type: ignore[attr-defined]
+                    await pilot.press("enter")
+                    await pilot.pause(0.2)
+                    while len(app.screen_stack) > 1:  # it asks again, with what is wrong
+                        await pilot.press("escape")
+                        await pilot.pause()
+            check_frame(app, 100, 30)
+
+    asyncio.run(go())
+    assert (tmp_path / "made.yaml").exists()
+    assert any("exists" in t for t in told)
+    assert any("percentile" in t for t in told)
