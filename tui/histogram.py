@@ -63,10 +63,12 @@ def histogram(
         whole, rest = divmod(filled, steps)
         for y in range(whole):
             grid.put(GUTTER + x, plot - 1 - y, fill, style)
-        if rest:
-            # A shaded bar ends in a shade: only a solid one has a fine edge.
-            fine = glyphs.eighths[rest] if inside else glyphs.dropped
-            grid.put(GUTTER + x, plot - 1 - whole, fine, style)
+        if rest and inside:
+            grid.put(GUTTER + x, plot - 1 - whole, glyphs.eighths[rest], style)
+        elif rest >= steps / 2 or (rest and whole == 0):
+            # Only a solid bar has a fine edge; a low shaded one is a dot.
+            shade = glyphs.dropped if rest >= steps / 2 else "."
+            grid.put(GUTTER + x, plot - 1 - whole, shade, style)
     for share in (1.0, 0.5):
         value = math.expm1(share * top) if log else share * top
         y = round((1 - share) * plot)

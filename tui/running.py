@@ -18,7 +18,7 @@ from mlxprune_tui.view import again
 from mlxprune_tui.words import ago, fit, line_of, plural
 
 LOOK_SECONDS = 2.0
-SLICE_SECONDS = 0.01
+SLICE_SECONDS = 0.03
 START_SECONDS = 60
 
 
@@ -37,7 +37,9 @@ class Runs(Page):
 
     def tick(self) -> bool:
         """Look again, every other second."""
-        if self.desk.folder is None or time.monotonic() - self.looked <= LOOK_SECONDS:
+        if self.desk.folder is None:
+            return False
+        if not self.shelf.unread and time.monotonic() - self.looked <= LOOK_SECONDS:
             return False
         self.looked = time.monotonic()
         self.rows = self.shelf.look(Path(self.desk.folder), time.time(), SLICE_SECONDS)
@@ -65,6 +67,8 @@ class Runs(Page):
         title = (
             f"{plural(len(found), 'run')} under {folder}, {live} live, by {self.options['sort']}"
         )
+        if self.shelf.unread:
+            title += f", reading {self.shelf.unread:,} more"
         if self.options["filter"]:
             title += f", filter {line_of(self.options['filter'])}"
         detail = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,20 @@ class Shelf:
 
     def __init__(self) -> None:
         self.readers: dict[Path, events.Reader] = {}
+        self.unread = 0  # runs whose logs have not been read to their end
 
     def look(self, folder: Path, now: float, seconds: float) -> list[Row]:
-        """Every run under a folder; long logs are read a little further each time."""
-        found = []
+        """The runs under a folder, for about so long: what is not read yet comes the next time."""
+        until, found, self.unread = time.monotonic() + seconds, [], 0
         for run in runs.runs_under(folder):
             reader = self.readers.get(run.path)
             if reader is None:
+                if time.monotonic() > until:
+                    self.unread += 1
+                    continue
                 reader = self.readers[run.path] = events.Reader(run.events)
-            reader.read(seconds)
+            new = reader.read(max(0.0, until - time.monotonic()))
+            self.unread += bool(new and reader.behind)
             found.append(row_of(run, reader.state, now))
         return found
 
