@@ -191,6 +191,7 @@ def test_pause_resume_checkpoint_and_stop(tiny_yaml: Path, tmp_path: Path, comma
     assert "no process works" in late.stderr
 
 
+@pytest.mark.slow
 def test_a_detached_run_outlives_the_command(tiny_yaml: Path, tmp_path: Path, command: Any) -> None:
     run = tmp_path / "run"
     done = command("run", str(tiny_yaml), "--dir", str(run), "--detach")

@@ -200,6 +200,7 @@ def test_names_from_data_are_no_markup(model: str, command: Any, tmp_path: Path)
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.slow
 def test_other_settings_never_stand_beside_these(model: str, command: Any, tmp_path: Path) -> None:
     """Figures and items belong together, whatever was asked in between, in whatever order."""
     folder = write_tasks(tmp_path / "tasks", 1, 30)

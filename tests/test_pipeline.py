@@ -128,6 +128,7 @@ def test_force_redoes_a_stage_and_all_after_it(copied: runs.RunFolder, tiny_corp
     assert bytes_of(copied, "selection", "final") == before
 
 
+@pytest.mark.slow
 def test_force_never_costs_another_configuration_its_work(
     copied: runs.RunFolder, tiny_corpus: Path
 ) -> None:

@@ -269,6 +269,7 @@ def test_a_slice_of_an_unknown_reference_is_refused(verb: str, tiny_corpus: Path
         config.validate(tree, "test")
 
 
+@pytest.mark.slow
 def test_a_pretrained_reference_beside_a_trained_one(
     tiny_run: runs.RunFolder, tiny_corpus: Path, tmp_path: Path
 ) -> None:

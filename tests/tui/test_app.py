@@ -70,7 +70,9 @@ def test_every_screen_in_every_state_and_size(state: str, make_run: Callable[[st
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("state", ["empty", "live", "done"])
+@pytest.mark.parametrize(
+    "state", [pytest.param(s, marks=pytest.mark.slow) for s in ("empty", "live")] + ["done"]
+)
 def test_every_key_of_every_screen(state: str, make_run: Callable[[str], Path]) -> None:
     """None of them breaks anything, whatever there is to show; and one that can do nothing says
     why."""
@@ -360,13 +362,13 @@ def test_what_a_person_types_ends_nothing(
             await opened(app, pilot)
             for (name, key), texts in tries.items():
                 app.show_page(name)
-                await pilot.pause(0.5)
+                await until(pilot, lambda page=app.page: page.why_not("write") is None)
                 for text in texts:
                     await pilot.press(key)
                     await until(pilot, lambda: len(app.screen_stack) == 2)
                     app.screen.query_one("Input").value = text  # type: ignore[attr-defined]
                     await pilot.press("enter")
-                    await pilot.pause(0.2)
+                    await pilot.pause(0.05)
                     while len(app.screen_stack) > 1:  # it asks again, with what is wrong
                         await pilot.press("escape")
                         await pilot.pause()
