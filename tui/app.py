@@ -74,7 +74,6 @@ class Monitor(App[None]):
         self.page = self.pages[screen if screen in self.pages else "overview"]
         self.before: list[str] = []
         self.start = folder
-        self.stopped_by_hand = False
         self._painted: tuple[Any, ...] | None = None
         self._painted_at = 0.0
         self._told: str | None = None
@@ -165,11 +164,11 @@ class Monitor(App[None]):
             error = view.state["error"] or {}
             told = one_line(error.get("problem") or "") or view.again
             kind: Any = "error" if bad else "information"
-            title = f"{view.name}: {view.standing}"
+            title = line_of(f"{view.name}: {view.standing}").replace("[", "(")
             self.notify(told, title=title, severity=kind, timeout=30, markup=False)
             self.bell()
         elif view.standing in ("paused", "stale"):
-            self.notify(f"{view.name}: {view.standing}", markup=False)
+            self.notify(line_of(f"{view.name}: {view.standing}"), markup=False)
 
     def _look_at_terminal(self) -> None:
         """A terminal that is gone without a signal would otherwise keep a core busy for ever. An

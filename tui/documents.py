@@ -155,7 +155,7 @@ class Documents(Page):
         self.top = min(max(self.top, self.at - self.page_rows + 1), self.at)
         if not len(self.rows):
             return [[("no document is left by this filter: esc clears it", "dim")]]
-        lines: list[Line] = [[("  log ppl tokens   domain     text", "head")]]
+        lines: list[Line] = [[("  log ppl tokens K domain     text", "head")]]
         kept = held.kept.get(self.slice_name() or "")
         for place in range(self.top, min(self.top + self.page_rows, len(self.rows))):
             row = int(self.rows[place])
@@ -218,7 +218,8 @@ class Documents(Page):
         found = self.losses.get(row)
         if found is None:
             self._ask_losses(row)
-            return [[("asking the reference; it loads in a process of its own ...", "dim")]]
+            told = "asking the reference, which loads in a process of its own; h shows the text"
+            return [[(line, "dim")] for line in wrap(told, cells, rows)]
         if isinstance(found, str):
             return [[(line, "warn")] for line in wrap(found, cells, rows)]
         pieces, losses = found

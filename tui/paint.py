@@ -32,6 +32,8 @@ def styles(theme: Theme) -> dict[str, Style]:
 
     primary = _hex(theme.primary, text)
     series = DARK if theme.dark else LIGHT
+    # What themes call success, warning and error is for dark ground.
+    good = _hex(theme.success, series[2]) if theme.dark else series[2]
     found = {
         "": style(text),
         "dim": style(faint),
@@ -40,11 +42,11 @@ def styles(theme: Theme) -> dict[str, Style]:
         "title": style(primary, bold=True),
         "border": style(_mixed(text, ground, 0.65)),
         "focus": style(primary),
-        "kept": style(_hex(theme.success, series[2])),
+        "kept": style(good),
         "dropped": style(_mixed(text, ground, 0.6)),
-        "good": style(_hex(theme.success, series[2])),
-        "warn": style(_hex(theme.warning, series[0])),
-        "bad": style(_hex(theme.error, series[5]), bold=True),
+        "good": style(good),
+        "warn": style(_hex(theme.warning, series[0]) if theme.dark else series[0]),
+        "bad": style(_hex(theme.error, series[5]) if theme.dark else series[5], bold=True),
         "bar": Style(color=text, bgcolor=_mixed(ground, text, 0.1)),
         "bar_bold": Style(color=text, bgcolor=_mixed(ground, text, 0.1), bold=True),
         "bar_dim": Style(color=faint, bgcolor=_mixed(ground, text, 0.1)),

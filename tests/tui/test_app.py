@@ -208,7 +208,12 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: runs.RunFolde
                 check_frame(app, 120, 40)
             await pilot.press("question_mark")
             await pilot.press("escape")
-            app._tell_ends(app.desk.view)  # type: ignore[arg-type]
+            assert app.desk.view is not None
+            app._told = "running"
+            app._tell_ends(app.desk.view)
+            await pilot.press("ctrl+p")
+            await until(pilot, lambda: len(app.screen_stack) > 1)
+            await pilot.pause(0.3)
 
     asyncio.run(go())
 
