@@ -49,6 +49,9 @@ def test_run_prints_one_object_and_nothing_else(
     assert [json.loads(line)["kind"] for line in lines][-1] == "run.end"
     explained = json.loads(command("explain", str(run), "prose-0", "--json").stdout)
     assert explained["documents"][0]["reason"]
+    losses = json.loads(command("explain", str(run), "prose-0", "--losses", "--json").stdout)
+    assert len(losses["ids"]) == len(losses["nll"]) > 1
+    assert all(loss > 0 for loss in losses["nll"])
     assert command("report", str(run)).stdout.strip().endswith("report.html")
     cleaned = command("clean", str(run), "--keep", "report", "--yes")
     assert cleaned.returncode == 0

@@ -62,6 +62,47 @@ def test_scores_equal_the_float64_llama(saved: Path, overlap: int) -> None:
     assert np.allclose(part["nll_sum"], true, rtol=2e-6)
 
 
+@pytest.mark.parametrize("overlap", [0, 5])
+def test_every_document_is_told_once_when_it_is_complete(saved: Path, overlap: int) -> None:
+    model, _ = models.load(saved)
+    tokens = tokens_of([*LENGTHS, 0, 90])
+    documents = np.arange(len(LENGTHS) + 2)
+    seen: dict[int, tuple[float, int]] = {}
+
+    def finished(slots: np.ndarray, rows: np.ndarray) -> None:
+        for slot, row in zip(slots.tolist(), rows, strict=True):
+            assert slot not in seen
+            seen[slot] = (float(row["nll_sum"]), int(row["num_tokens"]))
+
+    chosen = policy(overlap=overlap, batch_tokens=2 * CONTEXT)
+    part = score.score_documents(model, tokens, documents, chosen, finished=finished)
+    told = {d: (float(r["nll_sum"]), int(r["num_tokens"])) for d, r in enumerate(part)}
+    del told[len(LENGTHS)]  # without a token it is never scored
+    assert seen == told
+
+
+@pytest.mark.parametrize("overlap", [0, 5])
+def test_token_losses_are_those_of_the_float64_llama(saved: Path, overlap: int) -> None:
+    model, config = models.load(saved)
+    tokens = tokens_of([61], prefix=5)
+    losses = score.token_losses(model, tokens, 0, policy(overlap=overlap))
+    weights = testing.read_weights(saved / "model.safetensors")
+    ids = tokens.document(0)
+    # The loss of a token is what the document is longer by with it, where no window begins anew.
+    whole = [testing.document_nll(weights, config, ids[:n], 5, CONTEXT, overlap) for n in range(62)]
+    assert losses.shape == (61,)
+    assert np.allclose(losses[:CONTEXT], np.diff(whole)[:CONTEXT], rtol=1e-4, atol=1e-5)
+    assert np.isclose(losses.astype(np.float64).sum(), whole[-1], rtol=2e-6)
+
+
+def test_tokens_that_a_policy_leaves_out_have_no_loss(saved: Path) -> None:
+    model, _ = models.load(saved)
+    tokens = tokens_of([61])
+    losses = score.token_losses(model, tokens, 0, policy(long_documents="truncate"))
+    assert np.isfinite(losses[:CONTEXT]).all()
+    assert np.isnan(losses[CONTEXT:]).all()
+
+
 @given(st.lists(st.integers(1, 80), min_size=1, max_size=25), st.integers(0, 10))
 @settings(max_examples=15, deadline=None)
 def test_batched_equals_alone(saved: Path, lengths: list[int], overlap: int) -> None:
