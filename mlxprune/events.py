@@ -141,6 +141,11 @@ def segments(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: (segment_number(p), p.name))
 
 
+def total_bytes(folder: Path) -> int:
+    """How long a log is, all segments together."""
+    return sum(_size(path) for path in segments(folder))
+
+
 def segment_number(path: Path) -> int:
     digits = path.name.partition("-")[0]
     return int(digits) if digits.isdigit() else 0

@@ -38,16 +38,21 @@ class Row:
 
 
 class Shelf:
-    """Rows are read anew when a run's newest segment has grown, and states looked after."""
+    """Readers of runs at work; of those that have ended only their rows stay, until they grow."""
 
     def __init__(self) -> None:
         self.readers: dict[Path, events.Reader] = {}
+        self.ended: dict[Path, tuple[int, Row]] = {}  # with the bytes of their logs
         self.unread = 0  # runs whose logs have not been read to their end
 
     def look(self, folder: Path, now: float, seconds: float) -> list[Row]:
         """The runs under a folder, for about so long: what is not read yet comes the next time."""
         until, found, self.unread = time.monotonic() + seconds, [], 0
         for run in runs.runs_under(folder):
+            size = events.total_bytes(run.events)
+            if run.path in self.ended and self.ended[run.path][0] == size:
+                found.append(self.ended[run.path][1])
+                continue
             reader = self.readers.get(run.path)
             if reader is None:
                 if time.monotonic() > until:
@@ -55,8 +60,13 @@ class Shelf:
                     continue
                 reader = self.readers[run.path] = events.Reader(run.events)
             new = reader.read(max(0.0, until - time.monotonic()))
-            self.unread += bool(new and reader.behind)
-            found.append(row_of(run, reader.state, now))
+            row = row_of(run, reader.state, now)
+            found.append(row)
+            if new and reader.behind:
+                self.unread += 1
+            elif row.standing in ("done", "failed", "stopped"):
+                self.ended[run.path] = (size, row)
+                del self.readers[run.path]
         return found
 
 
