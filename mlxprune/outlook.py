@@ -46,6 +46,17 @@ def finish(state: dict[str, Any], now: float) -> Finish:
     return Finish(early, likely, late)
 
 
+def expected(state: dict[str, Any]) -> dict[str, float]:
+    """Likely seconds of the stages that have not begun, where anything is known of them."""
+    speed = pace(state)
+    found = {}
+    for name, stage in state["stages"].items():
+        told = _ahead(name, stage, state, speed) if stage["state"] == "pending" else None
+        if told is not None and told[1]:
+            found[name] = told[1]
+    return found
+
+
 def _running(stage: dict[str, Any]) -> tuple[float, float, float] | None:
     left = stage.get("eta_seconds")
     if left is None:

@@ -82,3 +82,12 @@ def test_the_disk_must_hold_the_whole_run() -> None:
     assert next(c for c in outlook.leaving(one, 0.0) if c.name == "disk").good is True
     one["disk_bytes"] = 11 << 30
     assert next(c for c in outlook.leaving(one, 0.0) if c.name == "disk").good is False
+
+
+def test_stages_to_come_are_told_apart_at_the_pace_so_far() -> None:
+    done = {"state": "done", "seconds": 10.0}
+    assert outlook.expected(held(reference=done)) == {
+        "score": pytest.approx(20.0), "final": pytest.approx(200.0),
+        "evaluation": pytest.approx(10.0),
+    }  # fmt: skip
+    assert outlook.expected(held()) == {}

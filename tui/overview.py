@@ -31,6 +31,7 @@ class Overview(Page):
         super().__init__(desk)
         self.stage: int | None = None  # None: the one that works
         self.since_hidden = False
+        self._expected: dict[str, float] = {}
 
     def layout(self, cells: int, rows: int) -> Layout:
         view = self.desk.view
@@ -92,6 +93,9 @@ class Overview(Page):
         return self.desk.view.state
 
     def _pipeline(self, cells: int, rows: int) -> list[Line]:
+        view = self.desk.view
+        works = view is not None and view.live
+        self._expected = outlook.expected(self._state) if works else {}
         return [self._row(name, cells) for name in STAGES][:rows]
 
     def _row(self, name: str, cells: int) -> Line:
@@ -107,8 +111,10 @@ class Overview(Page):
             (glyphs.states.get(state, "?") + " ", STATE_STYLE.get(state, "dim")),
             (f"{name:<11}", "bold" if stage["state"] == "running" else ""),
         ]
-        took = stage.get("seconds")
+        took, likely = stage.get("seconds"), self._expected.get(name)
         right = clock(took) if took is not None else ""
+        if stage["state"] == "pending" and likely is not None:
+            right = f"about {clock(likely)}"
         if stage["state"] == "running":
             done, total = stage.get("done") or 0, stage.get("total") or 0
             share = done / total if total else None
@@ -228,17 +234,15 @@ class Overview(Page):
         if not view.live:
             told = "nothing is left to watch" if view.standing == "done" else "nothing is at work"
             return [pad([(f"It is {view.standing}: {told}.", "dim")], cells)]
-        marks = {True: ("ok", "good"), False: ("NO", "bad"), None: ("?", "warn")}
-        pairs = view.leaving()
-        short = rows < len(pairs)
-        if short:  # what is wrong comes first
-            pairs.sort(key=lambda c: (c.good is not False, c.good is not None))
-        lines: list[Line] = []
-        for check in pairs[:rows]:
-            mark, style = marks[check.good]
-            line: Line = [(f"{mark:<3}", style), (f"{check.name:<11}", "head"), (check.told, "")]
-            lines.append(pad(line, cells))
-        return lines
+        checks = view.leaving()
+        lines = [_check(c.good, c.name, c.told, cells) for c in checks if c.good is False]
+        for good in (True, None):
+            alike = [c for c in checks if c.good is good]
+            if rows >= len(checks):
+                lines += [_check(good, c.name, c.told, cells) for c in alike]
+            elif alike:  # where there is little room, what is wrong in full, the rest by name
+                lines.append(_check(good, ", ".join(c.name for c in alike), "", cells))
+        return lines[:rows]
 
     def _stage(self, cells: int, rows: int) -> list[Line]:
         name = self._chosen()
@@ -311,6 +315,11 @@ class Overview(Page):
 
     def copied(self) -> str | None:
         return self.desk.view.again if self.desk.view else None
+
+
+def _check(good: bool | None, name: str, told: str, cells: int) -> Line:
+    mark, style = {True: ("ok", "good"), False: ("NO", "bad"), None: ("?", "warn")}[good]
+    return pad([(f"{mark:<3}", style), (f"{name:<11}", "head"), (told, "")], cells)
 
 
 def finish_words(view: views.View) -> tuple[str, str]:
