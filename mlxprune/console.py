@@ -30,7 +30,7 @@ class Console:
     def __call__(self, event: dict[str, Any], state: dict[str, Any]) -> None:
         kind, stage = event["kind"], event.get("stage")
         if kind == "stage.start":
-            if event["why"] != "not done yet":
+            if event["why"] != "was not done before":
                 self.line(f"{stage:<10} {one_line(event['why'])}")
         elif kind == "stage.end":
             took = duration(event["seconds"])

@@ -7,6 +7,7 @@ from typing import Any
 
 COMPUTE = ("reference", "score", "final", "evaluation")  # the stages whose FLOPs are forecast
 UNSURE = (0.7, 1.8)  # the range of a stage that is only known by its FLOPs
+LATE, FEWEST = 60, 4  # reports of a rate that an estimate rests on: at most, at least
 LOW_DISK = 2 << 30
 HIGH_MEMORY = 0.92
 
@@ -57,15 +58,22 @@ def expected(state: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def left(stage: dict[str, Any]) -> float | None:
+    """Seconds that a running stage still takes, at its mean rate of late: a single report wavers,
+    and the first ones are of a start."""
+    told = _running(stage)
+    return told[1] if told is not None else None
+
+
 def _running(stage: dict[str, Any]) -> tuple[float, float, float] | None:
-    left = stage.get("eta_seconds")
-    if left is None:
+    rates = [r for _, r in stage.get("rates", [])[-LATE:] if r and r > 0]
+    total, done = stage.get("total"), stage.get("done")
+    if len(rates) < FEWEST or not total or done is None:
         return None
-    rates = sorted(r for _, r in stage.get("rates", [])[-60:] if r and r > 0)
-    if len(rates) < 5 or not stage.get("rate"):
-        return 0.9 * left, left, 1.2 * left
-    low, high = rates[len(rates) // 10], rates[-1 - len(rates) // 10]
-    return left * min(1.0, stage["rate"] / high), left, left * max(1.05, stage["rate"] / low)
+    mean, ordered = sum(rates) / len(rates), sorted(rates)
+    low, high = ordered[len(rates) // 10], ordered[-1 - len(rates) // 10]
+    seconds = max(0.0, total - done) / mean
+    return seconds * min(0.95, mean / high), seconds, seconds * max(1.1, mean / low)
 
 
 def _ahead(
@@ -77,7 +85,7 @@ def _ahead(
     flops = state["forecast"].get(name)
     if flops and speed:
         return UNSURE[0] * flops / speed, flops / speed, UNSURE[1] * flops / speed
-    return (0.0, 0.0, 60.0) if name not in COMPUTE else None
+    return (0.0, 0.0, 15.0) if name not in COMPUTE else None
 
 
 def pace(state: dict[str, Any]) -> float | None:

@@ -52,7 +52,7 @@ class Teller:
         if quiet < (EVERY_SECONDS if tenth == self.tenth.get(stage) else LEAST_SECONDS):
             return None
         self.tenth[stage], self.spoken[stage] = tenth, now
-        left = told.get("eta_seconds")
+        left = outlook.left(told)
         sentence = f"Stage {stage} is {100 * done / total:.0f} percent done"
         if told.get("rate"):
             sentence += f", {short(told['rate'])} {told.get('unit') or ''} a second"

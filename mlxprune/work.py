@@ -98,7 +98,7 @@ def run_stage(work: Work, name: str, pieces: list[Piece]) -> None:
 def _why(work: Work, name: str) -> str:
     before = work.before.get(name)
     if before is None:
-        return "not done yet"
+        return "was not done before"
     changed = _differences(before, work.inputs[name], "")
     if not changed:
         return "unfinished"

@@ -15,7 +15,7 @@ from mlxprune import events, runs, state
 def test_a_log_is_folded_alike_by_writer_and_reader(tmp_path: Path) -> None:
     log = events.EventLog(tmp_path)
     log.emit(None, "run.start", run="a", device="cpu")
-    log.emit("corpus", "stage.start", why="not done yet")
+    log.emit("corpus", "stage.start", why="was not done before")
     log.emit("corpus", "stage.end", state="done", seconds=1.0)
     log.close()
     assert events.fold_folder(tmp_path) == log.state

@@ -33,17 +33,25 @@ def test_later_stages_take_their_flops_at_the_pace_so_far() -> None:
 
 def test_the_running_stage_speaks_for_itself() -> None:
     rates = [[float(n), 90.0 + n % 20] for n in range(60)]
-    running = {"state": "running", "eta_seconds": 50.0, "rate": 100.0, "rates": rates,
-               "done": 500, "total": 1000}  # fmt: skip
+    # One slow report, and what the engine makes of it, do not move the estimate.
+    rates[-1][1] = 9.0
+    running = {"state": "running", "eta_seconds": 9999.0, "rate": 9.0, "rates": rates,
+               "done": 5000, "total": 10_000}  # fmt: skip
     done = {"state": "done", "seconds": 1.0}
     found = outlook.finish(
         held(reference=done, score=done, selection=done, final=running, evaluation=done,
              report=done), 0.0,
     )  # fmt: skip
-    assert found.likely == pytest.approx(50.0)
+    assert found.likely == pytest.approx(50.0, rel=0.05)
     assert found.early is not None
     assert found.late is not None
-    assert 45.0 <= found.early < 50.0 < found.late <= 60.0
+    assert 40.0 <= found.early < found.likely < found.late <= 60.0
+
+
+def test_the_first_reports_tell_nothing() -> None:
+    first = {"state": "running", "rates": [[1.0, 3.0], [2.0, 50.0]], "done": 1, "total": 1000}
+    assert outlook.left(first) is None
+    assert outlook.finish(held(reference=first), 0.0).likely is None
 
 
 def test_nothing_is_guessed_before_anything_has_run() -> None:

@@ -162,10 +162,12 @@ class Monitor(App[None]):
         if view.standing in ("done", "failed", "stopped", "crashed"):
             bad = view.standing in ("failed", "crashed")
             error = view.state["error"] or {}
-            told = one_line(error.get("problem") or "") or view.again
+            told = one_line(error.get("problem") or "") or f"to go on: {view.again}"
+            if view.standing == "done":
+                told = "its report is written: report.html in the run's folder"
             kind: Any = "error" if bad else "information"
             title = line_of(f"{view.name}: {view.standing}").replace("[", "(")
-            self.notify(told, title=title, severity=kind, timeout=30, markup=False)
+            self.notify(told, title=title, severity=kind, timeout=8, markup=False)
             self.bell()
         elif view.standing in ("paused", "stale"):
             self.notify(line_of(f"{view.name}: {view.standing}"), markup=False)

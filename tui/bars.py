@@ -47,7 +47,9 @@ def status(view: View | None, glyphs: Glyphs, cells: int) -> Line:
     if works and busy:
         left = view.finish().likely
         parts.append((f" {clock(left)} left " if left is not None else "", "bar"))
-    if view.live and view.lag is not None:
+    if state["attempts"] > 1:
+        parts.append((f" attempt {state['attempts']} ", "bar_dim"))
+    if works and view.lag is not None:
         style = "warn" if view.lag > LAG_SHOWN * 6 else "bar"
         parts.append((f" lag {ago(view.lag)} ", style))
     if works and busy and state["stages"][busy].get("rate"):
@@ -104,7 +106,7 @@ def tiny(view: View | None, glyphs: Glyphs, cells: int) -> Line:
     stage = view.state["stages"].get(busy or "", {})
     done, total = stage.get("done") or 0, stage.get("total") or 0
     share = f" {100 * done / total:.0f}%" if total else ""
-    left = stage.get("eta_seconds")
+    left = outlook.left(stage)
     told = f"{glyphs.states.get(view.standing, '?')} {line_of(view.name)} {view.standing}"
     told += f" {busy or ''}{share}"
     told += f" {clock(left)} left" if busy and left is not None and view.live else ""

@@ -99,11 +99,11 @@ class Documents(Page):
                 query = library.Query(**{**query.__dict__, "kept": self.options["kept"] == "kept"})
             if self.domain is not None and query.domain is None:
                 query = library.Query(**{**query.__dict__, "domain": self.domain})
-            rows = library.rows_of(held, query, self.slice_name())
+            mask = library.mask_of(held, query, self.slice_name())
         except ValueError as error:
             return str(error)
         self.query += 1
-        rows = library.ordered(held, rows, self.options["sort"], self.options["reverse"])
+        rows = library.ordered(held, mask, self.options["sort"], self.options["reverse"])
         self.told = f"{len(rows):,} of {len(held):,}"
         self.at = self.top = self.scrolled = 0
         self.rows = rows
@@ -136,11 +136,16 @@ class Documents(Page):
         return Split(False, [(share, listed), (1 - share, text)])
 
     def _title(self) -> str:
-        words = [self.told, f"by {self.options['sort']}"]
+        sort = self.options["sort"]
+        scored = self.library is not None and self.library.scored
+        words = [self.told, f"by {sort}" if scored or sort != "score" else "not scored yet"]
         if self.options["reverse"]:
             words[-1] += ", turned"
+        name = line_of(self.slice_name() or "(no slice yet)")
         if self.options["kept"] != "all":
-            words.append(f"{self.options['kept']} by {self.slice_name() or '(no slice yet)'}")
+            words.append(f"{self.options['kept']} by {name}")
+        elif self.library is not None and self.library.kept:
+            words.append(f"Kept, Dropped by {name}")
         if self.domain is not None:
             words.append(f"domain {line_of(self.domain)}")
         if self.options["filter"]:
@@ -262,12 +267,14 @@ class Documents(Page):
             return self.trouble or "the documents are not read yet"
         if action in ("kept", "slice") and not self.library.kept:
             return "nothing is selected yet"
+        if action == "slice" and len(self.library.kept) < 2:
+            return "the run has one slice"
         if action == "heat":
             view = self.desk.view
             config = view.config if view else None
             if view is None or config is None:
                 return "no run is open"
-            if not np.isfinite(self.library.nll).any():
+            if not self.library.scored:
                 return "nothing is scored yet: the reference is not done"
         return None
 
@@ -339,7 +346,8 @@ class Documents(Page):
 
     def do_slice(self) -> str | None:
         self.slice += 1
-        self._find()
+        if self.options["kept"] != "all" or "kept" in self.options["filter"]:
+            self._find()
         return f"kept and dropped by {self.slice_name()}"
 
     def do_jump(self) -> Answer:

@@ -67,7 +67,7 @@ KEYS: tuple[Key, ...] = (
     *_keys(
         "selection",
         ("c", "c", "criterion", "criterion", "low, medium, high or band", 2),
-        ("left", "left/right", "less", "rate", "keep less: one percent", 3),
+        ("left", "left/right", "less", "rate", "keep one percent less, or more", 3),
         ("right", "right", "more", "", "keep more: one percent", 9),
         ("down", "down", "much_less", "", "keep less: ten percent", 9),
         ("up", "up", "much_more", "", "keep more: ten percent", 9),

@@ -40,6 +40,11 @@ class Library:
     kept: dict[str, np.ndarray]
     texts: Texts
     facts: Facts
+    orders: dict[str, np.ndarray]  # rows by score and by length; without a score at the end
+
+    @property
+    def scored(self) -> bool:
+        return bool(len(self.nll)) and bool(np.isfinite(self.nll[self.orders["score"][0]]))
 
     def __len__(self) -> int:
         return len(self.nll)
@@ -92,9 +97,12 @@ def open_library(run: RunFolder, config: Config) -> Library:
             mask = np.load(place / "kept.npy", mmap_mode="r")
             if len(mask) == len(nll):
                 kept[choice.label] = np.asarray(mask)
-    return Library(
-        nll, tokens, domain.astype(np.int64), domains or ("",), numbers, kept, texts, Facts(run)
-    )
+    codes, names = domain.astype(np.int64), domains or ("",)
+    orders = {
+        "score": np.argsort(nll, kind="stable"),
+        "tokens": np.argsort(tokens, kind="stable"),
+    }
+    return Library(nll, tokens, codes, names, numbers, kept, texts, Facts(run), orders)
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,8 @@ def parse(text: str) -> Query:
     without: list[str] = []
     for word in text.split():
         if not CLAUSE.match(word):
+            if re.fullmatch(r"[<>]=?|nll|ppl", word):
+                raise ValueError("a condition has no spaces: write nll>4 or tokens<100")
             if re.match(r"(nll|ppl|tokens|kept|dropped|domain|id)[<>=:]", word):
                 known = "domain:NAME nll>4 ppl<90 tokens>100 kept dropped"
                 raise ValueError(f"{word!r} is no condition; known: {known}")
@@ -160,8 +170,8 @@ def parse(text: str) -> Query:
     return Query(**found, words=" ".join(words), without=tuple(without))
 
 
-def rows_of(library: Library, query: Query, slice_name: str | None) -> np.ndarray:
-    """The rows that a query leaves, by figures alone; ``kept`` is by a slice.
+def mask_of(library: Library, query: Query, slice_name: str | None) -> np.ndarray:
+    """The rows that a query leaves, bool, by figures alone; ``kept`` is by a slice.
 
     Raises ValueError: no domain begins with that name.
     """
@@ -183,18 +193,23 @@ def rows_of(library: Library, query: Query, slice_name: str | None) -> np.ndarra
         mask &= library.tokens <= query.most
     if query.kept is not None and slice_name in library.kept:
         mask &= library.kept[slice_name] == query.kept
-    return np.flatnonzero(mask)
+    return mask
 
 
-def ordered(library: Library, rows: np.ndarray, sort: str, reverse: bool) -> np.ndarray:
-    """Rows by score or length; equal ones, and those without a score at the end, as in the
-    corpus."""
-    if sort != "corpus":
-        values = (library.nll if sort == "score" else library.tokens)[rows]
-        rows = rows[np.argsort(-values if reverse else values, kind="stable")]
+def ordered(library: Library, mask: np.ndarray, sort: str, reverse: bool) -> np.ndarray:
+    """The rows of a mask by score or length, equal ones as in the corpus; those without a score
+    stand at the end, whichever way around."""
+    if sort == "corpus":
+        rows = np.flatnonzero(mask)
+        return rows[::-1] if reverse else rows
+    order = library.orders[sort]
+    if reverse and sort == "score":
+        known = int(np.isfinite(library.nll).sum())
+        order = np.concatenate([order[:known][::-1], order[known:]])
     elif reverse:
-        rows = rows[::-1]
-    return rows
+        order = order[::-1]
+    result: np.ndarray = order if mask.all() else order[mask[order]]
+    return result
 
 
 def search(

@@ -115,12 +115,13 @@ class Overview(Page):
         right = clock(took) if took is not None else ""
         if stage["state"] == "pending" and likely is not None:
             right = f"about {clock(likely)}"
-        if stage["state"] == "running":
-            done, total = stage.get("done") or 0, stage.get("total") or 0
+        done, total = stage.get("done") or 0, stage.get("total") or 0
+        begun = stage["state"] in ("stopped", "failed") and total
+        if stage["state"] == "running" or begun:
             share = done / total if total else None
-            left = stage.get("eta_seconds")
+            left = outlook.left(stage)
             right = f"{clock(left)} left" if left is not None else "starting"
-            right = state if state in BROKEN else right
+            right = state if state in BROKEN or begun else right
             room = cells - 14 - 6 - len(right) - 2
             if share is not None and room >= 6:
                 line += [(bar(share, room, glyphs), "good"), (f" {100 * share:3.0f}% ", "bold")]
@@ -139,10 +140,12 @@ class Overview(Page):
             words.append("reused: unchanged")
         for key, what in (
             ("documents", "docs"), ("tokens", "tokens"), ("vocab_size", "words"),
-            ("kept_documents", "kept"), ("built", "built"), ("found_elsewhere", "found"),
+            ("kept_documents", "kept"), ("found_elsewhere", "found"),
         ):  # fmt: skip
             if isinstance(told.get(key), int) and (told[key] or key != "found_elsewhere"):
                 words.append(f"{count(told[key])} {what}")
+        if isinstance(told.get("pieces"), int) and isinstance(told.get("built"), int):
+            words.append(f"{told['built']} of {told['pieces']} built")
         if isinstance(told.get("validation_bpb"), float):
             words.append(f"{told['validation_bpb']:.3f} bits a byte")
         if isinstance(told.get("mean_nll"), float):
@@ -178,8 +181,10 @@ class Overview(Page):
         ]
         if state["error"]:
             error = state["error"]
+            asked = view.standing == "stopped"
+            problem = line_of(str(error.get("problem")))
             pairs = [
-                ("error", line_of(str(error.get("problem"))), "bad"),
+                ("stopped" if asked else "error", problem, "bold" if asked else "bad"),
                 ("fix", line_of(str(error.get("fix"))), ""),
                 ("go on", line_of(view.again), "bold"),
                 *pairs[3:],
@@ -326,7 +331,9 @@ def finish_words(view: views.View) -> tuple[str, str]:
     """When a run is expected to end, with its range, and the style of that."""
     state = view.state
     if view.standing == "paused":
-        return "paused: R lets it go on", "warn"
+        since = paused_since(view)
+        told = f"{ago(view.now() - since)} ago" if since is not None else ""
+        return f"paused {told}: R lets it go on", "warn"
     if not view.live:
         ended = state["updated"]
         if ended is None:
@@ -334,7 +341,7 @@ def finish_words(view: views.View) -> tuple[str, str]:
         return time.strftime("ended %a %d %b, %H:%M", time.localtime(ended)), ""
     left = view.finish()
     if left.likely is None or left.early is None or left.late is None:
-        return f"not known before {left.unknown[0]} has begun", "dim"
+        return "not known yet: too little has run to tell the pace", "dim"
     now = view.now()
     if left.likely < 90:
         return f"in about {left.likely:.0f} s ({left.early:.0f} to {left.late:.0f} s)", "bold"
@@ -342,6 +349,12 @@ def finish_words(view: views.View) -> tuple[str, str]:
     at = [time.strftime(form, time.localtime(now + s)) for s in (left.early, left.likely,
                                                                  left.late)]  # fmt: skip
     return f"{at[1]}, between {at[0]} and {at[2]} ({clock(left.likely)} left)", "bold"
+
+
+def paused_since(view: views.View) -> float | None:
+    """When a paused run was paused."""
+    told = [e.get("t") for e in view.state["recent"] if e.get("kind") == "paused"]
+    return float(told[-1]) if told and told[-1] is not None else None
 
 
 def event_words(event: dict[str, Any]) -> str:

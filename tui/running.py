@@ -190,11 +190,15 @@ class Runs(Page):
             self.desk.later(lambda: start(words, folder), self._started)
             return "starting ..."
 
+        row = self.chosen()
+        given = "mlxprune.yaml"
+        if row is not None and row.standing in ("crashed", "stopped", "failed", "unknown"):
+            given = again(row.folder).removeprefix("mlxprune run ")  # it goes on
         return Ask(
-            "Start a run from a configuration",
-            "mlxprune.yaml",
+            "Start a run from a configuration, or go on with one",
+            given,
             take,
-            "a file, and --set a.b=value as you like; it outlives this window",
+            "a file; --dir FOLDER and --set a.b=value as you like; it outlives this window",
         )
 
     def _started(self, told: str) -> None:

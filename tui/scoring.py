@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import runs, selection
+from mlxprune import outlook, runs, selection
 from mlxprune.slices import Slice
 from mlxprune_tui import histogram
 from mlxprune_tui.draw import Line, pad, sparkline, table
@@ -116,10 +116,12 @@ class Scoring(Page):
                 "running": "Scoring has begun; the first batch draws the first bars.",
                 "reused": "The scores were there before; this log holds no histogram of them.",
             }.get(stage.get("state", ""), "Nothing is scored yet: the histogram grows here.")
-            return empty(told, "Press 3 for what a slice would keep, 6 for the documents.")
+            return empty(told)
         total = sum(found["documents"])
         picture = Pane(f"log perplexity, nats a token; {count(total, 12)} documents", self._bars)
-        domains = Pane(f"Domains, by {self.options['sort']}", self._domains)
+        config = view.config
+        kept = f"; kept by {line_of(config.slices[0].label)}" if config is not None else ""
+        domains = Pane(f"Domains, by {self.options['sort']}{kept}", self._domains)
         pace = Pane("Pace", self._pace)
         if cells >= WIDE:
             side = Split(False, [(1.0, domains), (9, pace)])
@@ -252,7 +254,7 @@ class Scoring(Page):
         stage = view.state["stages"]["score"]
         rates = [(t, r) for t, r in stage.get("rates", []) if t is not None]
         now = f"{count(stage.get('rate'))} {stage.get('unit') or 'tokens'}/s"
-        left = stage.get("eta_seconds")
+        left = outlook.left(stage)
         ends = f"{clock(left)} left" if left is not None and stage["state"] == "running" else "-"
         pairs = [
             ("rate", f"{now}, {against_first_hour(rates)}", ""),

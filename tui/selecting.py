@@ -72,6 +72,10 @@ class Selection(Page):
             return
         self.table, self.texts, self.numbers, self.choice = found
         self._own_kept = None
+        if self.table.scores.domain is not None:  # the other groupings, before a key asks for them
+            table, choice = self.table, self.choice
+            wanted = [choice.model_copy(update={"by": by}) for by in GROUPS]
+            self.desk.later(lambda: [table.sorted(one) for one in wanted], lambda found: None)
         self._ask()
 
     def _ask(self) -> None:
@@ -102,7 +106,9 @@ class Selection(Page):
         picture = Pane(self._title(), self._picture)
         kept = Pane("Kept, and what training on it takes", self._facts)
         mix = Pane("Domain mix, share of tokens", self._mix)
-        around = Pane(f"Around the {self._edge_name()} edge", self._around)
+        assert self.choice is not None
+        of = "" if self.choice.by == "corpus" else " of the largest group"
+        around = Pane(f"Around the {self._edge_name()} edge{of}", self._around)
         if cells >= WIDE:
             left = Split(False, [(0.55, picture), (0.45, around)])
             right = Split(False, [(11, kept), (1.0, mix)])
@@ -153,7 +159,8 @@ class Selection(Page):
                 told += f"  {100 * value / max(1, found['all_' + key]):.1f} %"
             if usual and value is not None and self.choice != self.own:
                 before_words = form(usual).split(" over")[0].split(" tokens")[0].split(" FLOPs")[0]
-                told += f"  (run: {before_words})"
+                more = f"  (run: {before_words})"
+                told += more if len(told) + len(more) <= cells - 7 else ""
             style = "warn" if key == "passes" and value is not None and value > 4 else ""
             pairs.append((name, told, style))
         if self.desk.view is not None and not self.desk.view.state["forecast"]:
@@ -245,6 +252,8 @@ class Selection(Page):
             return "this slice is drawn by lot: s takes another"
         if action == "group" and self.table.scores.domain is None:
             return "these scores name no domain"
+        if action == "group" and self._next_group() not in self.table.held:
+            return "that grouping is being sorted: a moment"
         if action == "slice" and len(self.config.slices) < 2:
             return "the run has one slice"
         return None
@@ -314,10 +323,13 @@ class Selection(Page):
         other = "documents" if self.choice.unit == "tokens" else "tokens"
         return self._change(unit=other, rule="exact")
 
-    def do_group(self) -> str | None:
+    def _next_group(self) -> Any:
         assert self.choice is not None
         at = GROUPS.index(self.choice.by) if self.choice.by in GROUPS else 0
-        return self._change(by=GROUPS[(at + 1) % len(GROUPS)])
+        return GROUPS[(at + 1) % len(GROUPS)]
+
+    def do_group(self) -> str | None:
+        return self._change(by=self._next_group())
 
     def do_sample(self) -> None:
         self.skip = (self.skip * 3 + 1) % 1000

@@ -10,7 +10,7 @@ from mlxprune_tui.draw import Glyphs, Line, pad, table
 from mlxprune_tui.whatif import Kept, Table
 from mlxprune_tui.words import line_of
 
-LOST = 0.1  # a domain that keeps less of its tokens than this is marked
+LOST = 0.2  # a domain that keeps less than this of what the slice keeps of all is marked
 
 
 def bars(
@@ -44,7 +44,7 @@ def mix(found: Table, kept: Kept, cells: int, rows: int) -> list[Line]:
     told, lost = [], []
     for code in order[: max(1, rows - 1)]:
         own, mine = int(found.all_tokens[code]), int(kept.tokens[code])
-        lost.append(own > 0 and mine < LOST * own)
+        lost.append(own > 0 and mine * all_tokens < LOST * own * kept_tokens)
         before, after = 100 * own / all_tokens, 100 * mine / kept_tokens
         told.append(
             (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune import runs
+from mlxprune import outlook, runs
 from mlxprune_tui import curves, trainings
 from mlxprune_tui.curves import Series
 from mlxprune_tui.draw import SERIES, Line, pad, sparkline, table
@@ -100,6 +100,8 @@ class Training(Page):
             return "validation of every arm, bits per byte, mean over seeds"
         figure = self.options["figure"]
         at = f"{self.names().index(name) + 1} of {len(self.names())}"
+        view = self.desk.view
+        at += " so far" if view is not None and view.live else ""
         logged = ", log" if self.options["log"] else ""
         return f"{line_of(name)} ({at}): {UNITS[figure]}{logged}"
 
@@ -240,10 +242,15 @@ class Training(Page):
         valid = one.validation["bits_per_byte"]
         change = f" ({valid[-1] - valid[-2]:+.4f})" if len(valid) > 1 else ""
         stage = view.state["stages"].get("final" if one.final else "reference", {})
-        trains = view.live and name == self.names()[-1] and stage.get("state") == "running"
+        trains = (
+            view.live
+            and view.standing != "paused"
+            and name == self.names()[-1]
+            and stage.get("state") == "running"
+        )
         done = last["targets"] / one.total if one.total else math.nan
         saved = view.state["checkpoint"]
-        left = stage.get("eta_seconds")
+        left = outlook.left(stage)
         pairs = [
             ("step", f"{_n(last['step'])}, {_percent(done)} of {count(one.total)} tokens, "
              f"pass {_n(last['pass'])}", ""),

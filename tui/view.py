@@ -29,6 +29,7 @@ class View:
         self.standing = "unknown"
         self.opened = now()
         self._looked = 0.0
+        self._news = False  # whether anything came since it was looked after
         self._config: Config | None = None
         self._config_time = -1.0
         self.config_trouble: str | None = None
@@ -46,6 +47,7 @@ class View:
         if self.frozen and self.loaded:
             return False
         new = self.reader.read(seconds)
+        self._news |= bool(new)
         if not self.reader.behind or not new:
             self.loaded = True
         return bool(new)
@@ -53,14 +55,11 @@ class View:
     def look(self, at_once: bool = False) -> bool:
         """Whether the run still stands as it did: looked after every other second."""
         now = self.now()
-        ended = any(self.state["state"] == s for s in ("done", "failed", "stopped"))
-        if (
-            not at_once
-            and now - self._looked < STANDING_SECONDS
-            and not (ended and self.standing in LIVE)
-        ):
+        other = (self.state["state"] in ("running", "paused")) != (self.standing in LIVE)
+        due = now - self._looked >= STANDING_SECONDS
+        if not (at_once or due or (self._news and other)):
             return False
-        self._looked = now
+        self._looked, self._news = now, False
         # A picture that is held still tells nothing of how long the run has been silent.
         told = lock.standing(self.run, self.state, now)
         before = self.standing

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -43,16 +44,30 @@ def test_filters_leave_what_they_say(held: library.Library) -> None:
         (Query(kept=True), held.kept[name]),
         (Query(kept=False, least=20), ~held.kept[name] & (held.tokens >= 20)),
     ):  # fmt: skip
-        assert np.array_equal(library.rows_of(held, query, name), np.flatnonzero(mask))
+        assert np.array_equal(library.mask_of(held, query, name), mask)
     with pytest.raises(ValueError, match="no domain"):
-        library.rows_of(held, Query(domain="nowhere"), name)
+        library.mask_of(held, Query(domain="nowhere"), name)
 
 
 def test_orders(held: library.Library) -> None:
+    everything = np.ones(len(held), bool)
     rows = np.arange(len(held))
-    assert np.all(np.diff(held.nll[library.ordered(held, rows, "score", False)]) >= 0)
-    assert np.all(np.diff(held.tokens[library.ordered(held, rows, "tokens", True)]) <= 0)
-    assert np.array_equal(library.ordered(held, rows, "corpus", True), rows[::-1])
+    assert np.all(np.diff(held.nll[library.ordered(held, everything, "score", False)]) >= 0)
+    assert np.all(np.diff(held.tokens[library.ordered(held, everything, "tokens", True)]) <= 0)
+    assert np.array_equal(library.ordered(held, everything, "corpus", True), rows[::-1])
+
+
+def test_a_part_keeps_the_order_of_the_whole(held: library.Library) -> None:
+    mask = held.domain == held.domains.index("code")
+    found = library.ordered(held, mask, "score", True)
+    assert np.array_equal(np.sort(found), np.flatnonzero(mask))
+    assert np.all(np.diff(held.nll[found]) <= 0)
+    unscored = dataclasses.replace(held, nll=np.where(mask, np.nan, held.nll))
+    orders = {**held.orders, "score": np.argsort(unscored.nll, kind="stable")}
+    unscored = dataclasses.replace(unscored, orders=orders)
+    for reverse in (False, True):
+        tail = library.ordered(unscored, np.ones(len(held), bool), "score", reverse)
+        assert mask[tail[-int(mask.sum()) :]].all()
 
 
 def test_words_are_searched_in_the_text(held: library.Library, tiny_corpus: Path) -> None:
@@ -78,6 +93,14 @@ def test_the_filter_line() -> None:
     above = library.parse("nll>2").low
     assert above is not None
     assert above > 2.0
-    for bad in ("nll>x", "tokens>1.5.2", "ppl=", "kept:yes", "id:web", "tokens>" + 400 * "9"):
+    for bad in (
+        "nll>x",
+        "tokens>1.5.2",
+        "ppl=",
+        "nll > 5",
+        "kept:yes",
+        "id:web",
+        "tokens>" + 400 * "9",
+    ):
         with pytest.raises(ValueError, match=r"condition|number|large"):
             library.parse(bad)
