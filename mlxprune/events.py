@@ -227,7 +227,8 @@ class Reader:
                 new += more
                 if not more or time.monotonic() >= until:
                     break
-            if time.monotonic() >= until:  # a later segment's snapshot comes after the rest
+            unread = self._at.get(path, 0) < sizes[path] and path not in self._bad
+            if unread and time.monotonic() >= until:  # a later segment comes after the rest of this
                 break
         self.total = sum(sizes.values())
         self.behind = sum(sizes[p] - self._at.get(p, 0) for p in found if p not in self._bad)

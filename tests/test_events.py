@@ -250,3 +250,31 @@ def test_a_record_larger_than_a_chunk_is_read(tmp_path: Path) -> None:
     whole(reader)
     assert reader.state["result"]["large"][-1] == "x"
     assert reader.state["warnings"]
+
+
+def test_a_slow_reader_takes_segments_in_order(tmp_path: Path) -> None:
+    for n in range(3):
+        log = events.EventLog(tmp_path)
+        for k in range(300):
+            log.emit("corpus", "warning", message=f"{n} {k}" + 2000 * "x")
+        log.close()
+    reader = events.Reader(tmp_path)
+    reader._at = {}  # as one that was there from the beginning
+    seen: list[int] = []
+    while True:
+        new = reader.read(0.002)
+        if not new:
+            break
+        seen += [int(e["message"].split()[0]) for e in new if e["kind"] == "warning"]
+    assert seen == sorted(seen)
+    assert len(seen) == 900
+    assert reader.state == events.fold_folder(tmp_path)
+
+
+def test_old_segments_are_not_read_again(tmp_path: Path) -> None:
+    for n in range(2):
+        log = events.EventLog(tmp_path)
+        log.emit("corpus", "warning", message=str(n))
+        log.close()
+    reader = events.Reader(tmp_path)
+    assert [e.get("message") for e in reader.read(1.0) if e["kind"] == "warning"] == ["1"]

@@ -99,3 +99,25 @@ def test_stages_to_come_are_told_apart_at_the_pace_so_far() -> None:
         "evaluation": pytest.approx(10.0),
     }  # fmt: skip
     assert outlook.expected(held()) == {}
+
+
+def test_outlook_of_stopped_reused_and_shared_work() -> None:
+    held = state.initial()
+    for name in held["stages"]:
+        held["stages"][name] = {"state": "done", "seconds": 1.0}
+    held["forecast"] = {"score": 100.0, "final": 200.0}
+    held["stages"]["score"] = {
+        "state": "done",
+        "seconds": 10.0,
+        "summary": {"built": 1, "pieces": 2},
+    }
+    held["stages"]["final"] = {"state": "stopped"}
+    assert outlook.pace(held) == pytest.approx(5.0)  # half of it was there before
+    assert outlook.finish(held, 0.0).likely == pytest.approx(40.0)
+    held["stages"]["final"] = {"state": "pending", "built_seconds": 7.0}
+    assert outlook.finish(held, 0.0).likely == pytest.approx(7.0)
+    held["stages"]["final"] = {"state": "running", "rate": 10.0, "total": 100, "done": 50}
+    assert outlook.pace(held) == pytest.approx((50.0 + 100.0) / 15.0)
+    held["checkpoint"] = {"t": 0.0, "stage": "reference"}
+    told = {c.name: c for c in outlook.leaving(held, 9.0)}["checkpoint"]
+    assert told.good is None

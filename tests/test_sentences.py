@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from mlxprune import events, runs, sentences, state
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxprune import events, lock, runs, sentences, state
 
 
 def test_a_run_in_sentences(tiny_run: runs.RunFolder) -> None:
@@ -39,3 +44,54 @@ def test_an_error_is_told_with_its_fix() -> None:
 
 def test_a_run_that_has_ended_is_told_at_once(tiny_run: runs.RunFolder) -> None:
     assert list(sentences.follow(tiny_run)) == ["Run tiny is done."]
+
+
+def test_following_tells_how_it_ended(tmp_path: Path) -> None:
+    run = runs.RunFolder(tmp_path / "r")
+    run.path.mkdir()
+    log = events.EventLog(run.events)
+    log.emit(None, "run.start", run="r", device="d")
+    with lock.locked(run):
+        told = sentences.follow(run, 0.01)
+        assert "is running" in next(told)
+        log.emit(None, "paused")
+        assert next(told) == "The run is paused."
+        log.emit(None, "resumed")
+        assert next(told) == "The run goes on."
+        mine = (run.path / "lock").read_bytes()
+    (run.path / "lock").write_bytes(mine)  # killed: nobody unlinked it
+    assert "is crashed" in list(told)[-1]
+
+
+def test_following_ends_with_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.RunFolder(tmp_path / "r")
+    run.path.mkdir()
+    log = events.EventLog(run.events)
+    log.emit(None, "run.start", run="r", device="d")
+    with lock.locked(run):
+        told = sentences.follow(run, 0.01)
+        next(told)
+        true = events.Reader.read
+        calls = []
+
+        def read(self: Any, seconds: float) -> Any:  # the end is written after the last look
+            calls.append(seconds)
+            return true(self, seconds)
+
+        monkeypatch.setattr(events.Reader, "read", read)
+        standing = lock.standing
+        monkeypatch.setattr(
+            lock,
+            "standing",
+            lambda *a: (
+                log.emit(None, "run.end", status="done") or "done" if not calls else standing(*a)
+            ),
+        )
+        assert list(told)[-1] == "The run is done."
+
+
+def test_percent_in_sentences() -> None:
+    held = state.initial()
+    state.fold(held, {"kind": "progress", "stage": "score", "done": 25, "total": 100, "t": 1e9})
+    told = sentences.Teller().tell({"kind": "progress", "stage": "score", "t": 1e9}, held)
+    assert "25 percent" in str(told)

@@ -16,7 +16,9 @@ def step(targets: float, loss: float | None, **more: Any) -> dict[str, Any]:
 
 def test_a_spike_outlives_the_thinning(generator: np.random.Generator) -> None:
     held = state.initial()
-    spikes = {int(n): 50.0 + n / 1e6 for n in generator.choice(40_000, 5, replace=False)}
+    # Farther apart than a stretch of the axis: of two in one the lower is lost.
+    places = 4_000 * np.arange(1, 9) + generator.integers(0, 2_000, 8)
+    spikes = {int(n): 50.0 + n / 1e6 for n in places}
     for n in range(40_000):
         state.fold(held, step(n + 1, spikes.get(n, 3.0 + math.sin(n))))
     points = held["curves"]["m"]["train"]
@@ -75,3 +77,54 @@ def test_recent_holds_what_people_would_be_told() -> None:
     state.fold(held, {"kind": "stage.end", "stage": "score", "state": "done", "t": 3.0})
     assert [e["kind"] for e in held["recent"]] == ["run.start", "stage.end"]
     assert "config" not in held["recent"][0]
+
+
+def folded(*told: dict[str, Any]) -> dict[str, Any]:
+    held = state.initial()
+    for n, event in enumerate(told):
+        state.fold(held, {"t": float(n), **event})
+    return held
+
+
+def test_a_second_attempt_begins_anew() -> None:
+    start = {"kind": "run.start", "run": "x"}
+    done = {"kind": "stage.end", "stage": "score", "state": "done", "seconds": 50.0}
+    held = folded(
+        start,
+        {"kind": "stage.start", "stage": "score"},
+        done,
+        {"kind": "assessed", "model": "m", "macro": 1.0},
+        {"kind": "stage.start", "stage": "final"},
+        {"kind": "run.end", "status": "stopped"},
+        start,
+    )
+    assert held["stages"]["score"]["state"] == held["stages"]["final"]["state"] == "pending"
+    assert held["assessed"] == {}
+    state.fold(held, {"kind": "stage.end", "stage": "score", "state": "reused", "seconds": 0.1})
+    assert held["stages"]["score"]["built_seconds"] == 50.0
+    assert held["attempts"] == 2
+
+
+@pytest.mark.parametrize(("status", "told"), [("failed", "failed"), ("stopped", "stopped")])
+def test_what_ran_when_a_run_ended(status: str, told: str) -> None:
+    held = folded({"kind": "stage.start", "stage": "final"}, {"kind": "run.end", "status": status})
+    assert held["stages"]["final"]["state"] == told
+
+
+def test_small_things_of_the_fold() -> None:
+    held = folded({"kind": "paused"}, {"kind": "resumed"})
+    assert held["state"] == "running"
+    held = folded(*2 * [{"kind": "warning", "message": "x"}])
+    assert len(held["warnings"]) == 1
+    held = folded(
+        {"kind": "train.step", "model": "m", "targets": 1, "total": 50, "model_targets": 10}
+    )
+    assert held["curves"]["m"]["total_targets"] == 10
+    held = folded(
+        {"kind": "checkpoint", "stage": "final", "model": "a"},
+        {"kind": "checkpoint", "stage": "final", "model": "b"},
+    )
+    assert held["checkpoint"]["before"] is None
+    assert [e["model"] for e in held["recent"]] == ["a", "b"]
+    point = {"kind": "evaluation", "model": "m", "targets": 5, "bits_per_byte": 1.0}
+    assert len(folded(point, point)["curves"]["m"]["validation"]) == 1

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlxprune import score, tally
+from mlxprune import events, runs, score, scores, tally
 
 
 def rows_of(generator: np.random.Generator, count: int) -> np.ndarray:
@@ -50,3 +50,16 @@ def test_a_loss_that_is_no_number_is_counted_at_the_end() -> None:
     row["num_tokens"], row["nll_sum"] = 1, np.nan
     found.add(np.zeros(1, np.int64), row)
     assert found.fields()["documents"][-1] == 1
+
+
+def test_the_last_histogram_is_of_the_scores(tiny_run: runs.RunFolder) -> None:
+    """By domain, too: documents, tokens, bytes and losses."""
+    held = events.fold_folder(tiny_run.events)["histogram"]
+    found = scores.read_scores(tiny_run.scores("main"))
+    for code, name in enumerate(found.domains):
+        mine = found.domain == code
+        told = held["domains"][name]
+        assert sum(told["counts"]) == mine.sum()
+        assert told["tokens"] == found.num_tokens[mine].sum()
+        assert told["bytes"] == found.num_bytes[mine].sum()
+        assert told["nll"] == pytest.approx(found.nll_sum[mine].sum(), rel=1e-6)

@@ -48,7 +48,8 @@ class View:
             return False
         new = self.reader.read(seconds)
         self._news |= bool(new)
-        if not self.reader.behind or not new:
+        # A torn tail stays behind; so does a log of which a slow disk gave nothing in time.
+        if not self.reader.behind or (not new and seconds > 0):
             self.loaded = True
         return bool(new)
 

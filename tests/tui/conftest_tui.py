@@ -15,7 +15,9 @@ import pytest
 
 from mlxprune import events, lock, runs
 from mlxprune import state as states
+from mlxprune_tui import draw, page, view
 
+GLYPHS = draw.GLYPHS["braille"]
 STATES = ("empty", "starting", "live", "stale", "crashed", "failed", "done")
 
 
@@ -78,3 +80,12 @@ def make_run(tiny_run: runs.RunFolder, tmp_path: Path) -> Iterator[Callable[[str
             return folder
 
         yield make
+
+
+def on(folder: Path, kind: type, now: Callable[[], float] = time.time) -> Any:
+    """A page on a run, without an app: work aside is done at once."""
+    seen = view.View(folder, now)
+    while seen.read(5.0):
+        pass
+    seen.look(at_once=True)
+    return kind(page.Desk(seen, GLYPHS))

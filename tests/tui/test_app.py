@@ -206,6 +206,9 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: runs.RunFolde
                 app.show_page(name)
                 await pilot.pause(0.05)
                 check_frame(app, 120, 40)
+                # What really goes to the terminal.
+                for strip in app.picture.strips:
+                    assert strip.text.isprintable()
             await pilot.press("question_mark")
             await pilot.press("escape")
             assert app.desk.view is not None
@@ -374,12 +377,153 @@ def test_what_a_person_types_ends_nothing(
                     app.screen.query_one("Input").value = text  # type: ignore[attr-defined]
                     await pilot.press("enter")
                     await pilot.pause(0.05)
-                    while len(app.screen_stack) > 1:  # it asks again, with what is wrong
-                        await pilot.press("escape")
-                        await pilot.pause()
+                    for _ in range(3):  # it asks again, with what is wrong
+                        if len(app.screen_stack) > 1:
+                            await pilot.press("escape")
+                            await pilot.pause()
+                    assert len(app.screen_stack) == 1
             check_frame(app, 100, 30)
 
     asyncio.run(go())
     assert (tmp_path / "made.yaml").exists()
     assert any("exists" in t for t in told)
     assert any("percentile" in t for t in told)
+
+
+def test_opening_another_run_forgets_the_first(make_run: Callable[[str], Path]) -> None:
+    one, other = make_run("done"), make_run("failed")
+
+    async def go() -> None:
+        app = Monitor(one, remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            app.show_page("documents")
+            await until(pilot, lambda: app.page.library is not None)
+            before = app.page
+            app.open_run(other)
+            await opened(app, pilot)
+            assert app.page.name == "documents" and app.page is not before
+            assert app.page.library is None or app.page.library.facts is not before.library.facts
+
+    asyncio.run(go())
+
+
+def test_brackets_go_round_the_runs(make_run: Callable[[str], Path]) -> None:
+    folders = {s: make_run(s) for s in ("crashed", "done", "failed")}
+
+    async def go() -> None:
+        app = Monitor(folders["crashed"], remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            order = [r.path for r in runs.runs_under(folders["done"].parent)]
+            at = order.index(folders["crashed"])
+            await pilot.press("right_square_bracket")
+            assert app.desk.view.run.path == order[(at + 1) % 3]
+
+    asyncio.run(go())
+
+
+def test_an_end_is_told(make_run: Callable[[str], Path]) -> None:
+    folder = make_run("live")
+    told: list[str] = []
+
+    async def go() -> None:
+        app = Monitor(folder, remember=False)
+        app.notify = lambda message, **more: told.append(more.get("title") or message)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await opened(app, pilot)
+            await until(pilot, lambda: app._told is not None)
+            assert told == []
+            log = events.EventLog(runs.RunFolder(folder).events)
+            log.emit(None, "run.end", status="failed", error={"problem": "x", "fix": "y"})
+            log.close()
+            await until(pilot, lambda: bool(told))
+            assert "failed" in told[0]
+
+    asyncio.run(go())
+
+
+def test_a_click_takes_the_line_under_it(tiny_run: runs.RunFolder) -> None:
+    async def go() -> None:
+        app = Monitor(tiny_run.path, remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            lines = frame(app).split("\n")
+            y = next(n for n, line in enumerate(lines) if " selection" in line and n > 1)
+            await pilot.click(offset=(5, y))
+            assert runs.STAGES[app.page.stage] == "selection"
+            x = lines[1].index("4 ")
+            await pilot.click(offset=(x, 1))
+            assert app.page.name == "training"
+            first = app.page.name
+            await pilot.press("5", "6", "escape")
+            assert app.page.name == "compare" != first
+
+    asyncio.run(go())
+
+
+def test_seen_is_when_it_was_left(make_run: Callable[[str], Path]) -> None:
+    one, other = make_run("done"), make_run("failed")
+
+    async def go() -> None:
+        clock = [1000.0]
+        app = Monitor(one, now=lambda: clock[0])
+        async with app.run_test(size=(100, 30)) as pilot:
+            await opened(app, pilot)
+            clock[0] = 2000.0
+            app.open_run(other)
+            assert app.desk.seen is None
+            await opened(app, pilot)
+            clock[0] = 3000.0
+            app.open_run(one)
+            assert app.desk.seen == 2000.0
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("key", ["P", "C"])
+def test_nothing_is_asked_of_a_run_without_yes(key: str, make_run: Callable[[str], Path]) -> None:
+    folder = make_run("live")
+
+    async def go() -> None:
+        app = Monitor(folder, remember=False)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await opened(app, pilot)
+            await pilot.press(key)
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.press("enter", "escape")
+            assert runs.take_commands(runs.RunFolder(folder)) == []
+
+    asyncio.run(go())
+
+
+def test_escape_of_a_line_of_text_does_nothing(
+    make_run: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def go() -> None:
+        app = Monitor(make_run("done"), remember=False)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await opened(app, pilot)
+            app.show_page("selection")
+            await until(pilot, lambda: app.page.why_not("write") is None)
+            await pilot.press("w")
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+            await pilot.pause(0.1)
+            assert not list(tmp_path.glob("*.yaml"))
+
+    asyncio.run(go())
+
+
+def test_the_theme_is_remembered(tiny_run: runs.RunFolder) -> None:
+    async def go() -> None:
+        app = Monitor(tiny_run.path)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await opened(app, pilot)
+            await pilot.press("T")
+            assert app.kept["theme"] == app.theme
+
+    asyncio.run(go())

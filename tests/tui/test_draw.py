@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest_tui import GLYPHS
 
 from mlxprune_tui import curves, draw, histogram, page, words
 from mlxprune_tui.curves import Series
@@ -194,3 +195,54 @@ def test_smoothing_does_not_depend_on_how_often_it_is_told(generator: np.random.
     assert np.array_equal(curves.smoothed(x, y, 0.0), y)
     y[5] = np.nan
     assert np.isfinite(curves.smoothed(x, y, 0.05)[6:]).all()
+
+
+def test_kept_is_solid_and_dropped_is_shaded() -> None:
+    kept = np.array([1.0] * 20 + [0.0] * 20)
+    for known in draw.GLYPHS.values():
+        row = draw.plain(histogram.histogram(np.full(40, 9.0), kept, 0, 1, 46, 9, known)).split(
+            "\n"
+        )[3]
+        assert row[histogram.GUTTER :] == known.kept * 20 + known.dropped * 20
+
+
+def test_the_band_stands_under_its_bars() -> None:
+    line = draw.plain([histogram.band(2.0, 3.0, 1.0, 4.0, "x", 66)])
+    columns = histogram.columns_of(66)
+    assert line.index("[") == histogram.GUTTER + round((columns - 1) / 3)
+    assert line.index("]") == histogram.GUTTER + round(2 * (columns - 1) / 3)
+    assert line.index("2.00") < line.index("[") < line.index("]") < line.index("3.00")
+
+
+def test_a_bar_and_labels() -> None:
+    assert draw.bar(0.25, 8, GLYPHS) == GLYPHS.across[0] * 2 + GLYPHS.across[1] * 6
+    assert [draw.label(v) for v in (2e4, 3e6, 4e9)] == ["20k", "3M", "4G"]
+    assert words.ago(3600.0) == "60 min"
+
+
+def test_ticks_stand_at_their_values() -> None:
+    series = [curves.Series(np.array([0.0, 10.0]), np.array([1.0, 5.0]), "a")]
+    lines = draw.plain(curves.chart(series, curves.frame_of(series), 60, 16, GLYPHS)).split("\n")
+    told = [float(line[:7]) for line in lines[:-1] if line[:7].strip()]
+    assert told == sorted(told, reverse=True)
+    marked = draw.plain(
+        curves.chart([], curves.Frame(0, 10, 0, 1), 68, 6, GLYPHS, cursor=1.0)
+    ).split("\n")
+    assert marked[1].index("|", curves.AXIS) < 30
+    assert (
+        curves.frame_of([curves.Series(np.arange(100.0), np.arange(100.0), "")], quantile=0.02).top
+        > 90
+    )
+
+
+def test_the_shade_lies_between_its_limits() -> None:
+    x = np.array([0.0, 10.0])
+    limits = (
+        curves.Series(x, np.array([8.0, 8.0]), ""),
+        curves.Series(x, np.array([9.0, 9.0]), ""),
+    )
+    lines = draw.plain(
+        curves.chart([], curves.Frame(0, 10, 0, 10), 60, 21, GLYPHS, band_of=limits)
+    ).split("\n")
+    shaded = [y for y, line in enumerate(lines) if "....." in line]
+    assert shaded and max(shaded) < 8

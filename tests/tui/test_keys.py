@@ -69,3 +69,17 @@ def test_glyphs_follow_the_terminal() -> None:
     assert settings.glyphs_of(usual, {"LANG": "C"}) == "ascii"
     assert settings.glyphs_of(usual, {}) == "braille"
     assert settings.glyphs_of({**usual, "glyphs": "block"}, {"LANG": "C"}) == "block"
+
+
+def test_the_newest_looks_are_kept() -> None:
+    kept = settings.usual()
+    kept["seen"] = {str(n): float(n) for n in range(settings.SEEN_KEPT + 5)}
+    settings.save(kept)
+    assert str(settings.SEEN_KEPT + 4) in settings.load()["seen"]
+    assert "0" not in settings.load()["seen"]
+
+
+def test_where_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLXPRUNE_CONFIG_HOME")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/x")
+    assert settings.path() == Path("/x/mlxprune/tui.json")

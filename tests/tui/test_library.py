@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlxprune import config, runs
+from mlxprune import config, explain, runs, scores
 from mlxprune_tui import library
 from mlxprune_tui.library import Query
 
@@ -104,3 +104,33 @@ def test_the_filter_line() -> None:
     ):
         with pytest.raises(ValueError, match=r"condition|number|large"):
             library.parse(bad)
+
+
+def test_scores_of_the_library_are_those_of_the_run(tiny_run: runs.RunFolder) -> None:
+    settings_ = config.load(tiny_run.config)
+    held = library.open_library(tiny_run, settings_)
+    found = scores.read_scores(tiny_run.scores(settings_.scorers[0].name))
+    assert held.nll == pytest.approx(found.nll_sum / found.num_tokens)
+
+
+def test_dropped_and_most(tiny_run: runs.RunFolder) -> None:
+    assert library.parse("dropped").kept is False
+    held = library.open_library(tiny_run, config.load(tiny_run.config))
+    most = int(held.tokens[3])
+    found = library.mask_of(held, library.Query(most=most), None)
+    assert np.array_equal(found, held.tokens <= most)
+
+
+def test_losses_of_every_token(tiny_run: runs.RunFolder) -> None:
+    """Their sum is the score: the same text, the same tokens."""
+    settings_ = config.load(tiny_run.config)
+    held = library.open_library(tiny_run, settings_)
+    found = scores.read_scores(tiny_run.scores(settings_.scorers[0].name))
+    for row in (0, int(held.tokens.argmax())):
+        number = int(held.numbers[row])
+        told = explain.token_losses(tiny_run, settings_, f"#{number}")
+        assert told["ids"] == held.texts.tokens.document(number).tolist()
+        losses = [v for v in told["nll"] if v is not None]
+        assert all(v == v for v in losses)
+        assert len(losses) == found.num_tokens[row]
+        assert sum(losses) == pytest.approx(float(found.nll_sum[row]), rel=1e-4)

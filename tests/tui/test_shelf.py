@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from conftest_tui import on
+
 from mlxprune import runs
-from mlxprune_tui import shelf
+from mlxprune_tui import overview, shelf
 from mlxprune_tui.shelf import Row, Shelf
 
 
@@ -63,3 +65,14 @@ def test_orders_and_filters() -> None:
     assert [r.name for r in shelf.ordered(rows, "figure")] == ["c-one", "b-one", "a-two"]
     assert [r.name for r in shelf.kept(rows, "-one !c-")] == ["b-one"]
     assert shelf.kept(rows, "DONE nothing") == []
+
+
+def test_the_shelf_tells_the_newest_training(make_run: Callable[[str], Path]) -> None:
+    page = on(make_run("live"), overview.Overview)
+    held = page.desk.view.state
+    row = shelf.row_of(page.desk.view.run, held, time.time())
+    newest = [c for c in held["curves"].values() if c["validation"]][-1]
+    assert row.validation == newest["validation"][-1][1]
+    assert row.share == held["stages"]["final"]["done"] / held["stages"]["final"]["total"]
+    stale = on(make_run("stale"), overview.Overview).desk.view
+    assert shelf.row_of(stale.run, stale.state, time.time()).standing == "stale"

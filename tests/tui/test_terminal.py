@@ -176,15 +176,18 @@ def test_a_terminal_that_is_gone_without_a_word(tiny_run: runs.RunFolder, tmp_pa
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.environ |= {"TERM": "xterm-256color", "MLXPRUNE_CONFIG_HOME": str(tmp_path)}
         os.execv(sys.executable, [*MLXPRUNE, "tui", str(tiny_run.path)])
-    seen = b""
-    end = time.monotonic() + 30
-    while b"DONE" not in seen and time.monotonic() < end:
-        seen += os.read(descriptor, 65536)
-    assert b"DONE" in seen
-    os.close(descriptor)
-    process = psutil.Process(child)
-    until(lambda: process.status() == psutil.STATUS_ZOMBIE, 15, "it went on without a terminal")
-    os.waitpid(child, 0)
+    try:
+        seen = b""
+        end = time.monotonic() + 30
+        while b"DONE" not in seen and time.monotonic() < end:
+            seen += os.read(descriptor, 65536)
+        assert b"DONE" in seen
+        os.close(descriptor)
+        process = psutil.Process(child)
+        until(lambda: process.status() == psutil.STATUS_ZOMBIE, 15, "it went on without a terminal")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize(

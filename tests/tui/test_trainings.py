@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -79,3 +80,39 @@ def test_differences_name_every_key() -> None:
     one = {"a": 1, "b": {"c": [1, 2], "d": None}}
     other = {"a": 1, "b": {"c": [1, 3]}, "e": 0.5}
     assert contest.differences(one, other) == [("b.c", "[1, 2]", "[1, 3]"), ("e", "-", "0.5")]
+
+
+def passes_curve(validation: list[tuple[int, float]]) -> dict[str, Any]:
+    train = [
+        [t, 4.0 - t / 1000, 1e-3, 1 + (t > 600), t // 100, 1.0 * t, 0.5, 9.0, 0.4]
+        for t in range(100, 1300, 100)
+    ]
+    return {
+        "train": train,
+        "validation": [[t, b, None, 1.0 * t] for t, b in validation],
+        "total_targets": 1200,
+    }
+
+
+def test_gaps_begin_and_end_with_a_pass() -> None:
+    one = trainings.curve("final/a-s0", passes_curve([(600, 1.0), (700, 3.0), (1200, 5.0)]))
+    rows = trainings.gaps(one, 1.0)
+    assert [r[2] for r in rows] == [1.0, 5.0]
+    last = (4.0 - 600 / 1000) / math.log(2)
+    assert rows[0][1] == pytest.approx(last)
+
+
+def test_an_arm_is_the_mean_of_its_seeds_between_least_and_largest() -> None:
+    several = [
+        trainings.curve(f"final/random-50-s{n}", passes_curve([(600, 1.0 + n), (1200, 2.0 + n)]))
+        for n in range(2)
+    ]
+    (arm,) = trainings.by_arm(several, "tokens")
+    assert (arm.low.tolist(), arm.mean.tolist(), arm.high.tolist()) == (
+        [1.0, 2.0],
+        [1.5, 2.5],
+        [2.0, 3.0],
+    )
+    high = [dataclasses.replace(c, name=c.name.replace("random", "high")) for c in several]
+    spread = trainings.noise(trainings.by_arm(high + several, "tokens"))
+    assert spread is not None and spread.arm == "random-50"

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rich.style import Style
 
-from mlxprune_tui import words
+from mlxprune_tui import paint, words
 
 HOSTILE = [
     "\x1b[2J\x1b]0;title\x07", "a\u202eb\u2066c", "zero\u200bwidth\u200d\ufeff",
@@ -17,9 +18,17 @@ def test_what_a_terminal_would_obey_is_written_out(text: str) -> None:
     shown = words.visible(text)
     assert all(c.isprintable() or c in "\n\t" for c in shown)
     assert "\x1b" not in shown
+    assert not set(shown) & set(words.INVISIBLE)
     assert not any(0x200B <= ord(c) <= 0x202E or 0x2066 <= ord(c) <= 0x2069 for c in shown)
     assert shown.count("\u0301") <= words.MARKS_IN_A_ROW
     assert words.line_of(text).isprintable()
+
+
+def test_the_last_wall_before_the_terminal() -> None:
+    known = {"": Style()}
+    strip = paint.strip([("a\x1b[2Jb", ""), ("\u202e", "")], 30, known)
+    assert strip.text.isprintable()
+    assert strip.cell_length == 30
 
 
 def test_what_is_harmless_stays() -> None:
