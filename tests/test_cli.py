@@ -166,6 +166,7 @@ def test_a_signal_leaves_a_checkpoint(
     assert json.loads(command("status", str(run), "--json").stdout)["state"] == "stopped"
 
 
+@pytest.mark.slow
 def test_pause_resume_checkpoint_and_stop(tiny_yaml: Path, tmp_path: Path, command: Any) -> None:
     run = tmp_path / "run"
     child = start(tiny_yaml, run)

@@ -351,6 +351,7 @@ def test_a_log_of_a_newer_version_or_damaged_is_told(
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_what_a_person_types_ends_nothing(
     make_run: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
