@@ -234,6 +234,11 @@ class Reader:
         self.behind = sum(sizes[p] - self._at.get(p, 0) for p in found if p not in self._bad)
         return new
 
+    def to_end(self) -> None:
+        """Take in all that there is; a torn tail stays."""
+        while self.read(1.0):
+            pass
+
     def _records(self, path: Path, size: int) -> list[dict[str, Any]]:
         """Fold the next whole records of a segment; none when its tail is torn, so far."""
         at, length = self._at.get(path, 0), CHUNK_BYTES
@@ -271,35 +276,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-class Follower:
-    """Reads what other processes append, without reading anything twice."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._at: dict[Path, int] = {}
-
-    def skip_to_end(self) -> None:
-        for path in segments(self.folder):
-            self._at[path] = path.stat().st_size
-
-    def new(self) -> Iterator[dict[str, Any]]:
-        """The whole events that were appended since the last call."""
-        for path in segments(self.folder):
-            start = self._at.get(path, 0)
-            try:
-                with path.open("rb") as file:
-                    file.seek(start)
-                    data = file.read()
-            except OSError:
-                continue
-            unpacker = msgpack.Unpacker(strict_map_key=False)
-            unpacker.feed(data)
-            try:
-                for record in unpacker:
-                    self._at[path] = start + unpacker.tell()
-                    if isinstance(record, dict) and record.get("kind") != "snapshot":
-                        yield record
-            except UNREADABLE:
-                continue

@@ -98,10 +98,12 @@ def tail(
     seen = list(events.read_events(run.events))
     for event in seen[-last:] if last else []:
         print(show(event))
-    reader = events.Follower(run.events)
-    reader.skip_to_end()
+    reader = events.Reader(run.events)
+    reader.to_end()
     while follow:
-        for event in reader.new():
+        for event in reader.read(1.0):
+            if event.get("kind") == "snapshot":
+                continue
             print(show(event), flush=True)
             if event.get("kind") == "run.end":
                 return

@@ -107,8 +107,7 @@ def standing(run: RunFolder, state: dict[str, Any]) -> str:
 def follow(run: RunFolder, poll_seconds: float = 0.25) -> Iterator[str]:
     """Sentences from here on, until the run ends or its process is gone."""
     reader, teller = Reader(run.events), Teller()
-    while reader.read(1.0):
-        pass
+    reader.to_end()
     yield standing(run, reader.state)
     trouble = None
     while lock.standing(run, reader.state, time.time()) in ("running", "paused", "slow", "stale",

@@ -102,17 +102,17 @@ def test_losing_a_reader_never_touches_a_run(tmp_path: Path) -> None:
     assert len(list(events.read_events(tmp_path))) == 2
 
 
-def test_a_follower_reads_everything_once(tmp_path: Path) -> None:
+def test_a_reader_that_follows_reads_everything_once(tmp_path: Path) -> None:
     log = events.EventLog(tmp_path)
-    follower = events.Follower(tmp_path)
+    reader = events.Reader(tmp_path)
     seen: list[dict[str, Any]] = []
     for n in range(10):
         log.emit(None, "warning", message=str(n))
         if n % 3 == 0:
-            seen += follower.new()
-    seen += follower.new()
+            seen += reader.read(1.0)
+    seen += reader.read(1.0)
     log.close()
-    assert [e["message"] for e in seen] == [str(n) for n in range(10)]
+    assert [e["message"] for e in seen if e["kind"] != "snapshot"] == [str(n) for n in range(10)]
 
 
 def test_a_resumed_curve_overwrites_what_it_repeats() -> None:

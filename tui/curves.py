@@ -21,7 +21,6 @@ class Series:
     style: str
     mark: str = "*"
     dashed: bool = False
-    dots: bool = False  # points alone, not joined
 
 
 @dataclass(frozen=True)
@@ -140,16 +139,15 @@ def _trace(grid: Grid, one: Series, frame: Frame, columns: int, plot: int, glyph
     known = np.flatnonzero(np.isfinite(low))
     if not len(known):
         return
-    if not one.dots:
-        # Between two points the line goes straight; a missing value breaks it.
-        broken = _gaps(one, frame, wide)
-        walls = np.cumsum(broken)
-        inner = np.arange(known[0], known[-1] + 1)
-        middle = np.interp(inner, known, (low[known] + high[known]) / 2)
-        before = known[np.searchsorted(known, inner, side="right") - 1]
-        after = known[np.minimum(np.searchsorted(known, inner, side="left"), len(known) - 1)]
-        free = (walls[before] == walls[after]) & ~np.isfinite(low[inner])
-        low[inner[free]] = high[inner[free]] = middle[free]
+    # Between two points the line goes straight; a missing value breaks it.
+    broken = _gaps(one, frame, wide)
+    walls = np.cumsum(broken)
+    inner = np.arange(known[0], known[-1] + 1)
+    middle = np.interp(inner, known, (low[known] + high[known]) / 2)
+    before = known[np.searchsorted(known, inner, side="right") - 1]
+    after = known[np.minimum(np.searchsorted(known, inner, side="left"), len(known) - 1)]
+    free = (walls[before] == walls[after]) & ~np.isfinite(low[inner])
+    low[inner[free]] = high[inner[free]] = middle[free]
     span = frame.top - frame.bottom
     heights = [
         np.clip(np.round((frame.top - v) / span * (tall - 1)), -1, tall) for v in (high, low)
@@ -161,7 +159,7 @@ def _trace(grid: Grid, one: Series, frame: Frame, columns: int, plot: int, glyph
         if not math.isfinite(first):
             previous = None
             continue
-        if previous is not None and not one.dots:  # joined to its neighbour
+        if previous is not None:  # joined to its neighbour
             if first > previous[1] + 1:
                 first = previous[1] + 1
             elif last < previous[0] - 1:

@@ -50,11 +50,11 @@ class Documents(Page):
     # --- what it rests on
 
     def _ready(self) -> bool:
-        view = self.desk.view
-        config = view.config if view else None
-        if view is None or config is None:
-            self.trouble = (view.config_trouble if view else None) or "no run is open"
+        found = self.in_hand()
+        if isinstance(found, str):
+            self.trouble = found
             return False
+        view, config = found
         states = view.state["stages"]
         wanted = (str(view.run.path), *(states[s]["state"] for s in ("tokens", "score",
                                                                      "selection")))  # fmt: skip

@@ -31,7 +31,6 @@ class Overview(Page):
         super().__init__(desk)
         self.stage: int | None = None  # None: the one that works
         self.since_hidden = False
-        self._expected: dict[str, float] = {}
 
     def layout(self, cells: int, rows: int) -> Layout:
         view = self.desk.view
@@ -93,9 +92,6 @@ class Overview(Page):
         return self.desk.view.state
 
     def _pipeline(self, cells: int, rows: int) -> list[Line]:
-        view = self.desk.view
-        works = view is not None and view.live
-        self._expected = outlook.expected(self._state) if works else {}
         return [self._row(name, cells) for name in STAGES][:rows]
 
     def _row(self, name: str, cells: int) -> Line:
@@ -111,10 +107,11 @@ class Overview(Page):
             (glyphs.states.get(state, "?") + " ", STATE_STYLE.get(state, "dim")),
             (f"{name:<11}", "bold" if stage["state"] == "running" else ""),
         ]
-        took, likely = stage.get("seconds"), self._expected.get(name)
+        took = stage.get("seconds")
         right = clock(took) if took is not None else ""
-        if stage["state"] == "pending" and likely is not None:
-            right = f"about {clock(likely)}"
+        if stage["state"] == "pending" and view is not None and view.live:
+            likely = outlook.expected(self._state).get(name)
+            right = f"about {clock(likely)}" if likely is not None else ""
         done, total = stage.get("done") or 0, stage.get("total") or 0
         begun = stage["state"] in ("stopped", "failed") and total
         if stage["state"] == "running" or begun:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlxprune.config import Config
 from mlxprune_tui.draw import Glyphs, Line, beside, box, pad
 from mlxprune_tui.view import View
 from mlxprune_tui.words import line_of, wrap
@@ -176,6 +177,14 @@ class Page:
         }
         desk.options[self.name] = self.options
         self.held, self.zoomed = 0, False
+
+    def in_hand(self) -> tuple[View, Config] | str:
+        """The run in hand with its configuration; or why there is none."""
+        view = self.desk.view
+        if view is None:
+            return "no run is open"
+        config = view.config
+        return (view, config) if config is not None else str(view.config_trouble)
 
     def sound(self, key: str, value: Any) -> bool:
         """Whether an option that was kept can be used again."""

@@ -48,19 +48,19 @@ class Selection(Page):
 
     def _ready(self) -> bool:
         """Whether the scores are at hand; else they are fetched, aside."""
-        view = self.desk.view
-        config = view.config if view else None
-        if view is None or config is None:
-            self.trouble = (view.config_trouble if view else None) or "no run is open"
+        found = self.in_hand()
+        if isinstance(found, str):
+            self.trouble = found
             return False
-        if self.table is not None:
-            return True
+        view, config = found
         choice = config.slices[self.number % len(config.slices)]
         name = choice.reference or config.scorers[0].name
-        wanted = (str(view.run.path), self.number, view.run.scores(name).exists())
-        if not wanted[2]:
+        try:
+            written = view.run.scores(name).stat().st_mtime_ns
+        except OSError:
             self.trouble = "no document is scored yet"
-            return False
+            return self.table is not None
+        wanted = (self.number, written)
         if self.loading != wanted:
             self.loading, self.trouble = wanted, None
             self.desk.later(lambda: _load(view.run, config, choice), self._loaded)

@@ -27,7 +27,6 @@ class View:
         self.loaded = False  # whether the log was read to its end once
         self.frozen = False
         self.standing = "unknown"
-        self.opened = now()
         self._looked = 0.0
         self._news = False  # whether anything came since it was looked after
         self._config: Config | None = None
