@@ -46,11 +46,18 @@ def test_a_run_that_has_ended_is_told_at_once(tiny_run: runs.RunFolder) -> None:
     assert list(sentences.follow(tiny_run)) == ["Run tiny is done."]
 
 
-def test_following_tells_how_it_ended(tmp_path: Path) -> None:
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[runs.RunFolder, events.EventLog]:
+    """A run that has only started."""
     run = runs.RunFolder(tmp_path / "r")
     run.path.mkdir()
     log = events.EventLog(run.events)
     log.emit(None, "run.start", run="r", device="d")
+    return run, log
+
+
+def test_following_tells_how_it_ended(begun: tuple[runs.RunFolder, events.EventLog]) -> None:
+    run, log = begun
     with lock.locked(run):
         told = sentences.follow(run, 0.01)
         assert "is running" in next(told)
@@ -63,11 +70,10 @@ def test_following_tells_how_it_ended(tmp_path: Path) -> None:
     assert "is crashed" in list(told)[-1]
 
 
-def test_following_ends_with_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = runs.RunFolder(tmp_path / "r")
-    run.path.mkdir()
-    log = events.EventLog(run.events)
-    log.emit(None, "run.start", run="r", device="d")
+def test_following_ends_with_the_end(
+    begun: tuple[runs.RunFolder, events.EventLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, log = begun
     with lock.locked(run):
         told = sentences.follow(run, 0.01)
         next(told)

@@ -15,7 +15,8 @@ import pytest
 
 from mlxprune import events, lock, runs
 from mlxprune import state as states
-from mlxprune_tui import draw, page, view
+from mlxprune_tui import draw, page, view, words
+from mlxprune_tui.app import Monitor
 
 GLYPHS = draw.GLYPHS["braille"]
 STATES = ("empty", "starting", "live", "stale", "crashed", "failed", "done")
@@ -89,3 +90,42 @@ def on(folder: Path, kind: type, now: Callable[[], float] = time.time) -> Any:
         pass
     seen.look(at_once=True)
     return kind(page.Desk(seen, GLYPHS))
+
+
+async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition, not for a time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        await pilot.pause(0.02)
+
+
+def frame(app: Monitor) -> str:
+    return draw.plain(app.picture.lines)
+
+
+async def opened(app: Monitor, pilot: Any) -> None:
+    await until(pilot, lambda: app.desk.view is None or app.desk.view.loaded)
+    await pilot.pause(0.05)
+
+
+def check_frame(app: Monitor, cells: int, rows: int) -> None:
+    """Exactly the screen, every line exactly its width, nothing that a terminal would obey."""
+    lines = app.picture.lines
+    assert len(lines) == (1 if cells < 60 or rows < 15 else rows)
+    for line in lines:
+        text = "".join(part for part, _ in line)
+        assert words.width(text) == cells, text
+        assert all(c.isprintable() for c in text), ascii(text)
+
+
+def passes_curve(validation: list[tuple[int, float]]) -> dict[str, Any]:
+    train = [
+        [t, 4.0 - t / 1000, 1e-3, 1 + (t > 600), t // 100, 1.0 * t, 0.5, 9.0, 0.4]
+        for t in range(100, 1300, 100)
+    ]
+    return {
+        "train": train,
+        "validation": [[t, b, None, 1.0 * t] for t, b in validation],
+        "total_targets": 1200,
+    }

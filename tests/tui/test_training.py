@@ -4,28 +4,15 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest_tui import on
+from conftest_tui import on, passes_curve
 
 from mlxprune import runs
 from mlxprune_tui import (
     draw,
     training,
 )
-
-
-def passes_curve(validation: list[tuple[int, float]]) -> dict[str, Any]:
-    train = [
-        [t, 4.0 - t / 1000, 1e-3, 1 + (t > 600), t // 100, 1.0 * t, 0.5, 9.0, 0.4]
-        for t in range(100, 1300, 100)
-    ]
-    return {
-        "train": train,
-        "validation": [[t, b, None, 1.0 * t] for t, b in validation],
-        "total_targets": 1200,
-    }
 
 
 def test_training_tells_gap_and_memorising(tiny_run: runs.RunFolder) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest_tui import passes_curve
 
 from mlxprune_tui import contest, trainings
 
@@ -80,18 +81,6 @@ def test_differences_name_every_key() -> None:
     one = {"a": 1, "b": {"c": [1, 2], "d": None}}
     other = {"a": 1, "b": {"c": [1, 3]}, "e": 0.5}
     assert contest.differences(one, other) == [("b.c", "[1, 2]", "[1, 3]"), ("e", "-", "0.5")]
-
-
-def passes_curve(validation: list[tuple[int, float]]) -> dict[str, Any]:
-    train = [
-        [t, 4.0 - t / 1000, 1e-3, 1 + (t > 600), t // 100, 1.0 * t, 0.5, 9.0, 0.4]
-        for t in range(100, 1300, 100)
-    ]
-    return {
-        "train": train,
-        "validation": [[t, b, None, 1.0 * t] for t, b in validation],
-        "total_targets": 1200,
-    }
 
 
 def test_gaps_begin_and_end_with_a_pass() -> None:

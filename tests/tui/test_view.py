@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest_tui import on
+from conftest_tui import check_frame, frame, on, opened, until, write_segment
 
 from mlxprune import events, runs, state
 from mlxprune_tui import (
     overview,
 )
 from mlxprune_tui import view as views
+from mlxprune_tui.app import PAGES, Monitor
 
 
 def test_since_you_left(tiny_run: runs.RunFolder) -> None:
@@ -56,3 +58,56 @@ def test_a_held_picture_stays_what_is_pressed(make_run: Callable[[str], Path]) -
     assert view.state["events"] == before
     view.frozen = False
     assert view.read(1.0)
+
+
+def test_a_held_picture_loses_nothing(make_run: Callable[[str], Path]) -> None:
+    folder = make_run("live")
+    run = runs.RunFolder(folder)
+
+    async def go() -> None:
+        app = Monitor(folder, remember=False)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await opened(app, pilot)
+            await pilot.press("space")
+            await until(pilot, lambda: "HELD" in frame(app))
+            before = frame(app)
+            log = events.EventLog(run.events)
+            log.emit("final", "warning", message="while it was held")
+            log.close()
+            await pilot.pause(0.6)
+            assert "while it was held" not in frame(app)
+            await pilot.press("space")
+            await until(pilot, lambda: "while it was held" in frame(app))
+            assert before != frame(app)
+
+    asyncio.run(go())
+
+
+def test_a_log_of_a_newer_version_or_damaged_is_told(
+    tiny_run: runs.RunFolder, tmp_path: Path
+) -> None:
+    records = list(events.read_events(tiny_run.events))
+    newer = {"v": 99, "kind": "a-kind-of-tomorrow", "stage": "a-stage-of-tomorrow", "t": 1.0}
+    odd = [
+        {**records[-1], "v": 99, "kind": "stage.start", "stage": "distil"},
+        {**records[-1], "kind": "progress", "stage": "distil", "eta_seconds": float("inf")},
+        {**records[-1], "kind": "histogram"},
+        {**records[-1], "kind": "train.step", "peak_memory_bytes": float("inf"), "model": 3},
+    ]
+    folder = tmp_path / "run"
+    path = write_segment(folder / "events", [*records[:-1], newer, *odd])
+    path.write_bytes(path.read_bytes() + b"\xc1\xc1")
+    (folder / "run.json").write_bytes(tiny_run.run_json.read_bytes())
+
+    async def go() -> None:
+        app = Monitor(folder, remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            assert "newer version" in frame(app)
+            assert "cannot be read" in frame(app)
+            for name in PAGES:
+                app.show_page(name)
+                await pilot.pause(0.02)
+                check_frame(app, 120, 40)
+
+    asyncio.run(go())
