@@ -167,6 +167,7 @@ def test_the_doctors_self_test_passes(command: Any) -> None:
     assert str(Path.home()) not in done.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_corpus_is_real_text_in_several_domains(tmp_path: Path) -> None:
     from mlxprune import demo
 

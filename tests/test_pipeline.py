@@ -202,7 +202,10 @@ def test_what_can_only_fail_later_is_refused_before_work(
     assert not (tmp_path / "run" / "corpus").exists()
 
 
-@pytest.mark.parametrize("stage", ["reference", "score", "final"])
+@pytest.mark.parametrize(
+    "stage",
+    [*(pytest.param(s, marks=pytest.mark.slow) for s in ("reference", "score")), "final"],
+)
 def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
     stage: str, tiny_run: runs.RunFolder, tiny_corpus: Path, tmp_path: Path
 ) -> None:
