@@ -1,0 +1,79 @@
+"""A run folder that older code made: it opens, nothing of it is done again, and what is said and
+drawn of it is what was said and drawn before (tests/golden/make.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+EXPECTED = GOLDEN / "expected"
+
+
+@pytest.fixture(scope="module")
+def make() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(make: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLXPRUNE_CONFIG_HOME", str(tmp_path / "settings"))
+    copied: Path = make.copied(tmp_path)
+    return copied
+
+
+def test_every_stage_of_it_is_reused(make: ModuleType, run: Path) -> None:
+    done = make.command(run.parent, "run", "study/study.yaml", "--dir", "run", "--quiet", "--json")
+    assert done.returncode == 0, done.stderr
+    stages = json.loads(done.stdout)["stages"]
+    assert {name: stage["state"] for name, stage in stages.items()} == dict.fromkeys(
+        stages, "reused"
+    )
+
+
+def test_the_app_draws_it_as_before(make: ModuleType, run: Path) -> None:
+    for name, text in make.pictures(run).items():
+        assert text == (EXPECTED / name).read_text(encoding="utf-8"), name
+
+
+def test_commands_say_of_it_what_they_said(make: ModuleType, run: Path) -> None:
+    for name, said in make.answers(run.parent).items():
+        known = (EXPECTED / name).read_text(encoding="utf-8")
+        if name.endswith(".json"):
+            (told, code), (before, code_before) = (t.rsplit("--- ", 1) for t in (said, known))
+            assert code == code_before, name
+            assert_alike(json.loads(told), json.loads(before), name)
+        else:
+            assert said == known, name
+
+
+def assert_alike(found: Any, known: Any, where: str) -> None:
+    """Equal; floats that this processor adds up may differ in their last bits."""
+    if isinstance(known, dict):
+        assert isinstance(found, dict), where
+        assert list(found) == list(known), where
+        for key, value in known.items():
+            assert_alike(found[key], value, f"{where}.{key}")
+    elif isinstance(known, list):
+        assert len(found) == len(known), where
+        for number, value in enumerate(known):
+            assert_alike(found[number], value, f"{where}[{number}]")
+    elif isinstance(known, float):
+        assert math.isclose(found, known, rel_tol=1e-9, abs_tol=1e-12), where
+    else:
+        assert found == known, where
