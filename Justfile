@@ -5,11 +5,12 @@ default: check test
 demo:
     mlxprune demo
 
-# Format, lint, types; the import walls are tests.
+# Format, lint, types, and which package may import which.
 check:
     ruff format --check .
     ruff check .
     mypy
+    lint-imports
     pytest tests/test_walls.py
 
 # The quick tests; `just test -m slow` runs the others.

@@ -78,19 +78,25 @@ def write_tasks(folder: Path, texts: list[str], items: int) -> None:
 def prepare(folder: Path, arguments: argparse.Namespace) -> list[str]:
     """Model, tasks, and their token ids for both contestants; returns the names of the tasks."""
     import mlxprune  # noqa: F401  (first, so that MLX gets its BLAS)
-    from mlxprune import config, demo, exam, tasks, tokenizer
-    from mlxprune import model as models
+    from mlxprune.config.schema import TrainTokenizer
+    from mlxprune.data.demo_corpus import write_demo_corpus
+    from mlxprune.evaluation import requests
+    from mlxprune.evaluation.tasks import FoundTasks, find_tasks
+    from mlxprune.model.architecture import Preset, full_config
+    from mlxprune.model.weights import initialise_model, save_model
+    from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
+    from mlxprune.tokenization.tokenizer import load_tokenizer
 
     (folder / "tokenizer").mkdir()
     (folder / "tasks").mkdir()
-    demo.write_corpus(folder / "corpus")
+    write_demo_corpus(folder / "corpus")
     texts = texts_of(folder / "corpus")
     write_tasks(folder / "tasks", texts, arguments.items)
     s = SHAPES[arguments.shape]
-    settings = config.TrainTokenizer(vocab_size=s["vocab"])
-    tokenizer.train(settings, iter(texts), os.cpu_count() or 1, folder / "tokenizer")
-    tokens = tokenizer.load(folder / "tokenizer")
-    form = models.Shape(
+    settings = TrainTokenizer(vocab_size=s["vocab"])
+    train_tokenizer(settings, iter(texts), os.cpu_count() or 1, folder / "tokenizer")
+    tokens = load_tokenizer(folder / "tokenizer")
+    form = Preset(
         arguments.shape,
         {
             "model_type": "llama", "hidden_size": s["width"], "num_hidden_layers": s["layers"],
@@ -101,13 +107,13 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> list[str]:
         {},
     )  # fmt: skip
     context = arguments.context
-    model_config = models.full_config(form, s["vocab"], context, tokens.prefix, tokens.end)
-    models.save(models.initialise(model_config, 0), model_config, folder / "tokenizer", folder)
+    model_config = full_config(form, s["vocab"], context, tokens.prefix, tokens.end)
+    save_model(initialise_model(model_config, 0), model_config, folder / "tokenizer", folder)
     names = arguments.tasks or [str(folder / "tasks")]
-    found = tasks.find(names, arguments.gauntlet)
+    found = find_tasks(names, arguments.gauntlet)
     for task in found.tasks:
-        one = tasks.Found([task], {})
-        made = exam.prepare(one, tokens, context, arguments.items, 0)
+        one = FoundTasks([task], {})
+        made = requests.prepare_requests(one, tokens, context, arguments.items, 0)
         with (folder / f"{task.label}.json").open("w") as out:
             json.dump(_rows(made), out)
     return [task.label for task in found.tasks]
@@ -128,10 +134,11 @@ def _rows(made: Any) -> list[Any]:
 
 def ours(folder: Path) -> None:
     import mlxprune  # noqa: F401
-    from mlxprune import backend, trees
-    from mlxprune import model as models
+    from mlxprune.engine import backend
+    from mlxprune.engine.shared_prefix import batch_shared_prefixes, shared_prefixes_of
+    from mlxprune.model.weights import load_model
 
-    model, _ = models.load(folder)
+    model, _ = load_model(folder)
     asking = backend.answer_function(model)
     tokens = backend.detect().answer_tokens_per_batch
 
@@ -143,10 +150,10 @@ def ours(folder: Path) -> None:
         grown = [
             tree
             for item, rows in by_item.items()
-            for tree in trees.trees_of(item, *zip(*((r[2], r[3]) for r in rows), strict=True))
+            for tree in shared_prefixes_of(item, *zip(*((r[2], r[3]) for r in rows), strict=True))
         ]
         sums: dict[tuple[int, int], tuple[float, bool]] = {}
-        for batch in trees.batches(grown, tokens):
+        for batch in batch_shared_prefixes(grown, tokens):
             some = [grown[n] for n in batch]
             for tree, (losses, hits) in zip(some, asking(some), strict=True):
                 for choice in np.unique(tree.choice).tolist():

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import zstandard
 
-from mlxprune import readers
+from mlxprune.data.readers import RowKeys, Skip, read_rows
+from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError
-from mlxprune.sources import find_sources
 
-KEYS = readers.Keys("text", "id", "auto", None)
+KEYS = RowKeys("text", "id", "auto", None)
 PACK = (lambda d: d, gzip.compress, zstandard.compress, lzma.compress)
 VALUES = ("x", "", " ", None, 5, 1e400, ["x"], {"a": 1}, "\ud800", "\u2028", "é" * 50, "\0", True)
 
@@ -65,8 +65,8 @@ def main() -> None:
             path.write_bytes(make(generator))
             try:
                 sources, _ = find_sources([str(path)])
-                for row in readers.read(sources[0], KEYS):
-                    kind = row.reason if isinstance(row, readers.Skip) else "row"
+                for row in read_rows(sources[0], KEYS):
+                    kind = row.reason if isinstance(row, Skip) else "row"
                     outcomes[kind] += 1
             except DataError:
                 outcomes["DataError"] += 1

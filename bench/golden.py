@@ -147,8 +147,10 @@ def say(folder: Path, name: str, *arguments: str) -> None:
 
 
 def plain_lines(text: str) -> str:
-    """Without lines of progress, which come when they come."""
-    return "\n".join(line for line in text.splitlines() if " %  " not in line)
+    """Without progress, which comes when it comes, and without warnings of libraries, which name
+    the line of code that called them."""
+    kept = (line for line in text.splitlines() if " %  " not in line and "Warning:" not in line)
+    return "\n".join(kept)
 
 
 def make(folder: Path) -> None:
@@ -241,6 +243,7 @@ def told(path: Path, base: Path) -> str:
         with contextlib.suppress(ValueError):
             head = json.dumps(scrubbed(json.loads(head)), indent=1, sort_keys=False)
     head = re.sub(r"\d+(\.\d+)? s\b|\d+ min \d+ s|\d\d:\d\d:\d\d|process \d+", "TIME", head)
+    rest = plain_lines(rest)
     rest = re.sub(r"\d+(\.\d+)? s\b|\d+ min \d+ s|process \d+", "TIME", rest)
     head = re.sub(r"\S+=\S+|[\d.]+[kM]?/s|\(\d+ % of peak.*\)", "-", head)
     return f"{head}\n--- {rest}"
@@ -263,7 +266,7 @@ def contents(folder: Path) -> dict[str, bytes]:
             or parts[0] in ("scored", "trained", "asked", "soft")
             or parts[0].startswith("out-")
         ):
-            found[name] = stable(path)
+            found[name] = stable(path).replace(str(folder).encode(), b"BASE")
     for path in sorted((folder / "said").iterdir()):
         found[f"said/{path.name}"] = told(path, folder).encode()
     return found

@@ -26,12 +26,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     import mlxprune  # noqa: F401  (first, so that MLX gets its BLAS)
-    from mlxprune import backend, runs, score, workers
-    from mlxprune import model as models
-    from mlxprune.tokens import Tokens
+    from mlxprune.engine import backend
+    from mlxprune.model.architecture import full_config, preset_of
+    from mlxprune.model.weights import initialise_model
+    from mlxprune.run.markers import forget
+    from mlxprune.scoring.nll import score_documents
+    from mlxprune.scoring.windows import resolve_policy
+    from mlxprune.scoring.workers import joined_parts, part_path, work_units
+    from mlxprune.tokenization.token_file import Tokens
 
-    config = models.full_config(models.shape_of("pico"), 512, 128, 1, 1)
-    model = models.initialise(config, 0)
+    config = full_config(preset_of("pico"), 512, 128, 1, 1)
+    model = initialise_model(config, 0)
     model.set_dtype(backend.detect().compute_dtype)
     cases = {}
     for count in arguments.documents:
@@ -41,8 +46,8 @@ def main() -> None:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         tokens = Tokens(ids, offsets, 512, 1, 1)
         # About 4 bytes a token, as text has: units of the size that a run has.
-        units = workers.units(lengths * 4)
-        policy = score.resolve_policy(lengths, config, 128)
+        units = work_units(lengths * 4)
+        policy = resolve_policy(lengths, config, 128)
         cases[count] = (tokens, units, policy, int(lengths.sum()))
     taken: dict[int, list[float]] = {count: [] for count in cases}
     largest = max(case[3] for case in cases.values())
@@ -56,14 +61,14 @@ def main() -> None:
                     parts.mkdir()
                     for number, (first, stop) in enumerate(units):
                         positions = np.zeros((2, policy.context))
-                        found = score.score_documents(
+                        found = score_documents(
                             model, tokens, np.arange(first, stop), policy, positions=positions
                         )
-                        path = workers.part_path(parts, number)
+                        path = part_path(parts, number)
                         np.save(path.with_suffix(".positions.npy"), positions)
                         np.save(path, found)
-                    workers.joined(parts, len(units))
-                    runs.forget(parts)
+                    joined_parts(parts, len(units))
+                    forget(parts)
                 taken[count].append((time.perf_counter() - began) / (repeats * total))
     base = statistics.median(taken[min(taken)])
     rows = [

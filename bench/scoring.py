@@ -37,32 +37,36 @@ NAMES = ("ours", "usual", "bucketed", "mlx_lm")
 def prepare(folder: Path, shape: str, context: int, documents: int, data: list[str]) -> None:
     """Model in Hugging Face layout, token ids and document lengths, for all contestants."""
     import mlxprune  # noqa: F401  (first, so that MLX gets its BLAS)
-    from mlxprune import config, corpus, demo, readers, sources, tokenizer
-    from mlxprune import model as models
+    from mlxprune.config.schema import Data, TrainTokenizer
+    from mlxprune.data.demo_corpus import write_demo_corpus
+    from mlxprune.data.index import row_keys_of
+    from mlxprune.data.readers import Row, read_rows
+    from mlxprune.data.sources import find_sources
+    from mlxprune.model.architecture import Preset, full_config
+    from mlxprune.model.weights import initialise_model, save_model
+    from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
+    from mlxprune.tokenization.tokenizer import load_tokenizer
 
     (folder / "tokenizer").mkdir()
     if not data:
-        demo.write_corpus(folder / "corpus")
+        write_demo_corpus(folder / "corpus")
         data = [str(folder / "corpus")]
-    keys = corpus.keys_of(config.Data(paths=data))
-    found, _ = sources.find_sources(data)
+    keys = row_keys_of(Data(paths=data))
+    found, _ = find_sources(data)
     texts = [
-        row.text
-        for source in found
-        for row in readers.read(source, keys)
-        if isinstance(row, readers.Row)
+        row.text for source in found for row in read_rows(source, keys) if isinstance(row, Row)
     ]
     step = max(1, len(texts) // documents)
     chosen = texts[::step][:documents]
     s = SHAPES[shape]
-    settings = config.TrainTokenizer(vocab_size=s["vocab"])
-    tokenizer.train(settings, iter(chosen), os.cpu_count() or 1, folder / "tokenizer")
-    tokens = tokenizer.load(folder / "tokenizer")
+    settings = TrainTokenizer(vocab_size=s["vocab"])
+    train_tokenizer(settings, iter(chosen), os.cpu_count() or 1, folder / "tokenizer")
+    tokens = load_tokenizer(folder / "tokenizer")
     ids = [np.array(found, np.uint16) for found in tokens.encode(chosen)]
     ids = [found for found in ids if len(found)]
     np.save(folder / "ids.npy", np.concatenate(ids))
     np.save(folder / "lengths.npy", [len(found) for found in ids])
-    form = models.Shape(
+    form = Preset(
         shape,
         {
             "model_type": "llama", "hidden_size": s["width"], "num_hidden_layers": s["layers"],
@@ -72,14 +76,14 @@ def prepare(folder: Path, shape: str, context: int, documents: int, data: list[s
         },
         {},
     )  # fmt: skip
-    model_config = models.full_config(form, s["vocab"], context, tokens.prefix, tokens.end)
-    models.save(models.initialise(model_config, 0), model_config, folder / "tokenizer", folder)
+    model_config = full_config(form, s["vocab"], context, tokens.prefix, tokens.end)
+    save_model(initialise_model(model_config, 0), model_config, folder / "tokenizer", folder)
 
 
 def rows_of(folder: Path, context: int, part: int, parts: int) -> tuple[Any, Any, Any, Any]:
     """The tokens, the documents of this part, their windows, and the batch shapes of all."""
-    from mlxprune import score
-    from mlxprune.tokens import Tokens
+    from mlxprune.scoring.windows import resolve_policy, windows_of
+    from mlxprune.tokenization.token_file import Tokens
 
     lengths = np.load(folder / "lengths.npy")
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -91,9 +95,9 @@ def rows_of(folder: Path, context: int, part: int, parts: int) -> tuple[Any, Any
         stated["bos_token_id"],
         stated["eos_token_id"],
     )
-    policy = score.resolve_policy(lengths, stated, context)
+    policy = resolve_policy(lengths, stated, context)
     documents = np.arange(part, len(lengths), parts)
-    windows, _ = score.windows(lengths[documents], policy)
+    windows, _ = windows_of(lengths[documents], policy)
     return tokens, documents, windows, policy
 
 
@@ -110,14 +114,16 @@ def contestant(name: str, folder: Path, context: int) -> None:
 
 def ours(folder: Path, context: int) -> None:
     import mlxprune  # noqa: F401
-    from mlxprune import backend, score
-    from mlxprune import model as models
+    from mlxprune.engine import backend
+    from mlxprune.model.architecture import flops_per_token
+    from mlxprune.model.weights import load_model
+    from mlxprune.scoring.nll import score_documents
 
     backend.detect()
     peak = backend.peak_flops()
     if backend.detect().name == "cpu":
         backend.set_threads(1)  # as in mlxprune's workers
-    model, stated = models.load(folder)
+    model, stated = load_model(folder)
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         tokens, documents, _, policy = rows_of(folder, context, question["part"], question["parts"])
@@ -132,7 +138,7 @@ def ours(folder: Path, context: int) -> None:
             waited += seconds
 
         began = time.perf_counter()
-        found = score.score_documents(model, tokens, mine, policy, between)
+        found = score_documents(model, tokens, mine, policy, between)
         seconds = time.perf_counter() - began
         return {
             "seconds": seconds,
@@ -143,7 +149,7 @@ def ours(folder: Path, context: int) -> None:
         }
 
     mean = int(np.minimum(np.load(folder / "lengths.npy"), context).mean())
-    flops = models.flops_per_token(stated, mean)
+    flops = flops_per_token(stated, mean)
     serve(answer, peak_flops=peak, flops_per_token=flops)
 
 
@@ -155,7 +161,7 @@ def torch_loop(name: str, folder: Path, context: int) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
-        from mlxprune import score
+        from mlxprune.scoring.windows import batches_of
 
         tokens, documents, windows, policy = rows_of(
             folder, context, question["part"], question["parts"]
@@ -167,7 +173,7 @@ def torch_loop(name: str, folder: Path, context: int) -> None:
         if name == "usual":
             groups = [list(range(at, min(at + 16, len(spans)))) for at in range(0, len(spans), 16)]
         else:
-            groups = [rows.tolist() for _, _, rows in score.batches(windows, policy)]
+            groups = [rows.tolist() for _, _, rows in batches_of(windows, policy)]
         nll = np.zeros(len(documents))
         slots = 0
         began = time.perf_counter()
@@ -205,7 +211,7 @@ def chunks(folder: Path, context: int) -> None:
     import contextlib
     import io
 
-    from mlxprune import blas
+    from mlxprune.engine import blas
 
     blas.load()  # the same BLAS; everything else is as mlx_lm has it
     import mlx.core as mx

@@ -44,16 +44,16 @@ def write(folder: Path, count: int) -> None:
 
 
 def work(folder: str, unit: str, check: bool, answer: Any) -> None:
-    from mlxprune import selection
-    from mlxprune.keys import mix
-    from mlxprune.scores import Scores
-    from mlxprune.slices import Slice
+    from mlxprune.config.slices import Slice
+    from mlxprune.data.hashing import mix
+    from mlxprune.scoring.score_file import Scores
+    from mlxprune.selection.selector import select_slice
 
     key, nll_sum, num_tokens = (np.load(Path(folder) / f"{n}.npy", mmap_mode="r") for n in COLUMNS)
     scores = Scores(key, nll_sum, num_tokens, num_tokens)
     choice = Slice(criterion="medium", rate=Decimal("0.5"), unit=unit)  # type: ignore[arg-type]
     began = time.perf_counter()
-    kept = selection.select(scores, choice, 0)
+    kept = select_slice(scores, choice, 0)
     keys = key[kept.mask]
     seconds = time.perf_counter() - began
     scale = 1 if sys.platform == "darwin" else 1024

@@ -28,7 +28,15 @@ def main() -> None:
     arguments = parser.parse_args()
     import sentencepiece
 
-    from mlxprune import config, corpus, demo, sources, tokenizer, tokens, work
+    from mlxprune import machine
+    from mlxprune.config.schema import Data, TrainTokenizer
+    from mlxprune.data.demo_corpus import write_demo_corpus
+    from mlxprune.data.index import open_corpus
+    from mlxprune.data.indexing import build_index
+    from mlxprune.data.sources import find_sources
+    from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
+    from mlxprune.tokenization.token_file import encode_corpus
+    from mlxprune.tokenization.tokenizer import load_tokenizer
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -36,37 +44,39 @@ def main() -> None:
             (folder / part).mkdir()
         paths = arguments.data
         if not paths:
-            demo.write_corpus(folder / "texts", int(arguments.megabytes * 1e6 / 6))
+            write_demo_corpus(folder / "texts", int(arguments.megabytes * 1e6 / 6))
             paths = [str(folder / "texts")]
-        data = config.Data(paths=paths)
-        files, left_out = sources.find_sources(paths)
-        corpus.build(data, files, left_out, folder / "corpus")
-        found = corpus.open_corpus(folder / "corpus", data)
+        data = Data(paths=paths)
+        files, left_out = find_sources(paths)
+        build_index(data, files, left_out, folder / "corpus")
+        found = open_corpus(folder / "corpus", data)
         # The first documents: spread ones would have us read the whole corpus for a part of it.
         part = np.ones(len(found), np.uint8)
         part[np.cumsum(found.index["bytes"]) <= arguments.megabytes * 1e6] = 0
         texts = [text for _, text in found.texts(part == 0)]
         size = sum(len(text.encode()) for text in texts)
-        settings = config.TrainTokenizer(vocab_size=arguments.vocab_size, max_bytes=8_000_000)
-        tokenizer.train(settings, iter(texts), work.cores(), folder / "tokenizer")
-        loaded = tokenizer.load(folder / "tokenizer")
+        settings = TrainTokenizer(vocab_size=arguments.vocab_size, max_bytes=8_000_000)
+        train_tokenizer(settings, iter(texts), machine.cores(), folder / "tokenizer")
+        loaded = load_tokenizer(folder / "tokenizer")
         library = sentencepiece.SentencePieceProcessor(
             model_file=str(folder / "tokenizer" / "tokenizer.model")
         )
         rates: dict[str, list[float]] = {"library": [], "ours": []}
         for _ in range(arguments.rounds):
             began = time.perf_counter()
-            library.encode(texts, num_threads=work.cores())
+            library.encode(texts, num_threads=machine.cores())
             rates["library"].append(size / (time.perf_counter() - began))
             began = time.perf_counter()
-            tokens.build(found, part, 1, loaded, folder / "tokens", lambda done, total: None)
+            encode_corpus(found, part, 1, loaded, folder / "tokens", lambda done, total: None)
             rates["ours"].append(size / (time.perf_counter() - began))
     medians = {name: statistics.median(found) for name, found in rates.items()}
     share = medians["ours"] / medians["library"]
     if arguments.json:
         print(json.dumps({"bytes": size, "bytes_per_second": medians, "of_the_library": share}))
         return
-    print(f"{size / 1e6:.1f} MB of text, vocabulary {arguments.vocab_size}, {work.cores()} cores")
+    print(
+        f"{size / 1e6:.1f} MB of text, vocabulary {arguments.vocab_size}, {machine.cores()} cores"
+    )
     for name, rate in medians.items():
         print(f"  {name:<8} {rate / 1e6:6.2f} MB/s")
     print(f"  ours is {share:.0%} of the library alone")

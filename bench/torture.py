@@ -18,8 +18,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from mlxprune import events, runs, testing
-from mlxprune.yamlfile import write_yaml
+from mlxprune.config.yaml_file import write_yaml
+from mlxprune.run.events import fold_log
+from mlxprune.run.markers import forget
+from mlxprune.testing import tiny
 
 INTERVAL = 2048
 
@@ -28,7 +30,7 @@ def one_round(generator: random.Random, config_path: Path, folder: Path) -> Coun
     """Run to the end, killed about once in every stretch of work."""
     kills: Counter[str] = Counter()
     while True:
-        child = testing.start_run(config_path, folder)
+        child = tiny.start_run(config_path, folder)
         wait = generator.uniform(1.0, 6.0) if sum(kills.values()) < 8 else 600.0
         deadline = time.monotonic() + wait
         while child.poll() is None and time.monotonic() < deadline:
@@ -39,7 +41,7 @@ def one_round(generator: random.Random, config_path: Path, folder: Path) -> Coun
             return kills
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-        state = events.fold_folder(folder / "events")
+        state = fold_log(folder / "events")
         at = [n for n, s in state["stages"].items() if s["state"] == "running"]
         kills[at[0] if at else "between"] += 1
 
@@ -51,7 +53,7 @@ def write_tasks(folder: Path) -> Path:
     for name in ("first", "second"):
         rows = []
         for _ in range(1500):
-            said = [" ".join(draw.choices(testing.WORDS, k=20)) for _ in range(3)]
+            said = [" ".join(draw.choices(tiny.WORDS, k=20)) for _ in range(3)]
             rows.append({"query": said[0], "choices": said[1:], "gold": draw.randrange(2)})
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(lines)
@@ -67,28 +69,28 @@ def main() -> None:
     generator = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
-        corpus = testing.tiny_corpus(base / "corpus", documents=1500)
+        corpus = tiny.tiny_corpus(base / "corpus", documents=1500)
         work = {"tokens": 40_000, "checkpoint_every": INTERVAL}
         asked = {"tasks": [str(write_tasks(base / "tasks"))]}
         final = {**work, "branches": [0.5]}
-        tree = testing.tiny_config(corpus, reference=work, final=final, evaluation=asked)
+        tree = tiny.tiny_config(corpus, reference=work, final=final, evaluation=asked)
         config_path = base / "tiny.yaml"
         config_path.write_text(write_yaml(tree))
         whole = base / "first" / "whole"
-        testing.start_run(config_path, whole).wait()
-        expected, planned = testing.artifacts_of(whole), testing.targets_trained(whole)
+        tiny.start_run(config_path, whole).wait()
+        expected, planned = tiny.artifacts_of(whole), tiny.targets_trained(whole)
         if not expected:
             raise SystemExit("the uninterrupted run left nothing")
         for number in range(arguments.rounds):
             # In a folder of its own: beside the whole run it would take over its models.
             folder = base / str(number) / "run"
             kills = one_round(generator, config_path, folder)
-            found = testing.artifacts_of(folder)
+            found = tiny.artifacts_of(folder)
             different = [
                 n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)
             ]
             in_training = kills["reference"] + kills["final"]
-            spent, bound = testing.targets_trained(folder), planned + in_training * INTERVAL
+            spent, bound = tiny.targets_trained(folder), planned + in_training * INTERVAL
             shown = ", ".join(f"{s} {n}" for s, n in kills.items()) or "none"
             print(
                 f"kills: {shown}; targets {spent:,} of at most {bound:,}; {len(found)} files equal"
@@ -97,7 +99,7 @@ def main() -> None:
                 raise SystemExit(f"bytes differ: {', '.join(sorted(different)[:5])}")
             if spent > bound:
                 raise SystemExit("more targets were trained than the checkpoints allow")
-            runs.forget(folder)
+            forget(folder)
 
 
 if __name__ == "__main__":

@@ -34,13 +34,15 @@ def batch_of(folder: Path, step: int, batch: int, context: int, vocab: int) -> n
 
 def ours(folder: Path, batch: int, context: int, vocab: int) -> None:
     import mlxprune  # noqa: F401
-    from mlxprune import backend, optimizer
-    from mlxprune import model as models
+    from mlxprune.engine import backend
+    from mlxprune.engine.optimizer import make_optimizer
+    from mlxprune.model.architecture import flops_per_token
+    from mlxprune.model.weights import load_model
 
     backend.detect()
     peak = backend.peak_flops()
-    model, stated = models.load(folder)
-    its = optimizer.make("adamw", 1e-3, 0.1)
+    model, stated = load_model(folder)
+    its = make_optimizer("adamw", 1e-3, 0.1)
     its.init(model.trainable_parameters())
     step_function = backend.step_function(model, its, 1, 1.0)
 
@@ -52,7 +54,7 @@ def ours(folder: Path, batch: int, context: int, vocab: int) -> None:
             losses.append(step_function(ids[:, :-1], ids[:, 1:])()[0])
         return {"seconds": time.perf_counter() - began, "losses": losses}
 
-    serve(answer, peak_flops=peak, flops=3 * models.flops_per_token(stated, context))
+    serve(answer, peak_flops=peak, flops=3 * flops_per_token(stated, context))
 
 
 def torch_loop(folder: Path, batch: int, context: int, vocab: int, compiled: bool) -> None:

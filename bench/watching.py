@@ -27,16 +27,24 @@ import msgpack
 import numpy as np
 import psutil
 
-from mlxprune import events, lock, runs, selection, tally
-from mlxprune import state as states
-from mlxprune.scores import Scores
-from mlxprune.slices import Slice
-from mlxprune_tui import draw, page, sketch, view, whatif
+from mlxprune.config.slices import Slice
+from mlxprune.files import write_json
+from mlxprune.run import lock
+from mlxprune.run.events import SEGMENT_BYTES, EventLog, log_segments
+from mlxprune.run.folder import RunFolder
+from mlxprune.run.state import fold_event, initial_state
+from mlxprune.scoring.histogram import HISTOGRAM_EDGES
+from mlxprune.scoring.score_file import Scores
+from mlxprune.selection.selector import apply_slice
 from mlxprune_tui.app import PAGES
+from mlxprune_tui.drawing.cells import GLYPHS
+from mlxprune_tui.readers import run_view, slice_preview
+from mlxprune_tui.screens import slice_panes
+from mlxprune_tui.screens.page import AppContext
 
 CELLS, ROWS = 120, 40
 HIST = {
-    "edges": tally.EDGES.tolist(),
+    "edges": HISTOGRAM_EDGES.tolist(),
     "documents": [7] * 160,
     "tokens": [900] * 160,
     "bytes": [4000] * 160,
@@ -86,32 +94,32 @@ def event(n: int, t: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def begin(folder: Path) -> runs.RunFolder:
-    run = runs.RunFolder(folder)
+def begin(folder: Path) -> RunFolder:
+    run = RunFolder(folder)
     folder.mkdir(parents=True)
-    runs.write_json(run.run_json, {"name": "bench"})
+    write_json(run.run_json, {"name": "bench"})
     return run
 
 
-def write_log(run: runs.RunFolder, count: int) -> int:
+def write_log(run: RunFolder, count: int) -> int:
     """Segments of 64 MiB, each beginning with a snapshot, as a run writes them."""
-    state = states.initial()
+    state = initial_state()
     first = {"v": 1, "seq": 0, "t": 1.0, "writer": "bench", "stage": None, "kind": "run.start",
              "run": "bench"}  # fmt: skip
-    states.fold(state, first)
-    states.fold(state, {**first, "kind": "stage.start", "stage": "final"})
-    states.fold(state, {**first, "kind": "histogram", "stage": "score", **HIST})
-    number, out, size = 0, None, events.SEGMENT_BYTES + 1
+    fold_event(state, first)
+    fold_event(state, {**first, "kind": "stage.start", "stage": "final"})
+    fold_event(state, {**first, "kind": "histogram", "stage": "score", **HIST})
+    number, out, size = 0, None, SEGMENT_BYTES + 1
     run.events.mkdir()
     n = 0
     # The worst that a log can be: its last segment is nearly full.
-    while n < count or size < 0.97 * events.SEGMENT_BYTES:
-        if size > events.SEGMENT_BYTES:
+    while n < count or size < 0.97 * SEGMENT_BYTES:
+        if size > SEGMENT_BYTES:
             number += 1
             out = (run.events / f"{number:06d}-bench.msgpack").open("wb")
             size = out.write(msgpack.packb({**first, "kind": "snapshot", "state": state}))
         record = event(n, 1e9 + n / 2)
-        states.fold(state, record)
+        fold_event(state, record)
         assert out is not None
         size += out.write(msgpack.packb(record))
         n += 1
@@ -124,9 +132,9 @@ def opening(folder: Path, count: int) -> None:
     """A long log, from nothing to the last event, and what the longest slice held up the keys."""
     run = begin(folder)
     count = write_log(run, count)
-    size = sum(p.stat().st_size for p in events.segments(run.events))
+    size = sum(p.stat().st_size for p in log_segments(run.events))
     began = time.perf_counter()
-    one, slices = view.View(run.path), []
+    one, slices = run_view.View(run.path), []
     while not one.loaded:
         before = time.perf_counter()
         one.read(0.02)
@@ -173,7 +181,7 @@ class Terminal:
 def streaming(folder: Path, seconds: float) -> None:
     """CPU while a run reports as often as it may, and while nothing happens; keys meanwhile."""
     run = begin(folder)
-    log = events.EventLog(run.events)
+    log = EventLog(run.events)
     log.emit(None, "run.start", run="bench")
     log.emit("score", "histogram", **HIST)
     log.emit("final", "stage.start", why="bench")
@@ -248,13 +256,13 @@ def day(folder: Path, hours: float) -> None:
     """Memory of a reader that draws every screen while the events of a day pass by."""
     run = begin(folder)
     run.events.mkdir()
-    desk = page.Desk(view.View(run.path), draw.GLYPHS["braille"])
+    desk = AppContext(run_view.View(run.path), GLYPHS["braille"])
     pages = [kind(desk) for name, kind in PAGES.items() if name != "runs"]
     path = run.events / "000001-bench.msgpack"
     first = {"v": 1, "seq": 0, "t": 1.0, "writer": "bench", "stage": None}
-    state = states.initial()
-    states.fold(state, {**first, "kind": "run.start", "run": "bench"})
-    states.fold(state, {**first, "kind": "histogram", "stage": "score", **HIST})
+    state = initial_state()
+    fold_event(state, {**first, "kind": "run.start", "run": "bench"})
+    fold_event(state, {**first, "kind": "histogram", "stage": "score", **HIST})
     path.write_bytes(msgpack.packb({**first, "kind": "snapshot", "state": state}))
     total = int(hours * 3600 * 4)  # four events a second
     sizes = []
@@ -286,7 +294,7 @@ def what_if(count: int) -> None:
         domains=tuple(f"domain-{n}" for n in range(20)),
     )
     choice = Slice(criterion="medium", rate=Decimal("0.5"), unit="tokens")
-    one = whatif.Table(scores, tokens, 0, choice)
+    one = slice_preview.Table(scores, tokens, 0, choice)
     taken, direct = [], []
     for by in ("corpus", "domain", ("domain", "length")):
         one.sorted(choice.model_copy(update={"by": by}))
@@ -297,12 +305,12 @@ def what_if(count: int) -> None:
         asked = Slice(**told)
         began = time.perf_counter()
         kept = one.ask(asked)
-        sketch.bars(one, asked, kept, CELLS, ROWS, draw.GLYPHS["braille"])
-        sketch.mix(one, kept, CELLS, ROWS)
+        slice_panes.bars(one, asked, kept, CELLS, ROWS, GLYPHS["braille"])
+        slice_panes.mix(one, kept, CELLS, ROWS)
         taken.append(1e3 * (time.perf_counter() - began))
         if n % 20 == 0:
             began = time.perf_counter()
-            mask = selection.apply(scores, asked, 0, tokens).mask
+            mask = apply_slice(scores, asked, 0, tokens).mask
             direct.append(1e3 * (time.perf_counter() - began))
             assert int(mask.sum()) == kept.all_documents
     what = f"a key of what-if, {count:,} documents, 20 domains: 95th"

@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mlxprune import config, events, slices
-from mlxprune_tui import keys
+from mlxprune.config.schema import Config, TrainTokenizer
+from mlxprune.config.slices import Slice
+from mlxprune.run.events import FREQUENT, KINDS
+from mlxprune_tui.shell import keys
 
 FOLDER = Path(__file__).parent
 
@@ -20,7 +22,7 @@ def config_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Made by `python docs/generate.py` from `mlxprune/config.py`; a test keeps it current.",
+        "Made by `python docs/generate.py` from `mlxprune/config/`; a test keeps it current.",
         "",
         "YAML 1.2: `no` is text and `1e-4` a number. Counts take `k`, `M`, `B`, `T`, in thousands.",
         "An unknown key is an error. `--set a.b=value` overrides the file. Relative `data.paths`",
@@ -30,7 +32,7 @@ def config_page() -> str:
     ]
     top: list[tuple[str, Any]] = []
     sections: list[tuple[str, type[BaseModel]]] = []
-    for name, field in config.Config.model_fields.items():
+    for name, field in Config.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             sections.append((name, kind))
@@ -40,7 +42,7 @@ def config_page() -> str:
     for name, section in sections:
         lines += [f"## {name}", "", "| key | default | meaning |", "|---|---|---|"]
         if name == "selection":
-            lines += [row(n, f) for n, f in slices.Slice.model_fields.items()]
+            lines += [row(n, f) for n, f in Slice.model_fields.items()]
             lines += [
                 "| `slices` | `[{}]` | several slices of one pass: a list of tables of these keys, "
                 "which share those beside it |",
@@ -57,7 +59,7 @@ def config_page() -> str:
         lines.append("")
         if name == "tokenizer":
             lines += ["`train` holds:", "", "| key | default | meaning |", "|---|---|---|"]
-            lines += [row(n, f) for n, f in config.TrainTokenizer.model_fields.items()]
+            lines += [row(n, f) for n, f in TrainTokenizer.model_fields.items()]
             lines.append("")
     return "\n".join(lines)
 
@@ -82,7 +84,7 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "Made by `python docs/generate.py` from `mlxprune/events.py`; a test keeps it current.",
+        "Made by `python docs/generate.py` from `mlxprune/run/events.py`; a test keeps it current.",
         "",
         "A run's log is `events/<n>-<writer>.msgpack`: msgpack maps, appended, in segments. Every",
         "process opens a new segment, and again every 64 MiB; the first record of a segment is a",
@@ -95,8 +97,8 @@ def events_page() -> str:
         "| kind | fields | frequent |",
         "|---|---|---|",
     ]
-    for kind, about in events.KINDS.items():
-        often = "yes" if kind in events.FREQUENT else ""
+    for kind, about in KINDS.items():
+        often = "yes" if kind in FREQUENT else ""
         lines.append(f"| `{kind}` | {about} | {often} |")
     return "\n".join([*lines, ""])
 

@@ -1,9 +1,9 @@
 """mlxprune: find the part of a text corpus that is worth training on.
 
-Importing this package first gives MLX a fast BLAS on Linux (see ``mlxprune/blas.py``).
+Importing this package first gives MLX a fast BLAS on Linux (see ``mlxprune/engine/blas.py``).
 """
 
-from mlxprune import blas
+from mlxprune.engine import blas
 from mlxprune.version import __version__
 
 __all__ = ["__version__"]

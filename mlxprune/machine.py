@@ -6,15 +6,66 @@ What a system does not tell is None, never a guess.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import os
+import platform
+import resource
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 
+def peak_resident_bytes() -> int:
+    """The largest resident size of this process since its start or ``reset_peak_resident``.
+
+    Linux: VmHWM, because ru_maxrss begins with the size of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def reset_peak_resident() -> None:
+    """Linux only; elsewhere the peak stays that of the whole life."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size of this process or a finished child."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
+    return max(peak_resident_bytes(), children)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+PACKAGES = (
+    "mlxprune", "mlx", "mlx-cpu", "mlx-cuda-13", "mlx-lm", "transformers", "tokenizers",
+    "sentencepiece", "numpy", "pyarrow", "scipy-openblas32",
+)  # fmt: skip
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what can change a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def sample(folder: Path) -> dict[str, Any]:
-    """The fields of a ``device`` event (mlxprune/events.py); sizes in bytes."""
+    """The fields of a ``device`` event (mlxprune/run/events.py); sizes in bytes."""
     memory = psutil.virtual_memory()
     return {
         "memory_bytes": _resident(),

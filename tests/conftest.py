@@ -11,22 +11,25 @@ import numpy as np
 import pytest
 
 import mlxprune  # noqa: F401  (first, so that MLX gets its BLAS)
-from mlxprune import config, pipeline, runs, testing
-from mlxprune.yamlfile import write_yaml
+from mlxprune.config.loading import validate_config
+from mlxprune.config.yaml_file import write_yaml
+from mlxprune.pipeline.runner import run_study
+from mlxprune.run.folder import RunFolder
+from mlxprune.testing import tiny
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return testing.tiny_corpus(tmp_path_factory.mktemp("tiny") / "corpus")
+    return tiny.tiny_corpus(tmp_path_factory.mktemp("tiny") / "corpus")
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.RunFolder:
+def tiny_run(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run; tests read it and never write into it."""
-    run = runs.RunFolder(tmp_path_factory.mktemp("run") / "tiny")
-    pipeline.run(config.validate(testing.tiny_config(tiny_corpus), "test"), run)
+    run = RunFolder(tmp_path_factory.mktemp("run") / "tiny")
+    run_study(validate_config(tiny.tiny_config(tiny_corpus), "test"), run)
     return run
 
 
@@ -41,7 +44,7 @@ def generator() -> np.random.Generator:
 @pytest.fixture
 def tiny_yaml(tiny_corpus: Path, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
-    path.write_text(write_yaml(testing.tiny_config(tiny_corpus)))
+    path.write_text(write_yaml(tiny.tiny_config(tiny_corpus)))
     return path
 
 

@@ -11,50 +11,53 @@ from pathlib import Path
 
 import pytest
 
-from mlxprune import events, lock, runs, testing
-from mlxprune.yamlfile import write_yaml
+from mlxprune.config.yaml_file import write_yaml
+from mlxprune.run import lock
+from mlxprune.run.events import fold_log
+from mlxprune.run.folder import RunFolder
+from mlxprune.testing import tiny
 
 INTERVAL = 2048
 
 
 @pytest.mark.slow
 def test_killed_in_every_long_stage_a_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    corpus = testing.tiny_corpus(tmp_path / "corpus", documents=6000)
+    corpus = tiny.tiny_corpus(tmp_path / "corpus", documents=6000)
     work = {"tokens": 60_000, "checkpoint_every": INTERVAL}
-    tree = testing.tiny_config(corpus, reference=work, final=work, score={"batch_tokens": 512})
+    tree = tiny.tiny_config(corpus, reference=work, final=work, score={"batch_tokens": 512})
     path = tmp_path / "tiny.yaml"
     path.write_text(write_yaml(tree))
     # In folders of their own: a run beside a finished one would take over its models.
     whole, broken = tmp_path / "a" / "whole", tmp_path / "b" / "broken"
-    assert testing.start_run(path, whole).wait() == 0
+    assert tiny.start_run(path, whole).wait() == 0
     for stage in ("reference", "score", "final"):
-        child = testing.start_run(path, broken)
+        child = tiny.start_run(path, broken)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            state = events.fold_folder(broken / "events")["stages"][stage]
+            state = fold_log(broken / "events")["stages"][stage]
             if state["state"] == "running" and state.get("done"):
                 break
             assert child.poll() is None, f"ended before it was killed in {stage}"
             time.sleep(0.02)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-        held = lock.owner(runs.RunFolder(broken))
+        held = lock.owner(RunFolder(broken))
         assert held is not None
         assert held.alive() is False
-    assert testing.start_run(path, broken).wait() == 0
-    assert testing.artifacts_of(broken) == testing.artifacts_of(whole)
-    assert testing.targets_trained(broken) <= testing.targets_trained(whole) + 2 * INTERVAL
+    assert tiny.start_run(path, broken).wait() == 0
+    assert tiny.artifacts_of(broken) == tiny.artifacts_of(whole)
+    assert tiny.targets_trained(broken) <= tiny.targets_trained(whole) + 2 * INTERVAL
 
 
 @pytest.mark.slow
 def test_scoring_resumes_inside_a_file(tmp_path: Path) -> None:
     """Units that were finished before the kill are not scored again."""
-    corpus = testing.tiny_corpus(tmp_path / "corpus", documents=60_000)
-    tree = testing.tiny_config(corpus)
+    corpus = tiny.tiny_corpus(tmp_path / "corpus", documents=60_000)
+    tree = tiny.tiny_config(corpus)
     path = tmp_path / "tiny.yaml"
     path.write_text(write_yaml(tree))
     folder = tmp_path / "run"
-    child = testing.start_run(path, folder)
+    child = tiny.start_run(path, folder)
     parts = folder / "scores" / "main.parts"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(parts.glob("0*[0-9].npy")):

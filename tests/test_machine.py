@@ -7,7 +7,8 @@ from typing import Any
 import psutil
 import pytest
 
-from mlxprune import events, machine
+from mlxprune import machine
+from mlxprune.run.events import KINDS
 
 
 def test_a_sample_has_the_fields_of_a_device_event(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_a_sample_has_the_fields_of_a_device_event(tmp_path: Path) -> None:
     assert 0 < found["memory_used"] <= found["memory_total"]
     assert 0 < found["disk_free"] <= found["disk_total"]
     for key in found:
-        assert key in events.KINDS["device"]
+        assert key in KINDS["device"]
 
 
 def test_a_battery_and_heat_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

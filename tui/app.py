@@ -16,21 +16,21 @@ from textual import events
 from textual.app import App, ComposeResult, SystemCommand
 from textual.screen import Screen
 
-from mlxprune import runs
 from mlxprune.errors import MlxpruneError, one_line
-from mlxprune_tui import bars, dialogs, keys, palette, settings, steering
-from mlxprune_tui.comparing import Compare
-from mlxprune_tui.documents import Documents
-from mlxprune_tui.draw import GLYPHS, Line
-from mlxprune_tui.overview import Overview
-from mlxprune_tui.page import Ask, Desk, Page, places
-from mlxprune_tui.picture import Picture
-from mlxprune_tui.running import Runs
-from mlxprune_tui.scoring import Scoring
-from mlxprune_tui.selecting import Selection
-from mlxprune_tui.training import Training
-from mlxprune_tui.view import View
-from mlxprune_tui.words import line_of
+from mlxprune.run.folder import COMMANDS, runs_under
+from mlxprune_tui.drawing.cells import GLYPHS, Line
+from mlxprune_tui.drawing.text import line_of
+from mlxprune_tui.readers.run_view import View
+from mlxprune_tui.screens.comparison import Compare
+from mlxprune_tui.screens.documents import Documents
+from mlxprune_tui.screens.overview import Overview
+from mlxprune_tui.screens.page import AppContext, Ask, Page, places
+from mlxprune_tui.screens.runs import Runs
+from mlxprune_tui.screens.scoring import Scoring
+from mlxprune_tui.screens.selection import Selection
+from mlxprune_tui.screens.training import Training
+from mlxprune_tui.shell import bars, dialogs, keys, palette, settings, steering
+from mlxprune_tui.shell.canvas import Picture
 
 SLICE_SECONDS = 0.02  # of reading between two looks at the keyboard
 HERTZ = 4.0
@@ -65,7 +65,7 @@ class Monitor(App[None]):
         self.kept = {**self.kept, **(chosen or {})}
         self.remember, self.read_only, self.now = remember, read_only, now
         own = settings.glyphs_of(self.kept, dict(os.environ))
-        self.desk = Desk(None, GLYPHS[own], options=self.kept["options"])
+        self.desk = AppContext(None, GLYPHS[own], options=self.kept["options"])
         self.desk.later, self.desk.open, self.desk.go = self._later, self.open_run, self.show_page
         self.desk.tell = lambda sentence: self._answered(sentence)
         self.pages = {name: page(self.desk) for name, page in PAGES.items()}
@@ -105,7 +105,7 @@ class Monitor(App[None]):
         return page
 
     def _open_only_run(self) -> None:
-        found = runs.runs_under(self.start)
+        found = runs_under(self.start)
         live = [r for r in found if View(r.path, self.now).pid]
         if len(found) == 1 or len(live) == 1:
             self.open_run((live or found)[0].path)
@@ -254,7 +254,7 @@ class Monitor(App[None]):
 
     def why_not(self, key: keys.Key) -> str | None:
         """Why a key can do nothing now."""
-        if key.action in runs.COMMANDS and key.screen == keys.EVERYWHERE:
+        if key.action in COMMANDS and key.screen == keys.EVERYWHERE:
             return steering.why_not(self.desk.view, key.action, self.read_only)
         if key.screen == keys.EVERYWHERE:
             if key.action == "copy" and self.page.copied() is None:
@@ -275,7 +275,7 @@ class Monitor(App[None]):
                 self._answered(self.page.press(key.action))
         elif key.action.startswith("show_"):
             self.show_page(key.action.removeprefix("show_"))
-        elif key.action in runs.COMMANDS:
+        elif key.action in COMMANDS:
             self._ask_to(key.action)
         else:
             getattr(self, f"key_{key.action}_pressed")()
@@ -354,7 +354,7 @@ class Monitor(App[None]):
         self._other_run(1)
 
     def _other_run(self, step: int) -> None:
-        found = [r.path.absolute() for r in runs.runs_under(Path(self.desk.folder))]
+        found = [r.path.absolute() for r in runs_under(Path(self.desk.folder))]
         if not found:
             self.notify("no other run in this folder", severity="warning")
             return

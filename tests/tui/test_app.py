@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest_tui import STATES, check_frame, frame, opened, until
 from textual import events as textual_events
 
-from mlxprune import events, runs
-from mlxprune_tui import keys
+from mlxprune.run.events import EventLog
+from mlxprune.run.folder import STAGES, RunFolder, runs_under
 from mlxprune_tui.app import PAGES, Monitor
+from mlxprune_tui.shell import keys
+from mlxprune_tui.testing import STATES, check_frame, frame, opened, until
 
 SIZES = ((80, 24), (120, 40), (200, 60), (60, 15))
 HARMLESS = [k for k in keys.KEYS if k.action not in ("detach", "palette")]
@@ -75,7 +76,7 @@ def test_every_key_of_every_screen(state: str, make_run: Callable[[str], Path]) 
     asyncio.run(go())
 
 
-def test_numbers_on_the_screen_are_those_of_the_run(tiny_run: runs.RunFolder) -> None:
+def test_numbers_on_the_screen_are_those_of_the_run(tiny_run: RunFolder) -> None:
     told = json.loads((tiny_run.path / "report.json").read_text())
 
     async def go() -> None:
@@ -113,7 +114,7 @@ def test_a_crash_shows_the_command_that_goes_on(make_run: Callable[[str], Path])
     asyncio.run(go())
 
 
-def test_it_remembers_where_it_was(tiny_run: runs.RunFolder) -> None:
+def test_it_remembers_where_it_was(tiny_run: RunFolder) -> None:
     async def go() -> None:
         app = Monitor(tiny_run.path)
         async with app.run_test(size=(100, 30)) as pilot:
@@ -155,7 +156,7 @@ def test_brackets_go_round_the_runs(make_run: Callable[[str], Path]) -> None:
         app = Monitor(folders["crashed"], remember=False)
         async with app.run_test(size=(120, 40)) as pilot:
             await opened(app, pilot)
-            order = [r.path for r in runs.runs_under(folders["done"].parent)]
+            order = [r.path for r in runs_under(folders["done"].parent)]
             at = order.index(folders["crashed"])
             await pilot.press("right_square_bracket")
             assert app.desk.view.run.path == order[(at + 1) % 3]
@@ -174,7 +175,7 @@ def test_an_end_is_told(make_run: Callable[[str], Path]) -> None:
             await opened(app, pilot)
             await until(pilot, lambda: app._told is not None)
             assert told == []
-            log = events.EventLog(runs.RunFolder(folder).events)
+            log = EventLog(RunFolder(folder).events)
             log.emit(None, "run.end", status="failed", error={"problem": "x", "fix": "y"})
             log.close()
             await until(pilot, lambda: bool(told))
@@ -183,7 +184,7 @@ def test_an_end_is_told(make_run: Callable[[str], Path]) -> None:
     asyncio.run(go())
 
 
-def test_a_click_takes_the_line_under_it(tiny_run: runs.RunFolder) -> None:
+def test_a_click_takes_the_line_under_it(tiny_run: RunFolder) -> None:
     async def go() -> None:
         app = Monitor(tiny_run.path, remember=False)
         async with app.run_test(size=(120, 40)) as pilot:
@@ -191,7 +192,7 @@ def test_a_click_takes_the_line_under_it(tiny_run: runs.RunFolder) -> None:
             lines = frame(app).split("\n")
             y = next(n for n, line in enumerate(lines) if " selection" in line and n > 1)
             await pilot.click(offset=(5, y))
-            assert runs.STAGES[app.page.stage] == "selection"
+            assert STAGES[app.page.stage] == "selection"
             x = lines[1].index("4 ")
             await pilot.click(offset=(x, 1))
             assert app.page.name == "training"
@@ -221,7 +222,7 @@ def test_seen_is_when_it_was_left(make_run: Callable[[str], Path]) -> None:
     asyncio.run(go())
 
 
-def test_the_theme_is_remembered(tiny_run: runs.RunFolder) -> None:
+def test_the_theme_is_remembered(tiny_run: RunFolder) -> None:
     async def go() -> None:
         app = Monitor(tiny_run.path)
         async with app.run_test(size=(100, 30)) as pilot:

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from mlxprune import attend, runs
+from mlxprune.commands.watch import FONT_LINK
+from mlxprune.run.folder import RunFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 aiohttp = pytest.importorskip("aiohttp", reason="textual-serve is not installed")
@@ -88,7 +89,7 @@ async def shown(page: str, debugging: int, words: list[bytes]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-def test_a_browser_shows_the_run(tiny_run: runs.RunFolder, tmp_path: Path) -> None:
+def test_a_browser_shows_the_run(tiny_run: RunFolder, tmp_path: Path) -> None:
     port, debugging = free_port(), free_port()
     serve = [sys.executable, "-m", "mlxprune", "tui", str(tiny_run.path), "--serve"]
     home = {"MLXPRUNE_CONFIG_HOME": str(tmp_path / "home"), "TERM": "dumb"}
@@ -111,5 +112,5 @@ def test_only_the_link_to_a_font_elsewhere_is_left_out() -> None:
     from textual_serve import server
 
     page = (Path(server.__file__).parent / "templates" / "app_index.html").read_text()
-    assert "googleapis" not in attend.FONT_LINK.sub("", page)
-    assert len(attend.FONT_LINK.findall(page)) == 1
+    assert "googleapis" not in FONT_LINK.sub("", page)
+    assert len(FONT_LINK.findall(page)) == 1

@@ -17,9 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlxprune import lock, runs, testing
-from mlxprune.yamlfile import write_yaml
-from mlxprune_tui.keys import SCREENS
+from mlxprune.config.yaml_file import write_yaml
+from mlxprune.run import lock
+from mlxprune.run.folder import RunFolder
+from mlxprune.testing import tiny
+from mlxprune_tui.shell.keys import SCREENS
 
 TMUX = shutil.which("tmux")
 MLXPRUNE = [sys.executable, "-m", "mlxprune"]
@@ -73,14 +75,14 @@ def filled_lines(shown: Terminal) -> list[str]:
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[runs.RunFolder]:
+def live(tmp_path: Path) -> Iterator[RunFolder]:
     """A run that works for a minute or two, in a process of its own."""
-    tree = testing.tiny_config(testing.tiny_corpus(tmp_path / "corpus", documents=1500))
+    tree = tiny.tiny_config(tiny.tiny_corpus(tmp_path / "corpus", documents=1500))
     tree["reference"] |= {"tokens": 300_000, "checkpoint_every": 40_000}
     tree["final"] |= {"tokens": 1_500_000, "checkpoint_every": 40_000}
     path = tmp_path / "live.yaml"
     path.write_text(write_yaml(tree))
-    run = runs.RunFolder(tmp_path / "runs" / "live")
+    run = RunFolder(tmp_path / "runs" / "live")
     subprocess.run([*MLXPRUNE, "run", str(path), "--dir", str(run.path), "--detach"], check=True)
     yield run
     holder = lock.owner(run)
@@ -91,7 +93,7 @@ def live(tmp_path: Path) -> Iterator[runs.RunFolder]:
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 @pytest.mark.skipif(TMUX is None, reason="tmux is not installed")
-def test_a_life_on_a_terminal(live: runs.RunFolder, tmp_path: Path) -> None:
+def test_a_life_on_a_terminal(live: RunFolder, tmp_path: Path) -> None:
     environment = {
         "TERM": "xterm-256color", "MLXPRUNE_CONFIG_HOME": str(tmp_path / "home"), "LANG": "C.UTF-8",
     }  # fmt: skip
@@ -167,7 +169,7 @@ def test_a_life_on_a_terminal(live: runs.RunFolder, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(TMUX is None, reason="tmux is not installed")
-def test_a_terminal_that_is_gone_without_a_word(tiny_run: runs.RunFolder, tmp_path: Path) -> None:
+def test_a_terminal_that_is_gone_without_a_word(tiny_run: RunFolder, tmp_path: Path) -> None:
     """No signal, only a closed descriptor: the app ends, and keeps no core busy."""
     import pty
 
@@ -195,7 +197,7 @@ def test_a_terminal_that_is_gone_without_a_word(tiny_run: runs.RunFolder, tmp_pa
     [({"TERM": "dumb"}, "cannot draw"), ({"TERM": "xterm"}, "no terminal")],
 )
 def test_what_is_no_terminal_is_refused_with_a_sentence(
-    environment: dict[str, str], told: str, tiny_run: runs.RunFolder
+    environment: dict[str, str], told: str, tiny_run: RunFolder
 ) -> None:
     done = subprocess.run(
         [*MLXPRUNE, "tui", str(tiny_run.path)],

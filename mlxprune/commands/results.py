@@ -1,0 +1,245 @@
+"""Look: the commands that look at runs, machines and speeds, and change no result."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlxprune.commands.options import AsJson, RunPath, print_json
+from mlxprune.errors import UsageError, closest, one_line
+from mlxprune.files import tree_bytes, write_json
+from mlxprune.run import forecast, lock
+from mlxprune.run.folder import RunFolder, open_run, runs_under
+from mlxprune.run.markers import forget
+from mlxprune.run.status import standing_of
+
+
+def report(run_path: RunPath, as_json: AsJson = False) -> None:
+    """Write report.html and report.json of a run anew."""
+    from mlxprune.config.loading import load_config
+    from mlxprune.report.page import write_report
+    from mlxprune.report.result import report_result
+    from mlxprune.run.events import fold_log
+
+    run = open_run(run_path)
+    state = fold_log(run.events)
+    config = load_config(run.config)
+    write_report(run, config, state)
+    found = report_result(run, config, state)
+    write_json(run.path / "report.json", found)
+    if as_json:
+        print_json(found)
+    else:
+        print(run.report)
+
+
+def _status_of(run: RunFolder) -> dict[str, Any]:
+    from mlxprune.run.events import fold_log
+
+    state = fold_log(run.events)
+    now = time.time()
+    holder = lock.owner(run)
+    standing = standing_of(run, state, now)
+    left = forecast.finish(state, now) if state["state"] == "running" else None
+    if standing in ("crashed", "unknown"):
+        state["state"] = "crashed"
+    state["standing"] = standing
+    state["finish_seconds"] = left and {
+        "early": left.early,
+        "likely": left.likely,
+        "late": left.late,
+    }
+    state["folder"] = str(run.path)
+    state["pid"] = holder.pid if holder and state["state"] in ("running", "paused") else None
+    for key in ("curves", "result", "recent", "memory"):
+        state.pop(key)
+    return state
+
+
+def status(
+    path: Annotated[
+        Path, typer.Argument(metavar="[RUN|FOLDER]", help="a run or a folder of runs")
+    ] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Say how a run stands, or every run under a folder."""
+    from mlxprune.commands.console import print_runs, print_status
+
+    if not path.exists():
+        raise UsageError("no such folder", str(path), "name a run, or a folder of runs")
+    if (path / "run.json").exists():
+        found = _status_of(RunFolder(path))
+        if as_json:
+            print_json(found)
+        else:
+            print_status(found)
+        return
+    all_runs = [_status_of(run) for run in runs_under(path)]
+    if as_json:
+        print_json({"runs": all_runs})
+    else:
+        print_runs(all_runs)
+
+
+def tail(
+    run_path: RunPath,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="wait for more")] = True,
+    last: Annotated[int, typer.Option("-n", help="earlier events to show")] = 20,
+) -> None:
+    """Print the events of a run as they come."""
+    from mlxprune.commands.console import event_line
+    from mlxprune.run.events import EventReader, read_events
+
+    run = open_run(run_path)
+    show = event_line if not as_json else (lambda e: json.dumps(e, ensure_ascii=True))
+    seen = list(read_events(run.events))
+    for event in seen[-last:] if last else []:
+        print(show(event))
+    reader = EventReader(run.events)
+    reader.to_end()
+    while follow:
+        for event in reader.read(1.0):
+            if event.get("kind") == "snapshot":
+                continue
+            print(show(event), flush=True)
+            if event.get("kind") == "run.end":
+                return
+        holder = lock.owner(run)
+        if holder is None or holder.alive() is False:
+            return
+        time.sleep(0.25)
+
+
+def explain(
+    run_path: RunPath,
+    document: Annotated[str, typer.Argument(metavar="DOC_ID", help="the id of a document")],
+    losses: Annotated[
+        bool, typer.Option("--losses", help="the loss of every token under the reference")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a document was kept or dropped, or what the reference makes of every token."""
+    from mlxprune.config.loading import load_config
+    from mlxprune.experiment.explanation import document_token_losses, explain_document
+
+    run = open_run(run_path)
+    if losses:
+        _print_losses(document_token_losses(run, load_config(run.config), document), as_json)
+        return
+    found = explain_document(run, load_config(run.config), document)
+    if as_json:
+        print_json({"id": document, "documents": found})
+        return
+    shown = None
+    for row in found:
+        source, domain = one_line(row["source"]), one_line(row["domain"])
+        if shown != (source, row["row"]):
+            shown = (source, row["row"])
+            print(f"{one_line(document)} ({source}, row {row['row']}, {domain})")
+        print(f"  {row['reason']}")
+        if "rank" in row:
+            rank = f"rank {row['rank'] + 1:,} of {row['of']:,}, " if row["rank"] >= 0 else ""
+            other = abs(row["figure"] - row["mean_nll"]) > 1e-12
+            rank += f"score {row['figure']:.4f}, " if other else ""
+            under = f" under {row['reference']}" if row["reference"] != "main" else ""
+            told = f"{rank}perplexity {row['perplexity']:.2f}{under}"
+            print(f"  {told}, {row['num_tokens']:,} tokens")
+
+
+def _print_losses(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print(f"nats a token under {found['reference']}")
+    for number, loss in zip(found["ids"], found["nll"], strict=True):
+        print(f"{number:8d}  {'-' if loss is None else f'{loss:.4f}'}")
+
+
+def clean(
+    run_path: RunPath,
+    keep: Annotated[
+        str, typer.Option(help="report, or models (with the report), or scores")
+    ] = "report",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Remove what a finished run no longer needs; the report always stays."""
+    run = open_run(run_path)
+    holder = lock.owner(run)
+    if holder is not None and holder.alive():
+        raise UsageError(f"process {holder.pid} works on this run", str(run.path), "stop it first")
+    kept = {
+        "report": set(),
+        "models": {"references", "final", "eval", "selection"},
+        "scores": {"scores", "selection", "corpus", "split", "eval"},
+    }
+    if keep not in kept:
+        raise UsageError(f"unknown --keep {keep!r}", "command line", closest(keep, kept))
+    always = {
+        "report.html",
+        "report.json",
+        "config.yaml",
+        "run.json",
+        "events",
+        ".lock",
+        "console.log",
+    }
+    doomed = [p for p in sorted(run.path.iterdir()) if p.name not in always | kept[keep]]
+    size = sum(tree_bytes(p) if p.is_dir() else p.stat().st_size for p in doomed)
+    if not doomed:
+        print("nothing to remove")
+        return
+    print(f"removes {size / 1e6:,.1f} MB: {', '.join(p.name for p in doomed)}", file=sys.stderr)
+    if not yes and not typer.confirm("go on?", err=True):
+        raise typer.Exit(1)
+    for path in doomed:
+        forget(path)
+    print(f"removed {size / 1e6:,.1f} MB")
+
+
+def doctor(
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="prove the numbers on this machine")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what this machine and installation are, and what is wrong with them."""
+    from mlxprune.diagnostics.doctor import doctor_lines, examine_machine
+    from mlxprune.diagnostics.selftest import run_selftest
+
+    facts = run_selftest() if selftest else examine_machine()
+    if as_json:
+        print_json(facts)
+    else:
+        print("\n".join(doctor_lines(facts)))
+    if facts["problems"] or not facts.get("ok", True):
+        raise typer.Exit(1)
+
+
+def bench(
+    model: Annotated[str, typer.Option(help="a preset, or a config.json")] = "nano",
+    vocab_size: Annotated[int, typer.Option(help="size of the vocabulary", min=256)] = 8192,
+    context: Annotated[int, typer.Option(help="context length", min=8)] = 512,
+    only: Annotated[
+        list[str] | None, typer.Option(help="one section; repeatable", metavar="SECTION")
+    ] = None,
+    tune: Annotated[bool, typer.Option("--tune", help="try batch values, print the best")] = False,
+    seconds: Annotated[float, typer.Option(help="of work behind each figure")] = 4.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine: matrix products, scoring, training, tokenizing, selection."""
+    from mlxprune.diagnostics.benchmark import benchmark_lines, measure_machine
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    found = measure_machine(model, vocab_size, context, only or [], tune, say, seconds)
+    if as_json:
+        print_json(found)
+    else:
+        print("\n".join(benchmark_lines(found)))

@@ -1,0 +1,228 @@
+"""The command line. Results go to stdout, progress and diagnostics to stderr.
+
+Every command is thin: it reads its arguments, calls the engine, and prints. Heavy modules are
+imported inside commands, so that --help and status start fast.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlxprune.commands.options import (
+    AsJson,
+    ConfigPath,
+    Memory,
+    Pool,
+    Quiet,
+    Set,
+    listeners,
+    print_json,
+)
+from mlxprune.errors import ConfigError, UsageError, closest, one_line
+from mlxprune.files import write_atomic
+from mlxprune.run import lock
+from mlxprune.run.folder import STAGES, RunFolder
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to work")] = Path(
+        "mlxprune-demo"
+    ),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build a corpus out of this Python installation and run the whole loop on a tiny model."""
+    from mlxprune.config.loading import load_config
+    from mlxprune.data.demo_corpus import prepare_demo
+    from mlxprune.pipeline.runner import run_study
+    from mlxprune.report.terminal import print_result
+
+    path = prepare_demo(folder)
+    run = RunFolder(folder / "run")
+    found = run_study(load_config(path), run, listeners=listeners(quiet))
+    if as_json:
+        print_json(found)
+    else:
+        print_result(found, str(run.report))
+
+
+def init(
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="files, folders, hf://...")],
+    hours: Annotated[float, typer.Option(help="the time that the run may take")] = 8.0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="the file to write")] = Path(
+        "mlxprune.yaml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="overwrite the file")] = False,
+) -> None:
+    """Look at the data and the machine; write a commented configuration that fits the time."""
+    from mlxprune.config.loading import resolve_path
+    from mlxprune.planning.draft_config import choose_sizes, look_at_data, write_draft
+
+    if output.exists() and not force:
+        raise UsageError("the file exists", str(output), "choose another -o, or --force")
+    _refuse_hours(hours)
+    paths = [resolve_path(entry, Path.cwd()) for entry in data]
+    seen = look_at_data(paths)
+    told = sys.stderr
+    forms = ", ".join(f"{n} {form}" for form, n in seen["forms"].items())
+    print(f"data       {forms}; about {seen['bytes'] / 1e6:,.1f} MB of text", file=told)
+    if seen["left_out"]:
+        print(f"           {seen['left_out']} other files in these folders are left out", file=told)
+    print(f"keys       text: {seen['text_key']}, id: {seen['id_key']}", file=told)
+    domains = ", ".join(f"{one_line(d)} {n}" for d, n in seen["domains"].items())
+    print(f"domains    {domains} (in the rows looked at)", file=told)
+    for identity, domain, text in seen["rows"]:
+        print(f"           {one_line(identity or '-')} | {one_line(domain)} | {text}", file=told)
+    print("machine    measuring for a few seconds ...", file=told, flush=True)
+    sizes = choose_sizes(seen["bytes"], hours)
+    print(
+        f"sizes      reference {sizes['reference']}, final {sizes['final']}: "
+        f"about {sizes['hours']:.1f} of {hours:g} hours",
+        file=told,
+    )
+    relative = [_relative(p, output.parent) for p in paths]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("-._")[:60] or "run"
+    write_atomic(output, write_draft(seen, sizes, relative, name))
+    print(f"wrote {output}: next, mlxprune plan {output}")
+
+
+def _refuse_hours(hours: float) -> None:
+    if not 0 < hours <= 10_000:
+        fix = "give a number above 0, up to 10000"
+        raise UsageError(f"{hours} is no number of hours to plan for", "--hours", fix)
+
+
+def _relative(path: str, folder: Path) -> str:
+    if "://" in path:
+        return path
+    try:
+        return Path(path).relative_to(folder.absolute()).as_posix()
+    except ValueError:
+        return path
+
+
+def plan(
+    config: ConfigPath,
+    overrides: Set = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="estimate from the head of each file")
+    ] = False,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="do not time this machine")] = False,
+    hours: Annotated[float, typer.Option(help="the time that you have")] = 8.0,
+    memory: Memory = None,
+    pool: Pool = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run will do and take, and warn; does no work."""
+    from mlxprune.commands.console import print_plan
+    from mlxprune.config.loading import load_config
+    from mlxprune.planning.plan import plan_run
+
+    overrides = _overrides(overrides, memory, pool)
+    _refuse_hours(hours)
+    found = plan_run(load_config(config, overrides), sample, not no_probe, hours)
+    if as_json:
+        print_json(found)
+    else:
+        print_plan(found)
+
+
+def run(
+    config: ConfigPath,
+    overrides: Set = None,
+    folder: Annotated[Path | None, typer.Option("--dir", help="the run folder")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="stop after this stage")
+    ] = None,
+    force: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="redo this stage and all after it")
+    ] = None,
+    memory: Memory = None,
+    pool: Pool = None,
+    detach: Annotated[bool, typer.Option("--detach", help="go on in the background")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the loop, or what of it is missing or out of date."""
+    from mlxprune.config.loading import load_config
+
+    for option, stage in (("--until", until), ("--force", force)):
+        if stage is not None and stage not in STAGES:
+            raise ConfigError(f"unknown stage {stage!r}", option, closest(stage, STAGES))
+    overrides = _overrides(overrides, memory, pool)
+    loaded = load_config(config, overrides)
+    target = RunFolder(folder or Path("runs") / loaded.name)
+    if detach:
+        _refuse_what_would_fail_at_once(loaded, target)
+        _detach(target, config, overrides or [], until, force, as_json)
+        return
+    from mlxprune.pipeline.runner import run_study
+    from mlxprune.report.terminal import print_result
+
+    found = run_study(loaded, target, until, force, listeners(quiet))
+    if as_json:
+        print_json(found)
+    elif until is None or until == "report":
+        print_result(found, str(target.report))
+    else:
+        print(f"done up to {until}: {target.path}")
+
+
+def _overrides(given: list[str] | None, memory: str | None, pool: str | None) -> list[str]:
+    """--set, and the options that are short for one."""
+    named = {"memory": memory, "split.pool": pool}
+    return [*(given or []), *(f"{key}={value}" for key, value in named.items() if value)]
+
+
+def _refuse_what_would_fail_at_once(config: Any, target: RunFolder) -> None:
+    from mlxprune.data.sources import find_sources
+    from mlxprune.planning.plan import check_possible
+
+    check_possible(config)
+    find_sources(config.data.paths)
+    holder = lock.owner(target)
+    if holder is not None and holder.alive():
+        fix = f"mlxprune tail {target.path}"
+        raise UsageError(f"process {holder.pid} works on this run", str(target.path), fix)
+
+
+def _detach(
+    target: RunFolder,
+    config: Path,
+    overrides: list[str],
+    until: str | None,
+    force: str | None,
+    as_json: bool,
+) -> None:
+    command = [sys.executable, "-m", "mlxprune", "run", str(config), "--dir", str(target.path)]
+    for override in overrides:
+        command += ["--set", override]
+    command += ["--until", until] if until else []
+    command += ["--force", force] if force else []
+    target.path.mkdir(parents=True, exist_ok=True)
+    log = target.path / "console.log"
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and child.poll() is None:
+        holder = lock.owner(target)
+        if holder is not None and holder.pid == child.pid:
+            break
+        time.sleep(0.1)
+    if child.poll():
+        print(log.read_text(errors="replace")[-2000:], file=sys.stderr, end="")
+        raise typer.Exit(child.returncode)
+    if as_json:
+        print_json({"run": str(target.path), "state": "running", "pid": child.pid})
+        return
+    print(f"running in the background as process {child.pid}: {target.path}")
+    print(f"watch it: mlxprune tail {target.path}")

@@ -1,0 +1,119 @@
+"""Attend: the commands that look on while a run works: the app, and its twin in plain words."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlxprune.commands.options import RunPath
+from mlxprune.errors import UsageError
+from mlxprune.run.folder import open_run
+
+FONT_LINK = re.compile(r"<link[^>]*fonts\.googleapis[^>]*>")
+
+
+def watch(
+    run_path: RunPath,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="sentences, one a change, instead of the app")
+    ] = False,
+) -> None:
+    """Watch a run: in the app, or with --plain in sentences for screen readers and logs."""
+    from mlxprune.run.narration import follow_sentences
+
+    run = open_run(run_path)
+    if not plain:
+        _open(run_path, {}, False)
+        return
+    for sentence in follow_sentences(run):
+        print(sentence, flush=True)
+
+
+def tui(
+    path: Annotated[
+        Path, typer.Argument(metavar="[RUN|FOLDER]", help="a run or a folder of runs")
+    ] = Path("runs"),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="in a browser on this machine; it only looks")
+    ] = False,
+    port: Annotated[int, typer.Option(help="of --serve")] = 8311,
+    check: Annotated[
+        bool, typer.Option("--check", help="print a test card of this terminal")
+    ] = False,
+    glyphs: Annotated[str | None, typer.Option(help="braille, block or ascii")] = None,
+    theme: Annotated[str | None, typer.Option(help="a theme, such as ansi-dark")] = None,
+    hertz: Annotated[float | None, typer.Option(help="pictures a second, 4 by default")] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="send no commands")] = False,
+) -> None:
+    """Open the terminal app on a run or a folder of runs."""
+    if not path.exists() and not check:
+        fix = "name a run, or a folder of runs; mlxprune demo makes one"
+        raise UsageError("no such folder", str(path), fix)
+    if glyphs not in (None, "braille", "block", "ascii"):
+        raise UsageError(f"no glyphs are called {glyphs!r}", "--glyphs", "braille, block or ascii")
+    if hertz is not None and not 0.1 <= hertz <= 30:
+        raise UsageError(f"{hertz} pictures a second", "--hertz", "give 0.1 to 30")
+    chosen = {"glyphs": glyphs, "theme": theme, "hertz": hertz}
+    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    if check:
+        from mlxprune_tui.shell.terminal_card import text
+
+        print(text(given))
+    elif serve:
+        _serve(path, port)
+    else:
+        _open(path, given, read_only)
+
+
+def _open(path: Path, chosen: dict[str, Any], read_only: bool) -> None:
+    served = "TEXTUAL_DRIVER" in os.environ  # by textual-serve, which is no terminal
+    _refuse_terminal(path, served)
+    if os.environ.get("SSH_TTY"):  # fewer pictures and no animation over a line
+        os.environ.setdefault("TEXTUAL_FPS", "15")
+        os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    for name in () if served else ("COLUMNS", "LINES"):  # they would hide that a window changes
+        os.environ.pop(name, None)
+    from mlxprune_tui.app import Monitor
+
+    Monitor(path, read_only or served, dict(chosen)).run()
+
+
+def _refuse_terminal(path: Path, served: bool) -> None:
+    instead = f"mlxprune watch --plain {path}" if _is_run(path) else f"mlxprune status {path}"
+    if os.environ.get("TERM", "") in ("dumb", "") and not served:
+        raise UsageError("this terminal cannot draw (TERM=dumb)", "mlxprune tui", f"use {instead}")
+    if not sys.stdout.isatty() and not served:
+        raise UsageError("this is no terminal", "mlxprune tui", f"use {instead}")
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").exists()
+
+
+def _serve(path: Path, port: int) -> None:
+    try:
+        from textual_serve import server
+    except ImportError:
+        fix = "pip install 'mlxprune[serve]'"
+        raise UsageError("textual-serve is not installed", "mlxprune tui --serve", fix) from None
+    command = [sys.executable, "-m", "mlxprune", "tui", str(path.absolute()), "--read-only"]
+    print(f"http://localhost:{port}: for this machine alone; Ctrl-C ends it", file=sys.stderr)
+    # Its page asks a server elsewhere for a font: nothing is asked of anybody here.
+    page = (Path(server.__file__).parent / "templates" / "app_index.html").read_text()
+    with tempfile.TemporaryDirectory(prefix="mlxprune-serve-") as folder:
+        (Path(folder) / "app_index.html").write_text(FONT_LINK.sub("", page))
+        served = server.Server(
+            shlex.join(command),
+            host="localhost",
+            port=port,
+            title="mlxprune",
+            templates_path=folder,
+        )
+        served.serve()

@@ -1,0 +1,1 @@
+"""What this machine and installation are, can do, and whether their numbers are right."""

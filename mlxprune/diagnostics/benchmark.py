@@ -1,0 +1,363 @@
+"""Bench: how fast this machine multiplies, scores, trains, tokenizes and selects.
+
+Every section runs in processes of its own, because a batch that is too large can end one. Documents
+and weights are random: speed does not depend on them. bench/ in the repository has the programs
+that compare with other tools.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune.errors import RunError, UsageError, closest, one_line
+from mlxprune.model.architecture import flops_per_token, full_config, preset_of
+from mlxprune.model.weights import initialise_model
+
+SECTIONS = ("peak", "scoring", "training", "tokenizing", "selection")
+SECONDS = 4.0  # of work that a figure rests on, at least
+MEDIAN_LENGTH, SPREAD, LONGEST = 350, 1.0, 8192  # of documents: lognormal, as on the web
+UNIT = 1000  # documents of about 2 MB, which a run scores at a time
+SELECTED = 2_000_000
+
+
+def measure_machine(
+    model: str,
+    vocab_size: int,
+    context: int,
+    only: list[str],
+    tune: bool,
+    say: Callable[[str], None] = lambda line: None,
+    seconds: float = SECONDS,
+) -> dict[str, Any]:
+    """{section: figures}, each from about ``seconds`` of work.
+
+    With ``tune`` also {tune: {score.batch_tokens, final.accumulate}}, the fastest that were tried.
+    """
+    for name in only:
+        if name not in SECTIONS:
+            raise UsageError(f"no section {name!r}", "--only", closest(name, SECTIONS))
+    preset_of(model)
+    what = {"model": model, "vocab_size": vocab_size, "context": context, "seconds": seconds}
+    result: dict[str, Any] = {"what": what}
+    chosen = only or list(SECTIONS)
+    peak = _child("peak", what)
+    for name in [*(["peak"] if "peak" in chosen else []), *[n for n in chosen if n != "peak"]]:
+        say(f"{name} ...")
+        found = peak if name == "peak" else _section(name, what, peak)
+        if "flops_per_second" in found:
+            found["utilisation"] = found["flops_per_second"] / peak["flops_per_second"]
+        result[name] = found
+    if tune:
+        result["tune"] = _tune(what, peak, say)
+    return result
+
+
+def _section(name: str, what: dict[str, Any], peak: dict[str, Any]) -> dict[str, Any]:
+    """Scoring runs in as many processes as a run would use, and its rates add up."""
+    if name != "scoring":
+        return _child(name, what)
+    children = [_start(name, what) for _ in range(peak["score_workers"])]
+    try:
+        parts = [_finish(name, child) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    rates = ("tokens_per_second", "flops_per_second")
+    return {
+        **parts[0],
+        **{key: sum(part[key] for part in parts) for key in rates},
+        "processes": len(parts),
+    }
+
+
+def _tune(what: dict[str, Any], peak: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """The batch values that were fastest here, to put into a configuration."""
+    tried: dict[str, dict[str, float]] = {"score.batch_tokens": {}, "final.accumulate": {}}
+    for batch in (1024, 4096, 16_384, 65_536):
+        if batch >= what["context"]:
+            say(f"scoring, {batch} tokens a batch ...")
+            with_batch = {**what, "batch_tokens": batch}
+            rate = _tolerant("scoring", with_batch, peak)
+            tried["score.batch_tokens"][str(batch)] = rate
+    steps_differ = peak["backend"] != "cpu"  # there a step is cut into chunks anyway
+    for parts in (1, 2, 4, 8) if steps_differ else ():
+        say(f"training, {parts} micro-batches a step ...")
+        with_parts = {**what, "accumulate": parts}
+        rate = _tolerant("training", with_parts, peak)
+        tried["final.accumulate"][str(parts)] = rate
+    best = {
+        key: int(max(rates, key=lambda n: rates[n]))
+        for key, rates in tried.items()
+        if any(rates.values())
+    }
+    return {"tried": tried, **best}
+
+
+def _tolerant(name: str, what: dict[str, Any], peak: dict[str, Any]) -> float:
+    """The rate, or 0 where the process died: most often the memory ran out."""
+    try:
+        return float(_section(name, what, peak)["tokens_per_second"])
+    except RunError:
+        return 0.0
+
+
+def _start(name: str, what: dict[str, Any]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mlxprune.diagnostics.benchmark", name, json.dumps(what)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(name: str, child: subprocess.Popen[str]) -> dict[str, Any]:
+    try:
+        out, err = child.communicate(timeout=900)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        raise RunError(
+            f"{name} took more than 15 minutes", "bench", "try a smaller --model"
+        ) from None
+    if child.returncode:
+        last = one_line(err.strip().splitlines()[-1] if err.strip() else f"exit {child.returncode}")
+        raise RunError(
+            f"the section {name} died: {last}", "bench", "a smaller --model or --context"
+        )
+    found: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
+    return found
+
+
+def _child(name: str, what: dict[str, Any]) -> dict[str, Any]:
+    return _finish(name, _start(name, what))
+
+
+# --- what runs in the children ----------------------------------------------------------------
+
+
+def _peak(what: dict[str, Any]) -> dict[str, Any]:
+    from mlxprune.engine import backend
+
+    device = backend.detect()
+    return {
+        "device": device.device,
+        "backend": device.name,
+        "dtype": str(device.compute_dtype).removeprefix("mlx.core."),
+        "score_workers": device.score_workers,
+        "memory_for_batches": device.memory_bytes,
+        "flops_per_second": backend.peak_flops(),
+    }
+
+
+def _random_model(what: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    from mlxprune.engine import backend
+
+    shape = preset_of(what["model"])
+    config = full_config(shape, what["vocab_size"], what["context"], 1, 1)
+    model = initialise_model(config, 0)
+    model.set_dtype(backend.detect().compute_dtype)
+    return model, config
+
+
+def _scoring(what: dict[str, Any]) -> dict[str, Any]:
+    from mlxprune.config.schema import Score
+    from mlxprune.engine import backend
+    from mlxprune.scoring.nll import score_documents
+    from mlxprune.scoring.windows import batches_of, resolve_policy, windows_of
+    from mlxprune.tokenization.token_file import Tokens
+
+    device = backend.detect()
+    if device.name == "cpu":
+        backend.set_threads(1)
+    backend.limit_cache()
+    model, config = _random_model(what)
+    generator = np.random.default_rng(0)
+    lengths = np.exp(generator.normal(np.log(MEDIAN_LENGTH), SPREAD, 4000)).astype(np.int64)
+    lengths = np.clip(lengths, 1, LONGEST)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = generator.integers(2, what["vocab_size"], offsets[-1]).astype(np.uint32)
+    tokens = Tokens(ids, offsets, what["vocab_size"], 1, 1)
+    settings = Score(batch_tokens=what.get("batch_tokens"))
+    policy = resolve_policy(lengths, config, what["context"], settings=settings)
+    score_documents(model, tokens, np.arange(4), policy)  # warm-up
+    unit, _ = windows_of(lengths[:UNIT], policy)  # as many as a run scores at a time
+    slots = sum(len(rows) * edge for edge, _, rows in batches_of(unit, policy))
+    sums = {"tokens": 0, "waited": 0.0}
+    flops = 0.0
+
+    def between(scored: int, _: int, waited: float) -> None:
+        sums["tokens"] += scored
+        sums["waited"] += waited
+
+    began, at, size = time.perf_counter(), 0, 250
+    while (elapsed := time.perf_counter() - began) < what["seconds"]:
+        documents = np.arange(at, at + size) % len(lengths)
+        score_documents(model, tokens, documents, policy, between)
+        found, _ = windows_of(lengths[documents], policy)
+        for length, count in zip(
+            *np.unique(found.stop - found.first, return_counts=True), strict=True
+        ):
+            flops += int(length * count) * flops_per_token(config, int(length))
+        at += size
+    elapsed = time.perf_counter() - began
+    return {
+        "tokens_per_second": sums["tokens"] / elapsed,
+        "flops_per_second": flops / elapsed,
+        "padding_share": 1 - int((unit.stop - unit.first).sum()) / slots,
+        "input_wait_share": sums["waited"] / elapsed,
+        "batch_tokens": policy.batch_tokens,
+        "shapes": len(policy.edges),
+        "peak_memory_bytes": backend.peak_memory(),
+    }
+
+
+def _training(what: dict[str, Any]) -> dict[str, Any]:
+    from mlxprune.engine import backend
+    from mlxprune.engine.optimizer import make_optimizer
+    from mlxprune.model.memory_bounds import fewest_micro_batches
+
+    device = backend.detect()
+    backend.limit_cache()
+    shape = preset_of(what["model"])
+    context = what["context"]
+    config = full_config(shape, what["vocab_size"], context, 1, 1)
+    model = initialise_model(config, 0)
+    batch = max(1, 4096 // context // 8) * 8
+    parts = what.get("accumulate") or fewest_micro_batches(
+        config, context, batch, device.memory_bytes, device.name, device.score_workers,
+        "adamw", False,
+    )  # fmt: skip
+    its = make_optimizer("adamw", 1e-4, 0.1)
+    its.init(model.trainable_parameters())
+    step = backend.step_function(model, its, parts, 1.0)
+    ids = np.random.default_rng(0).integers(0, what["vocab_size"], (batch, context + 1))
+    ids = ids.astype(np.int32)
+    step(ids[:, :-1], ids[:, 1:])()
+    steps, began = 0, time.perf_counter()
+    while steps < 3 or time.perf_counter() - began < what["seconds"]:
+        step(ids[:, :-1], ids[:, 1:])()
+        steps += 1
+    rate = steps * batch * context / (time.perf_counter() - began)
+    return {
+        "tokens_per_second": rate,
+        "flops_per_second": 3 * rate * flops_per_token(config, context),
+        "batch": [batch, context],
+        "accumulate": parts,
+        "peak_memory_bytes": backend.peak_memory(),
+    }
+
+
+def _tokenizing(what: dict[str, Any]) -> dict[str, Any]:
+    """The texts of this Python's installation: through the library alone, and from file to file."""
+    from mlxprune import machine
+    from mlxprune.config.schema import Data, TrainTokenizer
+    from mlxprune.data.demo_corpus import write_demo_corpus
+    from mlxprune.data.index import open_corpus
+    from mlxprune.data.indexing import build_index
+    from mlxprune.data.sources import find_sources
+    from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
+    from mlxprune.tokenization.token_file import encode_corpus
+    from mlxprune.tokenization.tokenizer import load_tokenizer
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_demo_corpus(folder / "texts", 2_000_000)
+        data = Data(paths=[str(folder / "texts")])
+        files, left_out = find_sources(data.paths)
+        for part in ("corpus", "tokenizer", "tokens"):
+            (folder / part).mkdir()
+        build_index(data, files, left_out, folder / "corpus")
+        found = open_corpus(folder / "corpus", data)
+        everything = np.ones(len(found), bool)
+        texts = [text for _, text in found.texts(everything)]
+        settings = TrainTokenizer(vocab_size=min(what["vocab_size"], 4096), max_bytes=4_000_000)
+        train_tokenizer(settings, iter(texts), machine.cores(), folder / "tokenizer")
+        loaded = load_tokenizer(folder / "tokenizer")
+        size = sum(len(t.encode()) for t in texts)
+        seconds: dict[str, list[float]] = {"library": [], "ours": []}
+        for _ in range(3):
+            began = time.perf_counter()
+            loaded.encode(texts)
+            seconds["library"].append(time.perf_counter() - began)
+            began = time.perf_counter()
+            encode_corpus(
+                found, everything.astype(np.uint8), 0, loaded, folder / "tokens", lambda a, b: None
+            )
+            seconds["ours"].append(time.perf_counter() - began)
+    library, ours = (sorted(seconds[n])[1] for n in ("library", "ours"))
+    return {
+        "bytes_per_second": size / ours,
+        "library_bytes_per_second": size / library,
+        "of_the_library": library / ours,
+    }
+
+
+def _selection(what: dict[str, Any]) -> dict[str, Any]:
+    from mlxprune.config.slices import Slice
+    from mlxprune.scoring.score_file import Scores
+    from mlxprune.selection.selector import select_slice
+
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(1, 2000, SELECTED)
+    nll = tokens * np.abs(generator.normal(4, 1, SELECTED))
+    keys = generator.integers(0, 2**63, SELECTED).astype(np.uint64)
+    scores = Scores(keys, nll, tokens, tokens)
+    began = time.perf_counter()
+    select_slice(scores, Slice(), 0)
+    seconds = time.perf_counter() - began
+    return {"documents_per_second": SELECTED / seconds, "documents": SELECTED}
+
+
+def benchmark_lines(found: dict[str, Any]) -> list[str]:
+    """The figures as a table for people."""
+    what = found["what"]
+    shown = [f"{what['model']}, vocabulary {what['vocab_size']:,}, context {what['context']}"]
+    if peak := found.get("peak"):
+        rate = peak["flops_per_second"] / 1e9
+        shown.append(f"peak        {rate:>12,.0f} GFLOP/s   {peak['device']}, {peak['dtype']}")
+    if scoring := found.get("scoring"):
+        shown.append(
+            f"scoring     {scoring['tokens_per_second']:>12,.0f} tokens/s  "
+            f"utilisation {scoring['utilisation']:.0%}, padding {scoring['padding_share']:.1%}, "
+            f"waiting for input {scoring['input_wait_share']:.1%}, {scoring['processes']} "
+            f"process(es) of {scoring['peak_memory_bytes'] / 2**20:,.0f} MiB"
+        )
+    if training := found.get("training"):
+        batch, context = training["batch"]
+        shown.append(
+            f"training    {training['tokens_per_second']:>12,.0f} targets/s "
+            f"utilisation {training['utilisation']:.0%}, batch {batch} x {context} in "
+            f"{training['accumulate']} part(s), {training['peak_memory_bytes'] / 2**20:,.0f} MiB"
+        )
+    if tokenizing := found.get("tokenizing"):
+        shown.append(
+            f"tokenizing  {tokenizing['bytes_per_second'] / 1e6:>12,.1f} MB/s      "
+            f"{tokenizing['of_the_library']:.0%} of what the library alone reaches"
+        )
+    if selected := found.get("selection"):
+        rate = selected["documents_per_second"] / 1e6
+        shown.append(f"selection   {rate:>12,.1f} M documents/s")
+    if tune := found.get("tune"):
+        shown += [
+            "",
+            "# fastest here; put this into the configuration",
+            *(f"{k.replace('.', ': {')}: {v}}}" for k, v in tune.items() if k != "tried"),
+        ]
+    return shown
+
+
+_CHILDREN: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "peak": _peak,
+    "scoring": _scoring,
+    "training": _training,
+    "tokenizing": _tokenizing,
+    "selection": _selection,
+}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_CHILDREN[sys.argv[1]](json.loads(sys.argv[2]))))

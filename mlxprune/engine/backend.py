@@ -1,0 +1,331 @@
+"""What differs between Metal, CUDA and the CPU: one place for dtype, engine, batch sizes, memory.
+
+A GPU runs MLX's lazy graph (``graph``). The Linux CPU runs a Llama in NumPy (``cpu``), because MLX
+computes ``exp`` there at about 20 ns an element, on one thread; other models run the graph there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mlxprune import machine
+from mlxprune.engine import blas
+from mlxprune.engine.cpu import layers, llama
+from mlxprune.engine.cpu.shared_prefix import numpy_answers
+from mlxprune.engine.cpu.threads import CpuThreads
+from mlxprune.engine.gpu import loss_graph, training_graph
+from mlxprune.engine.gpu.shared_prefix import Answers, graph_answers
+from mlxprune.engine.optimizer import gradient_norm, update_in_place
+from mlxprune.engine.shared_prefix import SharedPrefix
+from mlxprune.errors import RunError
+
+Losses = Callable[[np.ndarray, np.ndarray], Any]
+Step = Callable[[np.ndarray, np.ndarray], Callable[[], tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The device that MLX computes on, and what follows from it."""
+
+    name: str  # metal, cuda, cpu
+    device: str  # for people
+    compute_dtype: mx.Dtype  # of weights and activations; loss and optimizer are float32
+    score_tokens_per_batch: int  # input positions of one scoring batch, before the memory limit
+    answer_tokens_per_batch: int  # of trees: on a GPU keys and values of all layers are kept, too
+    score_workers: int  # processes that score
+    compiled: bool  # whether steps and batches are compiled, one trace a shape
+    fused_attention_gradient: bool  # MLX has one; else ours goes by blocks of queries
+    memory_bytes: int  # what batch shapes may assume: half of the recommended working set
+
+
+@cache
+def detect() -> Backend:
+    """The backend of this process. On the CPU it takes all cores for one process."""
+    info = _device_info()
+    if mx.metal.is_available():
+        working_set = int(info.get("max_recommended_working_set_size", 8 << 30))
+        name = str(info.get("device_name", "Apple GPU"))
+        return Backend("metal", name, mx.bfloat16, 16_384, 8_192, 1, True, False, working_set // 2)
+    if mx.default_device().type == mx.DeviceType.gpu:
+        total = int(info.get("memory_size", info.get("total_memory", 16 << 30)))
+        name = str(info.get("device_name", "CUDA GPU"))
+        return Backend("cuda", name, mx.bfloat16, 32_768, 16_384, 1, True, True, total // 2)
+    import psutil
+
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    set_threads(cores)
+    total = psutil.virtual_memory().total
+    return Backend(
+        "cpu", f"CPU, {cores} cores", mx.float32, 4_096, 32_768, cores, False, False, total // 2
+    )
+
+
+def _device_info() -> dict[str, Any]:
+    try:
+        return dict(mx.device_info())
+    except Exception:  # MLX raises ValueError or RuntimeError by backend and version
+        return {}
+
+
+_lanes: CpuThreads | None = None
+
+
+def set_threads(count: int) -> None:
+    """CPU: threads of this process. Scoring workers take one each."""
+    import threadpoolctl
+
+    global _lanes
+    _lanes = CpuThreads(count)
+    threadpoolctl.threadpool_limits(1, user_api="blas")  # NumPy's: a lane is one thread
+    blas.set_num_threads(count)  # MLX's, for models that run the graph
+
+
+def lanes() -> CpuThreads:
+    """CPU: the threads that chunks of a batch are dealt to."""
+    detect()
+    assert _lanes is not None
+    return _lanes
+
+
+def peak_memory() -> int:
+    """Bytes at most so far: of MLX's buffers on a GPU, of the whole process on the CPU."""
+    return machine.peak_resident_bytes() if detect().name == "cpu" else int(mx.get_peak_memory())
+
+
+def reset_peak_memory() -> None:
+    mx.reset_peak_memory()
+    machine.reset_peak_resident()
+
+
+def limit_cache() -> None:
+    """Keep MLX's buffer cache from growing without bound as shapes change."""
+    device = detect()
+    most = loss_graph.CPU_CACHE_BYTES if device.name == "cpu" else device.memory_bytes // 4
+    mx.set_cache_limit(most)
+
+
+@cache
+def peak_flops() -> float:
+    """FLOPs a second of a large matrix product in the compute dtype: what utilisation refers to.
+
+    The best of a few rounds; on the CPU the rounds run one matrix a lane, as the engine does.
+    """
+    device = detect()
+    size = 1024 if device.name == "cpu" else 4096
+    flops = 2.0 * size**3
+    if device.name == "cpu":
+        matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
+        outputs = [np.empty_like(matrix) for _ in range(len(lanes()))]
+
+        def multiply() -> None:
+            lanes().map(lambda _, out: np.matmul(matrix, matrix, out=out), [[o] for o in outputs])
+
+        flops *= len(outputs)
+    else:
+        a = mx.random.normal((size, size)).astype(device.compute_dtype)
+        mx.eval(a)
+
+        def multiply() -> None:
+            mx.eval(a @ a)
+
+    multiply()
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        multiply()
+        taken.append(time.perf_counter() - began)
+    return flops / min(taken)
+
+
+def loss_function(model: Any) -> Losses:
+    """inputs, targets int [B, T] -> -ln p(target) in nats, float32 [B, T], ready or under way.
+
+    An id outside the model's vocabulary is a RunError: a gather would read whatever lies there.
+    """
+    device = detect()
+    vocab_size = _vocab_size(model)
+    shape = _llama(model) if device.name == "cpu" else None
+    start: Losses
+    if shape is None:
+        start = _graph_losses(model)
+    else:
+        weights = llama.Weights(shape, arrays_of(model.parameters()), for_losses=True)
+        start = partial(layers.losses, lanes(), weights)
+
+    def losses(inputs: np.ndarray, targets: np.ndarray) -> Any:
+        refuse_outside(vocab_size, inputs, targets)
+        return start(inputs, targets)
+
+    return losses
+
+
+def answer_function(model: Any) -> Callable[[list[SharedPrefix]], Answers]:
+    """For a batch of trees -ln p of their targets in nats, float32 [S] each, and whether each
+    target is the most likely id, bool [S]. Ids outside the vocabulary are a RunError."""
+    vocab_size = _vocab_size(model)
+    shape = _llama(model) if detect().name == "cpu" else None
+    weights = None
+    if shape is not None:
+        weights = llama.Weights(shape, arrays_of(model.parameters()), for_losses=True)
+
+    def answers(trees: list[SharedPrefix]) -> Answers:
+        refuse_outside(vocab_size, *(a for tree in trees for a in (tree.ids, tree.targets)))
+        if weights is not None:
+            return numpy_answers(lanes(), weights, trees)
+        return graph_answers(model, trees)
+
+    return answers
+
+
+_last_losses: tuple[Any, Losses] | None = None
+
+
+def _graph_losses(model: Any) -> Losses:
+    """Of the model last asked for, the same function again: its compiled traces are kept."""
+    global _last_losses
+    if _last_losses is None or _last_losses[0] is not model:
+        device = detect()
+        made = loss_graph.loss_function(model, device.compiled, device.compute_dtype)
+        _last_losses = (model, made)
+    return _last_losses[1]
+
+
+def step_function(model: Any, its_optimizer: Any, accumulate: int, clip: float) -> Step:
+    """Start an optimizer step: inputs, targets int [B, T] -> what waits for it and returns
+    (mean loss, gradient norm before the clip).
+
+    The model and the optimizer's state are changed. On the CPU a Llama's memory does not grow with
+    the batch, so ``accumulate`` changes nothing there.
+    """
+    device = detect()
+    vocab_size = _vocab_size(model)
+    shape = _llama(model) if device.name == "cpu" else None
+    if shape is None:
+        step = training_graph.step_function(
+            model,
+            its_optimizer,
+            accumulate,
+            clip,
+            device.compute_dtype,
+            device.compiled,
+            device.fused_attention_gradient,
+        )
+    else:
+        step = _cpu_step(model, its_optimizer, shape, clip)
+
+    def checked(inputs: np.ndarray, targets: np.ndarray) -> Callable[[], tuple[float, float]]:
+        refuse_outside(vocab_size, inputs, targets)
+        return step(inputs, targets)
+
+    return checked
+
+
+def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> llama.Parameters:
+    """The gradient of the mean loss by every parameter, as a training step computes it."""
+    shape = _llama(model) if detect().name == "cpu" else None
+    if shape is not None:
+        weights = llama.Weights(shape, arrays_of(model.trainable_parameters()))
+        held = layers.loss_and_gradients(lanes(), weights, inputs, targets)[1]
+        return {name: array.copy() for name, array in held.items()}
+    loss, masters = (
+        training_graph.mean_loss(model, detect().compute_dtype),
+        model.trainable_parameters(),
+    )
+    found = mx.grad(loss)(masters, mx.array(inputs), mx.array(targets))
+    mx.eval(found)
+    model.update(masters)
+    return arrays_of(found)
+
+
+def _cpu_step(model: Any, its_optimizer: Any, shape: llama.LlamaShape, clip: float) -> Step:
+    """Parameters and moments stay where they are and are written through NumPy's views of them."""
+    from mlx.utils import tree_map
+
+    # Arrays of our own: MLX may let equal constants, such as zeros, share a buffer.
+    model.update(tree_map(lambda a: mx.array(np.array(a)), model.trainable_parameters()))
+    its_optimizer.state = tree_map(lambda a: mx.array(np.array(a)), its_optimizer.state)
+    its_optimizer.init(model.trainable_parameters())
+    mx.eval(model.parameters(), its_optimizer.state)
+    mx.clear_cache()  # MLX would keep what was copied; NumPy cannot use it
+    weights = llama.Weights(shape, arrays_of(model.trainable_parameters()))
+
+    def step(inputs: np.ndarray, targets: np.ndarray) -> Callable[[], tuple[float, float]]:
+        parameters = arrays_of(model.trainable_parameters())
+        state = arrays_of(its_optimizer.state)
+        moments: dict[str, llama.Parameters] = {}
+        for path, array in state.items():
+            name, _, moment = path.rpartition(".")
+            if name in parameters:
+                moments.setdefault(moment, {})[name] = array
+        weights.update(parameters)
+        loss, gradients = layers.loss_and_gradients(lanes(), weights, inputs, targets)
+        norm = gradient_norm(lanes(), gradients)
+        shrink = min(clip / (norm + 1e-6), 1.0)
+        number = int(its_optimizer.state["step"].item()) + 1
+        update_in_place(lanes(), its_optimizer, parameters, gradients, moments, number, shrink)
+        its_optimizer.state["step"] = mx.array(number, mx.uint64)
+        return lambda: (loss, norm)
+
+    return step
+
+
+def _llama(model: Any) -> llama.LlamaShape | None:
+    """The shape of an mlx-lm model if the CPU's engine can compute it, else None."""
+    from mlx.utils import tree_flatten
+    from mlx_lm.models import llama as stock
+
+    if type(model) is not stock.Model:
+        return None
+    args = model.args
+    flat = tree_flatten(model.parameters())
+    plain = all(name.endswith("weight") and array.dtype == mx.float32 for name, array in flat)
+    if not plain or not llama.knows(asdict(args) | {"model_type": "llama"}):
+        return None
+    head_width = args.head_dim or args.hidden_size // args.num_attention_heads
+    return llama.LlamaShape(
+        args.hidden_size,
+        args.num_attention_heads,
+        args.num_key_value_heads,
+        head_width,
+        args.num_hidden_layers,
+        args.rms_norm_eps,
+        args.rope_theta,
+        args.rope_traditional,
+        args.tie_word_embeddings,
+    )
+
+
+def arrays_of(tree: Any) -> llama.Parameters:
+    """NumPy views of the evaluated arrays of a tree, by dotted path: no copy."""
+    from mlx.utils import tree_flatten
+
+    return {name: np.array(array, copy=False) for name, array in tree_flatten(tree)}
+
+
+def _vocab_size(model: Any) -> int | None:
+    args = getattr(model, "args", None)
+    return getattr(args, "vocab_size", None)
+
+
+def refuse_outside(vocab_size: int | None, *ids: np.ndarray) -> None:
+    """RunError unless 0 <= id < vocab_size everywhere."""
+    if vocab_size is None:
+        return
+    for array in ids:
+        if array.size and not 0 <= int(array.min()) <= int(array.max()) < vocab_size:
+            raise RunError(
+                f"token ids run from {array.min()} to {array.max()}, the vocabulary has "
+                f"{vocab_size}",
+                "the tokens and the model",
+                "score with the tokenizer that the model was trained with",
+            )

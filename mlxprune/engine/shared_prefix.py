@@ -1,0 +1,110 @@
+"""Trees: the choices of an item as one sequence that shares what they have in common.
+
+All choices of an item begin alike: most often with the whole context. A tree holds that trunk once,
+and after it the rest of every choice, a branch each. A branch sees the trunk and itself, and its
+positions go on where the trunk ends, so its losses are those of the choice alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SharedPrefix:
+    """``ids`` int32 [T]: the trunk, then the inputs of every branch. Scored are ``targets`` [S]
+    (ids), predicted at the places ``at`` [S] of ``ids``, for the choice ``choice`` [S]."""
+
+    item: int
+    ids: np.ndarray
+    trunk: int
+    branches: tuple[int, ...]  # lengths, in the order of the choices
+    at: np.ndarray
+    targets: np.ndarray
+    choice: np.ndarray
+
+    def positions(self) -> np.ndarray:
+        """int64 [T]: the place of every input in its own sequence."""
+        parts = [np.arange(self.trunk), *(self.trunk + np.arange(n) for n in self.branches)]
+        return np.concatenate(parts)
+
+    def hidden(self) -> np.ndarray:
+        """bool [B, B] over the inputs of the branches: those of another branch."""
+        of = np.repeat(np.arange(len(self.branches)), self.branches)
+        result: np.ndarray = of[:, None] != of[None]
+        return result
+
+
+def shared_prefixes_of(
+    item: int, contexts: Sequence[np.ndarray], continuations: Sequence[np.ndarray]
+) -> list[SharedPrefix]:
+    """One tree for the choices of an item, or one for each where they have too little in common.
+
+    ``contexts`` and ``continuations`` int arrays, a choice each; no continuation or context is
+    empty. The last token of a continuation is a target and no input.
+    """
+    rows = [
+        np.concatenate([context, continuation])
+        for context, continuation in zip(contexts, continuations, strict=True)
+    ]
+    trunk = _common([row[:-1] for row in rows])
+    rests = [len(row) - 1 - trunk for row in rows]
+    if len(rows) > 1 and trunk < max(rests):
+        return [
+            _tree(item, [row], [n], [len(continuations[n])], len(row) - 1)
+            for n, row in enumerate(rows)
+        ]
+    scored = [len(continuation) for continuation in continuations]
+    return [_tree(item, rows, list(range(len(rows))), scored, trunk)]
+
+
+def _common(rows: list[np.ndarray]) -> int:
+    """How many ids all rows begin with."""
+    shortest = min(len(row) for row in rows)
+    same = np.ones(shortest, bool)
+    for row in rows[1:]:
+        same &= row[:shortest] == rows[0][:shortest]
+    return shortest if same.all() else int(same.argmin())
+
+
+def _tree(
+    item: int, rows: list[np.ndarray], choices: list[int], scored: list[int], trunk: int
+) -> SharedPrefix:
+    ids, at, targets, choice = [rows[0][:trunk]], [], [], []
+    start = trunk
+    for row, number, count in zip(rows, choices, scored, strict=True):
+        branch = row[trunk:-1]
+        ids.append(branch)
+        place = np.arange(len(row) - 1 - count, len(row) - 1)
+        at.append(np.where(place < trunk, place, place - trunk + start))
+        targets.append(row[-count:])
+        choice.append(np.full(count, number))
+        start += len(branch)
+    lengths = tuple(len(row) - 1 - trunk for row in rows)
+    return SharedPrefix(
+        item,
+        np.concatenate(ids).astype(np.int32),
+        trunk,
+        () if not sum(lengths) else lengths,
+        np.concatenate(at).astype(np.int64),
+        np.concatenate(targets).astype(np.int32),
+        np.concatenate(choice),
+    )
+
+
+def batch_shared_prefixes(trees: Sequence[SharedPrefix], tokens: int) -> Iterator[list[int]]:
+    """Which trees go together: longest first, about ``tokens`` inputs a batch, padding counted."""
+    order = sorted(range(len(trees)), key=lambda n: (-len(trees[n].ids), n))
+    batch: list[int] = []
+    longest = 0
+    for number in order:
+        longest = longest or len(trees[number].ids)
+        if batch and longest * (len(batch) + 1) > tokens:
+            yield batch
+            batch, longest = [], len(trees[number].ids)
+        batch.append(number)
+    if batch:
+        yield batch

@@ -1,0 +1,74 @@
+"""Asking: one model answers the requests of the tasks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune.errors import UsageError
+from mlxprune.evaluation import requests
+from mlxprune.evaluation.requests import TaskRequests
+from mlxprune.files import read_json
+from mlxprune.model.architecture import longest_context
+from mlxprune.model.memory_bounds import score_batch_tokens
+from mlxprune.model.weights import load_model
+from mlxprune.run.stage import RunContext, adding_progress, stage_progress
+
+LARGEST_CONTEXT = 2048  # where nobody says: that of the paper's models
+
+
+def ask(
+    under_way: RunContext,
+    folder: Path,
+    questions: TaskRequests,
+    window: int,
+    parts: Path,
+    what: str | None = None,
+) -> np.ndarray:
+    """ANSWER rows of one model; what stands in ``parts``, a folder of this model and these
+    questions, is not asked again."""
+    from mlxprune.engine import backend
+
+    device = backend.detect()
+    allowed = under_way.config.memory or device.memory_bytes
+    stated = read_json(folder / "config.json")
+    most = device.answer_tokens_per_batch
+    tokens = score_batch_tokens(stated, window, most, allowed, device.name, 1)
+
+    def load() -> requests.Answering:
+        return backend.answer_function(load_model(folder)[0])
+
+    parts.mkdir(parents=True, exist_ok=True)
+    between = adding_progress(
+        stage_progress(under_way, "evaluation", "tokens", what), questions.inputs
+    )
+    return requests.answer_requests(questions, load, max(tokens, window), parts, between)
+
+
+def answer_context(stated: dict[str, Any], asked: int | None, model: str) -> int:
+    """The context: what is asked for, up to the model's; by default its own, up to 2,048."""
+    longest = longest_context(stated)
+    if asked is not None and not 1 <= asked <= (longest or asked):
+        fix = f"up to {longest}, or leave it out" if longest else "give a count of tokens"
+        raise UsageError(
+            f"a context of {asked} is none of this model's", f"--context, {model}", fix
+        )
+    return asked or min(longest or LARGEST_CONTEXT, LARGEST_CONTEXT)
+
+
+def estimate_seconds(folder: Path, questions: TaskRequests) -> float:
+    """Seconds that the questions will take: one batch from their middle, timed."""
+    from mlxprune.engine import backend
+
+    asking = backend.answer_function(load_model(folder)[0])
+    order = sorted(questions.trees, key=lambda tree: len(tree.ids))
+    middle = len(order) // 2
+    some = order[max(0, middle - 8) : middle + 8]
+    asking(some[:1])
+    began = time.monotonic()
+    asking(some)
+    taken = time.monotonic() - began
+    return taken * questions.inputs / max(1, sum(len(tree.ids) for tree in some))

@@ -1,0 +1,137 @@
+"""Evaluation: bits per byte on the test part, and what the difference of two arms is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlxprune.data.hashing import mix
+from mlxprune.data.index import Corpus
+from mlxprune.data.split import HELD_OUT_DOCUMENTS, HELD_OUT_TOKENS
+from mlxprune.files import write_array
+from mlxprune.scoring.nll import score_documents
+from mlxprune.scoring.windows import resolve_policy
+from mlxprune.tokenization.token_file import Tokens
+from mlxprune.units import LN2
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
+
+EVALUATION_VERSION = 1
+BITS_METRIC_VERSION = 1
+
+
+def documents_to_test(corpus: Corpus, tokens: Tokens, members: np.ndarray, seed: int) -> np.ndarray:
+    """The held-out documents that are read: of each domain, in seeded hash order, at least 50 and
+    at least 200k tokens where there are so many; the rest of a large part stays unread.
+    """
+    lengths = tokens.lengths(members)
+    members, lengths = members[lengths > 0], lengths[lengths > 0]
+    order = np.argsort(mix(corpus.index["key"][members], f"test {seed}"), kind="stable")
+    domains = corpus.index["domain"][members]
+    chosen = []
+    by_domain = order[np.argsort(domains[order], kind="stable")]
+    for mine in np.split(by_domain, np.flatnonzero(np.diff(domains[by_domain])) + 1):
+        before = np.cumsum(lengths[mine]) - lengths[mine]
+        few = np.arange(len(mine)) < HELD_OUT_DOCUMENTS
+        chosen.append(members[mine[few | (before < HELD_OUT_TOKENS)]])
+    return np.sort(np.concatenate(chosen)) if chosen else members
+
+
+def documents_for_curves(
+    corpus: Corpus, tokens: Tokens, members: np.ndarray, seed: int, budget: int
+) -> np.ndarray:
+    """Documents for the curve during training, in seeded hash order up to a budget of tokens."""
+    members = members[tokens.lengths(members) > 0]
+    order = members[
+        np.argsort(mix(corpus.index["key"][members], f"validation {seed}"), kind="stable")
+    ]
+    before = np.cumsum(tokens.lengths(order)) - tokens.lengths(order)
+    return np.sort(order[before < budget])
+
+
+def validator(
+    corpus: Corpus,
+    tokens: Tokens,
+    documents: np.ndarray,
+    config: dict[str, Any],
+    context: int,
+    memory_bytes: int | None = None,
+) -> Callable[[nn.Module], np.ndarray] | None:
+    """A function from a model to float64 [1 + documents]: its bits per byte on the documents, then
+    the mean NLL of each; None without documents."""
+    if len(documents) == 0:
+        return None
+    size = float(corpus.index["bytes"][documents].sum())
+    policy = resolve_policy(tokens.lengths(documents), config, context, memory_bytes=memory_bytes)
+
+    def measured(model: nn.Module) -> np.ndarray:
+        part = score_documents(model, tokens, documents, policy)
+        bits = part["nll_sum"].sum() / (LN2 * size)
+        return np.concatenate([[bits], part["nll_sum"] / np.maximum(part["num_tokens"], 1)])
+
+    return measured
+
+
+def bits_by_domain(
+    nll: np.ndarray, sizes: np.ndarray, domains: np.ndarray, names: list[str]
+) -> dict[str, Any]:
+    """Bits per byte per domain, their plain mean (macro), and on the original mix."""
+    count = len(names)
+    bits = np.bincount(domains, weights=nll, minlength=count) / LN2
+    size = np.bincount(domains, weights=sizes, minlength=count)
+    present = size > 0
+    per_domain = np.divide(bits, size, out=np.zeros(count), where=present)
+    return {
+        "macro": float(per_domain[present].mean()),
+        "original_mix": float(bits.sum() / size.sum()),
+        "domains": {n: float(b) for n, b, p in zip(names, per_domain, present, strict=True) if p},
+        "metric_version": BITS_METRIC_VERSION,
+    }
+
+
+def losses_of(
+    model_folder: Path,
+    tokens: Tokens,
+    documents: np.ndarray,
+    context: int,
+    between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
+    memory_bytes: int | None = None,
+) -> np.ndarray:
+    """PART rows of documents under a saved model."""
+    from mlxprune.model.weights import load_model
+
+    loaded, config = load_model(model_folder)
+    policy = resolve_policy(tokens.lengths(documents), config, context, memory_bytes=memory_bytes)
+    return score_documents(loaded, tokens, documents, policy, between)
+
+
+def score_model(
+    model_folder: Path,
+    names: Corpus,
+    tokens: Tokens,
+    documents: np.ndarray,
+    context: int,
+    array: Path,
+    between: Callable[[int, int, float], None],
+    memory_bytes: int | None = None,
+) -> dict[str, Any]:
+    """Score documents with one model: its figures; the NLL of each, float64, goes to ``array``."""
+    part = losses_of(model_folder, tokens, documents, context, between, memory_bytes)
+    index = names.index[documents]
+    result = bits_by_domain(part["nll_sum"], index["bytes"], index["domain"], names.domains)
+    counts = np.bincount(index["domain"], minlength=len(names.domains))
+    result["documents"] = {d: int(c) for d, c in zip(names.domains, counts, strict=True)}
+    result["tokens"] = int(part["num_tokens"].sum())
+    write_array(array, part["nll_sum"])
+    return result
+
+
+def by_decile(nll: np.ndarray, sizes: np.ndarray, decile: np.ndarray) -> list[float | None]:
+    """Bits per byte in each tenth; None in one without a document."""
+    bits = np.bincount(decile, weights=nll, minlength=10) / LN2
+    size = np.bincount(decile, weights=sizes, minlength=10)
+    return [float(b / s) if s else None for b, s in zip(bits, size, strict=True)]

@@ -1,0 +1,77 @@
+"""Target: the user's own text that the final model is meant for, indexed and encoded once a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mlxprune.config.schema import Config, Data
+from mlxprune.data.index import CORPUS_VERSION, Corpus, open_corpus
+from mlxprune.data.indexing import build_index
+from mlxprune.data.sources import find_sources
+from mlxprune.errors import DataError
+from mlxprune.files import files_identity, fingerprint_of, folder_in_the_making, full_hash
+from mlxprune.run.folder import RunFolder
+from mlxprune.run.markers import mark_done, set_aside
+from mlxprune.tokenization.token_file import TOKENS_VERSION, Tokens, encode_corpus, open_tokens
+from mlxprune.tokenization.tokenizer import TOKENIZER_FILES, load_tokenizer
+
+ALL = 0  # its one part
+
+
+def target_data(config: Config) -> Data:
+    """Its files, read by the keys of the corpus."""
+    keys = ("text_key", "id_key", "domain_key", "max_bad")
+    given = {key: getattr(config.data, key) for key in keys}
+    return Data(paths=config.evaluation.target, **given)
+
+
+def target_identity(config: Config) -> str | None:
+    """What the target's index depends on; None where there is no target."""
+    if not config.evaluation.target:
+        return None
+    settings = target_data(config)
+    found, _ = find_sources(settings.paths)
+    files = [[source.name, full_hash(source.path)] for source in found]
+    rest = {k: v for k, v in settings.results().items() if k != "paths"}
+    return fingerprint_of(CORPUS_VERSION, TOKENS_VERSION, rest, files)
+
+
+def target_folder(run: RunFolder) -> Path:
+    return run.path / "target"
+
+
+def prepare_target(run: RunFolder, config: Config) -> tuple[Corpus, Tokens, np.ndarray]:
+    """The target, made if it is not there: its index, its tokens, the documents that have any."""
+    settings = target_data(config)
+    place = RunFolder(target_folder(run))
+    indexed = str(target_identity(config))
+    if not set_aside(place.corpus, indexed):
+        found, left_out = find_sources(settings.paths)
+        with folder_in_the_making(place.corpus) as partial:
+            build_index(settings, found, left_out, partial)
+        mark_done(place.corpus, "evaluation", indexed)
+    names = open_corpus(place.corpus, settings)
+    own = files_identity(run.tokenizer, TOKENIZER_FILES)
+    encoded = fingerprint_of(indexed, own)
+    if not set_aside(place.tokens(), encoded):
+        with folder_in_the_making(place.tokens()) as partial:
+            part = np.full(len(names), ALL, np.uint8)
+            reader = load_tokenizer(run.tokenizer)
+            encode_corpus(names, part, -1, reader, partial, lambda done, total: None)
+        mark_done(place.tokens(), "evaluation", encoded)
+    return open_target(run, config)
+
+
+def open_target(run: RunFolder, config: Config) -> tuple[Corpus, Tokens, np.ndarray]:
+    """What ``prepare`` made."""
+    place = RunFolder(target_folder(run))
+    names = open_corpus(place.corpus, target_data(config))
+    found = open_tokens(place.tokens())
+    documents = np.arange(len(names))
+    documents = documents[found.lengths(documents) > 0]
+    if not len(documents):
+        where = ", ".join(config.evaluation.target)
+        raise DataError("the target has no token", where, "give files with text")
+    return names, found, documents

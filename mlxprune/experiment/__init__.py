@@ -1,0 +1,1 @@
+"""The study: which models score, which arms train on what, and what their difference says."""

@@ -1,0 +1,216 @@
+"""Stability: how far the ranks of different references agree, and how small one is enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune.config.loading import load_config, validate_config
+from mlxprune.config.schema import Config
+from mlxprune.config.slices import FREE_SCORES, Slice
+from mlxprune.errors import UsageError
+from mlxprune.experiment.artifacts import model_folder
+from mlxprune.experiment.scorers import Scorer, scorers_of
+from mlxprune.files import read_json
+from mlxprune.model.architecture import flops_per_token
+from mlxprune.run.folder import RunFolder, open_run
+from mlxprune.run.markers import read_marker
+from mlxprune.scoring.score_file import Scores, read_scores
+from mlxprune.selection.ranking import ranked_values
+from mlxprune.selection.selector import select_slice
+from mlxprune.stats import spearman
+
+ENOUGH = 0.9  # of the kept documents in common with the dearest reference's
+LEAST_COMMON = 0.5  # of the documents; under it the runs are about different corpora
+
+
+@dataclass(frozen=True)
+class ScoreSet:
+    """One set of scores and what it took to make."""
+
+    name: str
+    scores: Scores
+    flops: float  # to train the reference and to score the pool
+    about: dict[str, Any]
+
+
+def compare_references(folders: list[Path], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Spearman correlation and kept documents in common of all scores of the runs.
+
+    ``wanted`` overrides keys of the first run's first slice. Raises UsageError: no run, fewer than
+    two scores, runs over different corpora.
+    """
+    found: list[ScoreSet] = []
+    choice: Slice | None = None
+    for folder in {f.resolve(): f for f in folders}.values():
+        run = open_run(folder)
+        config = load_config(run.config)
+        if choice is None:
+            choice = _slice(config, wanted, str(folder))
+        prefix = f"{folder.resolve().name}:" if len(folders) > 1 else ""
+        found += _of_run(run, config, prefix)
+    assert choice is not None
+    if len(found) < 2:
+        fix = "name several runs, or give `references:` or `reference.snapshots` in one"
+        raise UsageError("there is only one set of scores", str(folders[0]), fix)
+    ranked = _on_common_documents(found, str(folders[-1]))
+    ranked.sort(key=lambda r: -r.flops)
+    return _compared(ranked, choice)
+
+
+def _slice(config: Config, wanted: dict[str, Any], where: str) -> Slice:
+    first = config.slices[0]
+    plain = first.metric if first.metric in ("perplexity", "bpb", "adjusted") else "perplexity"
+    tree = first.model_dump(mode="json") | {"metric": plain, "reference": None, "name": None}
+    if wanted:  # what is asked for takes the place of a band, a soft draw, the paper's rule
+        criterion = "high" if first.criterion in ("band", "soft") else first.criterion
+        tree |= {"criterion": criterion, "rate": tree["rate"] or 0.5}
+        tree |= {"band": None, "centre": None, "rule": "exact"}
+    whole = {"data": {"paths": ["-"]}, "selection": {**tree, **wanted}}
+    return validate_config(whole, where).slices[0]
+
+
+def _of_run(run: RunFolder, config: Config, prefix: str) -> list[ScoreSet]:
+    found = []
+    scorers = {s.name: s for s in scorers_of(config) if s.fold is None}
+    names = [*scorers, *FREE_SCORES]
+    if config.split.cross:
+        names.insert(0, config.scorers[0].name)
+    for name in dict.fromkeys(names):
+        marker = read_marker(run.scores(name))
+        if marker is None:
+            continue
+        own = scorers.get(name)
+        folds = [s for s in scorers_of(config) if s.fold is not None]
+        of = folds if name == config.scorers[0].name and folds else [own] if own else []
+        flops = sum(_flops(run, s) for s in of)
+        scores = read_scores(run.scores(name))
+        about = _about(of[0].reference.model, of[0]) if of else {"free": True}
+        found.append(ScoreSet(prefix + name, scores, flops, about))
+    return found
+
+
+def _about(model: str, scorer: Scorer) -> dict[str, Any]:
+    reference = scorer.reference
+    if reference.pretrained:
+        return {"pretrained": reference.pretrained}
+    share = scorer.snapshot or 1.0
+    return {"model": model, "targets": round(share * reference.tokens), "seed": reference.seed}
+
+
+def _flops(run: RunFolder, scorer: Scorer) -> float:
+    folder = model_folder(run, scorer.name)
+    stated = read_json(folder / "config.json")
+    trained = 0
+    context = scorer.reference.context or 512
+    if (folder / "training.json").exists():
+        told = read_json(folder / "training.json")
+        trained, context = told["targets"], told["recipe"]["context"]
+    scored = (read_marker(run.scores(scorer.name)) or {}).get("summary", {}).get("tokens", 0)
+    return flops_per_token(stated, context) * (3 * trained + scored)
+
+
+def _on_common_documents(found: list[ScoreSet], where: str) -> list[ScoreSet]:
+    common = found[0].scores.key
+    for ranked in found[1:]:
+        common = np.intersect1d(common, ranked.scores.key)
+    largest = max(len(r.scores) for r in found)
+    if len(common) < LEAST_COMMON * largest:
+        fix = "runs to compare have the same data, seed and split"
+        raise UsageError(f"the runs share {len(common):,} of {largest:,} documents", where, fix)
+    result = []
+    for ranked in found:
+        order = np.argsort(ranked.scores.key)
+        at = order[np.searchsorted(ranked.scores.key, common, sorter=order)]
+        result.append(ScoreSet(ranked.name, ranked.scores.take(at), ranked.flops, ranked.about))
+    return result
+
+
+def _compared(ranked: list[ScoreSet], choice: Slice) -> dict[str, Any]:
+    """The table; the dearest scores come first and are what the others are held against."""
+    lengths = ranked[0].scores.num_tokens  # one weight for all, or the slices differ by tokenizer
+    values, kept = [], []
+    for one in ranked:
+        mine = choice
+        if one.name.rpartition(":")[2] == "zlib":  # as the arm of this name ranks it
+            mine = choice.model_copy(update={"metric": "bpb"})
+        elif choice.metric == "adjusted" and one.scores.curve is None:
+            mine = choice.model_copy(update={"metric": "perplexity"})
+        values.append(ranked_values(one.scores, mine, 0)(slice(None)))
+        kept.append(select_slice(one.scores, mine, 0, lengths).mask)
+    count = len(ranked)
+    correlation = np.eye(count)
+    overlap = np.eye(count)
+    for i in range(count):
+        for j in range(i):
+            correlation[i, j] = correlation[j, i] = spearman(values[i], values[j])
+            shared = int((kept[i] & kept[j]).sum())
+            sizes = int(kept[i].sum()) + int(kept[j].sum())
+            overlap[i, j] = overlap[j, i] = 2 * shared / sizes
+    rows = [
+        {
+            "name": one.name,
+            "flops": one.flops,
+            "share_of_cost": one.flops / ranked[0].flops if ranked[0].flops else 0.0,
+            "spearman": float(correlation[0, i]),
+            "overlap": float(overlap[0, i]),
+            **one.about,
+        }
+        for i, one in enumerate(ranked)
+    ]
+    cheaper = [r for r in rows[1:] if r["flops"] < 0.99 * ranked[0].flops]
+    enough = [r for r in cheaper if r["overlap"] >= ENOUGH]
+    return {
+        "slice": choice.label,
+        "unit": choice.unit,
+        "documents": len(lengths),
+        "kept_by_chance": float(np.mean([k.mean() for k in kept])),
+        "scores": rows,
+        "names": [r.name for r in ranked],
+        "spearman": correlation.tolist(),
+        "overlap": overlap.tolist(),
+        "enough": enough[-1]["name"] if enough else None,
+    }
+
+
+def stability_lines(found: dict[str, Any]) -> list[str]:
+    """The comparison as text: a table against the dearest reference, the matrix, one sentence."""
+    rows = found["scores"]
+    width = max(24, *(len(r["name"]) for r in rows)) + 2
+    told = [
+        f"{found['documents']:,} documents, slice {found['slice']} by {found['unit']}; "
+        f"in common by chance {found['kept_by_chance']:.0%}",
+        "",
+        f"{'scores':<{width}} {'FLOPs*':>9} {'of dearest':>11} {'Spearman':>9} {'in common':>10}",
+    ]
+    for row in rows:
+        cost = f"{row['flops']:.1e}" if row["flops"] else "free"
+        told.append(
+            f"{row['name']:<{width}} {cost:>9} {row['share_of_cost']:>11.1%} "
+            f"{row['spearman']:>9.3f} {row['overlap']:>10.1%}"
+        )
+    if len(rows) > 2:
+        told += ["", "kept documents in common (above the diagonal) and Spearman (below)"]
+        for i, name in enumerate(found["names"]):
+            cells = [
+                "      -"
+                if i == j
+                else f"{found['overlap'][i][j]:>7.1%}"
+                if j > i
+                else f"{found['spearman'][i][j]:>7.3f}"
+                for j in range(len(rows))
+            ]
+            told.append(f"{name:<{width}} {' '.join(cells)}")
+    told += ["", "* to train the reference and to score the pool with it"]
+    best = rows[0]["name"]
+    if found["enough"] is None:
+        told.append(f"No cheaper scores keep {ENOUGH:.0%} of what {best} keeps.")
+    else:
+        told.append(
+            f"{found['enough']} is enough for this slice: the cheapest that keeps {ENOUGH:.0%} of "
+            f"what {best} keeps."
+        )
+    return told

@@ -1,0 +1,53 @@
+"""Scorers: the models that score the pool, in the order in which they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlxprune.config.schema import Config, Reference
+from mlxprune.config.slices import FREE_SCORES
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One model that scores: a reference, an early copy of it, or one fold's reference."""
+
+    name: str  # of its folder and its scores
+    reference: Reference
+    snapshot: float | None = None
+    fold: int | None = None
+
+    @property
+    def tokenizer(self) -> str:
+        """Whose tokens it reads: a pretrained model brings its own tokenizer."""
+        if not self.reference.pretrained:
+            return "main"
+        name = self.reference.name
+        return "reference" if name == "main" else f"reference-{name}"
+
+
+def scorers_of(config: Config) -> list[Scorer]:
+    """Every model that scores; a snapshot stands before the reference that goes on from it."""
+    found = []
+    for reference in config.scorers:
+        if config.split.cross:
+            folds = range(config.split.cross)
+            found += [Scorer(f"fold-{n}", reference, fold=n) for n in folds]
+            continue
+        for share in sorted(reference.snapshots):
+            found.append(Scorer(snapshot_name(reference.name, share), reference, snapshot=share))
+        found.append(Scorer(reference.name, reference))
+    return found
+
+
+def snapshot_name(reference: str, share: float) -> str:
+    return f"{reference}.at-{100 * share:g}"
+
+
+def free_score_names(config: Config) -> list[str]:
+    """The scores that need no model. Unigram frequency always: ranks must be more than that."""
+    wanted = {choice.reference for choice in config.slices} | {*config.final.arms}
+    for choice in config.slices:
+        if not isinstance(choice.metric, str):
+            wanted |= {*choice.metric.difference}
+    return [name for name in FREE_SCORES if name in wanted or name == "unigram"]

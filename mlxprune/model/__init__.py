@@ -1,0 +1,1 @@
+"""Presets, sizes and weights of models in the layout of Hugging Face."""

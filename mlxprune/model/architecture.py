@@ -1,0 +1,173 @@
+"""Architecture: presets, sizes, FLOPs, and the configuration of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlxprune.config.schema import Training
+from mlxprune.config.yaml_file import read_yaml
+from mlxprune.errors import ConfigError, DataError, closest, one_line
+from mlxprune.files import read_json
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What sizes, costs and defaults are computed from; ``config`` is in Hugging Face keys."""
+
+    name: str
+    config: dict[str, Any]
+    training: dict[str, Any]
+
+
+def preset_names() -> list[str]:
+    folder = files("mlxprune_models")
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def preset_of(name: str) -> Preset:
+    """A preset by name, or a folder or file with a config.json."""
+    if name in preset_names():
+        tree = read_yaml(Path(str(files("mlxprune_models") / f"{name}.yaml")))
+        return Preset(name, tree["config"], tree["training"])
+    path = Path(name).expanduser()
+    path = path / "config.json" if path.is_dir() else path
+    if path.suffix != ".json" or not path.exists():
+        hint = closest(name, preset_names())
+        raise ConfigError(f"no model preset {name!r}", "reference.model or final.model", hint)
+    try:
+        config = read_json(path)
+        assert isinstance(config, dict) and "model_type" in config
+    except (ValueError, AssertionError):
+        fix = "give the config.json of a Hugging Face model"
+        raise ConfigError("not a model configuration", str(path), fix) from None
+    for key in (
+        "vocab_size",
+        "bos_token_id",
+        "eos_token_id",
+        "quantization",
+        "quantization_config",
+    ):
+        config.pop(key, None)
+    return Preset(name, config, dict(preset_of("nano").training))
+
+
+def full_config(
+    shape: Preset, vocab_size: int, context: int, prefix: int, end: int
+) -> dict[str, Any]:
+    """The config.json of a model of this shape over this vocabulary."""
+    config = {**shape.config, "vocab_size": vocab_size}
+    config |= {"bos_token_id": prefix, "eos_token_id": end, "max_position_embeddings": context}
+    if config["model_type"] == "llama":
+        config |= {
+            "architectures": ["LlamaForCausalLM"],
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "head_dim": config["hidden_size"] // config["num_attention_heads"],
+            "torch_dtype": "float32",
+        }
+    return config
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of the language model: those of multimodal models lie one level down."""
+    return {**config, **(config.get("text_config") or {})}
+
+
+def parameter_counts(config: dict[str, Any]) -> tuple[int, int]:
+    """(parameters of matrix products and norms, parameters of the embedding tables).
+
+    Llama-style in closed form; other architectures are built lazily and counted.
+    """
+    if config["model_type"] == "llama":
+        d, layers, ff = (
+            config[k] for k in ("hidden_size", "num_hidden_layers", "intermediate_size")
+        )
+        heads = config["num_attention_heads"]
+        kv = config.get("num_key_value_heads") or heads
+        head_dim = config.get("head_dim") or d // heads
+        block = 2 * d * heads * head_dim + 2 * d * kv * head_dim + 3 * d * ff + 2 * d
+        tables = 1 if config.get("tie_word_embeddings", True) else 2
+        return layers * block + d, tables * config["vocab_size"] * d
+    from mlx.utils import tree_flatten
+
+    flat = tree_flatten(build_model(config).parameters())
+    tables = sum(int(a.size) for n, a in flat if "embed" in n or "lm_head" in n or "wte" in n)
+    return sum(int(a.size) for _, a in flat) - tables, tables
+
+
+def flops_per_token(config: dict[str, Any], context: int) -> float:
+    """Forward FLOPs: 2 a matmul parameter (output head in, embedding look-up out) + attention."""
+    body, _ = parameter_counts(config)
+    config = text_config(config)
+    width = config.get("hidden_size", config.get("n_embd", 0))
+    layers = config.get("num_hidden_layers", config.get("n_layer", 0))
+    # Causal attention: scores and weighted values, 2 * 2 * width * context / 2 a layer.
+    return 2.0 * (body + config.get("vocab_size", 0) * width) + 2.0 * layers * width * context
+
+
+def training_defaults(settings: Training, shape: Preset) -> dict[str, Any]:
+    """The training settings with what the preset says where the configuration says nothing."""
+    context = settings.context or int(shape.training["context"])
+    batch = settings.batch_size or max(1, round(shape.training["batch_tokens"] / context))
+
+    def pick(key: str) -> Any:
+        asked = getattr(settings, key)
+        return shape.training[key] if asked is None else asked
+
+    return {
+        "context": context,
+        "batch_size": batch,
+        "optimizer": pick("optimizer"),
+        "learning_rate": float(pick("learning_rate")),
+        "weight_decay": float(pick("weight_decay")),
+    }
+
+
+def build_model(config: dict[str, Any]) -> nn.Module:
+    """The mlx-lm model of a configuration, with whatever weights its classes start from."""
+    from mlxprune.engine import backend
+
+    backend.detect()
+    from mlx_lm.utils import _get_classes
+
+    if config.get("model_file"):
+        raise ConfigError(
+            "the model asks to run its own code", "config.json", "choose another model"
+        )
+    try:
+        model_class, arguments = _get_classes(config)
+        model: nn.Module = model_class(arguments.from_dict(config))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        problem = f"mlx-lm cannot build a {config.get('model_type')!r} model: {one_line(error)}"
+        raise ConfigError(problem, "config.json", "see the model types of mlx-lm") from None
+    return model
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a model's folder. Raises DataError where there is none."""
+    try:
+        found = read_json(folder / "config.json")
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or "model_type" not in found:
+        fix = "give a folder with config.json and model*.safetensors, or a hub id"
+        raise DataError("this is not a model", str(folder), fix)
+    return found
+
+
+def longest_context(config: dict[str, Any]) -> int | None:
+    """The positions that a model was made for, by whichever name its configuration has."""
+    config = text_config(config)
+    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
+        if isinstance(config.get(key), int) and config[key] > 0:
+            return int(config[key])
+    return None

@@ -1,0 +1,1 @@
+"""The method, stage by stage. ``runner`` is the file to read first."""

@@ -1,0 +1,322 @@
+"""Costs: what a study takes in FLOPs, time and memory, from sizes alone, and what would fit."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxprune.config.loading import override_setting, validate_config
+from mlxprune.config.schema import Config, Reference
+from mlxprune.data import split
+from mlxprune.errors import MlxpruneError
+from mlxprune.evaluation.tasks import Task, choices_of, find_tasks, read_task
+from mlxprune.experiment.arms import arms_of
+from mlxprune.experiment.budgets import effective_data, final_targets, pool_tokens
+from mlxprune.experiment.scorers import scorers_of
+from mlxprune.model.architecture import (
+    Preset,
+    flops_per_token,
+    parameter_counts,
+    preset_of,
+    training_defaults,
+)
+from mlxprune.model.memory_bounds import (
+    PROCESS_BYTES,
+    fewest_micro_batches,
+    score_batch_tokens,
+    scoring_bytes,
+    training_bytes,
+)
+from mlxprune.planning.throughput import measure_throughput
+
+TOKENIZE_BYTES_PER_SECOND = 3e6
+SMALLER = {
+    "3b": "1b",
+    "1b": "125m",
+    "125m": "mini",
+    "mini": "micro",
+    "micro": "nano",
+    "nano": "pico",
+}
+LEAST_TARGETS = 2  # a parameter: a budget is not cut below it to fit the time
+measured_throughput = functools.cache(measure_throughput)
+
+
+@dataclass(frozen=True)
+class CorpusTokens:
+    """Tokens of the corpus by part, before the pool is cut to what the budgets need."""
+
+    tokens: float
+    reference: float
+    train: float
+    validation: float
+    test: float
+
+
+def vocabulary_of(config: Config) -> int:
+    return config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
+
+
+def _shape(reference: Reference) -> Preset:
+    folder = Path(reference.pretrained or "").expanduser()
+    if reference.pretrained and (folder / "config.json").exists():
+        return preset_of(str(folder))
+    return preset_of(reference.model)
+
+
+def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> dict[str, Any]:
+    """passes, arms, models, pool, FLOPs and seconds by stage; no seconds unless ``measured``."""
+    vocabulary = vocabulary_of(config)
+    pool = pool_tokens(config, sizes.train)
+    final = preset_of(config.final.model)
+    context = training_defaults(config.final, final)["context"]
+    final_config = {**final.config, "vocab_size": vocabulary}
+    unique = max(1.0, _share(config.slices[0]) * pool)
+    targets = final_targets(config, final, vocabulary, round(unique))
+    rows, left_out = _arms(config, targets, pool, sizes.reference)
+    count = sum(row["seeds"] for row in rows.values())
+    each = flops_per_token(final_config, context)
+    flops = {"reference": 0.0, "score": 0.0}
+    seconds = {"tokens": sizes.tokens * split.bytes_per_token(config) / TOKENIZE_BYTES_PER_SECOND}
+    seconds |= {"reference": 0.0, "score": 0.0}
+    for scorer in scorers_of(config):
+        reference = scorer.reference
+        shape = _shape(reference)
+        window = config.score.context or (training_defaults(reference, shape)["context"] or 512)
+        own = flops_per_token({**shape.config, "vocab_size": vocabulary}, window)
+        # A snapshot is trained on the way to its reference; a fold scores its part of the pool.
+        trained = 0 if reference.pretrained or scorer.snapshot is not None else reference.tokens
+        folds = config.split.cross or 1
+        scored = pool / folds + (sizes.validation if folds > 1 else 0.0)
+        flops["reference"] += 3 * own * trained
+        flops["score"] += own * scored
+        if measured:
+            rates = measured_throughput(reference.model, vocabulary, window)
+            seconds["reference"] += trained / rates["train"]
+            seconds["score"] += scored / rates["score"]
+    asked = task_tokens(config, context, split.bytes_per_token(config))
+    # A branch adds its decay; what is before it, it shares with the arm.
+    branches = len(config.final.branches)
+    longer = 1 + config.final.decay * sum(config.final.branches)
+    flops["final"] = 3 * each * targets * count * longer
+    flops["evaluation"] = each * (sizes.test + asked) * count * (1 + branches)
+    if measured:
+        rates = measured_throughput(config.final.model, vocabulary, context)
+        seconds["final"] = targets * count * longer / rates["train"]
+        seconds["evaluation"] = (sizes.test + asked) * count * (1 + branches) / rates["score"]
+    return {
+        "passes": targets / unique,
+        "targets": targets,
+        "models": count,
+        "pool_tokens": round(pool),
+        "task_tokens": round(asked),  # of one model
+        "arms": rows,
+        "left_out": left_out,
+        "flops": sum(flops.values()),
+        "stage_flops": flops,
+        "seconds": sum(seconds.values()) if measured else None,
+        "stage_seconds": seconds if measured else None,
+    }
+
+
+def task_tokens(config: Config, context: int, bytes_per_token: float) -> float:
+    """About how many tokens the items of the tasks are, for one model, contexts shared."""
+    if not config.evaluation.tasks:
+        return 0.0
+    found = find_tasks(config.evaluation.tasks, config.evaluation.gauntlet)
+    return sum(
+        _one_task(task, config.evaluation.limit, context, bytes_per_token) for task in found.tasks
+    )
+
+
+@functools.cache
+def _one_task(task: Task, limit: int | None, context: int, bytes_per_token: float) -> float:
+    read = read_task(task)
+    count = len(read.items)
+    said = sum(len(text) for item in read.items for text in item.continuations)
+    asked = sum(len(item.contexts[0]) for item in read.items)
+    choices = sum(len(choices_of(item)) for item in read.items) / count
+    answer = said / count / choices / bytes_per_token
+    example = asked / count / bytes_per_token + answer
+    prompt = (read.task.shots + 1) * example
+    # Choices of one length share a context that is cut; others do not.
+    rows = choices if prompt > context and answer > 2 else 1.0
+    return min(count, limit or count) * (rows * min(prompt, context) + choices * answer)
+
+
+def _share(choice: Any) -> float:
+    return float(choice.rate if choice.rate is not None else choice.band[1] - choice.band[0])
+
+
+def _arms(
+    config: Config, targets: int, pool: float, reference: float
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """U, T, passes and D_eff of every arm, as far as sizes tell before anything is scored."""
+    shares = {c.label: _share(c) for c in config.slices}
+    by_share = {c.share: _share(c) for c in config.slices}
+    rows: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+    for arm in arms_of(config):
+        base = pool if arm.rung is None else targets / arm.rung
+        share = shares[arm.slice] if arm.slice else by_share.get(arm.share or "", 1.0)
+        unique = share * base + (reference if arm.kind == "all" else 0.0)
+        if arm.rung is not None and base > pool:
+            left_out[arm.arm] = f"a base of {base:,.0f} tokens is more than the pool's {pool:,.0f}"
+        elif arm.kind == "none" and targets <= pool:
+            left_out[arm.arm] = f"{targets:,} targets are no more than the pool: it is random"
+        else:
+            row = rows.setdefault(
+                arm.arm,
+                {
+                    "unique_tokens": round(unique),
+                    "targets": targets,
+                    "passes": targets / max(unique, 1),
+                    "effective_tokens": round(effective_data(max(unique, 1), targets)),
+                    "seeds": 0,
+                },
+            )
+            row["seeds"] += 1
+    return rows, left_out
+
+
+def seconds_or_why(
+    config: Config, sizes: CorpusTokens, measured: bool
+) -> tuple[dict[str, Any], str]:
+    """The estimate, and why it holds no times where they were asked for."""
+    try:
+        return estimate_costs(config, sizes, measured), ""
+    except MlxpruneError as error:
+        return estimate_costs(config, sizes, False), error.problem
+
+
+def cheapest_changes(
+    config: Config, sizes: CorpusTokens, seconds: float, allowed: float
+) -> list[dict[str, Any]]:
+    """Changes after which the study fits ``allowed`` seconds, the least harmful first: single ones,
+    or where none is enough, one by one until it fits."""
+    found = []
+    for setting, loses in _candidates(config, sizes, seconds, allowed):
+        after = estimate_costs(_changed(config, setting), sizes, True)["seconds"]
+        if after <= allowed:
+            found.append({"set": [setting], "seconds": after, "loses": loses})
+    return found or _together(config, sizes, seconds, allowed)
+
+
+def _together(
+    config: Config, sizes: CorpusTokens, seconds: float, allowed: float
+) -> list[dict[str, Any]]:
+    settings: dict[str, str] = {}
+    lost: list[str] = []
+    while seconds > allowed:
+        options = _candidates(config, sizes, seconds, allowed)
+        if not options:
+            return []
+        setting, loses = options[0]
+        config = _changed(config, setting)
+        seconds = estimate_costs(config, sizes, True)["seconds"]
+        settings[setting.partition("=")[0]] = setting  # a later one of the same key replaces it
+        lost += [loses] if loses not in lost else []
+    return [{"set": [*settings.values()], "seconds": seconds, "loses": "; ".join(lost)}]
+
+
+def _changed(config: Config, setting: str) -> Config:
+    tree = config.model_dump(mode="json")
+    override_setting(tree, setting)
+    return validate_config(tree, setting)
+
+
+def _candidates(
+    config: Config, sizes: CorpusTokens, seconds: float, allowed: float
+) -> list[tuple[str, str]]:
+    final = config.final
+    found = []
+    if config.split.pool == "all":
+        found.append(("split.pool=auto", "documents that the budgets do not need stay unscored"))
+    main = [a for a in final.arms if a in ("pruned", "random")]
+    if 0 < len(main) < len(final.arms):
+        found.append((f"final.arms=[{', '.join(main)}]", "the controls besides random"))
+    if final.ladder:
+        found.append(("final.ladder=[]", "the ladder"))
+    for count in range(len(final.seeds) - 1, 1, -1):
+        found.append((f"final.seeds={final.seeds[:count]}", "wider intervals"))
+    whole = estimate_costs(config, sizes, True)
+    spent = whole["stage_seconds"]["final"]
+    left = allowed - (seconds - spent)
+    body, _ = parameter_counts(
+        {**preset_of(final.model).config, "vocab_size": vocabulary_of(config)}
+    )
+    if final.tokens and spent and left > 0:
+        tokens = _round_down(0.85 * final.tokens * left / spent)
+        if LEAST_TARGETS * body <= tokens < final.tokens:
+            found.append((f"final.tokens={tokens}", "targets: every arm trains less"))
+    if final.model in SMALLER:
+        found.append((f"final.model={SMALLER[final.model]}", "a smaller final model"))
+    if len(config.scorers) == 1 and config.reference.model in SMALLER:
+        found.append((f"reference.model={SMALLER[config.reference.model]}", "a smaller reference"))
+    if len(final.seeds) > 1:
+        found.append((f"final.seeds={final.seeds[:1]}", "the verdict: one seed gives none"))
+    scoring = whole["stage_seconds"]["score"]
+    room = allowed - (seconds - scoring)
+    if scoring and room > 0 and sizes.tokens:
+        limit = _round_down(0.9 * sizes.tokens * room / scoring)
+        if config.data.limit is None and limit < sizes.tokens:
+            found.append((f"data.limit={limit}", "documents: the pool is smaller"))
+    return found
+
+
+def _round_down(number: float) -> int:
+    """Two digits are enough to plan with."""
+    size = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return max(1, int(number // size * size))
+
+
+def memory_bytes(config: Config) -> int:
+    """The largest bound of the stages: training in one process, scoring in several."""
+    from mlxprune.engine import backend
+
+    device = backend.detect()
+    allowed = config.memory or device.memory_bytes
+    vocabulary = vocabulary_of(config)
+    needs = [PROCESS_BYTES]
+    for settings in (*config.scorers, config.final):
+        scoring = isinstance(settings, Reference)
+        shape = _shape(settings) if isinstance(settings, Reference) else preset_of(settings.model)
+        stated = {**shape.config, "vocab_size": vocabulary}
+        chosen = training_defaults(settings, shape)
+        what = (device.name, device.score_workers, chosen["optimizer"])
+        checkpointing = settings.gradient_checkpointing
+        if not (isinstance(settings, Reference) and settings.pretrained):
+            parts = settings.accumulate or fewest_micro_batches(
+                stated, chosen["context"], chosen["batch_size"], allowed, *what, checkpointing
+            )
+            rows = max(1, chosen["batch_size"] // parts)
+            needs.append(
+                PROCESS_BYTES
+                + training_bytes(stated, chosen["context"], rows, *what, checkpointing)
+            )
+        if scoring:
+            window = config.score.context or chosen["context"]
+            processes = config.score.workers or device.score_workers
+            batch = config.score.batch_tokens or score_batch_tokens(
+                stated, window, device.score_tokens_per_batch, allowed, device.name, processes
+            )
+            bound = scoring_bytes(stated, window, batch, device.name)
+            needs.append(processes * (PROCESS_BYTES + bound))
+    return max(needs)
+
+
+def disk_bytes(config: Config, input_bytes: int) -> int:
+    """A generous estimate: tokens of uncompressed text, scores, models with two checkpoints."""
+    vocabulary = vocabulary_of(config)
+
+    def model_bytes(name: str) -> int:
+        shape = preset_of(name)
+        return sum(parameter_counts({**shape.config, "vocab_size": vocabulary})) * 4
+
+    ends = 1 + len(config.final.branches)
+    finals = ends * len(arms_of(config)) * model_bytes(config.final.model)
+    trained = [s for s in scorers_of(config) if not s.reference.pretrained]
+    return 4 * input_bytes + 7 * (finals + sum(model_bytes(s.reference.model) for s in trained))

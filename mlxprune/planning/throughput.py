@@ -1,0 +1,88 @@
+"""A short measurement of this machine: how fast it trains and scores, in FLOPs a second.
+
+Run in a child process: a probe must never take the run down with it, nor leave memory behind.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from mlxprune.errors import RunError, one_line
+from mlxprune.model.architecture import flops_per_token, parameter_counts, preset_of
+from mlxprune.model.weights import initialise_model
+
+LARGEST_PROBED = 20_000_000  # parameters; larger models are extrapolated from `micro`
+
+
+def measure_throughput(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
+    """{train, score: targets a second; device} of a model shape, extrapolated when it is large."""
+    shape = preset_of(shape_name)
+    body, _ = parameter_counts({**shape.config, "vocab_size": vocab_size})
+    probed = shape_name if body <= LARGEST_PROBED else "micro"
+    command = [
+        sys.executable,
+        "-m",
+        "mlxprune.planning.throughput",
+        probed,
+        str(vocab_size),
+        str(context),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        last = one_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no word")
+        raise RunError(f"the probe failed: {last}", probed, "mlxprune doctor says what is wrong")
+    rates: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    if probed != shape_name:
+        cost = flops_per_token({**shape.config, "vocab_size": vocab_size}, context)
+        small = preset_of(probed).config
+        factor = flops_per_token({**small, "vocab_size": vocab_size}, context) / cost
+        rates = {name: rate * factor for name, rate in rates.items()}
+    return rates
+
+
+def _probe(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
+    import numpy as np
+
+    from mlxprune.config.schema import Final
+    from mlxprune.engine import backend
+    from mlxprune.engine.optimizer import make_optimizer
+    from mlxprune.training.recipe import recipe_of
+
+    shape = preset_of(shape_name)
+    batch = max(1, 2048 // context)
+    settings = Final(model=shape_name, context=context, batch_size=batch, tokens=1)
+    recipe = recipe_of(settings, shape, (vocab_size, 1, 1), 1, 0)
+    model = initialise_model(recipe.config, 0)
+    ids = np.random.default_rng(0).integers(0, vocab_size, (batch, context + 1)).astype(np.int32)
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    losses = backend.loss_function(model)
+
+    def score() -> None:
+        np.array(losses(inputs, targets))
+
+    its_optimizer = make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
+    its_optimizer.init(model.trainable_parameters())
+    step = backend.step_function(model, its_optimizer, 1, recipe.clip)
+    scoring = batch * context / _seconds(score)
+    training = batch * context / _seconds(lambda: step(inputs, targets)())
+    return {"train": training, "score": scoring}
+
+
+def _seconds(step: Any) -> float:
+    """Median of a few repeats after a warm-up, within about a second."""
+    step()
+    taken: list[float] = []
+    began = time.monotonic()
+    while len(taken) < 3 or (time.monotonic() - began < 0.7 and len(taken) < 15):
+        start = time.monotonic()
+        step()
+        taken.append(time.monotonic() - start)
+    return sorted(taken)[len(taken) // 2]
+
+
+if __name__ == "__main__":
+    print(json.dumps(_probe(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

@@ -1,0 +1,91 @@
+"""Steering a run that works: commands from ``commands/``, SIGINT and SIGTERM, at batch edges."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from mlxprune import machine
+from mlxprune.errors import Interrupted, Stopped
+from mlxprune.run.events import EventLog
+from mlxprune.run.folder import RunFolder, take_commands
+
+POLL_SECONDS = 0.2
+HEARTBEAT_SECONDS = 10.0
+
+
+class Control:
+    """``pending`` is cheap and asked at every batch edge; ``obey`` does what was asked."""
+
+    def __init__(self, run: RunFolder | None, log: EventLog) -> None:
+        self.run, self.log = run, log
+        self.signal_number = 0
+        self._asked: list[str] = []
+        self._polled = 0.0
+        self._beat = 0.0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Control:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_number:  # the second time, at once
+            raise KeyboardInterrupt
+        self.signal_number = number
+
+    def pending(self) -> bool:
+        now = time.monotonic()
+        if now - self._polled >= POLL_SECONDS and self.run is not None:
+            self._polled = now
+            self._asked += take_commands(self.run)
+            if now - self._beat >= HEARTBEAT_SECONDS:
+                self._beat = now
+                self.log.emit(None, "heartbeat")
+                self.log.emit(None, "device", **machine.sample(self.run.path))
+        return bool(self.signal_number or self._asked)
+
+    def obey(self, save: Callable[[], None]) -> None:
+        """Carry out what is pending; ``save`` writes a checkpoint.
+
+        Raises Stopped after a stop, Interrupted after a signal, both with a clean checkpoint.
+        """
+        paused = False
+        while self.pending() or paused:
+            if self.signal_number:
+                save()
+                raise Interrupted(self.signal_number, self._where(), self._again())
+            if not self._asked:
+                time.sleep(POLL_SECONDS)
+                continue
+            verb = self._asked.pop(0)
+            self.log.emit(None, "command", verb=verb)
+            if verb in ("checkpoint", "pause", "stop"):
+                save()
+            if verb == "stop":
+                raise Stopped("stopped on request; it can go on", self._where(), self._again())
+            if verb == "pause" and not paused:
+                paused = True
+                self.log.emit(None, "paused")
+            if verb == "resume" and paused:
+                paused = False
+                self.log.emit(None, "resumed")
+
+    def check(self) -> None:
+        """For work whose results so far are safe as they are."""
+        if self.pending():
+            self.obey(lambda: None)
+
+    def _where(self) -> str:
+        return str(self.run.path) if self.run else "this command"
+
+    def _again(self) -> str:
+        return "run the same command again: it goes on from there"

@@ -1,0 +1,100 @@
+"""The lock of a run: two processes never work on one folder, and who held it last is known."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from mlxprune.errors import UsageError
+from mlxprune.files import read_json, write_json
+from mlxprune.run.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that works on a run, as its lock names it."""
+
+    pid: int
+    started: float
+    host: str
+    folder: Path
+
+    def alive(self) -> bool | None:
+        """None when it ran on another host, which nobody here can know."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 2.0
+            alive = same and process.status() != psutil.STATUS_ZOMBIE
+            return alive and _is_held(self.folder)
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.Error:  # another user's: the lock alone tells
+            return _is_held(self.folder)
+
+
+def owner(run: RunFolder) -> Owner | None:
+    """Who works on the run, or did until it was killed; None when the last one ended properly."""
+    try:
+        found = read_json(run.path / "lock")
+        return Owner(int(found["pid"]), float(found["started"]), str(found["host"]), run.path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process of this host holds the lock: a copied folder names one that does not."""
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _take(fd: int) -> None:
+    """Lock, with a little patience: who only looks holds it for a moment."""
+    for attempt in range(5):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if attempt == 4:
+                raise
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Hold the run; two processes never work on one folder. The lock outlives a killed process."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    fd = os.open(run.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            _take(fd)
+        except OSError:
+            holder = owner(run)
+            who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+            fix = f"wait for it, or stop it: mlxprune stop {run.path}"
+            raise UsageError(f"{who} works on this run", str(run.path), fix) from None
+        me = {
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "host": socket.gethostname(),
+        }
+        write_json(run.path / "lock", me)
+        yield
+        (run.path / "lock").unlink(missing_ok=True)
+    finally:
+        os.close(fd)

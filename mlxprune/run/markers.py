@@ -1,0 +1,139 @@
+"""Markers: what says that a piece of work is finished, and which fingerprint it answers to.
+
+Everything is written to a temporary name, flushed and renamed; a folder's ``stage.json`` comes last
+and says which fingerprint its content answers to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mlxprune.files import PARTIAL, folder_in_the_making, read_json, write_atomic, write_json
+from mlxprune.run.folder import RunFolder
+
+MARKER = "stage.json"
+FILE_SUFFIXES = (".parquet", ".json", ".html")  # a place so named is a file, any other a folder
+
+
+def marker_path(place: Path) -> Path:
+    """Inside a folder, or hidden beside a file."""
+    if place.suffix in FILE_SUFFIXES:
+        return place.with_name(f".{place.name}.{MARKER}")
+    return place / MARKER
+
+
+def mark_done(place: Path, stage: str, fingerprint: str, **more: Any) -> None:
+    """Say that a thing is finished, and which fingerprint it answers to. The last write of all."""
+    write_json(marker_path(place), {"stage": stage, "fingerprint": fingerprint, **more})
+
+
+def read_marker(place: Path) -> dict[str, Any] | None:
+    """What a finished thing says of itself; None when it is not there or not finished."""
+    try:
+        found = read_json(marker_path(place))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and place.exists() else None
+
+
+def is_done(place: Path, wanted: str) -> bool:
+    found = read_marker(place)
+    return found is not None and found.get("fingerprint") == wanted
+
+
+def set_aside(folder: Path, wanted: str) -> bool:
+    """Make room for work of another fingerprint without losing what is finished.
+
+    Finished content of another fingerprint moves to ``<name>@<fingerprint>``; if the wanted one
+    was moved there before, it comes back. Returns whether the wanted content is in place now.
+    """
+    if is_done(folder, wanted):
+        return True
+    found = read_marker(folder)
+    if found is not None:
+        _move(folder, _aside(folder, str(found.get("fingerprint"))))
+    elif folder.exists() and not _belongs(folder, wanted):
+        forget(folder)  # unfinished work towards something else
+    parked = _aside(folder, wanted)
+    if is_done(parked, wanted):
+        _move(parked, folder)
+        return True
+    return False
+
+
+def _aside(place: Path, fingerprint: str) -> Path:
+    if place.suffix in FILE_SUFFIXES:
+        return place.with_name(f"{place.stem}@{fingerprint[:8]}{place.suffix}")
+    return place.with_name(f"{place.name}@{fingerprint[:8]}")
+
+
+def _belongs(folder: Path, wanted: str) -> bool:
+    try:
+        return (folder / "towards").read_text() == wanted
+    except OSError:
+        return False
+
+
+def claim(folder: Path, wanted: str) -> None:
+    """Note which fingerprint the unfinished work in a folder is for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not _belongs(folder, wanted):
+        write_atomic(folder / "towards", wanted)
+
+
+def _move(source: Path, target: Path) -> None:
+    forget(target)
+    if marker_path(source).parent != source:
+        os.replace(marker_path(source), marker_path(target))
+    os.replace(source, target)
+
+
+def finished_under(folder: Path, part: str) -> dict[str, Path]:
+    """Finished folders of one part (final) of every run under a folder, by fingerprint."""
+    found: dict[str, Path] = {}
+    copies: dict[str, Path] = {}
+    for path in sorted(folder.glob(f"*/{part}/*/{MARKER}")):
+        told = read_marker(path.parent)
+        if told is not None and (path.parents[2] / "run.json").exists():
+            kind = copies if "same_as" in told else found
+            kind.setdefault(str(told.get("fingerprint")), path.parent)
+    return copies | found
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """The same files under another name, without a second copy where the disk can do that. Nothing
+    is ever written into a finished file, so neither can change the other."""
+    with folder_in_the_making(target) as partial:
+        for file in sorted(p for p in source.rglob("*") if p.is_file() and p.name != MARKER):
+            place = partial / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, place)
+            except OSError:
+                shutil.copyfile(file, place)
+
+
+def forget(path: Path) -> None:
+    """Remove a thing so that no half of it is ever taken for the whole."""
+    if path.suffix in FILE_SUFFIXES:
+        marker_path(path).unlink(missing_ok=True)
+    if path.is_dir():
+        doomed = path.with_name(path.name + PARTIAL)
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.replace(path, doomed)
+        shutil.rmtree(doomed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_current(run: RunFolder, place: Path) -> bool:
+    """Whether a finished thing belongs to the configuration that the run has now."""
+    try:
+        pieces = read_json(run.run_json).get("pieces", {})
+    except (OSError, ValueError):
+        return False
+    wanted = pieces.get(str(place.relative_to(run.path)))
+    return wanted is not None and is_done(place, wanted)

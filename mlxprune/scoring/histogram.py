@@ -1,0 +1,68 @@
+"""Tally: the live histogram of scored documents, whole and by domain, as an event shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+HISTOGRAM_EDGES = np.linspace(0.0, 16.0, 161)  # mean negative log-likelihood in nats
+DOMAINS_SHOWN = 24  # the largest; the others are one row
+
+
+class LossHistogram:
+    """Counts of documents, tokens and bytes by bin, and of documents by domain and bin.
+
+    ``domain`` codes and ``sizes`` in bytes of the documents that are to be scored, in their order.
+    """
+
+    def __init__(self, domain: np.ndarray, names: list[str], sizes: np.ndarray) -> None:
+        self.domain, self.sizes = domain, sizes
+        largest = np.argsort(-np.bincount(domain, minlength=len(names)), kind="stable")
+        shown = largest[:DOMAINS_SHOWN]
+        self.names = [names[code] for code in shown.tolist()]
+        self.row = np.full(len(names), len(shown), np.int64)
+        self.row[shown] = np.arange(len(shown))
+        self.whole = np.zeros((3, len(HISTOGRAM_EDGES) - 1), np.int64)  # documents, tokens, bytes
+        self.by_domain = np.zeros((len(shown) + 1, len(HISTOGRAM_EDGES) - 1), np.int64)
+        self.sums = np.zeros((len(shown) + 1, 3))  # nll, tokens, bytes
+
+    def add(self, places: np.ndarray, rows: np.ndarray) -> None:
+        """Documents at these places among all, and their rows (score.PART)."""
+        able = rows["num_tokens"] > 0
+        places, rows = places[able], rows[able]
+        tokens, sizes = rows["num_tokens"], self.sizes[places].astype(np.int64)
+        mean = rows["nll_sum"] / tokens
+        mean = np.clip(
+            np.nan_to_num(mean, nan=HISTOGRAM_EDGES[-1]), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1]
+        )
+        place = np.searchsorted(HISTOGRAM_EDGES, mean, side="right") - 1
+        place = np.minimum(place, len(HISTOGRAM_EDGES) - 2)
+        row = self.row[self.domain[places]]
+        for target, weights in zip(self.whole, (1, tokens, sizes), strict=True):
+            np.add.at(target, place, weights)
+        np.add.at(self.by_domain, (row, place), 1)
+        np.add.at(self.sums, row, np.stack([rows["nll_sum"], tokens, sizes], axis=1))
+
+    def fields(self) -> dict[str, Any]:
+        """Those of a ``histogram`` event. A domain's counts begin at its first filled bin."""
+        documents, tokens, sizes = self.whole.tolist()
+        domains = {}
+        for name, counts, sums in zip(
+            [*self.names, "(others)"], self.by_domain, self.sums.tolist(), strict=True
+        ):
+            filled = np.flatnonzero(counts)
+            if len(filled):
+                first, last = int(filled[0]), int(filled[-1])
+                domains[name] = {
+                    "first": first,
+                    "counts": counts[first : last + 1].tolist(),
+                    **dict(zip(("nll", "tokens", "bytes"), sums, strict=True)),
+                }
+        return {
+            "edges": HISTOGRAM_EDGES.tolist(),
+            "documents": documents,
+            "tokens": tokens,
+            "bytes": sizes,
+            "domains": domains,
+        }

@@ -1,0 +1,172 @@
+"""Windows: how documents become rows of a batch, and which lengths rows are padded to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune.config.schema import Score
+from mlxprune.errors import RunError
+from mlxprune.files import read_json, write_json
+from mlxprune.model.memory_bounds import score_batch_tokens
+
+MOST_EDGES = 10
+FIT_DOCUMENTS = 100_000  # edges are fitted to so many, evenly spaced
+
+
+@dataclass(frozen=True)
+class WindowPolicy:
+    """How documents become rows, and rows batches. Stored before the first batch."""
+
+    context: int
+    overlap: int
+    long_documents: str
+    max_tokens_per_document: int | None
+    batch_tokens: int
+    edges: tuple[int, ...] = ()  # row lengths that batches are padded to; () fits them each time
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Rows to score: ids[first : stop] of a document are targets, the leading ``skip`` unscored."""
+
+    slot: np.ndarray  # which of the given documents
+    first: np.ndarray
+    stop: np.ndarray
+    skip: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+
+def windows_of(lengths: np.ndarray, policy: WindowPolicy) -> tuple[Windows, np.ndarray]:
+    """The windows of documents of these lengths, and which documents are scored in part."""
+    context, lead = policy.context, policy.overlap
+    if lead >= context:
+        raise RunError("score.overlap leaves no room for targets", f"context {context}", "lower it")
+    slots: list[int] = []
+    firsts: list[int] = []
+    stops: list[int] = []
+    skips: list[int] = []
+    truncated = np.zeros(len(lengths), bool)
+    limit = policy.max_tokens_per_document
+    for slot, length in enumerate(lengths.tolist()):
+        cuts = [(0, min(length, context), 0)] if length else []
+        if policy.long_documents == "windows":
+            for start in range(context, length, context - lead):
+                cuts.append((start - lead, min(start + context - lead, length), lead))
+        if limit is not None and length > limit:
+            allowed = max(1, limit // context)
+            if len(cuts) > allowed:
+                spaced = np.round(np.linspace(0, len(cuts) - 1, allowed)).astype(int)
+                cuts = [cuts[i] for i in spaced]
+            if limit < context:
+                cuts = [(first, first + limit, skip) for first, _, skip in cuts]
+        truncated[slot] = sum(stop - first - skip for first, stop, skip in cuts) < length
+        for first, stop, skip in cuts:
+            slots.append(slot)
+            firsts.append(first)
+            stops.append(stop)
+            skips.append(skip)
+    arrays = (np.array(values, np.int64) for values in (slots, firsts, stops, skips))
+    return Windows(*arrays), truncated
+
+
+def fit_edges(lengths: np.ndarray, context: int) -> tuple[int, ...]:
+    """At most MOST_EDGES row lengths to pad rows of these ``lengths`` to, with the fewest slots.
+
+    Exact by dynamic programming over multiples of a step that suits a GPU's tiles.
+    """
+    step = 1 if context < 64 else max(8, 8 * math.ceil(context / 4096))
+    candidates = np.append(np.arange(step, context, step), context)
+    place = np.searchsorted(candidates, lengths, side="left")
+    before = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(candidates)))])
+    used = int(place.max(initial=0)) + 1
+    # least[j]: slots of all rows that fit candidate j - 1, with the edges so far; j = 0 is no row
+    least = np.full(used + 1, np.inf)
+    least[0] = 0.0
+    choices = []
+    for _ in range(min(MOST_EDGES, used)):
+        # cost[i, j]: rows between candidates i and j padded to candidate j
+        cost = (before[None, 1 : used + 1] - before[:used, None]) * candidates[None, :used]
+        cost = np.where(np.arange(used)[:, None] <= np.arange(used)[None], cost, np.inf)
+        total = least[:used, None] + cost
+        best = total.argmin(axis=0)
+        choices.append(best)
+        least = np.concatenate([[0.0], total[best, np.arange(used)]])
+    edges, at = [], used
+    for best in reversed(choices):
+        if at:
+            edges.append(int(candidates[at - 1]))
+            at = int(best[at - 1])
+    return tuple(reversed(edges))
+
+
+def batches_of(found: Windows, policy: WindowPolicy) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(padded length, rows of the shape, which rows fill it), longest first.
+
+    A batch that one bucket does not fill takes the longest rows of the next, so that there are as
+    many shapes as edges, and only the last batch can have rows to spare.
+    """
+    lengths = found.stop - found.first
+    edges = np.array(policy.edges or fit_edges(lengths, policy.context))
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        edge = int(edges[np.searchsorted(edges, lengths[order[start]], side="left")])
+        size = max(1, policy.batch_tokens // edge)
+        yield edge, size, order[start : start + size]
+        start += size
+
+
+def resolve_policy(
+    lengths: np.ndarray,
+    config: dict[str, Any],
+    context: int,
+    memory_bytes: int | None = None,
+    settings: Score = Score(),  # noqa: B008 (frozen)
+) -> WindowPolicy:
+    """Batch shapes for documents of these ``lengths`` under a model of this ``config``.
+
+    A fixed function of corpus, model, context, backend and memory.
+    """
+    from mlxprune.engine import backend
+
+    device = backend.detect()
+    slots = settings.batch_tokens or score_batch_tokens(
+        config,
+        context,
+        device.score_tokens_per_batch,
+        memory_bytes or device.memory_bytes,
+        device.name,
+        settings.workers or device.score_workers,
+    )
+    policy = WindowPolicy(
+        context,
+        settings.overlap,
+        settings.long_documents,
+        settings.max_tokens_per_document,
+        max(slots, context),
+    )
+    sample = lengths[:: max(1, len(lengths) // FIT_DOCUMENTS)]
+    rows, _ = windows_of(sample, policy)
+    # A row of the whole context among them: rows that the sample does not show must fit, too.
+    edges = fit_edges(np.append(rows.stop - rows.first, context), context)
+    return replace(policy, edges=edges)
+
+
+def stored_policy(path: Path, resolve: Callable[[], WindowPolicy]) -> WindowPolicy:
+    """The policy stored in ``path``; resolved and stored, once, before the first batch."""
+    if not path.exists():
+        write_json(path, asdict(resolve()))
+    stored = read_json(path)
+    return WindowPolicy(**{**stored, "edges": tuple(stored["edges"])})
+
+
+def policy_metadata(policy: WindowPolicy) -> dict[str, str]:
+    return {f"policy.{k}": str(v) for k, v in asdict(policy).items()}

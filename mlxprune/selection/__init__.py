@@ -1,0 +1,1 @@
+"""Which documents a slice keeps, from scores alone, exactly."""

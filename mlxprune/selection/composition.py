@@ -1,0 +1,165 @@
+"""Accounting: what a slice does to the domains and the lengths of a corpus."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlxprune.config.slices import Slice
+from mlxprune.scoring.score_file import Scores
+from mlxprune.selection.metric import metric_values
+from mlxprune.selection.ranking import octaves
+from mlxprune.stats import spearman
+
+LOST = 0.9  # a domain that loses more of its tokens than this is worth a warning
+
+
+@dataclass(frozen=True)
+class CompositionColumns:
+    """What is summed of every document, int64: tokens, bytes of text; and what is known of a slice
+    before it is taken: the 10, 50 and 90 % quantiles of the ranked figure by group."""
+
+    tokens: np.ndarray
+    sizes: np.ndarray
+    by_domain: list[list[float] | None]
+    by_octave: list[list[float] | None]
+
+
+def composition_columns(
+    domain: np.ndarray,
+    domains: int,
+    lengths: np.ndarray,
+    tokens: np.ndarray,
+    sizes: np.ndarray,
+    values: np.ndarray,
+) -> CompositionColumns:
+    """Columns of documents with these codes of domains, lengths and ranked figures."""
+    octave = octaves(lengths)
+    return CompositionColumns(
+        tokens,
+        sizes,
+        _quantiles(domain, domains, values),
+        _quantiles(octave, int(octave.max()) + 1, values),
+    )
+
+
+def domain_table(
+    domain: np.ndarray, names: list[str], of: CompositionColumns, mask: np.ndarray
+) -> list[dict[str, Any]]:
+    """Documents, tokens, bytes and shares of every domain before and after, and quantiles of the
+    figure that documents are ranked by."""
+    table = _table(domain, len(names), of, mask, of.by_domain)
+    return [{"domain": name, **row} for name, row in zip(names, table, strict=True)]
+
+
+def length_table(
+    lengths: np.ndarray, of: CompositionColumns, mask: np.ndarray
+) -> list[dict[str, Any]]:
+    """The same by octave of length: documents of ``from_tokens`` to just under twice as many."""
+    octave = octaves(lengths)
+    table = _table(octave, int(octave.max()) + 1, of, mask, of.by_octave)
+    rows = [{"from_tokens": 1 << code, **row} for code, row in enumerate(table)]
+    return [row for row in rows if row["documents"]]
+
+
+def _quantiles(codes: np.ndarray, count: int, values: np.ndarray) -> list[list[float] | None]:
+    order = np.argsort(codes, kind="stable")
+    edges = np.searchsorted(codes[order], np.arange(count + 1))
+    parts = (values[order[a:b]] for a, b in itertools.pairwise(edges))
+    return [np.quantile(p, [0.1, 0.5, 0.9]).tolist() if len(p) else None for p in parts]
+
+
+def _table(
+    codes: np.ndarray,
+    count: int,
+    of: CompositionColumns,
+    mask: np.ndarray,
+    quantiles: list[list[float] | None],
+) -> list[dict[str, Any]]:
+    kept = codes[mask]
+
+    def sums(weights: np.ndarray | None, chosen: bool) -> np.ndarray:
+        if weights is None:
+            return np.bincount(kept if chosen else codes, minlength=count)
+        some = weights[mask] if chosen else weights
+        return np.bincount(kept if chosen else codes, weights=some, minlength=count)
+
+    found = {
+        f"{'kept_' if chosen else ''}{name}": sums(weights, chosen)
+        for name, weights in (("documents", None), ("tokens", of.tokens), ("bytes", of.sizes))
+        for chosen in (False, True)
+    }
+    all_tokens, all_kept = max(found["tokens"].sum(), 1), max(found["kept_tokens"].sum(), 1)
+    table = []
+    for code in range(count):
+        row: dict[str, Any] = {k: int(v[code]) for k, v in found.items()}
+        row["share_before"] = row["tokens"] / all_tokens
+        row["share_after"] = row["kept_tokens"] / all_kept
+        row["keep_rate"] = row["kept_tokens"] / row["tokens"] if row["tokens"] else 0.0
+        if quantiles[code] is not None:
+            row["quantiles"] = quantiles[code]
+        table.append(row)
+    return table
+
+
+def lost_domains(table: list[dict[str, Any]]) -> list[str]:
+    """A sentence for every domain that a slice all but removes."""
+    told = []
+    for row in sorted(table, key=lambda r: -r["tokens"]):
+        if not row["tokens"]:
+            continue
+        if not row["kept_documents"]:
+            told.append(f"{row['domain']} vanishes ({row['documents']:,} documents)")
+        elif row["keep_rate"] < 1 - LOST:
+            told.append(f"{row['domain']} keeps {row['keep_rate']:.1%} of its tokens")
+    return told
+
+
+def overlap(mine: np.ndarray, kept: np.ndarray) -> float:
+    """The share of one set of documents that is in another; both bool [documents]."""
+    return float((mine & kept).sum() / max(int(mine.sum()), 1))
+
+
+def overlap_by_chance(mine: np.ndarray, kept: np.ndarray, cell: np.ndarray) -> float:
+    """What overlap as many documents of every cell would have, were they drawn blindly."""
+    _, domain = np.unique(cell, return_inverse=True)
+    count = int(domain.max(initial=0)) + 1
+    all_of, kept_of, mine_of = (
+        np.bincount(domain[m], minlength=count) for m in (np.ones(len(mine), bool), kept, mine)
+    )
+    rate = np.divide(kept_of, all_of, out=np.zeros(count), where=all_of > 0)
+    return float((rate * mine_of).sum() / max(int(mine.sum()), 1))
+
+
+def agreement(
+    own: list[Scores], held_out: list[Scores], low: float, high: float, choice: Slice
+) -> dict[str, Any]:
+    """How far references that scored the same held-out documents agree.
+
+    ``own[j]`` is what reference j scored of its fold, ``held_out[j]`` the shared documents, in one
+    order. A document's decision is whether its percentile among the fold lies in the band.
+    """
+    decisions, figures = [], []
+    for mine, shared in zip(own, held_out, strict=True):
+        if not len(mine):  # a fold of nothing has no percentiles
+            continue
+        values = metric_values(shared, choice)
+        ranked = np.sort(metric_values(mine, choice))
+        percentile = np.searchsorted(ranked, values, side="left") / len(ranked)
+        decisions.append((low <= percentile) & ((percentile < high) | (high >= 1)))
+        figures.append(values)
+    pairs = [(i, j) for i in range(len(figures)) for j in range(i)]
+    if not pairs:
+        return {"documents": 0, "references": len(figures), "spearman": None, "flips": None}
+    correlations = [spearman(figures[i], figures[j]) for i, j in pairs]
+    flips = [float((decisions[i] != decisions[j]).mean()) for i, j in pairs]
+    return {
+        "documents": len(figures[0]),
+        "references": len(own),
+        "spearman": float(np.mean(correlations)),
+        "lowest_spearman": float(np.min(correlations)),
+        "flips": float(np.mean(flips)),
+    }

@@ -1,0 +1,1 @@
+"""One stage without a study, on any data and any model."""

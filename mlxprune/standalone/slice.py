@@ -1,0 +1,250 @@
+"""Choose: slices of any scores, without a study: no text is read, but to name domains from data."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mlxprune.config.loading import load_config, validate_config
+from mlxprune.config.schema import Config
+from mlxprune.config.slices import Slice
+from mlxprune.data.hashing import hash_text
+from mlxprune.data.index import Corpus, open_corpus
+from mlxprune.data.indexing import build_index
+from mlxprune.data.sources import find_sources
+from mlxprune.errors import DataError, UsageError, one_line
+from mlxprune.experiment.artifacts import slice_scores
+from mlxprune.files import folder_in_the_making, write_json
+from mlxprune.run.folder import RunFolder
+from mlxprune.scoring.score_file import Scores, has_column, places_of, read_scores
+from mlxprune.selection.composition import (
+    CompositionColumns,
+    composition_columns,
+    domain_table,
+    length_table,
+)
+from mlxprune.selection.metric import metric_values, refuse_impossible
+from mlxprune.selection.ranking import Ranked, kept_ranks, rank_documents
+from mlxprune.selection.selector import select_slice, slice_manifest, write_kept
+from mlxprune.tokenization.token_file import open_tokens
+
+NAMED = 3  # documents that an error names
+SHARED = 3  # slices of one rank order for which it pays to sort everything
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows that slices are chosen from: their file, and which of its rows are scored."""
+
+    path: Path
+    rows: np.ndarray | None  # None: all of them
+    missing: dict[str, int]
+
+
+def select_scores(
+    source: Path,
+    config: Config,
+    out: Path,
+    column: str | None = None,
+    data: bool = False,
+    max_missing: float = 0.01,
+) -> list[dict[str, Any]]:
+    """Slice a scores file, or the scores of a run, into ``out``: one folder a slice where there
+    are several. ``column`` names the figure of a file made elsewhere; with ``data`` its documents
+    are joined by id to those of ``config.data``.
+
+    Returns the manifests. Raises DataError: more documents than ``max_missing`` on one side only.
+    """
+    run = RunFolder(source) if (source / "run.json").exists() else None
+    if not 0 <= max_missing <= 1:
+        raise UsageError(f"{max_missing} is no share", "--max-missing", "give 0 to 1")
+    if run is not None and (column is not None or data):
+        fix = "leave --score and --data away, or give the scores file itself"
+        raise UsageError("a run knows its scores and its data", str(source), fix)
+    if run is not None:
+        found = load_config(run.config).model_dump(mode="json")
+        found |= {"selection": config.selection.model_dump(mode="json")}
+        config = validate_config({**found, "seed": config.seed}, str(source))
+    path = _scores_path(source, run, config)
+    out = out.absolute()
+    if out.exists() and not out.is_dir():
+        raise UsageError("this is a file, not a folder", str(out), "choose another --out")
+    if out.exists() and any(out.iterdir()):
+        raise UsageError("the folder is not empty", str(out), "choose another --out")
+    with tempfile.TemporaryDirectory(prefix="mlxprune-select-") as folder:
+        index = _indexed(config, Path(folder)) if data else None
+        several = len(config.slices) > 1
+        facts = []
+        with folder_in_the_making(out) as partial:
+            loaded: dict[str, Any] = {}
+            for choice in config.slices:
+                what = repr((choice.reference, choice.metric, choice.by, choice.min_tokens))
+                if loaded.get("what") != what:  # slices of one score share what is read
+                    scores, tokens, known = _read(run, config, choice, path, column)
+                    table = Table(path if known is None else known, None, {})
+                    if index is not None:
+                        scores, tokens, table = _joined(index, scores, tokens, path, max_missing)
+                    of = _columns(scores, tokens, choice)
+                    ranked = _ranked(scores, tokens, config, choice)
+                    loaded = {"what": what, "all": (scores, tokens, table, of, ranked)}
+                place = partial / choice.label if several else partial
+                place.mkdir(exist_ok=True)
+                scores, tokens, table, of, ranked = loaded["all"]
+                facts.append(_write(place, scores, tokens, table, of, ranked, choice, config.seed))
+        return facts
+
+
+def _scores_path(source: Path, run: RunFolder | None, config: Config) -> Path:
+    path = source
+    if run is not None:
+        path = run.scores(config.scorers[0].name)
+    elif source.is_dir():
+        path = source / "scores.parquet"
+    if not path.exists():
+        fix = "give a scores.parquet, or a run that has been scored"
+        raise DataError("no scores here", str(source), fix)
+    return path
+
+
+def _read(
+    run: RunFolder | None, config: Config, choice: Slice, path: Path, column: str | None
+) -> tuple[Scores, np.ndarray, Path | None]:
+    """(scores, tokens of the final model's tokenizer where it is known, the file of the rows)."""
+    if run is None:
+        if choice.reference is not None:
+            fix = "leave `reference` away, or give a run folder"
+            raise DataError("one file has one reference", f"slice {choice.label}", fix)
+        scores = read_scores(path, column)
+        tokens = None
+        known = None
+    else:
+        scores = slice_scores(run, config, choice)
+        known = run.scores(choice.reference or config.scorers[0].name)
+        tokens = _final_tokens(run, scores)
+    if tokens is None and choice.unit == "tokens":
+        if np.any(scores.truncated):
+            fix = "give the run folder, or use --unit documents"
+            problem = "documents were scored in part: their tokens are not known"
+            raise DataError(problem, str(path), fix)
+        if scores.given is not None and not has_column(path, "num_tokens"):
+            fix = "use --unit documents, or add the column"
+            raise DataError("these scores have no num_tokens", str(path), fix)
+    return scores, scores.num_tokens if tokens is None else tokens, known
+
+
+def _final_tokens(run: RunFolder, scores: Scores) -> np.ndarray | None:
+    """Tokens of the scored documents in the final model's tokenizer, when a run has them."""
+    if not (run.tokens() / "tokens.json").exists() or not (run.corpus / "index.npy").exists():
+        return None
+    keys = np.load(run.corpus / "index.npy", mmap_mode="r")["key"]
+    at = places_of(keys, scores.key)
+    if (at < 0).any():
+        return None
+    return open_tokens(run.tokens()).lengths(at)
+
+
+def _indexed(config: Config, folder: Path) -> Corpus:
+    sources, left_out = find_sources(config.data.paths)
+    build_index(config.data, sources, left_out, folder)
+    return open_corpus(folder, config.data)
+
+
+def _joined(
+    index: Corpus, scores: Scores, tokens: np.ndarray, path: Path, limit: float
+) -> tuple[Scores, np.ndarray, Table]:
+    """The scores in the order of the data, with its domains and sizes."""
+    table = index.folder / "documents.parquet"
+    ids = pq.read_table(table, columns=["id"]).column("id").to_pylist()
+    hashes = np.fromiter((hash_text(i) for i in ids), np.uint64, len(ids))
+    theirs = scores.key
+    if scores.given is None and has_column(path, "id"):
+        texts = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+        theirs = np.fromiter((hash_text(str(t)) for t in texts), np.uint64, len(texts))
+    at = places_of(theirs, hashes)
+    unscored = np.flatnonzero(at < 0)
+    unknown = np.setdiff1d(np.arange(len(theirs)), at[at >= 0])
+    missing = {"in_data_only": len(unscored), "in_scores_only": len(unknown)}
+    if len(unscored) == len(ids):
+        fix = "check --id-key: ids must be the same on both sides"
+        raise DataError("no document of the data is scored", str(path), fix)
+    if len(unscored) > limit * len(ids) or len(unknown) > limit * len(theirs):
+        names = [ids[i] for i in unscored[:NAMED].tolist()]
+        if not names:
+            told = pq.read_table(path, columns=["id"]).column("id")
+            names = [str(told[i].as_py()) for i in unknown[:NAMED].tolist()]
+        raise DataError(
+            f"{len(unscored):,} of {len(ids):,} documents have no score and "
+            f"{len(unknown):,} of {len(theirs):,} scores no document, such as "
+            + ", ".join(map(one_line, names)),
+            str(path),
+            f"give the data that was scored, or raise --max-missing (now {limit:g})",
+        )
+    rows = np.flatnonzero(at >= 0)
+    entries = index.index[rows]
+    found = replace(
+        scores.take(at[rows]),
+        key=np.array(entries["key"]),
+        domain=entries["domain"].astype(np.int64),
+        domains=tuple(index.domains),
+        num_bytes=entries["bytes"].astype(np.int64),
+        has_bytes=True,
+    )
+    return found, tokens[at[rows]], Table(table, rows, missing)
+
+
+def _columns(scores: Scores, tokens: np.ndarray, choice: Slice) -> CompositionColumns | None:
+    """What the tables of domains and lengths add up, once for all slices of one score."""
+    if scores.domain is None:
+        return None
+    refuse_impossible(scores, choice)
+    values = metric_values(scores, choice)
+    domains = len(scores.domains)
+    return composition_columns(
+        scores.domain, domains, scores.num_tokens, tokens, scores.num_bytes, values
+    )
+
+
+def _ranked(scores: Scores, tokens: np.ndarray, config: Config, choice: Slice) -> Ranked | None:
+    """All ranks at once, where several slices use them: sorting once beats cutting often."""
+    alike = [
+        c
+        for c in config.slices
+        if (c.reference, c.metric, c.by, c.min_tokens)
+        == (choice.reference, choice.metric, choice.by, choice.min_tokens)
+    ]
+    if len(alike) < SHARED:
+        return None
+    refuse_impossible(scores, choice)
+    return rank_documents(scores, choice, config.seed, tokens)
+
+
+def _write(
+    place: Path,
+    scores: Scores,
+    tokens: np.ndarray,
+    table: Table,
+    of: CompositionColumns | None,
+    ranked: Ranked | None,
+    choice: Slice,
+    seed: int,
+) -> dict[str, Any]:
+    kept = select_slice(scores, choice, seed, tokens, ranked)
+    facts = slice_manifest(scores, choice, kept, tokens, seed)
+    facts["missing"] = table.missing
+    if of is not None and scores.domain is not None:
+        names = list(scores.domains)
+        facts["domains"] = domain_table(scores.domain, names, of, kept.mask)
+        facts["lengths"] = length_table(scores.num_tokens, of, kept.mask)
+    ranks = ranked.rank[kept.mask] if ranked is not None else kept_ranks(scores, choice, kept, seed)
+    if table.rows is not None:
+        mask = np.zeros(pq.read_metadata(table.path).num_rows, bool)
+        mask[table.rows[kept.mask]] = True
+        kept = replace(kept, mask=mask)
+    write_kept(table.path, kept, ranks, place / "kept.parquet")
+    write_json(place / "manifest.json", facts)
+    return facts

@@ -1,0 +1,26 @@
+"""Corpora made of a few rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlxprune.config.schema import Data
+from mlxprune.data.index import Corpus, open_corpus
+from mlxprune.data.indexing import build_index
+from mlxprune.data.sources import find_sources
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def indexed(folder: Path, paths: list[Path], **settings: Any) -> Corpus:
+    data = Data(paths=[str(p) for p in paths], **settings)
+    sources, left_out = find_sources(data.paths)
+    target = folder / f"index-{len(list(folder.glob('index-*')))}"
+    target.mkdir()
+    build_index(data, sources, left_out, target)
+    return open_corpus(target, data)

@@ -1,0 +1,1 @@
+"""Tokenizers, and every document encoded once into one flat file."""

@@ -1,0 +1,142 @@
+"""Tokens: every document encoded once, into one flat file that is memory-mapped ever after.
+
+``tokens.bin`` holds the ids of all documents in canonical order (uint16, or uint32 above 65,536
+ids), without control tokens; ``offsets.npy`` says where each begins.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune.data.index import Corpus
+from mlxprune.errors import RunError
+from mlxprune.files import read_json, write_json
+from mlxprune.tokenization.tokenizer import Tokenizer
+
+TOKENS_VERSION = 1
+BATCH_BYTES = 4 << 20
+AHEAD = 2  # batches that are read before the first of them is written
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """``ids`` [total] unsigned, ``offsets`` [documents + 1] int64; both memory-mapped."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    vocab_size: int
+    prefix: int
+    end: int
+
+    def document(self, number: int) -> np.ndarray:
+        return self.ids[int(self.offsets[number]) : int(self.offsets[number + 1])]
+
+    def lengths(self, documents: np.ndarray) -> np.ndarray:
+        """Tokens of each of the documents, int64."""
+        result: np.ndarray = self.offsets[documents + 1] - self.offsets[documents]
+        return result
+
+
+def encode_corpus(
+    corpus: Corpus,
+    part: np.ndarray,
+    left_out: int,
+    tokenizer: Tokenizer,
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Encode every document that is in use into ``folder``; return the summary."""
+    wanted = np.asarray(part) != left_out
+    lengths = np.zeros(len(corpus), np.int64)
+    done_bytes, all_bytes = 0, int(corpus.index["bytes"][wanted].sum())
+
+    def encode(texts: list[str]) -> tuple[list[int], np.ndarray]:
+        encoded = tokenizer.encode(texts)
+        sizes = [len(ids) for ids in encoded]
+        flat = np.fromiter(itertools.chain.from_iterable(encoded), np.int64, sum(sizes))
+        if len(flat) and not 0 <= flat.min() <= flat.max() < tokenizer.vocab_size:
+            raise RunError("an id is outside the vocabulary", str(folder), "report this")
+        return sizes, flat.astype(tokenizer.dtype)
+
+    # One thread encodes (the library has threads of its own) while this one reads and writes.
+    with (folder / "tokens.bin").open("wb") as out, ThreadPoolExecutor(1) as encoder:
+        waiting: list[tuple[list[int], int, Future[tuple[list[int], np.ndarray]]]] = []
+
+        def write() -> None:
+            nonlocal done_bytes
+            documents, size, encoded = waiting.pop(0)
+            sizes, flat = encoded.result()
+            lengths[documents] = sizes
+            flat.tofile(out)
+            done_bytes += size
+            progress(done_bytes, all_bytes)
+
+        for documents, texts, size in _batches(corpus, wanted):
+            waiting.append((documents, size, encoder.submit(encode, texts)))
+            if len(waiting) > AHEAD:
+                write()
+        while waiting:
+            write()
+    offsets = np.zeros(len(corpus) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    np.save(folder / "offsets.npy", offsets)
+    domains = np.bincount(
+        corpus.index["domain"], weights=lengths, minlength=len(corpus.domains)
+    ).astype(np.int64)
+    summary = {
+        "dtype": np.dtype(tokenizer.dtype).name,
+        "vocab_size": tokenizer.vocab_size,
+        "prefix": tokenizer.prefix,
+        "end": tokenizer.end,
+        "tokens": int(offsets[-1]),
+        "bytes_per_token": all_bytes / max(int(offsets[-1]), 1),
+        "parts": {
+            str(p): int(lengths[np.asarray(part) == p].sum()) for p in np.unique(np.asarray(part))
+        },
+        "domains": {d: int(n) for d, n in zip(corpus.domains, domains, strict=True)},
+    }
+    write_json(folder / "tokens.json", summary)
+    return summary
+
+
+def _batches(corpus: Corpus, wanted: np.ndarray) -> Iterator[tuple[list[int], list[str], int]]:
+    """(documents, their texts, their bytes), about BATCH_BYTES at a time."""
+    documents: list[int] = []
+    texts: list[str] = []
+    size = 0
+    for document, text in corpus.texts(wanted):
+        documents.append(document)
+        texts.append(text)
+        size += int(corpus.index["bytes"][document])
+        if size >= BATCH_BYTES:
+            yield documents, texts, size
+            documents, texts, size = [], [], 0
+    if documents:
+        yield documents, texts, size
+
+
+def open_tokens(folder: Path) -> Tokens:
+    facts = read_json(folder / "tokens.json")
+    offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+    if facts["tokens"]:
+        ids: np.ndarray = np.memmap(folder / "tokens.bin", np.dtype(facts["dtype"]), mode="r")
+    else:
+        ids = np.zeros(0, np.dtype(facts["dtype"]))
+    return Tokens(ids, offsets, facts["vocab_size"], facts["prefix"], facts["end"])
+
+
+def per_domain(tokens: Tokens, corpus: Corpus, documents: np.ndarray) -> dict[str, int]:
+    """Tokens of each domain among the documents."""
+    sums = np.bincount(
+        corpus.index["domain"][documents],
+        weights=tokens.lengths(documents),
+        minlength=len(corpus.domains),
+    )
+    return {d: int(n) for d, n in zip(corpus.domains, sums, strict=True)}

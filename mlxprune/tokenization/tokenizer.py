@@ -1,0 +1,140 @@
+"""Tokenizer: train SentencePiece BPE on the reference part, or take one from Hugging Face.
+
+Text never yields a control token: a document that spells ``<|endoftext|>`` is encoded as text. What
+is saved gives equal ids in sentencepiece, transformers and mlx-lm; saving checks that on a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlxprune.data.hub import fetch_from_hub
+from mlxprune.errors import DataError, one_line
+from mlxprune.files import read_json
+
+TOKENIZER_VERSION = 1
+UNKNOWN, END_OF_TEXT = "<unk>", "<|endoftext|>"
+SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """``encode`` maps texts to ids; ``prefix`` starts a scored document, ``end`` closes one."""
+
+    folder: Path
+    kind: str
+    vocab_size: int
+    prefix: int
+    end: int
+    encode: Callable[[list[str]], list[list[int]]]
+    decode: Callable[[list[int]], str]
+    opening: tuple[int, ...] = ()  # what it puts before a text where it is not told otherwise
+    empty: tuple[int, ...] = ()  # what it makes of an empty text then, without a closing end
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """A saved tokenizer: our own by sentencepiece, any other by transformers."""
+    if (folder / "tokenizer.model").exists() and _is_own(folder):
+        return _load_own(folder)
+    return _load_pretrained(folder)
+
+
+def _is_own(folder: Path) -> bool:
+    try:
+        config = read_json(folder / "tokenizer_config.json")
+    except (OSError, ValueError):
+        return False
+    return config.get("eos_token") == END_OF_TEXT and config.get("split_special_tokens") is True
+
+
+def _load_own(folder: Path) -> Tokenizer:
+    import os
+
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    threads = os.cpu_count() or 1
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = processor.encode(texts, num_threads=threads)
+        return ids
+
+    end = processor.eos_id()
+    return Tokenizer(
+        folder, "sentencepiece-bpe", processor.vocab_size(), end, end, encode, processor.decode
+    )
+
+
+def _load_pretrained(folder: Path) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        wrapped = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds
+        fix = "give a folder with tokenizer.json, or a hub id"
+        raise DataError(f"cannot open the tokenizer: {one_line(error)}", str(folder), fix) from None
+    if wrapped.eos_token_id is None and wrapped.bos_token_id is None:
+        fix = "choose one with an end-of-text token"
+        raise DataError("the tokenizer has neither bos nor eos", str(folder), fix)
+    end = wrapped.eos_token_id if wrapped.eos_token_id is not None else wrapped.bos_token_id
+    prefix = wrapped.bos_token_id if wrapped.bos_token_id is not None else end
+    # Asked first: a call sets how the backend reads control tokens.
+    whole, empty = list(wrapped("a")["input_ids"]), list(wrapped("")["input_ids"])
+    if len(empty) > 1 and empty[-1] == wrapped.eos_token_id:
+        empty.pop()
+    backend = getattr(wrapped, "backend_tokenizer", None)
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        if backend is not None:
+            return [e.ids for e in backend.encode_batch(texts, add_special_tokens=False)]
+        return [
+            wrapped.encode(t, add_special_tokens=False, split_special_tokens=True) for t in texts
+        ]
+
+    if backend is not None:
+        backend.encode_special_tokens = True
+        backend.no_truncation()
+        backend.no_padding()
+
+    def decode(ids: list[int]) -> str:
+        return str(wrapped.decode(ids, clean_up_tokenization_spaces=False))
+
+    opening, size = _opening(whole, encode(["a"])[0]), len(wrapped)
+    return Tokenizer(folder, "pretrained", size, prefix, end, encode, decode, opening, tuple(empty))
+
+
+def _opening(whole: list[int], plain: list[int]) -> tuple[int, ...]:
+    """What stands before a text's own ids."""
+    for at in range(len(whole)):
+        if whole[at : at + len(plain)] == plain:
+            return tuple(whole[:at])
+    return ()
+
+
+def fetch_tokenizer(name: str) -> Path:
+    """A local folder, or a snapshot of a hub id with everything but weights."""
+    return fetch_from_hub(name, ["*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja"])
+
+
+TOKENIZER_FILES = (
+    "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
+)  # fmt: skip
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Put the tokenizer's files beside a model, so that the folder opens everywhere."""
+    import shutil
+
+    for name in TOKENIZER_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)

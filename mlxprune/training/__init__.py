@@ -1,0 +1,1 @@
+"""One loop for the reference and for every final model."""

@@ -1,0 +1,114 @@
+"""Checkpoints: weights, optimizer state and a step, from which a training goes on exactly."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlxprune.files import (
+    PARTIAL,
+    folder_in_the_making,
+    no_space_behind_runtime_errors,
+    read_json,
+    write_json,
+)
+from mlxprune.training.recipe import Recipe, begins_alike, recipe_identity
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
+
+CHECKPOINTS_KEPT = 2
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints, oldest first: the state file is written last."""
+    found = (folder / "checkpoints").glob("step-*")
+    whole = (p for p in found if not p.name.endswith(PARTIAL))
+    return sorted(p for p in whole if (p / "state.json").exists())
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    recipe: Recipe,
+    micro_batches: int,
+    model: nn.Module,
+    optimizer: Any,
+    history: dict[str, list[Any]],
+    kept: list[int],
+) -> None:
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    target = _checkpoint(folder, step)
+    if (target / "state.json").exists():
+        return
+    with (
+        folder_in_the_making(target) as partial,
+        no_space_behind_runtime_errors(folder),
+    ):
+        mx.save_safetensors(
+            str(partial / "weights.safetensors"), dict(sorted(tree_flatten(model.parameters())))
+        )
+        mx.save_safetensors(
+            str(partial / "optimizer.safetensors"), dict(sorted(tree_flatten(optimizer.state)))
+        )
+        write_json(
+            partial / "state.json",
+            {
+                "step": step,
+                "recipe": asdict(recipe),
+                "micro_batches": micro_batches,
+                "history": history,
+            },
+        )
+    prune_checkpoints(folder, recipe, [*kept, step])
+
+
+def _checkpoint(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"step-{step:08d}"
+
+
+def restore_checkpoint(
+    folders: tuple[Path, ...],
+    recipe: Recipe,
+    last: int,
+    model: nn.Module,
+    optimizer: Any,
+    history: dict[str, list[Any]],
+) -> tuple[int, int | None]:
+    """Load the newest whole checkpoint of these folders that is not past ``last``; return the step
+    to go on with, and its micro-batches."""
+    import mlx.core as mx
+    from mlx.utils import tree_unflatten
+
+    found = sorted((p for f in folders for p in whole_checkpoints(f)), key=lambda p: p.name)
+    for path in reversed(found):
+        state = read_json(path / "state.json")
+        other = Recipe(**state["recipe"])
+        same = recipe_identity(other) == recipe_identity(recipe) or begins_alike(
+            other, recipe, state["step"]
+        )
+        if not same or state["step"] > last:
+            continue
+        model.load_weights(str(path / "weights.safetensors"))
+        saved: Any = mx.load(str(path / "optimizer.safetensors"))
+        optimizer.state = tree_unflatten(list(saved.items()))
+        mx.eval(model.parameters(), optimizer.state)
+        history.update(state["history"])
+        return int(state["step"]), state.get("micro_batches")
+    return 0, None
+
+
+def prune_checkpoints(folder: Path, recipe: Recipe, besides: list[int]) -> None:
+    """Keep the last regular ones, so that a stop in between leaves no trace in what is finished,
+    and those at the steps ``besides``."""
+    spared = [_checkpoint(folder, step) for step in besides]
+    regular = [
+        p for p in whole_checkpoints(folder) if int(p.name[5:]) % recipe.checkpoint_every == 0
+    ]
+    for path in (folder / "checkpoints").glob("*"):
+        if path not in regular[-CHECKPOINTS_KEPT:] and path not in spared:
+            shutil.rmtree(path)

@@ -1,0 +1,236 @@
+"""Which arms are compared with which, and what may be called a difference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlxprune.config.loading import validate_config
+from mlxprune.errors import DataError
+from mlxprune.experiment.artifacts import planned_arms
+from mlxprune.experiment.comparisons import pairs_of, verdict_sentence
+from mlxprune.files import write_json
+from mlxprune.pipeline.runner import run_study
+from mlxprune.run.folder import RunFolder
+from mlxprune.run.markers import read_marker
+from mlxprune.stats import adjust_by_holm, compare_paired, equal_groups, student_two_sided
+from mlxprune.testing import tiny
+
+
+def facts(arm: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "kind": kind,
+        "slice": None,
+        "share": None,
+        "rung": None,
+        "seed": 0,
+        "plain": True,
+        **more,
+    }
+
+
+PLAN = {
+    "arms": {
+        f"{f['arm']}-s0": f
+        for f in (
+            facts("high-50", "pruned", slice="high-50", share="50"),
+            facts("low-25", "pruned", slice="low-25", share="25"),
+            facts("random-50", "random", share="50"),
+            facts("random-25", "random", share="25"),
+            facts("matched.high-50", "matched", slice="high-50", share="50"),
+            facts("zlib.low-25", "zlib", slice="low-25", share="25"),
+            facts("shuffled.high-50", "shuffled", slice="high-50", share="50"),
+            facts("none", "none"),
+            facts("base-x2", "base", rung=2.0),
+            facts("high-50-x2", "pruned", slice="high-50", rung=2.0),
+            facts("base-x4", "base", rung=4.0),
+        )
+    }
+}
+
+
+def test_an_arm_meets_the_controls_of_its_size_slice_and_rung() -> None:
+    found = {(p.arm, p.control) for p in pairs_of(PLAN)}
+    assert found == {
+        ("high-50", "random-50"),
+        ("low-25", "random-25"),
+        ("matched.high-50", "random-50"),
+        ("high-50", "matched.high-50"),
+        ("low-25", "zlib.low-25"),
+        ("shuffled.high-50", "random-50"),
+        ("high-50", "none"),
+        ("low-25", "none"),
+        ("high-50-x2", "base-x2"),
+    }
+    main = {p.arm for p in pairs_of(PLAN) if p.main}
+    assert main == {"high-50", "low-25"}
+
+
+def test_the_effects_add_up() -> None:
+    """Selection = mix alone + within domains, for every seed."""
+    rng = np.random.default_rng(3)
+    sizes, domains = rng.integers(50, 900, 60), rng.integers(0, 3, 60)
+    losses = {k: [rng.uniform(50, 900, 60) for _ in range(3)] for k in "prm"}
+
+    def between(a: str, b: str) -> list[float]:
+        compared = compare_paired(losses[a], losses[b], equal_groups(sizes, domains), 0)
+        return compared["by_seed"]  # type: ignore[no-any-return]
+
+    whole, mix, within = between("p", "r"), between("m", "r"), between("p", "m")
+    np.testing.assert_allclose(np.add(mix, within), whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 8, 29])
+def test_the_tail_of_students_t_is_its_integral(degrees: int) -> None:
+    x = np.linspace(0, 60, 2_000_001)
+    density = (1 + x * x / degrees) ** (-(degrees + 1) / 2)
+    density *= math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2)
+    density /= math.sqrt(degrees * math.pi)
+    step = x[1] - x[0]
+    for t in (0.0, 0.3, 1.0, 2.5, 7.0):
+        inside = 2 * step * (density[x <= t].sum() - (density[0] + density[x <= t][-1]) / 2)
+        assert student_two_sided(t, degrees) == pytest.approx(1 - inside, abs=2e-5)
+        assert student_two_sided(-t, degrees) == student_two_sided(t, degrees)
+
+
+def test_the_first_slice_is_the_first_that_was_written(tmp_path: Any) -> None:
+    """arms.json is written with sorted keys; the order of the configuration is kept beside."""
+    run = RunFolder(tmp_path)
+    names = ["low-50-s0", "band-20-70-s0", "random-50-s0", "random-20-70-s0"]
+    plan = {n: facts(n[:-3], n.partition("-")[0]) for n in names}
+    plan[names[0]] |= {"kind": "pruned", "share": "50"}
+    plan[names[1]] |= {"kind": "pruned", "share": "20-70"}
+    plan[names[2]] |= {"share": "50"}
+    plan[names[3]] |= {"share": "20-70"}
+    write_json(run.arms, {"arms": plan, "left_out": {}, "order": names})
+    found = planned_arms(run)
+    assert list(found["arms"]) == names
+    assert [p.arm for p in pairs_of(found) if p.main] == ["low-50", "band-20-70"]
+
+
+def test_shuffled_with_bounds_is_not_called_zero() -> None:
+    arms = {n: {**f, "plain": f["kind"] != "shuffled"} for n, f in PLAN["arms"].items()}
+    told = {p.arm: p.about for p in pairs_of({"arms": arms})}
+    assert told["shuffled.high-50"] == "bounds alone"
+
+
+def test_the_better_slice_is_named_before_a_lower_undecided_one() -> None:
+    shared = {"main": True, "interval": [-0.3, 0.1], "seeds": [0, 1, 2], "control": "random-50"}
+    found = [
+        {**shared, "arm": "low-50", "difference": -0.2, "verdict": "undecided"},
+        {**shared, "arm": "high-50", "difference": -0.1, "verdict": "better"},
+    ]
+    assert "selection/high-50" in verdict_sentence({"comparisons": found})
+
+
+def test_holm_adjusts_the_slices_together() -> None:
+    family: list[dict[str, Any]] = [
+        {"probability": p, "verdict": "better"} for p in (0.04, 0.01, 0.03)
+    ]
+    adjust_by_holm(family)
+    assert [f["adjusted_probability"] for f in family] == pytest.approx([0.06, 0.03, 0.06])
+    assert [f["verdict"] for f in family] == ["undecided", "better", "undecided"]
+
+
+def test_noise_is_rarely_called_a_difference() -> None:
+    """Arms that differ by noise alone, three seeds, three slices: an error in few studies."""
+    rng = np.random.default_rng(11)
+    sizes, domains = np.full(40, 400), np.arange(40) % 4
+    errors = 0
+    for study in range(120):
+        base = rng.uniform(500, 900, 40)
+        family = []
+        for _ in range(3):
+            arm, control = (
+                [base + rng.normal(0, 30, 40) + rng.normal(0, 10) for _ in range(3)]
+                for _ in range(2)
+            )
+            compared = compare_paired(arm, control, equal_groups(sizes, domains), study)
+            family.append(compared)
+        adjust_by_holm(family)
+        errors += any(c["verdict"] != "undecided" for c in family)
+    assert errors <= 12
+
+
+@pytest.mark.slow
+def test_equal_arms_are_trained_once_also_across_runs(tmp_path: Any) -> None:
+    """Without a reference part, all is none; a second run finds what the first has trained."""
+    tree = tiny.tiny_config(
+        tiny.tiny_corpus(tmp_path / "corpus", documents=90),
+        selection={"criterion": "high", "unit": "tokens"},
+        final={"arms": ["matched", "none", "all"], "tokens": 12288},
+    )
+    tree["split"] = {"cross": 2, "validation": 0.1, "test": 0.1}
+    tree["reference"]["tokens"] = 2048
+
+    def same_as(run: RunFolder, arm: str) -> Any:
+        return (read_marker(run.final(arm)) or {}).get("same_as")
+
+    first, second = (RunFolder(tmp_path / n) for n in ("first", "second"))
+    run_study(validate_config(tree, "test"), first, until="final")
+    assert same_as(first, "none-s0") is None
+    assert same_as(first, "all-s0") == "none-s0"
+    weights = [(first.final(n) / "model.safetensors").read_bytes() for n in ("none-s0", "all-s0")]
+    assert weights[0] == weights[1]
+    tree["selection"] = {"criterion": "low", "unit": "tokens"}
+    run_study(validate_config({**tree, "name": "second"}, "test"), second, until="final")
+    assert same_as(second, "none-s0") == "first/none-s0"
+    assert same_as(second, "matched.low-50-s0") is None
+    assert (second.final("none-s0") / "model.safetensors").read_bytes() == weights[0]
+    run_study(validate_config(tree, "test"), second, until="final", force="final")
+    assert same_as(second, "none-s0") is None
+    assert (second.final("none-s0") / "model.safetensors").read_bytes() == weights[0]
+
+
+@pytest.mark.slow
+def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) -> None:
+    kinds = [
+        "pruned",
+        "random",
+        "matched",
+        "by-domain",
+        "zlib",
+        "unigram",
+        "shuffled",
+        "none",
+        "all",
+    ]
+    tree = tiny.tiny_config(tiny_corpus, final={"arms": kinds, "ladder": [0.25, 2], "tokens": 4096})
+    run = RunFolder(tmp_path / "run")
+    result = run_study(validate_config(tree, "test"), run)
+    names = {a if a in ("none", "all") else f"{a}.high-50" for a in kinds[2:]}
+    assert set(result["arms"]) == (names - {"none"}) | {
+        "high-50",
+        "random-50",
+        "base-x2",
+        "high-50-x2",
+    }
+    assert set(result["left_out"]) == {"none", "base-x0.25", "high-50-x0.25"}
+    longest = int(np.diff(np.load(run.tokens() / "offsets.npy")).max()) + 1
+    sizes = {n: a["unique_tokens"] for n, a in result["arms"].items()}
+    for name, size in sizes.items():
+        if name.endswith("high-50") or name == "random-50":
+            assert abs(size - sizes["high-50"]) <= longest, name
+    assert len({a["tokens"] for a in result["arms"].values()}) == 1
+    assert result["arms"]["base-x2"]["passes"] == pytest.approx(2, rel=0.1)
+    assert result["arms"]["high-50-x2"]["passes"] == pytest.approx(4, rel=0.2)
+    page = run.report.read_text()
+    for word in (
+        "Arm against arm",
+        "When data is short",
+        "base-x2",
+        "is left out",
+        "near-duplicates",
+    ):
+        assert word in page, word
+
+
+def test_a_study_without_an_arm_is_refused(tiny_corpus: Any, tmp_path: Any) -> None:
+    tree = tiny.tiny_config(tiny_corpus, final={"arms": ["none"]}, reference={"tokens": 512})
+    with pytest.raises(DataError) as caught:
+        run_study(validate_config(tree, "test"), RunFolder(tmp_path / "run"))
+    assert "no arm is left" in caught.value.problem

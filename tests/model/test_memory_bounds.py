@@ -1,0 +1,122 @@
+"""Memory: the bounds hold, are not far off, and decide batch shapes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from mlxprune.model.architecture import full_config, preset_of
+from mlxprune.model.memory_bounds import (
+    PROCESS_BYTES,
+    fewest_micro_batches,
+    score_batch_tokens,
+    scoring_bytes,
+    training_bytes,
+)
+
+MEASURE = """
+import json, sys
+import mlxprune
+import mlx.core as mx
+import numpy as np
+from mlxprune import machine
+from mlxprune.engine import backend
+from mlxprune.engine.optimizer import make_optimizer
+from mlxprune.model.weights import initialise_model
+
+config, context, rows, what = json.loads(sys.argv[1])
+backend.detect()
+if what == "scoring":
+    backend.set_threads(1)
+backend.limit_cache()
+small = {**config, "hidden_size": 64, "num_hidden_layers": 1, "vocab_size": 128, "head_dim": 32}
+small |= {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
+
+
+def peak(config, rows, context):
+    model = initialise_model(config, 0)
+    mx.clear_cache()
+    machine.reset_peak_resident()
+    ids = np.random.default_rng(0).integers(0, config["vocab_size"], (rows, context + 1))
+    ids = ids.astype(np.int32)
+    if what == "scoring":
+        losses = backend.loss_function(model)
+        for _ in range(2):
+            np.array(losses(ids[:, :-1], ids[:, 1:]))
+    else:
+        its = make_optimizer("adamw", 1e-4, 0.1)
+        its.init(model.trainable_parameters())
+        step = backend.step_function(model, its, 1, 1.0)
+        for _ in range(2):
+            step(ids[:, :-1], ids[:, 1:])()
+    return machine.peak_resident_bytes()
+
+
+print(json.dumps([peak(small, 1, 16), peak(config, rows, context)]))
+"""
+
+
+def config_of(vocab_size: int, **changes: Any) -> dict[str, Any]:
+    shape = preset_of("pico")
+    sizes = {
+        "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "intermediate_size": 352, "head_dim": 32,
+    }  # fmt: skip
+    return full_config(shape, vocab_size, 256, 1, 1) | sizes | changes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocab_size", [8192, 131_072])
+@pytest.mark.parametrize("what", ["training", "scoring"])
+def test_what_is_held_is_within_the_bound(vocab_size: int, what: str) -> None:
+    """In a process of its own; the bound is of use, too: not above three times what is held."""
+    from mlxprune.engine import backend
+
+    if backend.detect().name != "cpu":
+        pytest.skip("peak memory of the process is what is measured")
+    config = config_of(vocab_size)
+    context, rows = 256, 16
+    command = [sys.executable, "-c", MEASURE, json.dumps([config, context, rows, what])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, peak = json.loads(done.stdout)
+    if what == "training":
+        bound = training_bytes(config, context, rows, "cpu", backend.detect().score_workers)
+    else:
+        bound = scoring_bytes(config, context, rows * context, "cpu")
+    print(f"held {(peak - before) / 2**20:.0f} MiB, bound {bound / 2**20:.0f} MiB")
+    assert before <= PROCESS_BYTES
+    assert peak - before <= bound
+    assert bound <= 3 * (peak - before) + (32 << 20)
+    whole = 4 * rows * context * vocab_size
+    assert vocab_size < 100_000 or what == "training" or peak - before < whole
+
+
+def test_batches_shrink_until_they_fit() -> None:
+    config = config_of(131_072)
+    wide = score_batch_tokens(config, 256, 65_536, 1 << 40, "metal", 1)
+    tight = score_batch_tokens(config, 256, 65_536, 500 << 20, "metal", 1)
+    none = score_batch_tokens(config, 256, 65_536, 1, "metal", 1)
+    assert wide == 65_536 > tight > none == 256
+    assert scoring_bytes(config, 256, tight, "metal") <= 500 << 20
+
+    def parts(limit: int) -> int:
+        return fewest_micro_batches(config, 256, 64, limit, "metal", 1, "adamw", False)
+
+    assert parts(1 << 40) == 1
+    assert 1 < parts(1400 << 20) < 64
+    assert parts(1) == 64
+
+
+def test_checkpointing_and_smaller_batches_need_less() -> None:
+    config = config_of(8192, num_hidden_layers=16)
+
+    def need(rows: int, checkpointing: bool) -> int:
+        return training_bytes(config, 1024, rows, "metal", 1, "adamw", checkpointing)
+
+    assert need(8, True) < need(8, False)
+    assert need(1, False) < need(8, False)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxprune.files import write_json
+from mlxprune.run import lock
+from mlxprune.run.folder import RunFolder
+from mlxprune.run.state import initial_state
+from mlxprune.run.status import standing_of
+
+
+def held(told: str, updated: float | None = None) -> dict[str, Any]:
+    return {**initial_state(), "state": told, "updated": updated}
+
+
+@pytest.mark.parametrize("told", ["pending", "done", "failed", "stopped"])
+def test_what_has_ended_stands_as_it_says(told: str, tmp_path: Path) -> None:
+    assert standing_of(RunFolder(tmp_path), held(told), time.time()) == told
+
+
+def test_a_run_at_work_is_slow_then_stale_never_crashed(tmp_path: Path) -> None:
+    run, now = RunFolder(tmp_path), time.time()
+    with lock.locked(run):
+        for silent, expected in ((1.0, "running"), (60.0, "slow"), (1000.0, "stale")):
+            assert standing_of(run, held("running", now - silent), now) == expected
+        assert standing_of(run, held("paused", now - 60.0), now) == "paused"
+        assert standing_of(run, held("paused", now - 1000.0), now) == "stale"
+        assert standing_of(run, held("running"), now) == "running"
+
+
+def test_the_dead_the_far_and_the_unknown(tmp_path: Path) -> None:
+    run, now = RunFolder(tmp_path), time.time()
+    dead = {"pid": 2**22 + 1, "started": 1.0, "host": os.uname().nodename}
+    write_json(tmp_path / "lock", dead)
+    assert standing_of(run, held("running", now), now) == "crashed"
+    write_json(tmp_path / "lock", {**dead, "host": "another-host"})
+    assert standing_of(run, held("running", now), now) == "elsewhere"
+    (tmp_path / "lock").unlink()  # its process ended properly, and the log does not say so
+    assert standing_of(run, held("running", now), now) == "unknown"
+
+
+def test_a_copied_lock_names_a_process_that_does_not_hold_it(tmp_path: Path) -> None:
+    """Of this very process, which holds no lock there."""
+    import psutil
+
+    mine = psutil.Process()
+    told = {"pid": mine.pid, "started": mine.create_time(), "host": os.uname().nodename}
+    write_json(tmp_path / "lock", told)
+    now = time.time()
+    assert standing_of(RunFolder(tmp_path), held("running", now), now) == "crashed"

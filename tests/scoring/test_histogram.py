@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlxprune.run.events import fold_log
+from mlxprune.run.folder import RunFolder
+from mlxprune.scoring.histogram import DOMAINS_SHOWN, HISTOGRAM_EDGES, LossHistogram
+from mlxprune.scoring.nll import PART_DTYPE
+from mlxprune.scoring.score_file import read_scores
+
+
+def rows_of(generator: np.random.Generator, count: int) -> np.ndarray:
+    rows = np.zeros(count, PART_DTYPE)
+    rows["num_tokens"] = generator.integers(0, 900, count)
+    rows["nll_sum"] = rows["num_tokens"] * generator.uniform(0, 18, count)
+    return rows
+
+
+@pytest.mark.parametrize("trial", range(5))
+def test_it_counts_what_a_histogram_counts(trial: int, generator: np.random.Generator) -> None:
+    count, names = 4000, [f"d{n}" for n in range(40)]
+    domain = generator.integers(0, len(names), count)
+    sizes = generator.integers(1, 9000, count)
+    rows = rows_of(generator, count)
+    found = LossHistogram(domain, names, sizes)
+    order = generator.permutation(count)
+    for part in np.array_split(order, 13):
+        found.add(part, rows[part])
+    fields = found.fields()
+    able = rows["num_tokens"] > 0
+    mean = np.clip(rows["nll_sum"][able] / rows["num_tokens"][able], 0, HISTOGRAM_EDGES[-1])
+    for key, weights in (
+        ("documents", None), ("tokens", rows["num_tokens"][able]), ("bytes", sizes[able]),
+    ):  # fmt: skip
+        expected = np.histogram(mean, HISTOGRAM_EDGES, weights=weights)[0]
+        assert np.array_equal(fields[key], expected)
+    shown = fields["domains"]
+    assert len(shown) == DOMAINS_SHOWN + 1
+    assert sum(sum(d["counts"]) for d in shown.values()) == able.sum()
+    name, told = next(iter(shown.items()))
+    mine = able & (domain == names.index(name))
+    assert told["tokens"] == rows["num_tokens"][mine].sum()
+    assert told["nll"] == pytest.approx(rows["nll_sum"][mine].sum())
+    counts = np.histogram(np.clip(rows["nll_sum"][mine] / rows["num_tokens"][mine], 0, 16),
+                          HISTOGRAM_EDGES)[0]  # fmt: skip
+    assert np.array_equal(counts[told["first"] : told["first"] + len(told["counts"])],
+                          told["counts"])  # fmt: skip
+
+
+def test_a_loss_that_is_no_number_is_counted_at_the_end() -> None:
+    found = LossHistogram(np.zeros(1, np.int64), ["d"], np.ones(1, np.int64))
+    row = np.zeros(1, PART_DTYPE)
+    row["num_tokens"], row["nll_sum"] = 1, np.nan
+    found.add(np.zeros(1, np.int64), row)
+    assert found.fields()["documents"][-1] == 1
+
+
+def test_the_last_histogram_is_of_the_scores(tiny_run: RunFolder) -> None:
+    """By domain, too: documents, tokens, bytes and losses."""
+    held = fold_log(tiny_run.events)["histogram"]
+    found = read_scores(tiny_run.scores("main"))
+    for code, name in enumerate(found.domains):
+        mine = found.domain == code
+        told = held["domains"][name]
+        assert sum(told["counts"]) == mine.sum()
+        assert told["tokens"] == found.num_tokens[mine].sum()
+        assert told["bytes"] == found.num_bytes[mine].sum()
+        assert told["nll"] == pytest.approx(found.nll_sum[mine].sum(), rel=1e-6)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mlxprune.run.events import read_events
+from mlxprune.run.folder import RunFolder
+from mlxprune_tui.app import PAGES, Monitor
+from mlxprune_tui.drawing.cells import GLYPHS
+from mlxprune_tui.testing import check_frame, frame, opened, until, write_segment
+
+
+def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: RunFolder) -> None:
+    """Escapes, overrides, markup and floods of marks in everything that a log can say."""
+    bad = "\x1b[31m\x07[bold]x[/nope]\u202e\u200b" + 4 * "\u0301" + "\u4f60\ud7ff\U0001f469\u200d"
+    records = []
+    for n, event in enumerate(read_events(tiny_run.events)):
+        told = dict(event)
+        for key in ("run", "why", "message", "what", "device"):
+            if isinstance(told.get(key), str):
+                told[key] = bad + str(n % 7)
+        if told["kind"] == "run.end":
+            told |= {"status": "failed", "error": dict.fromkeys(("problem", "where", "fix"), bad)}
+        if told["kind"] == "histogram":
+            told["domains"] = {bad + k: v for k, v in told["domains"].items()}
+        records.append(told)
+    warned = {**records[-1], "kind": "warning", "message": bad, "stage": "corpus"}
+    folder = tmp_path / "run"
+    write_segment(folder / "events", [*records[:-1], warned, records[-1]])
+    (folder / "run.json").write_bytes(tiny_run.run_json.read_bytes())
+    (folder / "config.yaml").write_bytes(tiny_run.config.read_bytes())
+
+    async def go() -> None:
+        app = Monitor(folder, remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            for name in PAGES:
+                app.show_page(name)
+                await pilot.pause(0.05)
+                check_frame(app, 120, 40)
+                # What really goes to the terminal.
+                for strip in app.picture.strips:
+                    assert strip.text.isprintable()
+            await pilot.press("question_mark")
+            await pilot.press("escape")
+            assert app.desk.view is not None
+            app._told = "running"
+            app._tell_ends(app.desk.view)
+            await pilot.press("ctrl+p")
+            await until(pilot, lambda: len(app.screen_stack) > 1)
+            await pilot.pause(0.3)
+
+    asyncio.run(go())
+
+
+def test_no_colour_and_few_colours(tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unset style kills an app under NO_COLOR; kept and dropped differ without colour."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def go() -> None:
+        for theme in ("textual-dark", "textual-light", "ansi-dark"):
+            app = Monitor(tiny_run.path, remember=False, chosen={"theme": theme})
+            async with app.run_test(size=(100, 30)) as pilot:
+                await opened(app, pilot)
+                for name in PAGES:
+                    app.show_page(name)
+                    await pilot.pause(0.02)
+                app.show_page("scoring")
+                assert GLYPHS["braille"].kept in frame(app)
+                assert GLYPHS["braille"].dropped in frame(app)
+
+    asyncio.run(go())
+
+
+def test_ascii_glyphs_are_ascii(tiny_run: RunFolder) -> None:
+    async def go() -> None:
+        app = Monitor(tiny_run.path, remember=False, chosen={"glyphs": "ascii"})
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            for name in PAGES:
+                app.show_page(name)
+                await pilot.pause(0.05)
+                assert frame(app).isascii(), name
+
+    asyncio.run(go())

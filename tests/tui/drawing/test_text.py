@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rich.style import Style
+
+from mlxprune_tui.drawing import colours
+from mlxprune_tui.drawing.text import (
+    INVISIBLE,
+    MARKS_IN_A_ROW,
+    ago,
+    clock,
+    count,
+    cut,
+    fit,
+    line_of,
+    size,
+    visible,
+    width,
+    wrap,
+)
+
+HOSTILE = [
+    "\x1b[2J\x1b]0;title\x07", "a\u202eb\u2066c", "zero\u200bwidth\u200d\ufeff",
+    "e" + 20 * "\u0301", "\u2764\ufe0f", "\x9b31m", "\x00\x7f", "a\u2028b\u2029c",
+    "\U000e0041", "\ud800", "\u1160" * 9, "\u3164",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_a_terminal_would_obey_is_written_out(text: str) -> None:
+    shown = visible(text)
+    assert all(c.isprintable() or c in "\n\t" for c in shown)
+    assert "\x1b" not in shown
+    assert not set(shown) & set(INVISIBLE)
+    assert not any(0x200B <= ord(c) <= 0x202E or 0x2066 <= ord(c) <= 0x2069 for c in shown)
+    assert shown.count("\u0301") <= MARKS_IN_A_ROW
+    assert line_of(text).isprintable()
+
+
+def test_the_last_wall_before_the_terminal() -> None:
+    known = {"": Style()}
+    strip = colours.strip([("a\x1b[2Jb", ""), ("\u202e", "")], 30, known)
+    assert strip.text.isprintable()
+    assert strip.cell_length == 30
+
+
+def test_what_is_harmless_stays() -> None:
+    for text in ("plain", "caf\u00e9 cafe\u0301", "\u4f60\u597d", "a\tb\nc", "\U0001f600"):
+        assert visible(text) == text
+
+
+@pytest.mark.parametrize("trial", range(20))
+def test_texts_fit_exactly(trial: int, generator: np.random.Generator) -> None:
+    letters = ["a", "\u4f60", "\U0001f600", "e\u0301", " ", "-"]
+    text = "".join(generator.choice(letters, int(generator.integers(0, 60))))
+    for cells in (1, 2, 5, 20, 80):
+        assert width(fit(text, cells)) == cells
+        assert width(fit(text, cells, right=True)) == cells
+        assert width(cut(text, cells)) <= cells
+        for line in wrap(text, max(2, cells), 100):
+            assert width(line) <= max(2, cells)
+
+
+def test_wrapping_loses_nothing() -> None:
+    text = "a word and another\n\n\tand a very-long-word-that-does-not-fit-anywhere end"
+    lines = wrap(text, 12, 100)
+    assert "".join(lines) == text.replace("\n", "").replace("\t", "    ")
+    assert len(wrap(text, 12, 3)) == 3
+
+
+def test_numbers_in_words() -> None:
+    assert [count(n) for n in (0, 1234, 123_456, 1_234_567, 12_345_678, None)] == [
+        "0", "1,234", "123.5k", "1.23M", "12.3M", "-",
+    ]  # fmt: skip
+    assert [clock(s) for s in (0, 65, 3723, 86400 * 3, None)] == [
+        "00:00", "01:05", "1:02:03", "3 d 00 h", "-",
+    ]  # fmt: skip
+    assert size(1.5e9) == "1.5 GB"
+    assert ago(0.44) == "0.4 s"

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlxprune_tui.readers import run_comparison, training_curves
+from mlxprune_tui.testing import passes_curve
+
+
+def held(targets: list[int], passes: list[int], losses: list[float]) -> dict[str, Any]:
+    train = [
+        [t, loss, 1e-3, p, t // 100, 1000.0 + t, 0.5, 100.0, 0.4]
+        for t, p, loss in zip(targets, passes, losses, strict=True)
+    ]
+    validation = [[t, 2.0 - t / 1e4, None, 1000.0 + t] for t in targets[1::2]]
+    return {"train": train, "validation": validation, "total_targets": targets[-1]}
+
+
+def test_axes_and_boundaries() -> None:
+    targets = list(range(100, 1300, 100))
+    one = training_curves.curve("final/high-50-s0", held(targets, [1] * 6 + [2] * 6, [3.0] * 12))
+    assert one.arm == "high-50"
+    assert one.axis("steps").tolist() == [t / 100 for t in targets]
+    assert one.axis("steps", True).tolist() == [t / 100 for t in targets[1::2]]
+    assert one.axis("time").tolist() == [t - 100 for t in targets]
+    assert one.boundaries("tokens").tolist() == [700]
+
+
+def test_the_gap_of_every_pass() -> None:
+    targets = list(range(100, 1300, 100))
+    losses = [4.0] * 6 + [2.0] * 6
+    one = training_curves.curve("final/high-50-s0", held(targets, [1] * 6 + [2] * 6, losses))
+    rows = training_curves.gaps(one, 2.0)
+    assert [r[0] for r in rows] == [1, 2]
+    assert rows[0][1] == pytest.approx(4.0 / (math.log(2) * 2.0))
+    assert rows[1][2] == pytest.approx(2.0 - 1200 / 1e4)
+
+
+def test_points_of_an_older_log_are_shorter() -> None:
+    one = training_curves.curve("references/main", {"train": [[100, 3.0, 1e-3, 1]],
+                                              "validation": [[100, 2.0, None]]})  # fmt: skip
+    assert one.train["loss"].tolist() == [3.0]
+    assert np.isnan(one.axis("steps")).all()
+    assert np.isnan(one.axis("time", True)).all()
+    assert not one.final
+
+
+def arm_curves(arm: str, ends: tuple[int, ...]) -> list[training_curves.Curve]:
+    found = []
+    for seed, end in enumerate(ends):
+        targets = list(range(100, end + 100, 100))
+        told = held(targets, [1] * len(targets), [3.0] * len(targets))
+        found.append(training_curves.curve(f"final/{arm}-s{seed}", told))
+    return found
+
+
+def test_a_seed_that_has_only_begun_does_not_stand_beside_ends() -> None:
+    curves = arm_curves("random-50", (1200, 1200)) + arm_curves("high-50", (1200, 400))
+    found = {a.arm: a for a in training_curves.by_arm(curves, "tokens")}
+    assert (found["random-50"].seeds, found["random-50"].begun) == (2, 2)
+    assert (found["high-50"].seeds, found["high-50"].begun) == (1, 2)
+    assert float(found["high-50"].x[-1]) == 1200.0
+    spread = training_curves.noise(list(found.values()))
+    assert spread is not None
+    assert spread.arm == "random-50"
+    assert training_curves.noise([found["high-50"]]) is None
+
+
+def test_an_axis_that_is_not_known_leaves_an_arm_out() -> None:
+    old = training_curves.curve("final/low-50-s0", {"train": [[100, 3.0, 1e-3, 1]],
+                                              "validation": [[100, 2.0, None]]})  # fmt: skip
+    assert [a.arm for a in training_curves.by_arm([old], "tokens")] == ["low-50"]
+    assert training_curves.by_arm([old], "time") == []
+
+
+def test_differences_name_every_key() -> None:
+    one = {"a": 1, "b": {"c": [1, 2], "d": None}}
+    other = {"a": 1, "b": {"c": [1, 3]}, "e": 0.5}
+    assert run_comparison.differences(one, other) == [
+        ("b.c", "[1, 2]", "[1, 3]"),
+        ("e", "-", "0.5"),
+    ]
+
+
+def test_gaps_begin_and_end_with_a_pass() -> None:
+    one = training_curves.curve("final/a-s0", passes_curve([(600, 1.0), (700, 3.0), (1200, 5.0)]))
+    rows = training_curves.gaps(one, 1.0)
+    assert [r[2] for r in rows] == [1.0, 5.0]
+    last = (4.0 - 600 / 1000) / math.log(2)
+    assert rows[0][1] == pytest.approx(last)
+
+
+def test_an_arm_is_the_mean_of_its_seeds_between_least_and_largest() -> None:
+    several = [
+        training_curves.curve(
+            f"final/random-50-s{n}", passes_curve([(600, 1.0 + n), (1200, 2.0 + n)])
+        )
+        for n in range(2)
+    ]
+    (arm,) = training_curves.by_arm(several, "tokens")
+    assert (arm.low.tolist(), arm.mean.tolist(), arm.high.tolist()) == (
+        [1.0, 2.0],
+        [1.5, 2.5],
+        [2.0, 3.0],
+    )
+    high = [dataclasses.replace(c, name=c.name.replace("random", "high")) for c in several]
+    spread = training_curves.noise(training_curves.by_arm(high + several, "tokens"))
+    assert spread is not None and spread.arm == "random-50"

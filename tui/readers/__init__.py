@@ -1,0 +1,1 @@
+"""What the screens show, as numbers: no Textual, no drawing."""

@@ -1,0 +1,57 @@
+"""Texts: documents as people read them, decoded from the token files without a copy of the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlxprune.run.folder import RunFolder
+from mlxprune.scoring.score_file import places_of
+from mlxprune.tokenization.token_file import open_tokens
+from mlxprune.tokenization.tokenizer import Tokenizer, load_tokenizer
+
+PIECES_BEFORE = 4  # tokens that are decoded with one, so that its spaces and bytes come out
+
+
+class Texts:
+    """``tokens`` memory-mapped, and the tokenizer that made them. Raises OSError and others where
+    the run has no tokens yet."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.tokens = open_tokens(run.tokens())
+        self.keys = np.load(run.corpus / "index.npy", mmap_mode="r")["key"]
+        self.folder = run.tokenizer
+        self._tokenizer: Any = None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.folder)
+        return self._tokenizer
+
+    def numbers(self, keys: np.ndarray) -> np.ndarray:
+        """The document numbers of keys, int64; -1 for one that the corpus does not have."""
+        return places_of(self.keys, keys)
+
+    def text(self, document: int, first: int = 0, most: int = 400) -> str:
+        """The beginning, or a later stretch, of a document: so many tokens."""
+        ids = self.tokens.document(document)[first : first + most]
+        return self.tokenizer.decode(ids.astype(int).tolist())
+
+    def pieces(self, document: int, most: int) -> list[str]:
+        """The text of every token of the beginning; one that ends inside a character is empty, and
+        the one that completes it has it whole."""
+        ids = self.tokens.document(document)[:most].astype(int).tolist()
+        found = []
+        for at in range(len(ids)):
+            before = max(0, at - PIECES_BEFORE)
+            with_it = self.tokenizer.decode(ids[before : at + 1])
+            without = self.tokenizer.decode(ids[before:at]) if at > before else ""
+            while without.endswith("\ufffd"):
+                without = without[:-1]
+            if with_it.endswith("\ufffd"):
+                found.append("")
+                continue
+            found.append(with_it[len(without) :] if with_it.startswith(without) else with_it)
+        return found

@@ -1,0 +1,142 @@
+"""Shelf: every run under a folder, and how it stands: by its newest segment, not its whole log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxprune.run import forecast, lock
+from mlxprune.run.events import EventReader, log_bytes
+from mlxprune.run.folder import STAGES, RunFolder, runs_under
+from mlxprune.run.status import standing_of
+
+SORTS = ("time", "name", "state", "figure")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. ``verdict`` is its main difference in bits per byte, ``validation`` the newest;
+    None where there is none yet."""
+
+    folder: Path
+    name: str
+    standing: str
+    stage: str
+    share: float | None
+    verdict: float | None
+    validation: float | None
+    told: str  # what these are
+    updated: float | None
+    started: float | None
+    warnings: int
+    error: str | None
+    pid: int | None
+    device: str
+
+    def words(self) -> str:
+        return f"{self.name} {self.standing} {self.stage} {self.folder.name}".lower()
+
+
+class RunList:
+    """Readers of runs at work; of those that have ended only their rows stay, until they grow."""
+
+    def __init__(self) -> None:
+        self.readers: dict[Path, EventReader] = {}
+        self.ended: dict[Path, tuple[int, Row]] = {}  # with the bytes of their logs
+        self.unread = 0  # runs whose logs have not been read to their end
+
+    def look(self, folder: Path, now: float, seconds: float) -> list[Row]:
+        """The runs under a folder, for about so long: what is not read yet comes the next time."""
+        until, found, self.unread = time.monotonic() + seconds, [], 0
+        for run in runs_under(folder):
+            size = log_bytes(run.events)
+            if run.path in self.ended and self.ended[run.path][0] == size:
+                found.append(self.ended[run.path][1])
+                continue
+            reader = self.readers.get(run.path)
+            if reader is None:
+                if time.monotonic() > until:
+                    self.unread += 1
+                    continue
+                reader = self.readers[run.path] = EventReader(run.events)
+            new = reader.read(max(0.0, until - time.monotonic()))
+            row = row_of(run, reader.state, now)
+            found.append(row)
+            if new and reader.behind:
+                self.unread += 1
+            elif row.standing in ("done", "failed", "stopped"):
+                self.ended[run.path] = (size, row)
+                del self.readers[run.path]
+        return found
+
+
+def row_of(run: RunFolder, state: dict[str, Any], now: float) -> Row:
+    standing = standing_of(run, state, now)
+    busy = forecast.running_stage(state)
+    stages = state["stages"]
+    touched = [n for n in STAGES if stages[n]["state"] not in ("pending", "reused")]
+    stage = busy or (touched[-1] if touched else "-")
+    told = stages.get(stage, {})
+    done, total = told.get("done") or 0, told.get("total") or 0
+    verdict, validation, what = _figures(state)
+    error = (state["error"] or {}).get("problem")
+    holder = lock.owner(run)
+    return Row(
+        run.path,
+        str(state["run"] or run.path.name),
+        standing,
+        stage,
+        done / total if total and busy else None,
+        verdict,
+        validation,
+        what,
+        state["updated"],
+        state["started"],
+        len(state["warnings"]),
+        str(error) if error else None,
+        holder.pid if holder else None,
+        str(state["device"] or "-"),
+    )
+
+
+def _figures(state: dict[str, Any]) -> tuple[float | None, float | None, str]:
+    told, verdict, validation = [], None, None
+    found = (state["result"] or {}).get("verdict")
+    if found:
+        verdict = found["difference"]
+        low, high = found["interval"]
+        told.append(f"{found['arm']} - {found['control']} {low:+.4f} {high:+.4f}")
+    for name, curve in reversed(list(state["curves"].items())):
+        if curve["validation"]:
+            validation = curve["validation"][-1][1]
+            told.append(f"validation of {name}")
+            break
+    return verdict, validation, "; ".join(told)
+
+
+def kept(rows: list[Row], words: str) -> list[Row]:
+    """Rows that hold every word, and none that a ! stands before."""
+    for word in words.lower().split():
+        without = word.startswith("!")
+        rows = [r for r in rows if (word.lstrip("!") in r.words()) != without]
+    return rows
+
+
+def ordered(rows: list[Row], sort: str) -> list[Row]:
+    if sort == "name":
+        return sorted(rows, key=lambda r: r.name)
+    if sort == "state":
+        return sorted(rows, key=lambda r: (r.standing, r.name))
+    if sort == "figure":
+        return sorted(
+            rows,
+            key=lambda r: (
+                r.verdict is None,
+                r.verdict or 0.0,
+                r.validation is None,
+                r.validation or 0.0,
+            ),
+        )
+    return sorted(rows, key=lambda r: -(r.updated or 0.0))

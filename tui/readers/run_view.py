@@ -1,0 +1,176 @@
+"""View: one run as a reader sees it, attached or long finished, here or copied: one way for all."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlxprune.config.loading import load_config
+from mlxprune.config.schema import Config
+from mlxprune.errors import MlxpruneError
+from mlxprune.run import forecast, lock
+from mlxprune.run.events import EventReader
+from mlxprune.run.folder import RunFolder
+from mlxprune.run.status import standing_of
+
+STANDING_SECONDS = 2.0
+LIVE = ("running", "paused", "slow", "stale", "elsewhere")
+
+
+class View:
+    """Reads the log of a run in slices. ``now`` is a clock, so that tests can stop it."""
+
+    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
+        self.run = RunFolder(folder)
+        self.now = now
+        self.reader = EventReader(self.run.events)
+        self.loaded = False  # whether the log was read to its end once
+        self.frozen = False
+        self.standing = "unknown"
+        self._looked = 0.0
+        self._news = False  # whether anything came since it was looked after
+        self._config: Config | None = None
+        self._config_time = -1.0
+        self.config_trouble: str | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self.reader.state
+
+    @property
+    def name(self) -> str:
+        return str(self.state["run"] or self.run.path.name)
+
+    def read(self, seconds: float) -> bool:
+        """Take in what is new, for about so long; whether anything was."""
+        if self.frozen and self.loaded:
+            return False
+        new = self.reader.read(seconds)
+        self._news |= bool(new)
+        # A torn tail stays behind; so does a log of which a slow disk gave nothing in time.
+        if not self.reader.behind or (not new and seconds > 0):
+            self.loaded = True
+        return bool(new)
+
+    def look(self, at_once: bool = False) -> bool:
+        """Whether the run still stands as it did: looked after every other second."""
+        now = self.now()
+        other = (self.state["state"] in ("running", "paused")) != (self.standing in LIVE)
+        due = now - self._looked >= STANDING_SECONDS
+        if not (at_once or due or (self._news and other)):
+            return False
+        self._looked, self._news = now, False
+        # A picture that is held still tells nothing of how long the run has been silent.
+        told = standing_of(self.run, self.state, now)
+        before = self.standing
+        self.standing = "running" if self.frozen and told in ("slow", "stale") else told
+        return before != self.standing
+
+    @property
+    def live(self) -> bool:
+        return self.standing in LIVE
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds since the last event; a frozen picture must not look healthy."""
+        updated = self.state["updated"]
+        return None if updated is None else max(0.0, self.now() - updated)
+
+    @property
+    def pid(self) -> int | None:
+        holder = lock.owner(self.run)
+        return holder.pid if holder else None
+
+    @property
+    def config(self) -> Config | None:
+        """The run's configuration; None, and why, where it cannot be read."""
+        try:
+            changed = self.run.config.stat().st_mtime
+        except OSError:
+            self.config_trouble = "config.yaml is not there"
+            return None
+        if changed != self._config_time:
+            self._config_time = changed
+            try:
+                self._config, self.config_trouble = load_config(self.run.config), None
+            except (MlxpruneError, OSError, ValueError) as error:
+                self._config, self.config_trouble = None, str(error)
+        return self._config
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with the run."""
+        return again(self.run.path)
+
+    def troubles(self) -> list[str]:
+        """What keeps the picture from being whole."""
+        found = [self.reader.trouble] if self.reader.trouble else []
+        if self.state["newer"]:
+            found.append(
+                f"the log is of a newer version ({self.state['newer']}): some of it is not shown"
+            )
+        if self.config_trouble:
+            found.append(f"the configuration cannot be read: {self.config_trouble}")
+        return found
+
+    def finish(self) -> forecast.Finish:
+        return forecast.finish(self.state, self.now())
+
+    def leaving(self) -> list[forecast.Check]:
+        return forecast.leaving(self.state, self.now())
+
+
+def again(folder: Path) -> str:
+    """The command that goes on with the run in a folder."""
+    folder = near(folder)
+    return shlex.join(["mlxprune", "run", f"{folder}/config.yaml", "--dir", str(folder)])
+
+
+def near(path: Path) -> Path:
+    """A path as short as it can be from here."""
+    try:
+        return path.absolute().relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return path
+
+
+def since(state: dict[str, Any], then: float) -> list[str]:
+    """What happened after a moment, as sentences, from the state alone."""
+    found = []
+    for event in state["recent"]:
+        if float(event.get("t") or 0) <= then:
+            continue
+        kind, stage = event.get("kind"), event.get("stage")
+        if kind == "stage.end":
+            found.append(f"{stage} {event.get('state')}")
+        elif kind == "warning":
+            found.append(f"warning: {event.get('message')}")
+        elif kind == "run.start":
+            found.append("the run was started again")
+        elif kind == "run.end":
+            found.append(f"the run ended: {event.get('status')}")
+        elif kind == "paused":
+            found.append("the run was paused")
+        elif kind == "resumed":
+            found.append("the run went on")
+    assessed = [e for e in state["recent"] if e.get("kind") == "assessed"]
+    for event in assessed:
+        if float(event.get("t") or 0) > then and event.get("macro") is not None:
+            found.append(f"test of {event.get('model')}: {event['macro']:.4f} bits per byte")
+    verdict = (state["result"] or {}).get("verdict")
+    if verdict and state["updated"] and state["updated"] > then:
+        low, high = verdict["interval"]
+        found.append(
+            f"verdict: {verdict['arm']} - {verdict['control']} {verdict['difference']:+.4f} "
+            f"({low:+.4f} to {high:+.4f})"
+        )
+    for name, curve in state["curves"].items():
+        points = [p for p in curve["validation"] if len(p) > 3 and p[3] and p[1] is not None]
+        before = [p for p in points if p[3] <= then]
+        after = [p for p in points if p[3] > then]
+        if before and after:
+            found.append(f"{name}: validation {before[-1][1]:.4f} -> {after[-1][1]:.4f}")
+    return found

@@ -1,0 +1,1 @@
+"""The screens, one a file: from a run and a size to lines of text."""

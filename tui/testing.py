@@ -1,0 +1,84 @@
+"""Runs in every state that the app can meet, made from the events of a real one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from mlxprune.run.state import initial_state
+from mlxprune_tui.app import Monitor
+from mlxprune_tui.drawing.cells import GLYPHS, plain
+from mlxprune_tui.drawing.text import width
+from mlxprune_tui.readers import run_view
+from mlxprune_tui.screens.page import AppContext
+
+BRAILLE = GLYPHS["braille"]
+STATES = ("empty", "starting", "live", "stale", "crashed", "failed", "done")
+
+
+def write_segment(folder: Path, records: list[dict[str, Any]]) -> Path:
+    """A segment that holds these events, after the snapshot of nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "000001-test.msgpack"
+    first = {"v": 1, "seq": 0, "t": 0.0, "writer": "test", "kind": "snapshot", "stage": None}
+    packed = [{**first, "state": initial_state()}, *records]
+    path.write_bytes(b"".join(msgpack.packb(r) for r in packed))
+    return path
+
+
+def shifted(records: list[dict[str, Any]], last: float) -> list[dict[str, Any]]:
+    """The same events, the last of them at a moment."""
+    by = last - records[-1]["t"] if records else 0.0
+    return [{**r, "t": r["t"] + by} for r in records]
+
+
+def on(folder: Path, kind: type, now: Callable[[], float] = time.time) -> Any:
+    """A page on a run, without an app: work aside is done at once."""
+    seen = run_view.View(folder, now)
+    while seen.read(5.0):
+        pass
+    seen.look(at_once=True)
+    return kind(AppContext(seen, BRAILLE))
+
+
+async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition, not for a time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        await pilot.pause(0.02)
+
+
+def frame(app: Monitor) -> str:
+    return plain(app.picture.lines)
+
+
+async def opened(app: Monitor, pilot: Any) -> None:
+    await until(pilot, lambda: app.desk.view is None or app.desk.view.loaded)
+    await pilot.pause(0.05)
+
+
+def check_frame(app: Monitor, cells: int, rows: int) -> None:
+    """Exactly the screen, every line exactly its width, nothing that a terminal would obey."""
+    lines = app.picture.lines
+    assert len(lines) == (1 if cells < 60 or rows < 15 else rows)
+    for line in lines:
+        text = "".join(part for part, _ in line)
+        assert width(text) == cells, text
+        assert all(c.isprintable() for c in text), ascii(text)
+
+
+def passes_curve(validation: list[tuple[int, float]]) -> dict[str, Any]:
+    train = [
+        [t, 4.0 - t / 1000, 1e-3, 1 + (t > 600), t // 100, 1.0 * t, 0.5, 9.0, 0.4]
+        for t in range(100, 1300, 100)
+    ]
+    return {
+        "train": train,
+        "validation": [[t, b, None, 1.0 * t] for t, b in validation],
+        "total_targets": 1200,
+    }
