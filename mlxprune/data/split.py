@@ -15,7 +15,6 @@ import numpy as np
 from mlxprune.config.schema import Config
 from mlxprune.data.hashing import mix
 from mlxprune.data.index import Corpus
-from mlxprune.experiment.budgets import pool_tokens
 from mlxprune.files import read_json, write_json
 
 SPLIT_VERSION = 2
@@ -26,6 +25,7 @@ HELD_OUT_DOCUMENTS = 50
 HELD_OUT_TOKENS = 200_000
 REFERENCE_MARGIN = 1.1
 REFERENCE_LIMIT = 0.5
+POOL_WORTH = 2.0  # a pool of up to so many times the need stays whole
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,20 @@ def _held_out(asked: Any, config: Config, sizes: DomainSizes, total: float) -> f
     return min(need, HELD_OUT_LIMIT)
 
 
-def beyond_need(config: Config, corpus: Corpus, part: np.ndarray) -> np.ndarray:
-    """The documents of the pool that the budgets do not need: the last in seeded hash order."""
+def tokens_taken(found: float, need: float | None) -> float:
+    """Tokens of the pool that are taken of ``found``, where ``need`` are enough; None: all."""
+    return found if need is None or found <= POOL_WORTH * need else need
+
+
+def beyond_need(config: Config, corpus: Corpus, part: np.ndarray, need: float | None) -> np.ndarray:
+    """The documents of the pool beyond ``need`` tokens: the last in seeded hash order."""
     members = np.flatnonzero(part == TRAIN)
     order = members[
         np.argsort(mix(corpus.index["side"][members], f"pool {config.seed}"), kind="stable")
     ]
     sums = np.cumsum(corpus.index["bytes"][order], dtype=np.int64) / bytes_per_token(config)
     found = float(sums[-1]) if len(sums) else 0.0
-    wanted = pool_tokens(config, found)
+    wanted = tokens_taken(found, need)
     return order[:0] if wanted >= found else order[np.searchsorted(sums, wanted, side="right") :]
 
 
@@ -139,13 +144,14 @@ def within_limit(config: Config, corpus: Corpus) -> np.ndarray:
     return result
 
 
-def build(config: Config, corpus: Corpus, folder: Path) -> dict[str, Any]:
-    """Write ``part.npy`` and ``split.json``; return the summary."""
+def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> dict[str, Any]:
+    """Write ``part.npy`` and ``split.json``; return the summary. ``need``: tokens of the pool that
+    the budgets can use (``experiment.budgets.pool_need``); None: all of it."""
     within = within_limit(config, corpus)
     thresholds = choose_thresholds(config, sizes_of(corpus, within))
     part = assign(corpus.index, config.seed, thresholds)
     part[~within] = LEFT_OUT
-    spare = beyond_need(config, corpus, part)
+    spare = beyond_need(config, corpus, part, need)
     part[spare] = LEFT_OUT
     table = {}
     for code, name in enumerate(PARTS):

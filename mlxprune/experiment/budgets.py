@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from mlxprune.config.schema import Config
+from mlxprune.data import split
 from mlxprune.model.architecture import Preset, parameter_counts, preset_of
 
+UNKNOWN_VOCABULARY = 50_000  # of a pretrained tokenizer, before it is opened
 POOL_MARGIN = 1.1
 POOL_LEAST = 5_000_000  # tokens; a pool of fewer is never cut short
-POOL_WORTH = 2.0  # a pool of up to so many times the need stays whole
 
 
-def pool_need(config: Config, vocab_size: int) -> float | None:
+def pool_need(config: Config) -> float | None:
     """Tokens of the pool that the budgets can use (split.pool: auto); None: all of it.
 
     Every slice should fill T targets once; so should the ladder's largest base.
@@ -22,6 +23,8 @@ def pool_need(config: Config, vocab_size: int) -> float | None:
         return None
     targets = float(final.tokens or 0)
     if final.per_parameter is not None:
+        trained = config.tokenizer.train
+        vocab_size = trained.vocab_size if trained else UNKNOWN_VOCABULARY
         shape = {**preset_of(final.model).config, "vocab_size": vocab_size}
         targets = final.per_parameter * parameter_counts(shape)[0]
     shares = [
@@ -33,9 +36,7 @@ def pool_need(config: Config, vocab_size: int) -> float | None:
 
 def pool_tokens(config: Config, found: float) -> float:
     """Tokens of the pool that are taken of ``found``."""
-    trained = config.tokenizer.train
-    need = pool_need(config, trained.vocab_size if trained else 50_000)
-    return found if need is None or found <= POOL_WORTH * need else need
+    return split.tokens_taken(found, pool_need(config))
 
 
 def final_targets(config: Config, shape: Preset, vocab_size: int, unique: int) -> int:

@@ -17,6 +17,7 @@ from mlxprune.data.readers import HARMLESS_REASONS
 from mlxprune.data.sources import Source
 from mlxprune.errors import DataError
 from mlxprune.experiment.artifacts import open_run_corpus, open_run_tokens
+from mlxprune.experiment.budgets import pool_need
 from mlxprune.experiment.scorers import scorers_of
 from mlxprune.files import files_identity, fingerprint_of, folder_in_the_making, read_json
 from mlxprune.machine import cores
@@ -98,7 +99,8 @@ def split_corpus(work: RunContext) -> None:
 
     def build() -> dict[str, Any]:
         with folder_in_the_making(work.run.split) as partial:
-            return split.build(work.config, open_run_corpus(work.run, work.config), partial)
+            corpus = open_run_corpus(work.run, work.config)
+            return split.build(work.config, corpus, partial, pool_need(work.config))
 
     run_stage(work, "split", [Artifact(work.run.split, work.fingerprint("split"), build)])
     found = split.open_split(work.run.split)

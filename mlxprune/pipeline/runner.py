@@ -16,7 +16,7 @@ from typing import Any
 from mlxprune.config.schema import Config
 from mlxprune.data.indexing import input_facts
 from mlxprune.data.sources import find_sources
-from mlxprune.files import fingerprint_of, no_space_is_an_error
+from mlxprune.files import fingerprint_of, no_space_is_an_error, write_json
 from mlxprune.pipeline.evaluate_arms import evaluate_arms
 from mlxprune.pipeline.prepare_data import (
     encode_tokens,
@@ -31,12 +31,21 @@ from mlxprune.pipeline.train_arms import train_arms
 from mlxprune.pipeline.train_references import train_references
 from mlxprune.planning.cost_model import disk_bytes
 from mlxprune.planning.plan import check_possible
+from mlxprune.report.result import report_result
 from mlxprune.run import lock
 from mlxprune.run.control import Control
 from mlxprune.run.events import EventLog
 from mlxprune.run.folder import STAGES, RunFolder, check_same_study, take_commands
 from mlxprune.run.markers import mark_done
-from mlxprune.run.stage import Artifact, RunContext, begin_run, finish_run, inputs_before, run_stage
+from mlxprune.run.stage import (
+    Artifact,
+    RunContext,
+    begin_run,
+    finish_run,
+    inputs_before,
+    remember_inputs,
+    run_stage,
+)
 
 
 def run_study(
@@ -70,10 +79,14 @@ def run_study(
                         stage(work)
                     if name == until:
                         break
+                remember_inputs(work)
+                result = report_result(run_folder, config, log.state) | {"state": "done"}
+                write_json(run_folder.path / "report.json", result)
             except BaseException as error:
                 finish_run(work, error)
                 raise
-            return finish_run(work, None)
+            finish_run(work, None, result)
+            return result
 
 
 def study_of(config: Config) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from mlxprune import __version__, machine
+from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.config.yaml_file import write_yaml
 from mlxprune.errors import MlxpruneError, RunError, SpaceError, one_line
@@ -23,6 +23,7 @@ from mlxprune.run.control import Control
 from mlxprune.run.events import EventLog
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import forget, mark_done, read_marker, set_aside
+from mlxprune.version import __version__
 
 
 def progress_between(
@@ -229,10 +230,10 @@ def begin_run(work: RunContext, study: str, need_bytes: int) -> None:
     )
 
 
-def finish_run(work: RunContext, error: BaseException | None) -> dict[str, Any]:
-    """The last event of a run says how it ended, whatever happened."""
-    from mlxprune.report.result import report_result
-
+def finish_run(
+    work: RunContext, error: BaseException | None, result: dict[str, Any] | None = None
+) -> None:
+    """The last event of a run says how it ended, whatever happened, and with what ``result``."""
     status, told = "done", None
     if isinstance(error, MlxpruneError):
         status = "stopped" if error.exit_code in (3, 130, 143) else "failed"
@@ -243,11 +244,5 @@ def finish_run(work: RunContext, error: BaseException | None) -> dict[str, Any]:
         status = "failed"
         problem = f"{type(error).__name__}: {one_line(error)}"
         told = RunError(problem, str(work.run.path), "run again with --debug").as_json()
-    result: dict[str, Any] = {}
-    if error is None:
-        remember_inputs(work)
-        result = report_result(work.run, work.config, work.log.state) | {"state": "done"}
-        write_json(work.run.path / "report.json", result)
-    work.log.emit(None, "run.end", status=status, error=told, result=result or None)
+    work.log.emit(None, "run.end", status=status, error=told, result=result)
     work.log.close()
-    return result

@@ -89,17 +89,17 @@ def test_changes_fit_and_the_least_harmful_comes_first() -> None:
 
 def test_the_pool_is_no_larger_than_the_budgets_need() -> None:
     chosen = study(final={"tokens": 3_000_000})
-    need = pool_need(chosen, 8192)
+    need = pool_need(chosen)
     assert need == pytest.approx(1.1 * 3e6 / 0.5)
     assert pool_tokens(chosen, 25e6) == need
     assert pool_tokens(chosen, 1.9 * need) == pytest.approx(1.9 * need)
     assert pool_tokens(study(split={"pool": "all"}), 25e6) == 25e6
-    assert pool_need(study(final={"passes": 2}), 8192) is None
+    assert pool_need(study(final={"passes": 2})) is None
     ladder = study(final={"tokens": 3_000_000, "ladder": [0.25, 1]})
-    assert pool_need(ladder, 8192) == pytest.approx(1.1 * 3e6 / 0.25)
+    assert pool_need(ladder) == pytest.approx(1.1 * 3e6 / 0.25)
     quarter = study(final={"tokens": 3_000_000}, selection={"rate": [0.1, 0.5]})
-    assert pool_need(quarter, 8192) == pytest.approx(1.1 * 3e6 / 0.1)
-    assert pool_need(study(final={"tokens": 1000}), 8192) == POOL_LEAST
+    assert pool_need(quarter) == pytest.approx(1.1 * 3e6 / 0.1)
+    assert pool_need(study(final={"tokens": 1000})) == POOL_LEAST
 
 
 def test_tasks_and_branches_are_counted(tmp_path: Path) -> None:
