@@ -42,7 +42,7 @@ def one_round(generator: random.Random, config_path: Path, folder: Path) -> Coun
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         state = fold_log(folder / "events")
-        at = [n for n, s in state["stages"].items() if s["state"] == "running"]
+        at = [n for n, s in state.stages.items() if s.state == "running"]
         kills[at[0] if at else "between"] += 1
 
 

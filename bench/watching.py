@@ -30,9 +30,19 @@ import psutil
 from mlxprune.config.slices import Slice
 from mlxprune.files import write_json
 from mlxprune.run import lock
+from mlxprune.run.event_kinds import (
+    Device,
+    Heartbeat,
+    Histogram,
+    Progress,
+    RunStart,
+    StageStart,
+    event_of,
+)
 from mlxprune.run.events import SEGMENT_BYTES, EventLog, log_segments
+from mlxprune.run.fold import fold_event
 from mlxprune.run.folder import RunFolder
-from mlxprune.run.state import fold_event, initial_state
+from mlxprune.run.state import RunState
 from mlxprune.scoring.histogram import HISTOGRAM_EDGES
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.selector import apply_slice
@@ -103,12 +113,12 @@ def begin(folder: Path) -> RunFolder:
 
 def write_log(run: RunFolder, count: int) -> int:
     """Segments of 64 MiB, each beginning with a snapshot, as a run writes them."""
-    state = initial_state()
+    state = RunState()
     first = {"v": 1, "seq": 0, "t": 1.0, "writer": "bench", "stage": None, "kind": "run.start",
              "run": "bench"}  # fmt: skip
-    fold_event(state, first)
-    fold_event(state, {**first, "kind": "stage.start", "stage": "final"})
-    fold_event(state, {**first, "kind": "histogram", "stage": "score", **HIST})
+    fold_event(state, event_of(first))
+    fold_event(state, event_of({**first, "kind": "stage.start", "stage": "final"}))
+    fold_event(state, event_of({**first, "kind": "histogram", "stage": "score", **HIST}))
     number, out, size = 0, None, SEGMENT_BYTES + 1
     run.events.mkdir()
     n = 0
@@ -117,9 +127,9 @@ def write_log(run: RunFolder, count: int) -> int:
         if size > SEGMENT_BYTES:
             number += 1
             out = (run.events / f"{number:06d}-bench.msgpack").open("wb")
-            size = out.write(msgpack.packb({**first, "kind": "snapshot", "state": state}))
+            size = out.write(msgpack.packb({**first, "kind": "snapshot", "state": state.as_json()}))
         record = event(n, 1e9 + n / 2)
-        fold_event(state, record)
+        fold_event(state, event_of(record))
         assert out is not None
         size += out.write(msgpack.packb(record))
         n += 1
@@ -182,9 +192,9 @@ def streaming(folder: Path, seconds: float) -> None:
     """CPU while a run reports as often as it may, and while nothing happens; keys meanwhile."""
     run = begin(folder)
     log = EventLog(run.events)
-    log.emit(None, "run.start", run="bench")
-    log.emit("score", "histogram", **HIST)
-    log.emit("final", "stage.start", why="bench")
+    log.emit(None, RunStart(run="bench"))
+    log.emit("score", Histogram(**HIST))
+    log.emit("final", StageStart(why="bench"))
     with lock.locked(run):
         shown = Terminal(run.path)
         began = time.perf_counter()
@@ -198,10 +208,10 @@ def streaming(folder: Path, seconds: float) -> None:
             record = event(number * 10, time.time())
             told = {k: v for k, v in record.items() if k not in ("v", "seq", "t", "writer")}
             log.emit(told.pop("stage"), told.pop("kind"), force=True, **told)
-            log.emit("final", "progress", force=True, done=number, total=10_000, rate=1.0)
-            log.emit("score", "histogram", force=True, **HIST)
-            log.emit(None, "device", force=True, memory_bytes=1 << 30)
-            log.emit(None, "heartbeat", force=True)
+            log.emit("final", Progress(done=number, total=10_000, rate=1.0), force=True)
+            log.emit("score", Histogram(**HIST), force=True)
+            log.emit(None, Device(memory_bytes=1 << 30), force=True)
+            log.emit(None, Heartbeat(), force=True)
             number += 1
 
         for screen in (b"1", b"2", b"4"):
@@ -260,10 +270,10 @@ def day(folder: Path, hours: float) -> None:
     pages = [kind(desk) for name, kind in PAGES.items() if name != "runs"]
     path = run.events / "000001-bench.msgpack"
     first = {"v": 1, "seq": 0, "t": 1.0, "writer": "bench", "stage": None}
-    state = initial_state()
-    fold_event(state, {**first, "kind": "run.start", "run": "bench"})
-    fold_event(state, {**first, "kind": "histogram", "stage": "score", **HIST})
-    path.write_bytes(msgpack.packb({**first, "kind": "snapshot", "state": state}))
+    state = RunState()
+    fold_event(state, event_of({**first, "kind": "run.start", "run": "bench"}))
+    fold_event(state, event_of({**first, "kind": "histogram", "stage": "score", **HIST}))
+    path.write_bytes(msgpack.packb({**first, "kind": "snapshot", "state": state.as_json()}))
     total = int(hours * 3600 * 4)  # four events a second
     sizes = []
     with path.open("ab") as out:

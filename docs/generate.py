@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from mlxprune.config.schema import Config, TrainTokenizer
 from mlxprune.config.slices import Slice
-from mlxprune.run.events import FREQUENT, KINDS
+from mlxprune.run.event_kinds import KINDS
 from mlxprune_tui.shell import keys
 
 FOLDER = Path(__file__).parent
@@ -84,7 +84,8 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "Made by `python docs/generate.py` from `mlxprune/run/events.py`; a test keeps it current.",
+        "Made by `python docs/generate.py` from `mlxprune/run/event_kinds.py`; a test keeps it",
+        "current.",
         "",
         "A run's log is `events/<n>-<writer>.msgpack`: msgpack maps, appended, in segments. Every",
         "process opens a new segment, and again every 64 MiB; the first record of a segment is a",
@@ -97,9 +98,9 @@ def events_page() -> str:
         "| kind | fields | frequent |",
         "|---|---|---|",
     ]
-    for kind, about in KINDS.items():
-        often = "yes" if kind in FREQUENT else ""
-        lines.append(f"| `{kind}` | {about} | {often} |")
+    for name, kind in KINDS.items():
+        about = " ".join((kind.__doc__ or "").split())
+        lines.append(f"| `{name}` | {about} | {'yes' if kind.frequent else ''} |")
     return "\n".join([*lines, ""])
 
 

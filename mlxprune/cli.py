@@ -122,6 +122,5 @@ def main() -> None:
 
 def _fail(error: MlxpruneError, as_json: bool) -> None:
     if as_json:
-        state = "stopped" if error.exit_code in (3, 130, 143) else "failed"
-        print_json({"state": state, "error": error.as_json()})
+        print_json({"state": error.status, "error": error.as_json()})
     print(error.lines(), file=sys.stderr)

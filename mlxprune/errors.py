@@ -23,6 +23,11 @@ class MlxpruneError(Exception):
 
     exit_code = 1
 
+    @property
+    def status(self) -> str:
+        """How a run ends with it: on request it can be gone on with."""
+        return "stopped" if self.exit_code in (3, 130, 143) else "failed"
+
     def __init__(self, problem: str, where: str, fix: str) -> None:
         super().__init__(problem)
         self.problem, self.where, self.fix = problem, where, fix

@@ -12,8 +12,8 @@ import platform
 import resource
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -64,19 +64,39 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def sample(folder: Path) -> dict[str, Any]:
-    """The fields of a ``device`` event (mlxprune/run/events.py); sizes in bytes."""
+@dataclass(frozen=True)
+class MachineSample:
+    """The fields of a ``device`` event (mlxprune/run/event_kinds.py); sizes in bytes."""
+
+    memory_bytes: int
+    memory_used: int
+    memory_total: int
+    swap_used: int | None
+    cpu_share: float
+    disk_free: int | None
+    disk_total: int | None
+    power: str | None  # plugged, or battery
+    battery: float | None  # share
+    heat: float | None  # degrees Celsius
+
+
+def sample(folder: Path) -> MachineSample:
+    """What the system says now; the disk is that of ``folder``."""
     memory = psutil.virtual_memory()
-    return {
-        "memory_bytes": _resident(),
-        "memory_used": memory.total - memory.available,
-        "memory_total": memory.total,
-        "swap_used": _swap(),
-        "cpu_share": psutil.cpu_percent(interval=None) / 100,
-        **_disk(folder),
-        **_power(),
-        "heat": _heat(),
-    }
+    free, total = _disk(folder)
+    power, battery = _power()
+    return MachineSample(
+        memory_bytes=_resident(),
+        memory_used=memory.total - memory.available,
+        memory_total=memory.total,
+        swap_used=_swap(),
+        cpu_share=psutil.cpu_percent(interval=None) / 100,
+        disk_free=free,
+        disk_total=total,
+        power=power,
+        battery=battery,
+        heat=_heat(),
+    )
 
 
 def _resident() -> int:
@@ -97,25 +117,24 @@ def _swap() -> int | None:
         return None
 
 
-def _disk(folder: Path) -> dict[str, Any]:
+def _disk(folder: Path) -> tuple[int | None, int | None]:
+    """(free, total)"""
     try:
         usage = shutil.disk_usage(folder)
     except OSError:
-        return {"disk_free": None, "disk_total": None}
-    return {"disk_free": usage.free, "disk_total": usage.total}
+        return None, None
+    return usage.free, usage.total
 
 
-def _power() -> dict[str, Any]:
-    """No battery, no word: a desktop is plugged in, but so a system says that tells nothing."""
+def _power() -> tuple[str | None, float | None]:
+    """(power, battery), None where the system tells of no battery: it may have one."""
     battery = None
     with contextlib.suppress(OSError, AttributeError, RuntimeError):
         battery = psutil.sensors_battery()
     if battery is None or battery.power_plugged is None:
-        return {"power": None, "battery": None}
-    return {
-        "power": "plugged" if battery.power_plugged else "battery",
-        "battery": None if battery.percent is None else battery.percent / 100,
-    }
+        return None, None
+    share = None if battery.percent is None else battery.percent / 100
+    return "plugged" if battery.power_plugged else "battery", share
 
 
 def _heat() -> float | None:

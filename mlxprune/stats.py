@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
 import numpy as np
 
@@ -73,14 +73,35 @@ def equal_groups(sizes: np.ndarray, groups: np.ndarray) -> GroupedMean:
     return GroupedMean(sizes, groups, (counts > 0) / max(1, (counts > 0).sum()))
 
 
+class Verdict(StrEnum):
+    """What a comparison says, as people read it."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNDECIDED = "undecided"
+    ONE_SEED = "n=1, document noise only, no verdict"
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Arm minus control: the mean over seeds, its 95 % interval, each seed's difference, the
+    probability of so large a mean by chance (None with one seed), and what that says."""
+
+    difference: float
+    interval: tuple[float, float]
+    by_seed: list[float]
+    probability: float | None
+    verdict: Verdict
+
+
 def compare_paired(
     arm: list[np.ndarray],
     control: list[np.ndarray],
     parts: GroupedMean,
     seed: int,
     lower: bool = True,
-) -> dict[str, Any]:
-    """Arm minus control in a mean over groups, paired by seed (DESIGN, Verdict).
+) -> PairedDifference:
+    """Arm minus control in a mean over groups, paired by seed (docs/method.md, Verdict).
 
     ``arm[s]`` and ``control[s]`` hold the values of every unit (document, item) for seed s: bits,
     say. The interval is mean +- t(S - 1) * sqrt(s_d^2 / S + v), v from the bootstrap over units
@@ -94,23 +115,17 @@ def compare_paired(
     probability = None
     if count == 1:
         half = 1.96 * math.sqrt(noise)
-        verdict = "n=1, document noise only, no verdict"
+        verdict = Verdict.ONE_SEED
     else:
         spread = float(np.var(differences, ddof=1))
         error = math.sqrt(spread / count + noise)
         half = student_quantile(count - 1) * error
         probability = student_two_sided(mean / error, count - 1) if error else float(mean == 0)
         sign = 1 if lower else -1
-        verdict = "undecided"
+        verdict = Verdict.UNDECIDED
         if abs(mean) > half:
-            verdict = "better" if sign * mean < 0 else "worse"
-    return {
-        "difference": mean,
-        "interval": [mean - half, mean + half],
-        "by_seed": differences,
-        "probability": probability,
-        "verdict": verdict,
-    }
+            verdict = Verdict.BETTER if sign * mean < 0 else Verdict.WORSE
+    return PairedDifference(mean, (mean - half, mean + half), differences, probability, verdict)
 
 
 def _bootstrap_variance(differences: np.ndarray, parts: GroupedMean, seed: int) -> float:
@@ -158,14 +173,15 @@ def ratio_with_error(values: np.ndarray, sizes: np.ndarray) -> tuple[float, floa
     return mean, math.sqrt(rest * count / (count - 1)) / size
 
 
-def adjust_by_holm(family: list[dict[str, Any]]) -> None:
-    """Adjust the probabilities of a family of comparisons, in place, and what they say."""
+def adjust_by_holm(probabilities: list[float]) -> list[float]:
+    """The probabilities of a family of comparisons, adjusted together (Holm 1979)."""
+    adjusted = [0.0] * len(probabilities)
     lowest = 0.0
-    for done, compared in enumerate(sorted(family, key=lambda c: float(c["probability"]))):
-        lowest = max(lowest, min(1.0, (len(family) - done) * compared["probability"]))
-        compared["adjusted_probability"] = lowest
-        if lowest >= FAMILY_ERROR_RATE:
-            compared["verdict"] = "undecided"
+    order = sorted(range(len(probabilities)), key=lambda n: probabilities[n])
+    for done, number in enumerate(order):
+        lowest = max(lowest, min(1.0, (len(probabilities) - done) * probabilities[number]))
+        adjusted[number] = lowest
+    return adjusted
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

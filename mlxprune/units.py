@@ -7,11 +7,14 @@ import math
 LN2 = math.log(2.0)  # nats in a bit
 
 
+SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))  # of counts
+
+
 def short_count(number: float) -> str:
     """1234567 -> 1.2M."""
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.1f}{suffix}"
+    for unit, suffix in SUFFIXES:
+        if abs(number) >= unit:
+            return f"{number / unit:.1f}{suffix}"
     return f"{number:.0f}"
 
 
@@ -26,3 +29,51 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clock(seconds: float | None) -> str:
+    """07:05, 1:02:03, 3 d 04 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24:02d} h"
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes:02d}:{whole % 60:02d}"
+
+
+def count(number: float | None, cells: int = 6) -> str:
+    """1,234 where it fits, else 1.2M."""
+    if number is None or not math.isfinite(number):
+        return "-"
+    whole = f"{number:,.0f}"
+    if len(whole) <= cells:
+        return whole
+    for unit, suffix in SUFFIXES:
+        if abs(number) >= unit:
+            value = number / unit
+            return f"{value:.2f}{suffix}" if value < 10 else f"{value:.1f}{suffix}"
+    return whole
+
+
+def size(number: float | None) -> str:
+    """Bytes as 1.2 GB."""
+    if number is None or not math.isfinite(number):
+        return "-"
+    for unit, suffix in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(number) >= unit:
+            return f"{number / unit:.1f} {suffix}"
+    return f"{number:.0f} B"
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def ago(seconds: float) -> str:
+    """Seconds for people, coarser the longer."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

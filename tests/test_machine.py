@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,15 @@ import psutil
 import pytest
 
 from mlxprune import machine
-from mlxprune.run.events import KINDS
+from mlxprune.run.event_kinds import Device
 
 
 def test_a_sample_has_the_fields_of_a_device_event(tmp_path: Path) -> None:
     found = machine.sample(tmp_path)
-    assert found["memory_bytes"] > 1 << 20
-    assert 0 < found["memory_used"] <= found["memory_total"]
-    assert 0 < found["disk_free"] <= found["disk_total"]
-    for key in found:
-        assert key in KINDS["device"]
+    assert found.memory_bytes > 1 << 20
+    assert 0 < found.memory_used <= found.memory_total
+    assert 0 < found.disk_free <= found.disk_total
+    assert {f.name for f in dataclasses.fields(found)} <= {*Device.__struct_fields__}
 
 
 def test_a_battery_and_heat_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ def test_a_battery_and_heat_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     heat = {"cpu": [reading(60.0), reading(71.5)]}
     monkeypatch.setattr(psutil, "sensors_temperatures", lambda: heat, raising=False)
     found = machine.sample(tmp_path)
-    assert (found["power"], found["battery"], found["heat"]) == ("battery", 0.4, 71.5)
+    assert (found.power, found.battery, found.heat) == ("battery", 0.4, 71.5)
 
 
 def test_what_a_system_does_not_tell_is_none(
@@ -40,4 +40,4 @@ def test_what_a_system_does_not_tell_is_none(
         monkeypatch.setattr(psutil, name, broken, raising=False)
     found = machine.sample(tmp_path / "gone")
     for key in ("swap_used", "power", "battery", "heat", "disk_free"):
-        assert found[key] is None
+        assert getattr(found, key) is None

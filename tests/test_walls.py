@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -147,3 +149,12 @@ def test_no_path_of_a_machine_stands_in_the_tree() -> None:
         text = (ROOT / name).read_text(errors="replace")
         for prefix in ("/ho" + "me/", "/wo" + "rk/", "/ro" + "ot/"):
             assert prefix not in text, name
+
+
+def test_every_folder_of_code_is_a_package_of_the_wheel() -> None:
+    """The list in pyproject.toml is by hand: a folder that is not in it is not installed."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent for path in (*ENGINE, *APP)}
+    names = {folder.relative_to(ROOT).as_posix().replace("/", ".") for folder in folders}
+    found = {re.sub(r"^tui\b", "mlxprune_tui", name) for name in names}
+    assert found | {"mlxprune_models"} == {*listed}

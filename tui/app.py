@@ -161,8 +161,8 @@ class Monitor(App[None]):
             return
         if view.standing in ("done", "failed", "stopped", "crashed"):
             bad = view.standing in ("failed", "crashed")
-            error = view.state["error"] or {}
-            told = one_line(error.get("problem") or "") or f"to go on: {view.again}"
+            error = view.state.error
+            told = one_line(error.problem if error else "") or f"to go on: {view.again}"
             if view.standing == "done":
                 told = "its report is written: report.html in the run's folder"
             kind: Any = "error" if bad else "information"

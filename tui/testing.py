@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-from mlxprune.run.state import initial_state
+from mlxprune.run.state import Curve, RunState
 from mlxprune_tui.app import Monitor
 from mlxprune_tui.drawing.cells import GLYPHS, plain
 from mlxprune_tui.drawing.text import width
@@ -25,7 +25,7 @@ def write_segment(folder: Path, records: list[dict[str, Any]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "000001-test.msgpack"
     first = {"v": 1, "seq": 0, "t": 0.0, "writer": "test", "kind": "snapshot", "stage": None}
-    packed = [{**first, "state": initial_state()}, *records]
+    packed = [{**first, "state": RunState().as_json()}, *records]
     path.write_bytes(b"".join(msgpack.packb(r) for r in packed))
     return path
 
@@ -72,13 +72,20 @@ def check_frame(app: Monitor, cells: int, rows: int) -> None:
         assert all(c.isprintable() for c in text), ascii(text)
 
 
-def passes_curve(validation: list[tuple[int, float]]) -> dict[str, Any]:
+def curve_of(
+    train: list[list[Any]], validation: list[list[Any]], total: float | None = None
+) -> Curve:
+    """A curve from rows of points."""
+    curve = Curve(total_targets=total)
+    curve.train.take(train)
+    curve.validation.take(validation)
+    return curve
+
+
+def passes_curve(validation: list[tuple[int, float]]) -> Curve:
+    """Of a model that trains for two passes."""
     train = [
         [t, 4.0 - t / 1000, 1e-3, 1 + (t > 600), t // 100, 1.0 * t, 0.5, 9.0, 0.4]
         for t in range(100, 1300, 100)
     ]
-    return {
-        "train": train,
-        "validation": [[t, b, None, 1.0 * t] for t, b in validation],
-        "total_targets": 1200,
-    }
+    return curve_of(train, [[t, b, None, 1.0 * t] for t, b in validation], 1200)

@@ -64,7 +64,7 @@ def evaluate(
 ) -> None:
     """Ask a model the paper's tasks, your own, or lm-eval's; score your own text."""
     from mlxprune.config.loading import resolve_path, validate_config
-    from mlxprune.report.terminal_tasks import print_suite_result
+    from mlxprune.report.terminal_tasks import print_lm_eval, print_suite, print_text
     from mlxprune.standalone.evaluate import LmEvalRequest, evaluate_model
 
     names, others = _listed(tasks), _listed(lm_eval)
@@ -89,7 +89,12 @@ def evaluate(
     if as_json:
         print_json(found)
     else:
-        print_suite_result(found)
+        if (answers := found.answers) is not None:
+            print_suite(answers, found.context)
+        if found.lm_eval is not None:
+            print_lm_eval(found.lm_eval)
+        if found.text is not None:
+            print_text(found.text)
         print(f"details: {target}")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mlxprune.files import json_bytes
+from mlxprune.records import plain
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file; see init")]
@@ -31,7 +32,7 @@ IdKey = Annotated[str, typer.Option("--id-key", help="where the id is")]
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.buffer.write(json_bytes(value))
+    sys.stdout.buffer.write(json_bytes(plain(value)))
     sys.stdout.flush()
 
 

@@ -2,63 +2,47 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlxprune.commands.options import AsJson, RunPath, print_json
 from mlxprune.errors import UsageError, closest, one_line
-from mlxprune.files import tree_bytes, write_json
-from mlxprune.run import forecast, lock
+from mlxprune.files import tree_bytes
+from mlxprune.run import lock
+from mlxprune.run.event_kinds import Wire
 from mlxprune.run.folder import RunFolder, open_run, runs_under
 from mlxprune.run.markers import forget
-from mlxprune.run.status import standing_of
+
+if TYPE_CHECKING:
+    from mlxprune.experiment.explanation import RankedDocument, TokenLosses
 
 
 def report(run_path: RunPath, as_json: AsJson = False) -> None:
     """Write report.html and report.json of a run anew."""
     from mlxprune.config.loading import load_config
+    from mlxprune.experiment.artifacts import RunArtifacts
+    from mlxprune.records import write_record
     from mlxprune.report.page import write_report
-    from mlxprune.report.result import report_result
+    from mlxprune.report.result import study_result
     from mlxprune.run.events import fold_log
 
     run = open_run(run_path)
     state = fold_log(run.events)
-    config = load_config(run.config)
-    write_report(run, config, state)
-    found = report_result(run, config, state)
-    write_json(run.path / "report.json", found)
+    held = RunArtifacts(run, load_config(run.config))
+    write_report(held, state)
+    result = study_result(held, state)
+    write_record(run.path / "report.json", result)
     if as_json:
-        print_json(found)
+        print_json(result)
     else:
         print(run.report)
-
-
-def _status_of(run: RunFolder) -> dict[str, Any]:
-    from mlxprune.run.events import fold_log
-
-    state = fold_log(run.events)
-    now = time.time()
-    holder = lock.owner(run)
-    standing = standing_of(run, state, now)
-    left = forecast.finish(state, now) if state["state"] == "running" else None
-    if standing in ("crashed", "unknown"):
-        state["state"] = "crashed"
-    state["standing"] = standing
-    state["finish_seconds"] = left and {
-        "early": left.early,
-        "likely": left.likely,
-        "late": left.late,
-    }
-    state["folder"] = str(run.path)
-    state["pid"] = holder.pid if holder and state["state"] in ("running", "paused") else None
-    for key in ("curves", "result", "recent", "memory"):
-        state.pop(key)
-    return state
 
 
 def status(
@@ -69,21 +53,23 @@ def status(
 ) -> None:
     """Say how a run stands, or every run under a folder."""
     from mlxprune.commands.console import print_runs, print_status
+    from mlxprune.run.events import fold_log
+    from mlxprune.run.status import status_json
 
     if not path.exists():
         raise UsageError("no such folder", str(path), "name a run, or a folder of runs")
-    if (path / "run.json").exists():
-        found = _status_of(RunFolder(path))
-        if as_json:
-            print_json(found)
-        else:
-            print_status(found)
-        return
-    all_runs = [_status_of(run) for run in runs_under(path)]
+    is_run = (path / "run.json").exists()
+    now = time.time()
+    found = [
+        (run, fold_log(run.events)) for run in ([RunFolder(path)] if is_run else runs_under(path))
+    ]
     if as_json:
-        print_json({"runs": all_runs})
+        told = [status_json(run, state, now) for run, state in found]
+        print_json(told[0] if is_run else {"runs": told})
+    elif is_run:
+        print_status(*found[0], now)
     else:
-        print_runs(all_runs)
+        print_runs(found, now)
 
 
 def tail(
@@ -94,17 +80,19 @@ def tail(
 ) -> None:
     """Print the events of a run as they come."""
     from mlxprune.commands.console import event_line
-    from mlxprune.run.events import EventReader, read_events
+    from mlxprune.run.events import EventReader, read_records
 
     run = open_run(run_path)
-    show = event_line if not as_json else (lambda e: json.dumps(e, ensure_ascii=True))
-    seen = list(read_events(run.events))
+    show: Callable[[Wire], str] = event_line
+    if as_json:
+        show = functools.partial(json.dumps, ensure_ascii=True)
+    seen = list(read_records(run.events))
     for event in seen[-last:] if last else []:
         print(show(event))
     reader = EventReader(run.events)
     reader.to_end()
     while follow:
-        for event in reader.read(1.0):
+        for event in reader.read_records(1.0):
             if event.get("kind") == "snapshot":
                 continue
             print(show(event), flush=True)
@@ -126,38 +114,47 @@ def explain(
 ) -> None:
     """Say why a document was kept or dropped, or what the reference makes of every token."""
     from mlxprune.config.loading import load_config
-    from mlxprune.experiment.explanation import document_token_losses, explain_document
+    from mlxprune.experiment.artifacts import RunArtifacts
+    from mlxprune.experiment.explanation import (
+        RankedDocument,
+        document_token_losses,
+        explain_document,
+    )
 
     run = open_run(run_path)
+    held = RunArtifacts(run, load_config(run.config))
     if losses:
-        _print_losses(document_token_losses(run, load_config(run.config), document), as_json)
+        _print_losses(document_token_losses(held, document), as_json)
         return
-    found = explain_document(run, load_config(run.config), document)
+    found = explain_document(held, document)
     if as_json:
         print_json({"id": document, "documents": found})
         return
     shown = None
     for row in found:
-        source, domain = one_line(row["source"]), one_line(row["domain"])
-        if shown != (source, row["row"]):
-            shown = (source, row["row"])
-            print(f"{one_line(document)} ({source}, row {row['row']}, {domain})")
-        print(f"  {row['reason']}")
-        if "rank" in row:
-            rank = f"rank {row['rank'] + 1:,} of {row['of']:,}, " if row["rank"] >= 0 else ""
-            other = abs(row["figure"] - row["mean_nll"]) > 1e-12
-            rank += f"score {row['figure']:.4f}, " if other else ""
-            under = f" under {row['reference']}" if row["reference"] != "main" else ""
-            told = f"{rank}perplexity {row['perplexity']:.2f}{under}"
-            print(f"  {told}, {row['num_tokens']:,} tokens")
+        source, domain = one_line(row.source), one_line(row.domain)
+        if shown != (source, row.row):
+            shown = (source, row.row)
+            print(f"{one_line(document)} ({source}, row {row.row}, {domain})")
+        print(f"  {row.reason}")
+        if isinstance(row, RankedDocument):
+            print(f"  {_ranked_words(row)}")
 
 
-def _print_losses(found: dict[str, Any], as_json: bool) -> None:
+def _ranked_words(row: RankedDocument) -> str:
+    rank = f"rank {row.rank + 1:,} of {row.of:,}, " if row.rank >= 0 else ""
+    is_other = abs(row.figure - row.mean_nll) > 1e-12
+    score = f"score {row.figure:.4f}, " if is_other else ""
+    under = f" under {row.reference}" if row.reference != "main" else ""
+    return f"{rank}{score}perplexity {row.perplexity:.2f}{under}, {row.num_tokens:,} tokens"
+
+
+def _print_losses(found: TokenLosses, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print(f"nats a token under {found['reference']}")
-    for number, loss in zip(found["ids"], found["nll"], strict=True):
+    print(f"nats a token under {found.reference}")
+    for number, loss in zip(found.ids, found.nll, strict=True):
         print(f"{number:8d}  {'-' if loss is None else f'{loss:.4f}'}")
 
 
@@ -217,7 +214,7 @@ def doctor(
         print_json(facts)
     else:
         print("\n".join(doctor_lines(facts)))
-    if facts["problems"] or not facts.get("ok", True):
+    if facts.problems or facts.ok is False:
         raise typer.Exit(1)
 
 

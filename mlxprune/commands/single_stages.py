@@ -55,11 +55,11 @@ def score(
     config = _data_config(
         [*data, *(more or [])], text_key, id_key, domain_key, score=section, memory=memory
     )
-    found = score_data(config, model, out, config.score, listeners(quiet))
+    found = score_data(config, model, out, listeners(quiet))
     if as_json:
         print_json(found)
     else:
-        print(f"{found['documents']:,} documents, {found['tokens']:,} tokens: {found['scores']}")
+        print(f"{found.documents:,} documents, {found.tokens:,} tokens: {found.scores}")
 
 
 def train(
@@ -99,5 +99,5 @@ def train(
     if as_json:
         print_json(found)
     else:
-        passes = f"{found['passes']:.2f} passes"
-        print(f"trained on {found['tokens']:,} targets, {passes}: {found['model']}")
+        passes = f"{found.passes:.2f} passes"
+        print(f"trained on {found.tokens:,} targets, {passes}: {found.model}")

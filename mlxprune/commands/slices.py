@@ -101,16 +101,20 @@ def select(
     config = validate_config(tree, "command line")
     found = select_scores(source, config, out, column, bool(data), max_missing)
     if as_json:
-        print_json(found[0] if len(found) == 1 else {"slices": {f["name"]: f for f in found}})
+        print_json(
+            found[0]
+            if len(found) == 1
+            else {"slices": {manifest.name: manifest for manifest in found}}
+        )
         return
-    for facts in found:
-        kept, pool = facts["kept_documents"], facts["pool_documents"]
-        counted = facts["kept_tokens"] is not None
-        share = facts["kept_tokens"] / facts["pool_tokens"] if counted else kept / pool
-        place = out if len(found) == 1 else out / facts["name"]
-        of = f"{share:.1%}{' of the tokens' if counted else ''}"
-        print(f"{facts['name']}: {kept:,} of {pool:,} documents, {of}: {place}")
-        for side, count in facts["missing"].items():
+    for manifest in found:
+        kept, pool = manifest.kept_documents, manifest.pool_documents
+        share, of = kept / pool, ""
+        if manifest.kept_tokens is not None and manifest.pool_tokens is not None:
+            share, of = manifest.kept_tokens / manifest.pool_tokens, " of the tokens"
+        place = out if len(found) == 1 else out / manifest.name
+        print(f"{manifest.name}: {kept:,} of {pool:,} documents, {share:.1%}{of}: {place}")
+        for side, count in (manifest.missing or {}).items():
             if count:
                 print(f"  {count:,} documents {side.replace('_', ' ')}: left out")
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,9 @@ from mlxprune.files import write_atomic
 from mlxprune.run import lock
 from mlxprune.run.folder import STAGES, RunFolder
 
+if TYPE_CHECKING:
+    from mlxprune.config.schema import Config
+
 
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to work")] = Path(
@@ -46,11 +49,12 @@ def demo(
 
     path = prepare_demo(folder)
     run = RunFolder(folder / "run")
-    found = run_study(load_config(path), run, listeners=listeners(quiet))
+    config = load_config(path)
+    result = run_study(config, run, listeners=listeners(quiet))
     if as_json:
-        print_json(found)
+        print_json(result)
     else:
-        print_result(found, str(run.report))
+        print_result(result, config.evaluation.primary, str(run.report))
 
 
 def init(
@@ -71,20 +75,20 @@ def init(
     paths = [resolve_path(entry, Path.cwd()) for entry in data]
     seen = look_at_data(paths)
     told = sys.stderr
-    forms = ", ".join(f"{n} {form}" for form, n in seen["forms"].items())
-    print(f"data       {forms}; about {seen['bytes'] / 1e6:,.1f} MB of text", file=told)
-    if seen["left_out"]:
-        print(f"           {seen['left_out']} other files in these folders are left out", file=told)
-    print(f"keys       text: {seen['text_key']}, id: {seen['id_key']}", file=told)
-    domains = ", ".join(f"{one_line(d)} {n}" for d, n in seen["domains"].items())
+    forms = ", ".join(f"{n} {form}" for form, n in seen.forms.items())
+    print(f"data       {forms}; about {seen.bytes / 1e6:,.1f} MB of text", file=told)
+    if seen.left_out:
+        print(f"           {seen.left_out} other files in these folders are left out", file=told)
+    print(f"keys       text: {seen.text_key}, id: {seen.id_key}", file=told)
+    domains = ", ".join(f"{one_line(d)} {n}" for d, n in seen.domains.items())
     print(f"domains    {domains} (in the rows looked at)", file=told)
-    for identity, domain, text in seen["rows"]:
+    for identity, domain, text in seen.rows:
         print(f"           {one_line(identity or '-')} | {one_line(domain)} | {text}", file=told)
     print("machine    measuring for a few seconds ...", file=told, flush=True)
-    sizes = choose_sizes(seen["bytes"], hours)
+    sizes = choose_sizes(seen.bytes, hours)
     print(
-        f"sizes      reference {sizes['reference']}, final {sizes['final']}: "
-        f"about {sizes['hours']:.1f} of {hours:g} hours",
+        f"sizes      reference {sizes.reference}, final {sizes.final}: "
+        f"about {sizes.hours:.1f} of {hours:g} hours",
         file=told,
     )
     relative = [_relative(p, output.parent) for p in paths]
@@ -127,11 +131,11 @@ def plan(
 
     overrides = _overrides(overrides, memory, pool)
     _refuse_hours(hours)
-    found = plan_run(load_config(config, overrides), sample, not no_probe, hours)
+    planned = plan_run(load_config(config, overrides), sample, not no_probe, hours)
     if as_json:
-        print_json(found)
+        print_json(planned)
     else:
-        print_plan(found)
+        print_plan(planned)
 
 
 def run(
@@ -166,11 +170,11 @@ def run(
     from mlxprune.pipeline.runner import run_study
     from mlxprune.report.terminal import print_result
 
-    found = run_study(loaded, target, until, force, listeners(quiet))
+    result = run_study(loaded, target, until, force, listeners(quiet))
     if as_json:
-        print_json(found)
+        print_json(result)
     elif until is None or until == "report":
-        print_result(found, str(target.report))
+        print_result(result, loaded.evaluation.primary, str(target.report))
     else:
         print(f"done up to {until}: {target.path}")
 
@@ -181,7 +185,7 @@ def _overrides(given: list[str] | None, memory: str | None, pool: str | None) ->
     return [*(given or []), *(f"{key}={value}" for key, value in named.items() if value)]
 
 
-def _refuse_what_would_fail_at_once(config: Any, target: RunFolder) -> None:
+def _refuse_what_would_fail_at_once(config: Config, target: RunFolder) -> None:
     from mlxprune.data.sources import find_sources
     from mlxprune.planning.plan import check_possible
 

@@ -301,6 +301,11 @@ class Config(Section):
         return self.selection.slices
 
     @property
+    def primary_reference(self) -> Reference:
+        """That of slices which name none."""
+        return self.scorers[0]
+
+    @property
     def scorers(self) -> list[Reference]:
         """The references by name, the one that slices rank by first; with what metric progress
         needs among their snapshots."""

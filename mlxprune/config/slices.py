@@ -162,6 +162,23 @@ class Slice(Section):
         return {*named, *self.protect}
 
     @property
+    def kept_share(self) -> float:
+        """The share of documents or tokens that it keeps."""
+        if self.band is not None:
+            return float(self.band[1] - self.band[0])
+        return float(self.rate or 0)
+
+    @property
+    def metric_name(self) -> str:
+        """The figure that it ranks by, in one word."""
+        return self.metric if isinstance(self.metric, str) else "difference"
+
+    @property
+    def scores_by(self) -> tuple[object, ...]:
+        """Slices of equal ones rank alike: the same figure, groups and documents."""
+        return (self.reference, self.metric, self.by, self.min_tokens)
+
+    @property
     def share(self) -> str:
         """The percents that are kept: 50, or 20-60 for a band. Slices of one share share a
         random control."""
@@ -179,7 +196,7 @@ class Slice(Section):
         if self.by != "corpus":
             words.append("by-" + (self.by if isinstance(self.by, str) else "-".join(self.by)))
         if self.metric != "perplexity":
-            words.append(self.metric if isinstance(self.metric, str) else "difference")
+            words.append(self.metric_name)
         if self.reference is not None:
             words.append(self.reference)
         if self.rule == "paper":

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from mlxprune.data.readers import Row, RowKeys, read_rows
 from mlxprune.data.sources import Source
 from mlxprune.errors import DataError
 from mlxprune.files import read_json
+from mlxprune.records import Record, SparseRecord, read_record
 
 CORPUS_VERSION = 1
 INDEX = np.dtype(
@@ -50,6 +50,36 @@ BATCH = 8192
 Progress = Callable[[int, int], None]
 
 
+class InputFile(SparseRecord):
+    """A file of the input, as files.json notes it."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    edges: str  # a hash of its first and last MiB
+    full: str | None = None  # a hash of all of it
+
+
+class CorpusCounts(Record):
+    """What the index counted. ``exact`` is false where only heads of files were read."""
+
+    files: int
+    documents: int
+    bytes: int
+    domains: dict[str, int]  # documents
+    skipped: dict[str, int]  # rows by reason
+    duplicate_ids: int
+    duplicate_texts: int
+    exact: bool
+
+
+class CorpusSummary(CorpusCounts):
+    """summary.json of a corpus."""
+
+    domain_bytes: dict[str, int]
+    left_out: list[str]  # other files of the folders that were named
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A finished index, memory-mapped; ``domains`` and ``sources`` name its codes."""
@@ -59,7 +89,7 @@ class Corpus:
     domains: list[str]
     sources: list[Source]
     keys: RowKeys
-    summary: dict[str, Any]
+    summary: CorpusSummary
 
     def __len__(self) -> int:
         return len(self.index)
@@ -111,9 +141,9 @@ def row_keys_of(data: Data) -> RowKeys:
 
 def open_corpus(folder: Path, data: Data) -> Corpus:
     index = np.load(folder / "index.npy", mmap_mode="r")
-    summary = read_json(folder / "summary.json")
+    summary = read_record(folder / "summary.json", CorpusSummary)
     sources = [
         Source(Path(s["path"]), s["name"], s["form"], s["top"])
         for s in read_json(folder / "sources.json")
     ]
-    return Corpus(folder, index, list(summary["domains"]), sources, row_keys_of(data), summary)
+    return Corpus(folder, index, list(summary.domains), sources, row_keys_of(data), summary)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -21,16 +22,26 @@ from mlxprune.data.hashing import (
     normalised,
     number_copies,
 )
-from mlxprune.data.index import BATCH, DOCUMENTS, INDEX, Progress, changed_input, row_keys_of
+from mlxprune.data.index import (
+    BATCH,
+    DOCUMENTS,
+    INDEX,
+    CorpusSummary,
+    InputFile,
+    Progress,
+    changed_input,
+    row_keys_of,
+)
 from mlxprune.data.readers import HARMLESS_REASONS, Row, Skip, keys_there_are, read_rows
 from mlxprune.data.sources import Source
 from mlxprune.errors import DataError, one_line
 from mlxprune.files import edges_hash, full_hash, read_json, write_json
+from mlxprune.records import read_record, write_record
 
 BAD_ROWS_KEPT = 10_000
 
 
-def input_facts(sources: list[Source]) -> list[dict[str, Any]]:
+def input_facts(sources: list[Source]) -> list[InputFile]:
     """Name, size, time and the hash of the first and last MiB of each file."""
     facts = []
     for source in sources:
@@ -40,24 +51,24 @@ def input_facts(sources: list[Source]) -> list[dict[str, Any]]:
             fix = "check its permissions"
             raise DataError(f"cannot read it: {one_line(error)}", str(source.path), fix) from None
         facts.append(
-            {
-                "name": source.name,
-                "size": status.st_size,
-                "mtime_ns": status.st_mtime_ns,
-                "edges": edges,
-            }
+            InputFile(
+                name=source.name,
+                size=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+                edges=edges,
+            )
         )
     return facts
 
 
-def verify_inputs(folder: Path, sources: list[Source], facts: list[dict[str, Any]]) -> None:
+def verify_inputs(folder: Path, sources: list[Source], files: list[InputFile]) -> None:
     """A changed mtime leads to verification by the full hash noted in the first pass."""
-    known = {f["name"]: f for f in read_json(folder / "files.json")}
-    for source, now in zip(sources, facts, strict=True):
-        before = known.get(now["name"])
-        if before is None or now["mtime_ns"] == before["mtime_ns"]:
+    known = {file.name: file for file in read_record(folder / "files.json", list[InputFile])}
+    for source, now in zip(sources, files, strict=True):
+        before = known.get(now.name)
+        if before is None or now.mtime_ns == before.mtime_ns:
             continue
-        if full_hash(source.path) != before["full"]:
+        if full_hash(source.path) != before.full:
             raise changed_input(source)
 
 
@@ -68,23 +79,23 @@ def build_index(
     folder: Path,
     progress: Progress = lambda done, total: None,
     rows_per_file: int | None = None,
-) -> dict[str, Any]:
+) -> CorpusSummary:
     """Index the sources into ``folder`` (which exists and is empty); return the summary.
 
     ``rows_per_file`` reads only the head of each file, for estimates.
     Raises DataError: no documents, no row with the text key, more bad rows than ``data.max_bad``.
     """
     scan = _Scan(data, sources, folder, progress, rows_per_file)
-    facts = input_facts(sources)
+    files = input_facts(sources)
     if rows_per_file is None:
-        for source, fact in zip(sources, facts, strict=True):
-            fact["full"] = full_hash(source.path)
+        files = [
+            msgspec.structs.replace(file, full=full_hash(source.path))
+            for source, file in zip(sources, files, strict=True)
+        ]
     scan.run()
-    summary = scan.finish()
-    summary["exact"] = rows_per_file is None
-    summary["left_out"] = left_out[:100]
-    write_json(folder / "files.json", facts)
-    write_json(folder / "summary.json", summary)
+    summary = scan.finish(left_out[:100])
+    write_record(folder / "files.json", files)
+    write_record(folder / "summary.json", summary)
     note_places(folder, sources)
     return summary
 
@@ -153,7 +164,7 @@ class _Scan:
             side = hash_text(normalised(row.text))
         self.has_domain |= row.has_domain
         self.has_group |= row.has_group
-        self.has_id |= row.has_id or data_default(self.data, "id_key")
+        self.has_id |= row.has_id or is_default_key(self.data, "id_key")
         domain = self.domains.setdefault(row.domain, len(self.domains))
         identity = hash_text(row.id if row.id is not None else f"{text:016x}")
         self.bytes += len(encoded)
@@ -176,7 +187,7 @@ class _Scan:
             note = {"file": source.name, "row": skip.number, "reason": skip.reason, "start": start}
             bad.write(orjson.dumps(note) + b"\n")
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, left_out: list[str]) -> CorpusSummary:
         spool_path, ids_path = self.folder / "spool.bin", self.folder / "spool.parquet"
         self._refuse_bad_input(spool_path.stat().st_size // self.SPOOL.itemsize)
         # Two columns of 8 bytes a document are held at once, never the spool: 64 bytes are allowed.
@@ -195,16 +206,18 @@ class _Scan:
         counts = self._write(ids, ordinal, variant, keep, names, recode)
         spool_path.unlink()
         ids_path.unlink()
-        return {
-            "files": len(self.sources),
-            "documents": int(keep.sum()),
-            "bytes": int(counts[1].sum()),
-            "domains": {n: int(c) for n, c in zip(names, counts[0], strict=True)},
-            "domain_bytes": {n: int(c) for n, c in zip(names, counts[1], strict=True)},
-            "skipped": dict(sorted(self.skipped.items())),
-            "duplicate_ids": duplicate_ids,
-            "duplicate_texts": duplicate_texts,
-        }
+        return CorpusSummary(
+            files=len(self.sources),
+            documents=int(keep.sum()),
+            bytes=int(counts[1].sum()),
+            domains={n: int(c) for n, c in zip(names, counts[0], strict=True)},
+            domain_bytes={n: int(c) for n, c in zip(names, counts[1], strict=True)},
+            skipped=dict(sorted(self.skipped.items())),
+            duplicate_ids=duplicate_ids,
+            duplicate_texts=duplicate_texts,
+            exact=self.rows_per_file is None,
+            left_out=left_out,
+        )
 
     def _column(self, name: str) -> np.ndarray:
         path = self.folder / "spool.bin"
@@ -312,7 +325,7 @@ class _Scan:
         return documents, sizes
 
 
-def data_default(data: Data, name: str) -> bool:
+def is_default_key(data: Data, name: str) -> bool:
     """Whether a key is the one that we look for unasked: then it need not be there."""
     return bool(getattr(data, name) == Data.model_fields[name].default)
 

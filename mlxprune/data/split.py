@@ -15,7 +15,7 @@ import numpy as np
 from mlxprune.config.schema import Config
 from mlxprune.data.hashing import mix
 from mlxprune.data.index import Corpus
-from mlxprune.files import read_json, write_json
+from mlxprune.records import Record, read_record, write_record
 
 SPLIT_VERSION = 2
 TEST, VALIDATION, REFERENCE, TRAIN, LEFT_OUT = range(5)
@@ -28,11 +28,27 @@ REFERENCE_LIMIT = 0.5
 POOL_WORTH = 2.0  # a pool of up to so many times the need stays whole
 
 
+class PartSize(Record):
+    """How large a part is."""
+
+    documents: int
+    bytes: int
+    domains: dict[str, int]  # documents
+
+
+class SplitSummary(Record):
+    """split.json: the thresholds that were chosen, and what they made."""
+
+    thresholds: dict[str, float]
+    parts: dict[str, PartSize]
+    beyond_need: int  # documents of the pool that split.pool: auto left out
+
+
 @dataclass(frozen=True)
 class CorpusSplit:
     part: np.ndarray  # uint8 per document of the corpus
     thresholds: dict[str, float]
-    table: dict[str, dict[str, Any]]  # part -> documents, bytes, domains
+    table: dict[str, PartSize]
     beyond_need: int  # documents of the pool that split.pool: auto left out
 
     def members(self, part: int) -> np.ndarray:
@@ -144,7 +160,7 @@ def within_limit(config: Config, corpus: Corpus) -> np.ndarray:
     return result
 
 
-def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> dict[str, Any]:
+def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> SplitSummary:
     """Write ``part.npy`` and ``split.json``; return the summary. ``need``: tokens of the pool that
     the budgets can use (``experiment.budgets.pool_need``); None: all of it."""
     within = within_limit(config, corpus)
@@ -157,28 +173,28 @@ def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> d
     for code, name in enumerate(PARTS):
         rows = corpus.index[part == code]
         counts = np.bincount(rows["domain"], minlength=len(corpus.domains))
-        table[name] = {
-            "documents": len(rows),
-            "bytes": int(rows["bytes"].sum()),
-            "domains": {d: int(c) for d, c in zip(corpus.domains, counts, strict=True)},
-        }
+        table[name] = PartSize(
+            documents=len(rows),
+            bytes=int(rows["bytes"].sum()),
+            domains={d: int(c) for d, c in zip(corpus.domains, counts, strict=True)},
+        )
     np.save(folder / "part.npy", part)
-    summary = {"thresholds": thresholds, "parts": table, "beyond_need": len(spare)}
-    write_json(folder / "split.json", summary)
+    summary = SplitSummary(thresholds=thresholds, parts=table, beyond_need=len(spare))
+    write_record(folder / "split.json", summary)
     return summary
 
 
 def open_split(folder: Path) -> CorpusSplit:
-    found = read_json(folder / "split.json")
+    summary = read_record(folder / "split.json", SplitSummary)
     part = np.load(folder / "part.npy", mmap_mode="r")
-    return CorpusSplit(part, found["thresholds"], found["parts"], found["beyond_need"])
+    return CorpusSplit(part, summary.thresholds, summary.parts, summary.beyond_need)
 
 
-def too_few(table: dict[str, dict[str, Any]], part: str) -> list[str]:
+def too_few(table: dict[str, PartSize], part: str) -> list[str]:
     """Domains whose held-out part is too small to say much about them."""
-    return [d for d, n in table[part]["domains"].items() if 0 < n < HELD_OUT_DOCUMENTS]
+    return [d for d, n in table[part].domains.items() if 0 < n < HELD_OUT_DOCUMENTS]
 
 
-def without(table: dict[str, dict[str, Any]], part: str) -> list[str]:
+def without(table: dict[str, PartSize], part: str) -> list[str]:
     """Domains that have no document in a part."""
-    return [d for d, n in table[part]["domains"].items() if not n]
+    return [d for d, n in table[part].domains.items() if not n]

@@ -6,44 +6,76 @@ import platform
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mlxprune import machine
 from mlxprune.engine import blas
 from mlxprune.errors import one_line
+from mlxprune.records import Json, Record, SparseRecord
 
 MATMUL_SIZE = 2048
 SLOW_MATMUL_SHARE = 0.5
 
 
-def examine_machine() -> dict[str, Any]:
+class BlasFacts(Record):
+    """The library behind matrix products, and how it came to be it."""
+
+    library: str
+    how: str
+    fast: bool
+
+
+class BackendFacts(Record):
+    name: str
+    device: str
+    dtype: str
+    memory_for_batches: int
+
+
+class MatmulSpeed(Record):
+    """GFLOP/s of a float32 product."""
+
+    mlx_gflops: float
+    numpy_gflops: float
+
+
+class MachineFacts(SparseRecord):
+    """What ``doctor --json`` prints; ``ok`` and ``checks`` are those of the self-test."""
+
+    platform: str
+    python: str
+    packages: dict[str, str]
+    memory_bytes: int
+    free_disk_bytes: int
+    blas: BlasFacts
+    problems: list[str]
+    backend: BackendFacts | None = None  # None: MLX does not load
+    matmul: MatmulSpeed | None = None
+    ok: bool | None = None
+    checks: dict[str, Json] | None = None
+
+
+def examine_machine() -> MachineFacts:
     """Facts about machine and installation, and what is wrong with them."""
     import psutil
 
-    facts: dict[str, Any] = {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "packages": machine.package_versions(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "free_disk_bytes": shutil.disk_usage(Path.cwd()).free,
-    }
     loaded = blas.load()
-    facts["blas"] = {"library": _short(loaded.library), "how": loaded.how, "fast": loaded.fast}
+    held: BackendFacts | None = None
+    speed: MatmulSpeed | None = None
     problems = []
     try:
         from mlxprune.engine import backend
 
         device = backend.detect()
-        facts["backend"] = {
-            "name": device.name,
-            "device": device.device,
-            "dtype": str(device.compute_dtype),
-            "memory_for_batches": device.memory_bytes,
-        }
-        facts["matmul"] = matmul_speed()
-        share = facts["matmul"]["mlx_gflops"] / facts["matmul"]["numpy_gflops"]
+        held = BackendFacts(
+            name=device.name,
+            device=device.device,
+            dtype=str(device.compute_dtype),
+            memory_for_batches=device.memory_bytes,
+        )
+        speed = matmul_speed()
+        share = speed.mlx_gflops / speed.numpy_gflops
         if share < SLOW_MATMUL_SHARE:
             problems.append(
                 f"MLX multiplies matrices at {share:.2f} of NumPy's speed: "
@@ -51,8 +83,17 @@ def examine_machine() -> dict[str, Any]:
             )
     except ImportError as error:
         problems.append(f"MLX does not load ({one_line(error)}): pip install 'mlx[cpu]' on Linux")
-    facts["problems"] = problems
-    return facts
+    return MachineFacts(
+        platform=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        packages=machine.package_versions(),
+        memory_bytes=psutil.virtual_memory().total,
+        free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
+        blas=BlasFacts(library=_short(loaded.library), how=loaded.how, fast=loaded.fast),
+        problems=problems,
+        backend=held,
+        matmul=speed,
+    )
 
 
 def _short(library: str) -> str:
@@ -61,7 +102,7 @@ def _short(library: str) -> str:
     return "/".join(parts[-3:]) if len(parts) > 3 else library
 
 
-def matmul_speed(size: int = MATMUL_SIZE) -> dict[str, float]:
+def matmul_speed(size: int = MATMUL_SIZE) -> MatmulSpeed:
     """GFLOP/s of a float32 product through MLX and through NumPy, medians of five, in turns."""
     import mlx.core as mx
     import threadpoolctl
@@ -76,32 +117,31 @@ def matmul_speed(size: int = MATMUL_SIZE) -> dict[str, float]:
                 start = time.perf_counter()
                 product()
                 taken[name].append(time.perf_counter() - start)
-    return {f"{n}_gflops": 2e-9 * size**3 / sorted(t[1:])[2] for n, t in taken.items()}
+    mlx, numpy = (2e-9 * size**3 / sorted(taken[name][1:])[2] for name in ("mlx", "numpy"))
+    return MatmulSpeed(mlx_gflops=mlx, numpy_gflops=numpy)
 
 
-def doctor_lines(facts: dict[str, Any]) -> list[str]:
+def doctor_lines(facts: MachineFacts) -> list[str]:
     """The facts for people."""
     shown = [
-        f"python     {facts['python']} on {facts['platform']}",
-        f"memory     {facts['memory_bytes'] / 2**30:.1f} GiB",
-        f"disk       {facts['free_disk_bytes'] / 1e9:.0f} GB free",
-        "packages   " + ", ".join(f"{n} {v}" for n, v in facts["packages"].items()),
+        f"python     {facts.python} on {facts.platform}",
+        f"memory     {facts.memory_bytes / 2**30:.1f} GiB",
+        f"disk       {facts.free_disk_bytes / 1e9:.0f} GB free",
+        "packages   " + ", ".join(f"{n} {v}" for n, v in facts.packages.items()),
     ]
-    if "backend" in facts:
-        device = facts["backend"]
-        shown.append(f"device     {device['name']}: {device['device']}, {device['dtype']}")
-    state = "fast" if facts["blas"]["fast"] else "SLOW"
-    shown.append(f"blas       {state}: {facts['blas']['library']} ({facts['blas']['how']})")
-    if "matmul" in facts:
-        speed = facts["matmul"]
+    if (device := facts.backend) is not None:
+        shown.append(f"device     {device.name}: {device.device}, {device.dtype}")
+    state = "fast" if facts.blas.fast else "SLOW"
+    shown.append(f"blas       {state}: {facts.blas.library} ({facts.blas.how})")
+    if (speed := facts.matmul) is not None:
         shown.append(
-            f"matmul     {speed['mlx_gflops']:.0f} GFLOP/s through MLX, "
-            f"{speed['numpy_gflops']:.0f} through NumPy"
+            f"matmul     {speed.mlx_gflops:.0f} GFLOP/s through MLX, "
+            f"{speed.numpy_gflops:.0f} through NumPy"
         )
-    for name, check in facts.get("checks", {}).items():
+    for name, check in (facts.checks or {}).items():
         detail = ", ".join(f"{k} {v}" for k, v in check.items() if k not in ("ok", "seconds"))
         shown.append(f"{'ok  ' if check['ok'] else 'FAIL'}       {name}: {detail}")
-    shown += [f"problem    {p}" for p in facts["problems"]]
-    if not facts["problems"] and facts.get("ok", True):
+    shown += [f"problem    {p}" for p in facts.problems]
+    if not facts.problems and facts.ok is not False:
         shown.append("all well")
     return shown

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from mlxprune.diagnostics.doctor import examine_machine
+from mlxprune.diagnostics.doctor import MachineFacts, examine_machine
 from mlxprune.errors import MlxpruneError, one_line
+from mlxprune.records import Json
+from mlxprune.tokenization.token_file import Tokens
 
 
-def run_selftest() -> dict[str, Any]:
+def run_selftest() -> MachineFacts:
     """Run every check; one object that can be shared: no host, no path, no text."""
-    checks: dict[str, Callable[[], dict[str, Any]]] = {
+    checks: dict[str, Callable[[], Json]] = {
         "kernels_against_float64": _kernels,
         "gradient_against_float64": _gradient,
         "model_against_float64": _model,
@@ -32,10 +35,11 @@ def run_selftest() -> dict[str, Any]:
         except (MlxpruneError, ArithmeticError, ValueError, RuntimeError, OSError) as error:
             found = {"ok": False, "error": f"{type(error).__name__}: {one_line(error)}"}
         results[name] = {**found, "seconds": round(time.monotonic() - start, 2)}
-    return {"ok": all(r["ok"] for r in results.values()), "checks": results, **examine_machine()}
+    ok = all(result["ok"] for result in results.values())
+    return msgspec.structs.replace(examine_machine(), ok=ok, checks=results)
 
 
-def _kernels() -> dict[str, Any]:
+def _kernels() -> Json:
     """The head's loss and gradient and attention's gradient in pieces, against NumPy float64.
 
     The bound is the error of MLX's own operations on the same float32 input plus a margin.
@@ -85,7 +89,7 @@ def _kernels() -> dict[str, Any]:
     return {"ok": ok, "backend": backend.detect().name, **errors}
 
 
-def _gradient() -> dict[str, Any]:
+def _gradient() -> Json:
     """The gradient of a whole model on this backend against float64 differences of the loss."""
     from mlxprune.engine import backend
     from mlxprune.testing import float64_llama
@@ -104,11 +108,10 @@ def _gradient() -> dict[str, Any]:
     return {"ok": error <= bound, "relative_error": error, "bound": bound}
 
 
-def _tiny(folder: Path) -> tuple[Any, dict[str, Any], Any, np.ndarray]:
+def _tiny(folder: Path) -> tuple[Any, Json, Tokens, np.ndarray]:
     """A saved random model, its config, and documents as tokens."""
     from mlxprune.model.architecture import full_config, preset_of
     from mlxprune.model.weights import initialise_model, load_model, save_model
-    from mlxprune.tokenization.token_file import Tokens
 
     config = full_config(preset_of("pico"), 256, 32, 1, 1)
     save_model(initialise_model(config, 7), config, folder, folder)
@@ -121,7 +124,7 @@ def _tiny(folder: Path) -> tuple[Any, dict[str, Any], Any, np.ndarray]:
     return model, config, tokens, np.arange(len(lengths))
 
 
-def _model() -> dict[str, Any]:
+def _model() -> Json:
     """Whole-document scores against the float64 Llama, one window and many."""
     from mlxprune.engine import backend
     from mlxprune.scoring.nll import score_documents
@@ -142,7 +145,7 @@ def _model() -> dict[str, Any]:
     return {"ok": error <= bound, "relative_error": error, "bound": bound}
 
 
-def _alone() -> dict[str, Any]:
+def _alone() -> Json:
     """A document scored alone against the same document in a batch."""
     from mlxprune.engine import backend
     from mlxprune.scoring.nll import score_documents
@@ -161,12 +164,14 @@ def _alone() -> dict[str, Any]:
     return {"ok": error <= bound, "relative_error": error, "bound": bound}
 
 
-def _resume() -> dict[str, Any]:
+def _resume() -> Json:
     """A run that is stopped in the middle of training ends with the bytes of one that is not."""
     from mlxprune.config.loading import validate_config
     from mlxprune.errors import Stopped
     from mlxprune.pipeline.runner import run_study
+    from mlxprune.run.event_kinds import Event, TrainStep
     from mlxprune.run.folder import RunFolder, send_command
+    from mlxprune.run.state import RunState
     from mlxprune.testing import tiny
 
     with tempfile.TemporaryDirectory() as name:
@@ -176,9 +181,9 @@ def _resume() -> dict[str, Any]:
         run_study(chosen, whole, until="score")
         asked = False
 
-        def interrupt(event: dict[str, Any], state: dict[str, Any]) -> None:
+        def interrupt(event: Event, state: RunState) -> None:
             nonlocal asked
-            if event["kind"] == "train.step" and not asked:
+            if isinstance(event, TrainStep) and not asked:
                 asked = True
                 send_command(broken, "stop")
 
@@ -195,7 +200,7 @@ def _resume() -> dict[str, Any]:
     return {"ok": same and stopped, "stopped_in_between": stopped, "same_bytes": same}
 
 
-def _memory() -> dict[str, Any]:
+def _memory() -> Json:
     """Scoring holds no more than its batch: what it takes does not grow with the documents."""
     from mlxprune.engine import backend
     from mlxprune.scoring.nll import score_documents

@@ -4,51 +4,47 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mlxprune.errors import UsageError
 from mlxprune.evaluation import requests
 from mlxprune.evaluation.requests import TaskRequests
-from mlxprune.files import read_json
-from mlxprune.model.architecture import longest_context
-from mlxprune.model.memory_bounds import score_batch_tokens
+from mlxprune.execution.context import Execution
+from mlxprune.execution.progress import adding_progress, stage_progress
+from mlxprune.model.architecture import longest_context, read_model_config
+from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import load_model
-from mlxprune.run.stage import RunContext, adding_progress, stage_progress
+from mlxprune.records import Json
 
 LARGEST_CONTEXT = 2048  # where nobody says: that of the paper's models
 
 
 def ask(
-    under_way: RunContext,
+    execution: Execution,
     folder: Path,
-    questions: TaskRequests,
+    asked: TaskRequests,
     window: int,
     parts: Path,
     what: str | None = None,
 ) -> np.ndarray:
     """ANSWER rows of one model; what stands in ``parts``, a folder of this model and these
-    questions, is not asked again."""
+    asked, is not asked again."""
     from mlxprune.engine import backend
 
     device = backend.detect()
-    allowed = under_way.config.memory or device.memory_bytes
-    stated = read_json(folder / "config.json")
-    most = device.answer_tokens_per_batch
-    tokens = score_batch_tokens(stated, window, most, allowed, device.name, 1)
+    plan = memory_plan(read_model_config(folder), window, execution.config.memory)
+    tokens = plan.scoring_batch(device.answer_tokens_per_batch, 1)
 
     def load() -> requests.Answering:
         return backend.answer_function(load_model(folder)[0])
 
     parts.mkdir(parents=True, exist_ok=True)
-    between = adding_progress(
-        stage_progress(under_way, "evaluation", "tokens", what), questions.inputs
-    )
-    return requests.answer_requests(questions, load, max(tokens, window), parts, between)
+    between = adding_progress(stage_progress(execution, "evaluation", "tokens", what), asked.inputs)
+    return requests.answer_requests(asked, load, max(tokens, window), parts, between)
 
 
-def answer_context(stated: dict[str, Any], asked: int | None, model: str) -> int:
+def answer_context(stated: Json, asked: int | None, model: str) -> int:
     """The context: what is asked for, up to the model's; by default its own, up to 2,048."""
     longest = longest_context(stated)
     if asked is not None and not 1 <= asked <= (longest or asked):
@@ -59,16 +55,16 @@ def answer_context(stated: dict[str, Any], asked: int | None, model: str) -> int
     return asked or min(longest or LARGEST_CONTEXT, LARGEST_CONTEXT)
 
 
-def estimate_seconds(folder: Path, questions: TaskRequests) -> float:
-    """Seconds that the questions will take: one batch from their middle, timed."""
+def estimate_seconds(folder: Path, asked: TaskRequests) -> float:
+    """Seconds that the asked will take: one batch from their middle, timed."""
     from mlxprune.engine import backend
 
     asking = backend.answer_function(load_model(folder)[0])
-    order = sorted(questions.trees, key=lambda tree: len(tree.ids))
+    order = sorted(asked.trees, key=lambda tree: len(tree.ids))
     middle = len(order) // 2
     some = order[max(0, middle - 8) : middle + 8]
     asking(some[:1])
     began = time.monotonic()
     asking(some)
     taken = time.monotonic() - began
-    return taken * questions.inputs / max(1, sum(len(tree.ids) for tree in some))
+    return taken * asked.inputs / max(1, sum(len(tree.ids) for tree in some))

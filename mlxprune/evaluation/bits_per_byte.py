@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from mlxprune.data.hashing import mix
 from mlxprune.data.index import Corpus
 from mlxprune.data.split import HELD_OUT_DOCUMENTS, HELD_OUT_TOKENS
 from mlxprune.files import write_array
+from mlxprune.records import SparseRecord
 from mlxprune.scoring.nll import score_documents
 from mlxprune.scoring.windows import resolve_policy
 from mlxprune.tokenization.token_file import Tokens
@@ -76,21 +78,38 @@ def validator(
     return measured
 
 
+class TextBits(SparseRecord):
+    """Bits per byte of a text: of each domain, their plain mean, and on the mix as it is."""
+
+    macro: float
+    original_mix: float
+    domains: dict[str, float]
+    metric_version: int = 0
+
+
+class ScoredText(TextBits, kw_only=True):
+    """The same of documents that one model scored; ``nll_file`` beside it has the loss of each."""
+
+    documents: dict[str, int]  # by domain
+    tokens: int
+    nll_file: str
+
+
 def bits_by_domain(
     nll: np.ndarray, sizes: np.ndarray, domains: np.ndarray, names: list[str]
-) -> dict[str, Any]:
-    """Bits per byte per domain, their plain mean (macro), and on the original mix."""
+) -> TextBits:
+    """Bits per byte from the losses in nats, bytes and domain codes of documents, [documents]."""
     count = len(names)
     bits = np.bincount(domains, weights=nll, minlength=count) / LN2
     size = np.bincount(domains, weights=sizes, minlength=count)
     present = size > 0
     per_domain = np.divide(bits, size, out=np.zeros(count), where=present)
-    return {
-        "macro": float(per_domain[present].mean()),
-        "original_mix": float(bits.sum() / size.sum()),
-        "domains": {n: float(b) for n, b, p in zip(names, per_domain, present, strict=True) if p},
-        "metric_version": BITS_METRIC_VERSION,
-    }
+    return TextBits(
+        macro=float(per_domain[present].mean()),
+        original_mix=float(bits.sum() / size.sum()),
+        domains={n: float(b) for n, b, p in zip(names, per_domain, present, strict=True) if p},
+        metric_version=BITS_METRIC_VERSION,
+    )
 
 
 def losses_of(
@@ -111,23 +130,26 @@ def losses_of(
 
 def score_model(
     model_folder: Path,
-    names: Corpus,
+    corpus: Corpus,
     tokens: Tokens,
     documents: np.ndarray,
     context: int,
     array: Path,
     between: Callable[[int, int, float], None],
     memory_bytes: int | None = None,
-) -> dict[str, Any]:
+) -> ScoredText:
     """Score documents with one model: its figures; the NLL of each, float64, goes to ``array``."""
     part = losses_of(model_folder, tokens, documents, context, between, memory_bytes)
-    index = names.index[documents]
-    result = bits_by_domain(part["nll_sum"], index["bytes"], index["domain"], names.domains)
-    counts = np.bincount(index["domain"], minlength=len(names.domains))
-    result["documents"] = {d: int(c) for d, c in zip(names.domains, counts, strict=True)}
-    result["tokens"] = int(part["num_tokens"].sum())
+    index = corpus.index[documents]
+    bits = bits_by_domain(part["nll_sum"], index["bytes"], index["domain"], corpus.domains)
+    counts = np.bincount(index["domain"], minlength=len(corpus.domains))
     write_array(array, part["nll_sum"])
-    return result
+    return ScoredText(
+        **msgspec.structs.asdict(bits),
+        documents={d: int(c) for d, c in zip(corpus.domains, counts, strict=True)},
+        tokens=int(part["num_tokens"].sum()),
+        nll_file=array.name,
+    )
 
 
 def by_decile(nll: np.ndarray, sizes: np.ndarray, decile: np.ndarray) -> list[float | None]:

@@ -18,7 +18,8 @@ import numpy as np
 from mlxprune.data.index import Corpus
 from mlxprune.evaluation.requests import TaskRequests
 from mlxprune.evaluation.tasks import Item, choices_of
-from mlxprune.run.stage import RunContext, adding_progress, stage_progress
+from mlxprune.execution.context import Execution
+from mlxprune.execution.progress import adding_progress, stage_progress
 
 CONTAMINATION_VERSION = 1
 LONGEST = 13
@@ -184,17 +185,17 @@ def _runs(hashes: np.ndarray, n: int) -> np.ndarray:
 
 
 def find_contaminated(
-    under_way: RunContext, exam: TaskRequests, corpus: Corpus, wanted: np.ndarray
+    execution: Execution, requests: TaskRequests, corpus: Corpus, wanted: np.ndarray
 ) -> Contamination:
     """The asked items in the ``wanted`` documents (bool, a document each) of a corpus. All items of
     the tasks are searched, so that the result does not depend on how many are asked."""
     texts: list[str] = []
-    number: list[int] = []  # of each text among the items of the exam, or -1
-    for asked in exam.asked:
+    number: list[int] = []  # of each text among the requests, or -1
+    for asked in requests.asked:
         place = {row: asked.first + n for n, row in enumerate(asked.rows)}
         texts += [text_of(item) for item in asked.found.items]
         number += [place.get(item.row, -1) for item in asked.found.items]
-    report = stage_progress(under_way, "evaluation", "bytes", "search for items in the documents")
+    report = stage_progress(execution, "evaluation", "bytes", "search for items in the documents")
     more = adding_progress(report, int(corpus.index["bytes"][wanted].sum()))
     found = find_traces(texts, corpus.texts(wanted), more)
     of = np.array(number, np.int64)
@@ -205,12 +206,12 @@ def find_contaminated(
     )
 
 
-def rows_by_task(exam: TaskRequests, items: np.ndarray) -> dict[str, list[int]]:
-    """Rows of the tasks' files, of items of the exam."""
+def rows_by_task(requests: TaskRequests, items: np.ndarray) -> dict[str, list[int]]:
+    """Rows of the tasks' files, of items of the requests."""
     found = np.unique(items)
     return {
         asked.task.label: [
             asked.rows[n - asked.first] for n in found.tolist() if asked.first <= n < asked.stop
         ]
-        for asked in exam.asked
+        for asked in requests.asked
     }

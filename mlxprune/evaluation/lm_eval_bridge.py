@@ -6,17 +6,27 @@ import importlib.metadata
 import logging
 import math
 from pathlib import Path
-from typing import Any
 
 from mlxprune.errors import ConfigError, RunError, UsageError, closest, one_line
+from mlxprune.records import Json, Record
 
 INSTALL = "pip install 'mlxprune[lm-eval]'"
 
 
+class LmEvalResult(Record):
+    """Of lm-eval's own object what is a figure or a name, by task."""
+
+    results: dict[str, dict[str, str | int | float]]
+    versions: dict[str, str | int | float | None]
+    shots: dict[str, int | None]
+    samples: dict[str, dict[str, int]]
+    packages: dict[str, str]
+
+
 def evaluate_with_lm_eval(
     model: Path, names: list[str], include: list[str], shots: int | None, limit: int | None
-) -> dict[str, Any]:
-    """{results, versions, shots, samples, packages} of the tasks, as lm-eval names them.
+) -> LmEvalResult:
+    """The tasks as lm-eval names and measures them.
 
     ``include`` are folders of task YAML files of the user's own. Raises UsageError where the extra
     is not installed, ConfigError for a task that nobody knows.
@@ -52,16 +62,16 @@ def evaluate_with_lm_eval(
         fix = "most often its data could not be fetched: check the network, or HF_HUB_OFFLINE"
         problem = f"lm-eval failed: {type(error).__name__}: {one_line(error)}"
         raise RunError(problem, ", ".join(names), fix) from None
-    return {
-        "results": {task: _plain(told) for task, told in found["results"].items()},
-        "versions": found["versions"],
-        "shots": found["n-shot"],
-        "samples": found["n-samples"],
-        "packages": {name: importlib.metadata.version(name) for name in ("lm-eval", "mlx-lm")},
-    }
+    return LmEvalResult(
+        results={task: _plain(told) for task, told in found["results"].items()},
+        versions=found["versions"],
+        shots=found["n-shot"],
+        samples=found["n-samples"],
+        packages={name: importlib.metadata.version(name) for name in ("lm-eval", "mlx-lm")},
+    )
 
 
-def _plain(told: dict[str, Any]) -> dict[str, Any]:
+def _plain(told: Json) -> dict[str, str | int | float]:
     """Figures and names; what is no number in JSON is left out."""
     kept = {}
     for key, value in told.items():

@@ -8,16 +8,14 @@ import numpy as np
 
 from mlxprune.config.schema import Config, Data
 from mlxprune.data.index import CORPUS_VERSION, Corpus, open_corpus
-from mlxprune.data.indexing import build_index
 from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError
-from mlxprune.files import files_identity, fingerprint_of, folder_in_the_making, full_hash
+from mlxprune.files import files_identity, fingerprint_of, full_hash
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import mark_done, set_aside
-from mlxprune.tokenization.token_file import TOKENS_VERSION, Tokens, encode_corpus, open_tokens
-from mlxprune.tokenization.tokenizer import TOKENIZER_FILES, load_tokenizer
-
-ALL = 0  # its one part
+from mlxprune.tokenization.prepare import encode_into, index_into
+from mlxprune.tokenization.token_file import TOKENS_VERSION, Tokens, open_tokens
+from mlxprune.tokenization.tokenizer import TOKENIZER_FILES
 
 
 def target_data(config: Config) -> Data:
@@ -49,23 +47,19 @@ def prepare_target(run: RunFolder, config: Config) -> tuple[Corpus, Tokens, np.n
     indexed = str(target_identity(config))
     if not set_aside(place.corpus, indexed):
         found, left_out = find_sources(settings.paths)
-        with folder_in_the_making(place.corpus) as partial:
-            build_index(settings, found, left_out, partial)
+        index_into(place.corpus, settings, found, left_out)
         mark_done(place.corpus, "evaluation", indexed)
     names = open_corpus(place.corpus, settings)
     own = files_identity(run.tokenizer, TOKENIZER_FILES)
     encoded = fingerprint_of(indexed, own)
     if not set_aside(place.tokens(), encoded):
-        with folder_in_the_making(place.tokens()) as partial:
-            part = np.full(len(names), ALL, np.uint8)
-            reader = load_tokenizer(run.tokenizer)
-            encode_corpus(names, part, -1, reader, partial, lambda done, total: None)
+        encode_into(place.tokens(), names, run.tokenizer)
         mark_done(place.tokens(), "evaluation", encoded)
     return open_target(run, config)
 
 
 def open_target(run: RunFolder, config: Config) -> tuple[Corpus, Tokens, np.ndarray]:
-    """What ``prepare`` made."""
+    """What ``prepare_target`` made."""
     place = RunFolder(target_folder(run))
     names = open_corpus(place.corpus, target_data(config))
     found = open_tokens(place.tokens())

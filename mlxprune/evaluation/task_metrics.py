@@ -1,4 +1,4 @@
-"""Marks: what the answers to an exam are worth, per item, task and category.
+"""What answers to the requests of tasks are worth, per item, task and category.
 
 Accuracy as the paper has it: language modelling is right when every token of the answer is the most
 likely one, a choice when its mean NLL a token is the lowest (of equals the first). A task whose
@@ -13,25 +13,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from mlxprune.config.task_suite import suite_categories, suite_facts
 from mlxprune.evaluation.requests import AskedTask, TaskRequests
 from mlxprune.evaluation.tasks import TaskItems, choices_of
+from mlxprune.records import Record, SparseRecord
 from mlxprune.stats import ratio_with_error, share_with_interval
 from mlxprune.units import LN2
 
 TASK_METRIC_VERSION = 1
 ONE_ANSWER = 0.1  # normalised accuracy of one answer to all, from which a task is marked
 FEW_ITEMS = 150
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ItemOutcomes:
-    """What every item came to, in the order of the exam, [items] each."""
+    """What every item came to, in the order of the requests, [items] each."""
 
     prediction: np.ndarray  # int64, which choice
     correct: np.ndarray  # bool
@@ -40,13 +44,13 @@ class ItemOutcomes:
     margin: np.ndarray  # float64, bits per byte; NaN where there is no other choice
 
 
-def item_outcomes(exam: TaskRequests, answers: np.ndarray) -> ItemOutcomes:
+def item_outcomes(requests: TaskRequests, answers: np.ndarray) -> ItemOutcomes:
     """``answers`` ANSWER [choices]."""
-    first, stop = exam.offsets[:-1], exam.offsets[1:]
-    gold = first + exam.gold
+    first, stop = requests.offsets[:-1], requests.offsets[1:]
+    gold = first + requests.gold
     count = stop - first
     of = np.repeat(np.arange(len(gold)), count)
-    mean = answers["nll"] / exam.tokens
+    mean = answers["nll"] / requests.tokens
     # Not a number is never the lowest: a broken model is wrong, not lucky.
     mean = np.where(np.isnan(mean), np.inf, mean)
     lowest = np.minimum.reduceat(mean, first) if len(gold) else mean
@@ -55,42 +59,110 @@ def item_outcomes(exam: TaskRequests, answers: np.ndarray) -> ItemOutcomes:
     prediction[of[is_lowest[::-1]]] = is_lowest[::-1]
     prediction -= first
     broken = ~np.isfinite(lowest)
-    correct = np.where(count == 1, answers["hit"][gold], prediction == exam.gold) & ~broken
-    bits = answers["nll"] / (LN2 * exam.bytes)
+    correct = np.where(count == 1, answers["hit"][gold], prediction == requests.gold) & ~broken
+    bits = answers["nll"] / (LN2 * requests.bytes)
     total = np.add.reduceat(bits, first) if len(gold) else bits
     with np.errstate(invalid="ignore", divide="ignore"):
         margin = np.where(count > 1, (total - bits[gold]) / (count - 1) - bits[gold], np.nan)
-    return ItemOutcomes(prediction, correct, answers["nll"][gold], exam.bytes[gold], margin)
+    return ItemOutcomes(prediction, correct, answers["nll"][gold], requests.bytes[gold], margin)
 
 
-def suite_result(exam: TaskRequests, answers: np.ndarray) -> dict[str, Any]:
-    """Everything for people and files: tasks, categories, averages, and what was left out."""
-    items = item_outcomes(exam, answers)
-    found = {asked.task.label: task_result(exam, asked, items) for asked in exam.asked}
-    names = list(dict.fromkeys([*suite_categories(), *(t["category"] for t in found.values())]))
+class TaskResult(Record):
+    """A task: what was asked of it, how often the answer was right, and how likely it was.
+
+    ``low`` and ``high`` are 95 % intervals over items; ``normalised_`` figures are 0 for guessing
+    and 1 for all right; ``one_answer`` is the best accuracy of a model that says the same to every
+    item.
+    """
+
+    category: str
+    kind: str | None
+    shots: int
+    items: int  # asked
+    of: int  # in the file
+    cut: int  # whose context lost its beginning
+    left_out: list[int]  # rows whose answer does not fit the model's context
+    bad_lines: dict[str, int]  # by reason
+    baseline: float  # the accuracy of guessing
+    accuracy: float
+    low: float
+    high: float
+    normalised_accuracy: float
+    normalised_low: float
+    normalised_high: float
+    one_answer: float
+    normalised_one_answer: float
+    gold_bpb: float | None  # bits per byte of the right answers
+    gold_bpb_error: float | None
+    margin: float | None  # bits per byte that the other answers take more
+    margin_error: float | None
+    traps: list[str]  # what makes the accuracy say less than it seems to
+
+
+class MeanResult(SparseRecord):
+    """The plain mean of tasks or of categories."""
+
+    normalised_accuracy: float
+    normalised_low: float
+    normalised_high: float
+    normalised_one_answer: float
+    gold_bpb: float | None
+    gold_bpb_error: float | None
+    margin: float | None
+
+
+class CategoryResult(MeanResult):
+    tasks: list[str]
+    absent: list[str]  # tasks of the suite whose file is not there
+
+
+class SuiteResult(SparseRecord):
+    """All tasks that a model was asked."""
+
+    metric_version: int
+    suite: str
+    tasks: dict[str, TaskResult]
+    categories: dict[str, CategoryResult]
+    average: MeanResult
+    average_over: int  # categories
+    gold_bpb: float | None  # the plain mean over tasks
+    absent: dict[str, str]  # task: why
+    items_file: str | None = None  # one row an item, beside it
+
+
+def suite_result(requests: TaskRequests, answers: np.ndarray) -> SuiteResult:
+    """The results of tasks, categories and averages, and what was left out."""
+    items = item_outcomes(requests, answers)
+    results = {a.task.label: task_result(requests, a, items) for a in requests.asked}
+    names = dict.fromkeys([*suite_categories(), *(t.category for t in results.values())])
     tasks_of_suite = suite_facts()["tasks"]
-    categories: dict[str, Any] = {}
+    categories: dict[str, CategoryResult] = {}
     for name in names:
-        mine = {label: told for label, told in found.items() if told["category"] == name}
+        mine = {label: result for label, result in results.items() if result.category == name}
         if mine:
-            categories[name] = _mean(list(mine.values()))
-            categories[name]["tasks"] = list(mine)
-            categories[name]["absent"] = [
+            mean = msgspec.structs.asdict(mean_result(list(mine.values())))
+            absent = [
                 label
-                for label in exam.absent
+                for label in requests.absent
                 if tasks_of_suite.get(label, {}).get("category") == name
             ]
+            categories[name] = CategoryResult(**mean, tasks=list(mine), absent=absent)
     counted = [categories[name] for name in averaged_categories(list(categories))]
-    return {
-        "metric_version": TASK_METRIC_VERSION,
-        "suite": suite_facts()["name"],
-        "tasks": found,
-        "categories": categories,
-        "average": _mean(counted),
-        "average_over": len(counted),
-        "gold_bpb": float(np.mean([told["gold_bpb"] for told in found.values()])),
-        "absent": exam.absent,
-    }
+    return SuiteResult(
+        metric_version=TASK_METRIC_VERSION,
+        suite=suite_facts()["name"],
+        tasks=results,
+        categories=categories,
+        average=mean_result(counted),
+        average_over=len(counted),
+        gold_bpb=mean_of([result.gold_bpb for result in results.values()]),
+        absent=requests.absent,
+    )
+
+
+def mean_of(values: Sequence[float | None]) -> float:
+    """The plain mean; JSON has no number for what a broken model gives: None counts as NaN."""
+    return float(np.mean([math.nan if value is None else value for value in values]))
 
 
 def averaged_categories(names: list[str]) -> list[str]:
@@ -98,37 +170,41 @@ def averaged_categories(names: list[str]) -> list[str]:
     return [name for name in names if name in suite_categories()] or names
 
 
-def task_result(exam: TaskRequests, asked: AskedTask, items: ItemOutcomes) -> dict[str, Any]:
+def task_result(requests: TaskRequests, asked: AskedTask, items: ItemOutcomes) -> TaskResult:
     task, mine = asked.task, slice(asked.first, asked.stop)
     assert task.baseline is not None
-    told: dict[str, Any] = {
-        "category": task.category,
-        "kind": task.kind,
-        "shots": task.shots,
-        "items": asked.stop - asked.first,
-        "of": len(asked.found.items),
-        "cut": asked.cut,
-        "left_out": asked.left_out,
-        "bad_lines": dict(Counter(reason for _, reason, _ in asked.found.bad)),
-        "baseline": task.baseline,
-    }
-    accuracy, low, high = share_with_interval(items.correct[mine], exam.group[mine])
+    accuracy, low, high = share_with_interval(items.correct[mine], requests.group[mine])
     constant = one_answer_accuracy(asked.found)
-    for name, value in (("accuracy", accuracy), ("low", low), ("high", high)):
-        told[name] = value
-        told[f"normalised_{name}"] = above_guessing(value, task.baseline)
-    told["one_answer"] = constant
-    told["normalised_one_answer"] = above_guessing(constant, task.baseline)
     bits, error = ratio_with_error(items.gold_nll[mine] / LN2, items.gold_bytes[mine])
-    told["gold_bpb"], told["gold_bpb_error"] = bits, error
     margin = items.margin[mine]
     margin = margin[~np.isnan(margin)]
-    told["margin"] = float(margin.mean()) if len(margin) else None
-    told["margin_error"] = (
-        float(margin.std(ddof=1) / math.sqrt(len(margin))) if len(margin) > 1 else None
+    count, baseline = asked.stop - asked.first, task.baseline
+    return TaskResult(
+        category=task.category,
+        kind=task.kind,
+        shots=task.shots,
+        items=count,
+        of=len(asked.found.items),
+        cut=asked.cut,
+        left_out=asked.left_out,
+        bad_lines=dict(Counter(reason for _, reason, _ in asked.found.bad)),
+        baseline=baseline,
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        normalised_accuracy=above_guessing(accuracy, baseline),
+        normalised_low=above_guessing(low, baseline),
+        normalised_high=above_guessing(high, baseline),
+        one_answer=constant,
+        normalised_one_answer=above_guessing(constant, baseline),
+        gold_bpb=bits,
+        gold_bpb_error=error,
+        margin=float(margin.mean()) if len(margin) else None,
+        margin_error=float(margin.std(ddof=1) / math.sqrt(len(margin)))
+        if len(margin) > 1
+        else None,
+        traps=task_traps(asked.found, count, baseline, above_guessing(constant, baseline)),
     )
-    told["traps"] = task_traps(asked.found, told)
-    return told
 
 
 def above_guessing(accuracy: float, baseline: float) -> float:
@@ -153,8 +229,10 @@ def one_answer_accuracy(found: TaskItems) -> float:
     return best
 
 
-def task_traps(found: TaskItems, told: dict[str, Any]) -> list[str]:
-    """What makes the accuracy of a task say less than it seems to."""
+def task_traps(
+    found: TaskItems, asked: int, baseline: float, normalised_one_answer: float
+) -> list[str]:
+    """What makes the accuracy of a task say less than it seems to; ``asked`` of its items are."""
     notes = []
     golds = {item.gold for item in found.items}
     choices = len(choices_of(found.items[0])) > 1
@@ -163,33 +241,38 @@ def task_traps(found: TaskItems, told: dict[str, Any]) -> list[str]:
             f"the right choice is always number {golds.pop() + 1}: a model that finds all alike "
             "scores 100"
         )
-    elif told["normalised_one_answer"] >= ONE_ANSWER:
-        notes.append(f"one answer to all scores {100 * told['normalised_one_answer']:.1f}")
+    elif normalised_one_answer >= ONE_ANSWER:
+        notes.append(f"one answer to all scores {100 * normalised_one_answer:.1f}")
     if len(found.items) < FEW_ITEMS:
-        point = 100 / told["items"] / (1 - told["baseline"])
-        asked = "" if told["items"] == told["of"] else f", {told['items']} asked"
-        notes.append(f"{len(found.items)} items{asked}: one is {point:.1f} points")
+        point = 100 / asked / (1 - baseline)
+        some = "" if asked == len(found.items) else f", {asked} asked"
+        notes.append(f"{len(found.items)} items{some}: one is {point:.1f} points")
     return notes
 
 
-def _mean(told: list[dict[str, Any]]) -> dict[str, Any]:
+def mean_result(results: Sequence[TaskResult | MeanResult]) -> MeanResult:
     """The plain mean of tasks or of categories; errors add up in squares."""
-    count = len(told)
-    result: dict[str, Any] = {}
-    for name in ("normalised_accuracy", "normalised_one_answer", "gold_bpb"):
-        result[name] = float(np.mean([t[name] for t in told]))
-    margins = [t["margin"] for t in told if t["margin"] is not None]
-    result["margin"] = float(np.mean(margins)) if margins else None
-    for end in ("normalised_low", "normalised_high"):  # Wilson's intervals are not symmetric
-        squares = sum((t[end] - t["normalised_accuracy"]) ** 2 for t in told)
-        sign = -1 if end == "normalised_low" else 1
-        result[end] = min(1.0, result["normalised_accuracy"] + sign * math.sqrt(squares) / count)
-    errors = [t["gold_bpb_error"] or 0.0 for t in told]
-    result["gold_bpb_error"] = math.sqrt(sum(e**2 for e in errors)) / count
-    return result
+    count = len(results)
+    accuracy = float(np.mean([r.normalised_accuracy for r in results]))
+    margins = [r.margin for r in results if r.margin is not None]
+    ends = []
+    for name, sign in (("normalised_low", -1), ("normalised_high", 1)):
+        # Wilson's intervals are not symmetric.
+        squares = sum((getattr(r, name) - r.normalised_accuracy) ** 2 for r in results)
+        ends.append(min(1.0, accuracy + sign * math.sqrt(squares) / count))
+    errors = [r.gold_bpb_error or 0.0 for r in results]
+    return MeanResult(
+        normalised_accuracy=accuracy,
+        normalised_low=ends[0],
+        normalised_high=ends[1],
+        normalised_one_answer=float(np.mean([r.normalised_one_answer for r in results])),
+        gold_bpb=mean_of([r.gold_bpb for r in results]),
+        gold_bpb_error=math.sqrt(sum(e**2 for e in errors)) / count,
+        margin=float(np.mean(margins)) if margins else None,
+    )
 
 
-def categories_in_order(found: dict[str, Any]) -> list[tuple[str, Any]]:
+def categories_in_order(categories: dict[str, T]) -> list[tuple[str, T]]:
     """Categories as the paper lists them, own ones last."""
-    names = [*suite_categories(), *found]
-    return [(name, found[name]) for name in dict.fromkeys(names) if name in found]
+    names = dict.fromkeys([*suite_categories(), *categories])
+    return [(name, categories[name]) for name in names if name in categories]

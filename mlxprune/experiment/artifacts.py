@@ -1,132 +1,180 @@
-"""Study: what a run holds, opened: corpus, tokens, pool, the models that score, their scores."""
+"""Artifacts: one handle on what a run holds: corpus, tokens, split, pool, scores, arms."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
 from mlxprune.data import split
-from mlxprune.data.index import Corpus, open_corpus
+from mlxprune.data.index import Corpus, InputFile, open_corpus
+from mlxprune.data.sources import Source
+from mlxprune.data.split import CorpusSplit
 from mlxprune.errors import DataError
+from mlxprune.evaluation.bits_per_byte import documents_to_test
+from mlxprune.execution.context import Execution
 from mlxprune.experiment.arms import ArmPool
+from mlxprune.experiment.records import StudyArms, read_arms
 from mlxprune.experiment.scorers import scorers_of, snapshot_name
 from mlxprune.files import read_json
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current
-from mlxprune.run.stage import RunContext
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.metric import scores_of_slice
 from mlxprune.tokenization.token_file import Tokens, open_tokens
 
 
-def open_run_corpus(run: RunFolder, config: Config) -> Corpus:
-    return open_corpus(run.corpus, config.data)
+@dataclass
+class RunArtifacts:
+    """What the stages of a run have made, opened once each, when it is first asked for.
+
+    held = RunArtifacts(open_run(folder), load_config(folder / "config.yaml"))
+    held.scores(held.config.slices[0]).nll_sum
+    """
+
+    run: RunFolder
+    config: Config
+    _tokens: dict[str, Tokens] = field(default_factory=dict)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return open_corpus(self.run.corpus, self.config.data)
+
+    @cached_property
+    def split(self) -> CorpusSplit:
+        return split.open_split(self.run.split)
+
+    def tokens(self, tokenizer: str = "main") -> Tokens:
+        """By the name of a tokenizer; ``main`` is that of the final models."""
+        if tokenizer not in self._tokens:
+            self._tokens[tokenizer] = open_tokens(self.run.tokens(tokenizer))
+        return self._tokens[tokenizer]
+
+    @cached_property
+    def pool(self) -> np.ndarray:
+        """The scorable documents of the train part: at least one token in every tokenizer in use,
+        and none that holds items of the tasks, where the configuration says so."""
+        members = self.split.members(split.TRAIN)
+        for name in sorted({"main", *(s.tokenizer for s in scorers_of(self.config))}):
+            members = members[self.tokens(name).lengths(members) > 0]
+        members = self.without_cleaned(members)
+        if not len(members):
+            raise DataError("the pool has no token", str(self.run.split), "give more documents")
+        return members
+
+    @property
+    def cleaned(self) -> Path:
+        """Where the documents are listed that hold items of the tasks."""
+        return self.run.path / "cleaned"
+
+    def without_cleaned(self, documents: np.ndarray) -> np.ndarray:
+        """Without documents that hold items of the tasks, where the configuration says so."""
+        if not leaves_out_items(self.config):
+            return documents
+        return np.setdiff1d(documents, np.load(self.cleaned / "documents.npy"))
+
+    @cached_property
+    def validation(self) -> np.ndarray:
+        """The documents of the validation part that have a token."""
+        members = self.split.members(split.VALIDATION)
+        return members[self.tokens().lengths(members) > 0]
+
+    def test_documents(self) -> np.ndarray:
+        """The documents of the test part that are read."""
+        members = self.split.members(split.TEST)
+        return documents_to_test(self.corpus, self.tokens(), members, self.config.seed)
+
+    def folds(self, documents: np.ndarray) -> np.ndarray:
+        """Of cross-scoring, the fold of each document, uint8."""
+        count = self.config.split.cross or 1
+        return split.folds(self.corpus.index[documents], self.config.seed, count)
+
+    def model_folder(self, name: str) -> Path:
+        """Where the weights of a scorer lie."""
+        pointer = self.run.reference(name) / "pretrained.json"
+        if pointer.exists():
+            return Path(str(read_json(pointer)["folder"]))
+        return self.run.reference(name)
+
+    def scores(self, choice: Slice) -> Scores:
+        """What a slice ranks by; the pool's documents in canonical order."""
+        first = self.config.primary_reference
+        reference = next((r for r in self.config.scorers if r.name == choice.reference), first)
+        early = ""
+        if reference.snapshots:
+            early = snapshot_name(reference.name, reference.snapshots[0])
+        return scores_of_slice(self.run.scores, choice, first.name, early)
+
+    @property
+    def arms(self) -> StudyArms:
+        """What every arm is; none before the stage ``final``."""
+        return read_arms(self.run)
+
+    def assessed_arms(self) -> dict[str, dict[int, str]]:
+        """The names of the evaluations of each arm, by seed."""
+        found: dict[str, dict[int, str]] = {}
+        for name, record in self.arms.arms.items():
+            if is_current(self.run, self.run.evaluation(name)):
+                found.setdefault(record.arm, {})[record.seed] = name
+        return found
+
+    def arm_pool(self) -> ArmPool:
+        """The pool and its slices, as arms draw from them."""
+        tokens = self.tokens()
+        spare = self.without_cleaned(self.split.members(split.REFERENCE))
+        index = self.corpus.index[self.pool]
+        newest: dict[str, Scores] = {}  # one, since arms of one slice ask in a row
+
+        def scores_of(choice: Slice) -> Scores:
+            what = repr((choice.reference, choice.metric))
+            if what not in newest:
+                newest.clear()
+                newest[what] = self.scores(choice)
+            return newest[what]
+
+        slices = self.config.slices
+        return ArmPool(
+            self.pool,
+            np.array(index["key"]),
+            index["domain"].astype(np.int64),
+            tokens.lengths(self.pool) + 1,
+            spare[tokens.lengths(spare) > 0],
+            {c.label: np.load(self.run.selection(c.label) / "kept.npy") for c in slices},
+            {c.label: c for c in slices},
+            scores_of,
+            self.config.seed,
+        )
 
 
-def open_run_tokens(run: RunFolder, tokenizer: str = "main") -> Tokens:
-    return open_tokens(run.tokens(tokenizer))
-
-
-def pool_documents(run: RunFolder, config: Config) -> np.ndarray:
-    """The scorable documents of the train part: at least one token in every tokenizer in use."""
-    members = split.open_split(run.split).members(split.TRAIN)
-    for name in sorted({"main", *(s.tokenizer for s in scorers_of(config))}):
-        members = members[open_run_tokens(run, name).lengths(members) > 0]
-    members = without_cleaned(run, config, members)
-    if not len(members):
-        raise DataError("the pool has no token", str(run.split), "give more documents")
-    return members
-
-
-def cleaned(run: RunFolder) -> Path:
-    """Where the documents are listed that hold items of the tasks."""
-    return run.path / "cleaned"
-
-
-def cleans(config: Config) -> bool:
+def leaves_out_items(config: Config) -> bool:
     """Whether documents that hold items of the tasks are left out."""
     return config.evaluation.contamination == "remove" and bool(config.evaluation.tasks)
 
 
-def without_cleaned(run: RunFolder, config: Config, documents: np.ndarray) -> np.ndarray:
-    """Without documents that hold items of the tasks, where the configuration says so."""
-    if not cleans(config):
-        return documents
-    return np.setdiff1d(documents, np.load(cleaned(run) / "documents.npy"))
+@dataclass(frozen=True)
+class InputFiles:
+    """The files that the configuration names: what is read, what is left out, what they are."""
+
+    sources: list[Source]
+    left_out: list[str]
+    files: list[InputFile]
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(file.size for file in self.files)
 
 
-def validation_part(run: RunFolder, config: Config) -> np.ndarray:
-    members = split.open_split(run.split).members(split.VALIDATION)
-    return members[open_run_tokens(run).lengths(members) > 0]
+@dataclass
+class StudyExecution(Execution):
+    """A study under way: an execution, its input, and a handle on what it has made so far."""
 
+    input: InputFiles = field(default_factory=lambda: InputFiles([], [], []))
 
-def folds_of(run: RunFolder, config: Config, documents: np.ndarray) -> np.ndarray:
-    index = open_run_corpus(run, config).index
-    return split.folds(index[documents], config.seed, config.split.cross or 1)
-
-
-def model_folder(run: RunFolder, name: str) -> Path:
-    """Where the weights of a scorer lie."""
-    pointer = run.reference(name) / "pretrained.json"
-    return Path(read_json(pointer)["folder"]) if pointer.exists() else run.reference(name)
-
-
-def slice_scores(run: RunFolder, config: Config, choice: Slice) -> Scores:
-    """What a slice ranks by; the pool's documents in canonical order."""
-    first = config.scorers[0]
-    reference = next((r for r in config.scorers if r.name == choice.reference), first)
-    early = snapshot_name(reference.name, reference.snapshots[0]) if reference.snapshots else ""
-    return scores_of_slice(run.scores, choice, first.name, early)
-
-
-def planned_arms(run: RunFolder) -> dict[str, Any]:
-    """arms.json of a run; empty before the stage ``final``."""
-    try:
-        found: dict[str, Any] = read_json(run.arms)
-    except (OSError, ValueError):
-        return {"targets": 0, "arms": {}, "left_out": {}}
-    found["arms"] = {name: found["arms"][name] for name in found["order"]}
-    return found
-
-
-def assessed_arms(run: RunFolder) -> dict[str, dict[int, str]]:
-    """The names of the evaluations of each arm, by seed."""
-    found: dict[str, dict[int, str]] = {}
-    for name, facts in planned_arms(run)["arms"].items():
-        if is_current(run, run.evaluation(name)):
-            found.setdefault(facts["arm"], {})[facts["seed"]] = name
-    return found
-
-
-def open_pool(work: RunContext) -> ArmPool:
-    """The pool and its slices, as arms draw from them."""
-    run, config = work.run, work.config
-    documents = pool_documents(run, config)
-    names, tokens = open_run_corpus(run, config), open_run_tokens(run)
-    spare = split.open_split(run.split).members(split.REFERENCE)
-    spare = without_cleaned(run, config, spare)
-    index = names.index[documents]
-    read: dict[str, Scores] = {}  # the last, since arms of one slice ask in a row
-
-    def scores_of(choice: Slice) -> Scores:
-        what = repr((choice.reference, choice.metric))
-        if what not in read:
-            read.clear()
-            read[what] = slice_scores(run, config, choice)
-        return read[what]
-
-    return ArmPool(
-        documents,
-        np.array(index["key"]),
-        index["domain"].astype(np.int64),
-        tokens.lengths(documents) + 1,
-        spare[tokens.lengths(spare) > 0],
-        {c.label: np.load(run.selection(c.label) / "kept.npy") for c in config.slices},
-        {c.label: c for c in config.slices},
-        scores_of,
-        config.seed,
-    )
+    @cached_property
+    def held(self) -> RunArtifacts:
+        return RunArtifacts(self.run, self.config)

@@ -27,10 +27,7 @@ def pool_need(config: Config) -> float | None:
         vocab_size = trained.vocab_size if trained else UNKNOWN_VOCABULARY
         shape = {**preset_of(final.model).config, "vocab_size": vocab_size}
         targets = final.per_parameter * parameter_counts(shape)[0]
-    shares = [
-        float(c.rate if c.rate is not None else c.band[1] - c.band[0])  # type: ignore[index]
-        for c in config.slices
-    ]
+    shares = [choice.kept_share for choice in config.slices]
     return max(POOL_LEAST, POOL_MARGIN * targets / min([*shares, *config.final.ladder, 1.0]))
 
 
@@ -39,13 +36,13 @@ def pool_tokens(config: Config, found: float) -> float:
     return split.tokens_taken(found, pool_need(config))
 
 
-def final_targets(config: Config, shape: Preset, vocab_size: int, unique: int) -> int:
+def final_targets(config: Config, preset: Preset, vocab_size: int, unique: int) -> int:
     """T, from whichever budget the configuration names; ``unique`` is U of the slice."""
     final = config.final
     if final.passes is not None:
         return max(1, round(final.passes * unique))
     if final.per_parameter is not None:
-        body, _ = parameter_counts({**shape.config, "vocab_size": vocab_size})
+        body, _ = parameter_counts({**preset.config, "vocab_size": vocab_size})
         return max(1, round(final.per_parameter * body))
     return int(final.tokens or 0)
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
 from mlxprune.data import split
 from mlxprune.errors import UsageError, one_line
-from mlxprune.experiment.artifacts import (
-    model_folder,
-    open_run_tokens,
-    slice_scores,
-    without_cleaned,
-)
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.scorers import scorers_of
-from mlxprune.run.folder import RunFolder
+from mlxprune.records import Record, SparseRecord
 from mlxprune.run.markers import is_current
 from mlxprune.selection.metric import metric_values
 from mlxprune.selection.ranking import rank_band, rank_documents
@@ -33,57 +27,101 @@ PART_REASONS = {
 }
 
 
-def explain_document(run: RunFolder, config: Config, document_id: str) -> list[dict[str, Any]]:
+class ExplainedDocument(SparseRecord):
+    """A document of the corpus, whether it is kept, and why."""
+
+    source: str
+    row: int
+    domain: str
+    kept: bool
+    reason: str
+
+
+class RankedDocument(ExplainedDocument, kw_only=True):
+    """One that is scored: its figures, and its place among those that a slice ranks it with.
+
+    ``figure`` is what the slice ranks by, ``mean_nll`` in nats a token. ``rank`` is -1 for a
+    document that is too short to be ranked; ``position`` and ``band`` are shares.
+    """
+
+    id: str
+    slice: str
+    reference: str
+    perplexity: float
+    mean_nll: float
+    figure: float
+    num_tokens: int
+    rank: int
+    of: int
+    position: float
+    band: tuple[float, float]
+    fold: int | None = None  # of cross-scoring
+
+
+class TokenLosses(Record):
+    """The negative log-likelihood in nats of every token of a document under ``reference``, None
+    where it is left unscored."""
+
+    id: str
+    reference: str
+    ids: list[int]
+    nll: list[float | None]
+
+
+def explain_document(held: RunArtifacts, document_id: str) -> Sequence[ExplainedDocument]:
     """One row for every document with this id and every slice. Raises UsageError when there is no
     such document."""
-    found: list[dict[str, Any]] = []
-    for choice in config.slices:
-        name = choice.reference or config.scorers[0].name
-        done = is_current(run, run.selection(choice.label))
-        if done and is_current(run, run.scores(name)):
-            found += _in_slice(run, config, choice, name, document_id)
-    return found or _outside(run, config, document_id)
+    found: list[RankedDocument] = []
+    for choice in held.config.slices:
+        name = choice.reference or held.config.primary_reference.name
+        done = is_current(held.run, held.run.selection(choice.label))
+        if done and is_current(held.run, held.run.scores(name)):
+            found += _in_slice(held, choice, name, document_id)
+    return found or _outside(held, document_id)
 
 
 def _in_slice(
-    run: RunFolder, config: Config, choice: Slice, name: str, document_id: str
-) -> list[dict[str, Any]]:
+    held: RunArtifacts, choice: Slice, name: str, document_id: str
+) -> list[RankedDocument]:
     """Score, rank, band and reason of every scored document with this id."""
+    run = held.run
     table = pq.read_table(run.scores(name), columns=["id", "source", "row", "domain"])
     rows = np.flatnonzero(pc.equal(table.column("id"), document_id).to_numpy())
     if not len(rows):
         return []
     folder = run.selection(choice.label)
     kept = np.load(folder / "kept.npy", mmap_mode="r")
-    scores = slice_scores(run, config, choice)
-    ranked = rank_documents(scores, choice, config.seed, np.load(folder / "tokens.npy"))
+    scores = held.scores(choice)
+    ranked = rank_documents(scores, choice, held.config.seed, np.load(folder / "tokens.npy"))
     position = ranked.position(choice)
     figures = metric_values(scores, choice, rows)
+    low, high = (min(1.0, max(0.0, float(b))) for b in rank_band(choice))
     result = []
     for at, figure in zip(rows.tolist(), figures.tolist(), strict=True):
         row = {column: table.column(column)[at].as_py() for column in table.column_names}
-        mean = float(scores.nll_sum[at] / scores.num_tokens[at])
-        row |= {
-            "slice": choice.label,
-            "reference": name,
-            "perplexity": float(np.exp(mean)),
-            "mean_nll": mean,
-            "figure": figure,
-            "num_tokens": int(scores.num_tokens[at]),
-            "rank": int(ranked.rank[at]),
-            "of": int(ranked.size[at]),
-            "position": float(position[at]),
-            "band": [min(1.0, max(0.0, float(b))) for b in rank_band(choice)],
-            "kept": bool(kept[at]),
-        }
-        if scores.fold is not None:
-            row["fold"] = int(scores.fold[at])
-        where = one_line(row["domain"])
+        mean, tokens = float(scores.nll_sum[at] / scores.num_tokens[at]), int(scores.num_tokens[at])
+        group = one_line(row["domain"])
         if choice.by == ("domain", "length"):
-            first = 1 << (int(scores.num_tokens[at]).bit_length() - 1)
-            where += f", {first} to {2 * first - 1} tokens"
-        row["reason"] = _reason(choice, row["kept"], row["rank"], row["position"], where)
-        result.append(row)
+            first = 1 << (tokens.bit_length() - 1)
+            group += f", {first} to {2 * first - 1} tokens"
+        rank, place, is_kept = int(ranked.rank[at]), float(position[at]), bool(kept[at])
+        explained = RankedDocument(
+            **row,
+            kept=is_kept,
+            reason=_reason(choice, is_kept, rank, place, group),
+            slice=choice.label,
+            reference=name,
+            perplexity=float(np.exp(mean)),
+            mean_nll=mean,
+            figure=figure,
+            num_tokens=tokens,
+            rank=rank,
+            of=int(ranked.size[at]),
+            position=place,
+            band=(low, high),
+            fold=None if scores.fold is None else int(scores.fold[at]),
+        )
+        result.append(explained)
     return result
 
 
@@ -98,7 +136,7 @@ def _reason(choice: Slice, kept: bool, rank: int, position: float, where: str) -
     if kept != inside and choice.criterion != "soft" and not choice.bounded:
         side = "at the edge of"  # a count is rounded, the paper's rule is strict
     of = "the corpus" if choice.by == "corpus" else where
-    by = choice.metric if isinstance(choice.metric, str) else "difference"
+    by = choice.metric_name
     told = (
         f"{did} by {choice.label}: at {position:.2%} of the {choice.unit} of {of} by {by}, "
         f"{side} the band [{low:.2%}, {high:.2%}]"
@@ -119,7 +157,8 @@ def _reason(choice: Slice, kept: bool, rank: int, position: float, where: str) -
     return told
 
 
-def _outside(run: RunFolder, config: Config, document_id: str) -> list[dict[str, Any]]:
+def _outside(held: RunArtifacts, document_id: str) -> list[ExplainedDocument]:
+    run = held.run
     if not is_current(run, run.corpus):
         raise UsageError("the run has no corpus index yet", str(run.path), "run it first")
     path = run.corpus / "documents.parquet"
@@ -129,21 +168,20 @@ def _outside(run: RunFolder, config: Config, document_id: str) -> list[dict[str,
         fix = "ids are as in the data; the scores list those of the pool"
         raise UsageError(f"no document has the id {one_line(document_id)!r}", str(run.path), fix)
     table = pq.read_table(path, columns=["source", "row", "domain"]).take(rows)
-    part = split.open_split(run.split).part if is_current(run, run.split) else None
-    scored = is_current(run, run.scores(config.scorers[0].name))
-    clean = without_cleaned(run, config, rows) if scored else rows
+    part = held.split.part if is_current(run, run.split) else None
+    scored = is_current(run, run.scores(held.config.primary_reference.name))
+    clean = held.without_cleaned(rows) if scored else rows
     result = []
     for at, row in zip(rows.tolist(), table.to_pylist(), strict=True):
         reason = PART_REASONS[int(part[at])] if part is not None else "the run is not split yet"
         if at not in clean:
             reason = "left out: it holds items of the tasks (evaluation.contamination: remove)"
-        result.append({**row, "kept": False, "reason": reason})
+        result.append(ExplainedDocument(**row, kept=False, reason=reason))
     return result
 
 
-def document_token_losses(run: RunFolder, config: Config, document_id: str) -> dict[str, Any]:
-    """The negative log-likelihood in nats of every token of a document under the reference, None
-    where it is left unscored; ``#12`` is the document of that number in canonical order.
+def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
+    """Of the document with this id; ``#12`` is the document of that number in canonical order.
 
     Raises UsageError: no such document, one without tokens, or no reference yet.
     """
@@ -151,6 +189,7 @@ def document_token_losses(run: RunFolder, config: Config, document_id: str) -> d
     from mlxprune.scoring.nll import token_losses
     from mlxprune.scoring.windows import WindowPolicy
 
+    run, config = held.run, held.config
     path = run.corpus / "documents.parquet"
     if not is_current(run, run.corpus):
         raise UsageError("the run has no corpus index yet", str(run.path), "run it first")
@@ -164,20 +203,20 @@ def document_token_losses(run: RunFolder, config: Config, document_id: str) -> d
     scorer = scorers_of(config)[-1]
     if not is_current(run, run.reference(scorer.name)):
         raise UsageError("the run has no reference yet", str(run.path), "run it up to reference")
-    tokens = open_run_tokens(run, scorer.tokenizer)
+    tokens = held.tokens(scorer.tokenizer)
     ids_of = tokens.document(int(rows[0]))
     if not len(ids_of):
         raise UsageError("this document has no tokens in this run", str(run.path), "choose another")
-    model, _ = load_model(model_folder(run, scorer.name))
+    model, _ = load_model(held.model_folder(scorer.name))
     context = config.score.context or scorer.reference.context or 512
     policy = WindowPolicy(
         context, config.score.overlap, config.score.long_documents,
         config.score.max_tokens_per_document, context,
     )  # fmt: skip
     losses = token_losses(model, tokens, int(rows[0]), policy).tolist()
-    return {
-        "id": document_id,
-        "reference": scorer.name,
-        "ids": ids_of.astype(int).tolist(),
-        "nll": [None if loss != loss else loss for loss in losses],
-    }
+    return TokenLosses(
+        id=document_id,
+        reference=scorer.name,
+        ids=ids_of.astype(int).tolist(),
+        nll=[None if loss != loss else loss for loss in losses],
+    )

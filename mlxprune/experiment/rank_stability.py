@@ -2,29 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from mlxprune.config.loading import load_config, validate_config
 from mlxprune.config.schema import Config
 from mlxprune.config.slices import FREE_SCORES, Slice
 from mlxprune.errors import UsageError
-from mlxprune.experiment.artifacts import model_folder
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.scorers import Scorer, scorers_of
 from mlxprune.files import read_json
 from mlxprune.model.architecture import flops_per_token
-from mlxprune.run.folder import RunFolder, open_run
+from mlxprune.records import Json, Record, SparseRecord, read_record
+from mlxprune.run.folder import open_run
 from mlxprune.run.markers import read_marker
 from mlxprune.scoring.score_file import Scores, read_scores
 from mlxprune.selection.ranking import ranked_values
 from mlxprune.selection.selector import select_slice
 from mlxprune.stats import spearman
+from mlxprune.training.summary import TrainingSummary
 
 ENOUGH = 0.9  # of the kept documents in common with the dearest reference's
 LEAST_COMMON = 0.5  # of the documents; under it the runs are about different corpora
+
+
+class Origin(SparseRecord):
+    """What made a set of scores: nothing that was trained, a model from elsewhere, or one of the
+    run's, with its targets and its seed."""
+
+    free: bool | None = None
+    pretrained: str | None = None
+    model: str | None = None
+    targets: int | None = None
+    seed: int | UnsetType | None = UNSET  # None: that of the study
+
+
+class ComparedScores(Origin, kw_only=True):
+    """A set of scores held against the dearest: rank correlation, kept documents in common."""
+
+    name: str
+    flops: float
+    share_of_cost: float
+    spearman: float
+    overlap: float
+
+
+class Stability(Record):
+    """How far sets of scores agree on a slice; ``scores`` with the dearest first, and of all pairs
+    the rank correlation and the share of kept documents in common."""
+
+    slice: str
+    unit: str
+    documents: int
+    kept_by_chance: float
+    scores: list[ComparedScores]
+    names: list[str]
+    spearman: list[list[float]]
+    overlap: list[list[float]]
+    enough: str | None  # the cheapest that keeps nearly what the dearest does
 
 
 @dataclass(frozen=True)
@@ -34,10 +73,10 @@ class ScoreSet:
     name: str
     scores: Scores
     flops: float  # to train the reference and to score the pool
-    about: dict[str, Any]
+    origin: Origin
 
 
-def compare_references(folders: list[Path], wanted: dict[str, Any]) -> dict[str, Any]:
+def compare_references(folders: list[Path], wanted: Json) -> Stability:
     """Spearman correlation and kept documents in common of all scores of the runs.
 
     ``wanted`` overrides keys of the first run's first slice. Raises UsageError: no run, fewer than
@@ -47,11 +86,11 @@ def compare_references(folders: list[Path], wanted: dict[str, Any]) -> dict[str,
     choice: Slice | None = None
     for folder in {f.resolve(): f for f in folders}.values():
         run = open_run(folder)
-        config = load_config(run.config)
+        held = RunArtifacts(run, load_config(run.config))
         if choice is None:
-            choice = _slice(config, wanted, str(folder))
+            choice = _slice(held.config, wanted, str(folder))
         prefix = f"{folder.resolve().name}:" if len(folders) > 1 else ""
-        found += _of_run(run, config, prefix)
+        found += _of_run(held, prefix)
     assert choice is not None
     if len(found) < 2:
         fix = "name several runs, or give `references:` or `reference.snapshots` in one"
@@ -61,7 +100,7 @@ def compare_references(folders: list[Path], wanted: dict[str, Any]) -> dict[str,
     return _compared(ranked, choice)
 
 
-def _slice(config: Config, wanted: dict[str, Any], where: str) -> Slice:
+def _slice(config: Config, wanted: Json, where: str) -> Slice:
     first = config.slices[0]
     plain = first.metric if first.metric in ("perplexity", "bpb", "adjusted") else "perplexity"
     tree = first.model_dump(mode="json") | {"metric": plain, "reference": None, "name": None}
@@ -73,43 +112,46 @@ def _slice(config: Config, wanted: dict[str, Any], where: str) -> Slice:
     return validate_config(whole, where).slices[0]
 
 
-def _of_run(run: RunFolder, config: Config, prefix: str) -> list[ScoreSet]:
+def _of_run(held: RunArtifacts, prefix: str) -> list[ScoreSet]:
+    run, config = held.run, held.config
     found = []
     scorers = {s.name: s for s in scorers_of(config) if s.fold is None}
     names = [*scorers, *FREE_SCORES]
     if config.split.cross:
-        names.insert(0, config.scorers[0].name)
+        names.insert(0, config.primary_reference.name)
     for name in dict.fromkeys(names):
         marker = read_marker(run.scores(name))
         if marker is None:
             continue
         own = scorers.get(name)
         folds = [s for s in scorers_of(config) if s.fold is not None]
-        of = folds if name == config.scorers[0].name and folds else [own] if own else []
-        flops = sum(_flops(run, s) for s in of)
+        of = folds if name == config.primary_reference.name and folds else [own] if own else []
+        flops = sum(_flops(held, s) for s in of)
         scores = read_scores(run.scores(name))
-        about = _about(of[0].reference.model, of[0]) if of else {"free": True}
-        found.append(ScoreSet(prefix + name, scores, flops, about))
+        origin = _origin(of[0]) if of else Origin(free=True)
+        found.append(ScoreSet(prefix + name, scores, flops, origin))
     return found
 
 
-def _about(model: str, scorer: Scorer) -> dict[str, Any]:
+def _origin(scorer: Scorer) -> Origin:
     reference = scorer.reference
     if reference.pretrained:
-        return {"pretrained": reference.pretrained}
+        return Origin(pretrained=reference.pretrained)
     share = scorer.snapshot or 1.0
-    return {"model": model, "targets": round(share * reference.tokens), "seed": reference.seed}
+    targets = round(share * reference.tokens)
+    return Origin(model=reference.model, targets=targets, seed=reference.seed)
 
 
-def _flops(run: RunFolder, scorer: Scorer) -> float:
-    folder = model_folder(run, scorer.name)
+def _flops(held: RunArtifacts, scorer: Scorer) -> float:
+    folder = held.model_folder(scorer.name)
     stated = read_json(folder / "config.json")
     trained = 0
     context = scorer.reference.context or 512
     if (folder / "training.json").exists():
-        told = read_json(folder / "training.json")
-        trained, context = told["targets"], told["recipe"]["context"]
-    scored = (read_marker(run.scores(scorer.name)) or {}).get("summary", {}).get("tokens", 0)
+        training = read_record(folder / "training.json", TrainingSummary)
+        trained, context = training.targets, training.recipe.context
+    marker = read_marker(held.run.scores(scorer.name))
+    scored = 0 if marker is None or marker.summary is None else int(marker.summary["tokens"])
     return flops_per_token(stated, context) * (3 * trained + scored)
 
 
@@ -125,11 +167,11 @@ def _on_common_documents(found: list[ScoreSet], where: str) -> list[ScoreSet]:
     for ranked in found:
         order = np.argsort(ranked.scores.key)
         at = order[np.searchsorted(ranked.scores.key, common, sorter=order)]
-        result.append(ScoreSet(ranked.name, ranked.scores.take(at), ranked.flops, ranked.about))
+        result.append(replace(ranked, scores=ranked.scores.take(at)))
     return result
 
 
-def _compared(ranked: list[ScoreSet], choice: Slice) -> dict[str, Any]:
+def _compared(ranked: list[ScoreSet], choice: Slice) -> Stability:
     """The table; the dearest scores come first and are what the others are held against."""
     lengths = ranked[0].scores.num_tokens  # one weight for all, or the slices differ by tokenizer
     values, kept = [], []
@@ -151,66 +193,66 @@ def _compared(ranked: list[ScoreSet], choice: Slice) -> dict[str, Any]:
             sizes = int(kept[i].sum()) + int(kept[j].sum())
             overlap[i, j] = overlap[j, i] = 2 * shared / sizes
     rows = [
-        {
-            "name": one.name,
-            "flops": one.flops,
-            "share_of_cost": one.flops / ranked[0].flops if ranked[0].flops else 0.0,
-            "spearman": float(correlation[0, i]),
-            "overlap": float(overlap[0, i]),
-            **one.about,
-        }
+        ComparedScores(
+            name=one.name,
+            flops=one.flops,
+            share_of_cost=one.flops / ranked[0].flops if ranked[0].flops else 0.0,
+            spearman=float(correlation[0, i]),
+            overlap=float(overlap[0, i]),
+            **msgspec.structs.asdict(one.origin),
+        )
         for i, one in enumerate(ranked)
     ]
-    cheaper = [r for r in rows[1:] if r["flops"] < 0.99 * ranked[0].flops]
-    enough = [r for r in cheaper if r["overlap"] >= ENOUGH]
-    return {
-        "slice": choice.label,
-        "unit": choice.unit,
-        "documents": len(lengths),
-        "kept_by_chance": float(np.mean([k.mean() for k in kept])),
-        "scores": rows,
-        "names": [r.name for r in ranked],
-        "spearman": correlation.tolist(),
-        "overlap": overlap.tolist(),
-        "enough": enough[-1]["name"] if enough else None,
-    }
+    cheaper = [r for r in rows[1:] if r.flops < 0.99 * ranked[0].flops]
+    enough = [r for r in cheaper if r.overlap >= ENOUGH]
+    return Stability(
+        slice=choice.label,
+        unit=choice.unit,
+        documents=len(lengths),
+        kept_by_chance=float(np.mean([k.mean() for k in kept])),
+        scores=rows,
+        names=[r.name for r in ranked],
+        spearman=correlation.tolist(),
+        overlap=overlap.tolist(),
+        enough=enough[-1].name if enough else None,
+    )
 
 
-def stability_lines(found: dict[str, Any]) -> list[str]:
+def stability_lines(found: Stability) -> list[str]:
     """The comparison as text: a table against the dearest reference, the matrix, one sentence."""
-    rows = found["scores"]
-    width = max(24, *(len(r["name"]) for r in rows)) + 2
+    rows = found.scores
+    width = max(24, *(len(r.name) for r in rows)) + 2
     told = [
-        f"{found['documents']:,} documents, slice {found['slice']} by {found['unit']}; "
-        f"in common by chance {found['kept_by_chance']:.0%}",
+        f"{found.documents:,} documents, slice {found.slice} by {found.unit}; "
+        f"in common by chance {found.kept_by_chance:.0%}",
         "",
         f"{'scores':<{width}} {'FLOPs*':>9} {'of dearest':>11} {'Spearman':>9} {'in common':>10}",
     ]
     for row in rows:
-        cost = f"{row['flops']:.1e}" if row["flops"] else "free"
+        cost = f"{row.flops:.1e}" if row.flops else "free"
         told.append(
-            f"{row['name']:<{width}} {cost:>9} {row['share_of_cost']:>11.1%} "
-            f"{row['spearman']:>9.3f} {row['overlap']:>10.1%}"
+            f"{row.name:<{width}} {cost:>9} {row.share_of_cost:>11.1%} "
+            f"{row.spearman:>9.3f} {row.overlap:>10.1%}"
         )
     if len(rows) > 2:
         told += ["", "kept documents in common (above the diagonal) and Spearman (below)"]
-        for i, name in enumerate(found["names"]):
+        for i, name in enumerate(found.names):
             cells = [
                 "      -"
                 if i == j
-                else f"{found['overlap'][i][j]:>7.1%}"
+                else f"{found.overlap[i][j]:>7.1%}"
                 if j > i
-                else f"{found['spearman'][i][j]:>7.3f}"
+                else f"{found.spearman[i][j]:>7.3f}"
                 for j in range(len(rows))
             ]
             told.append(f"{name:<{width}} {' '.join(cells)}")
     told += ["", "* to train the reference and to score the pool with it"]
-    best = rows[0]["name"]
-    if found["enough"] is None:
+    best = rows[0].name
+    if found.enough is None:
         told.append(f"No cheaper scores keep {ENOUGH:.0%} of what {best} keeps.")
     else:
         told.append(
-            f"{found['enough']} is enough for this slice: the cheapest that keeps {ENOUGH:.0%} of "
+            f"{found.enough} is enough for this slice: the cheapest that keeps {ENOUGH:.0%} of "
             f"what {best} keeps."
         )
     return told

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mlxprune.config.schema import Config, Reference
 from mlxprune.config.slices import FREE_SCORES
+from mlxprune.model.architecture import preset_of, training_defaults
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,13 @@ def free_score_names(config: Config) -> list[str]:
         if not isinstance(choice.metric, str):
             wanted |= {*choice.metric.difference}
     return [name for name in FREE_SCORES if name in wanted or name == "unigram"]
+
+
+def scoring_context(config: Config, reference: Reference) -> int:
+    """The window in tokens that documents are scored under: ``score.context``, else the context
+    that the reference has or is trained with."""
+    if config.score.context is not None:
+        return config.score.context
+    if reference.pretrained:
+        return reference.context or 512
+    return training_defaults(reference, preset_of(reference.model)).context

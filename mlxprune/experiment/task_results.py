@@ -1,15 +1,24 @@
-"""Contest: the arms of a study before the same items, together and two by two."""
+"""Task results: the arms of a study asked the same items, together and two by two."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
-from mlxprune.evaluation.task_metrics import above_guessing, averaged_categories
-from mlxprune.files import read_json
+from mlxprune.evaluation.task_metrics import (
+    MeanResult,
+    SuiteResult,
+    TaskResult,
+    above_guessing,
+    averaged_categories,
+    mean_of,
+)
+from mlxprune.experiment.records import ContaminationRecord, read_evaluation
+from mlxprune.records import Json, SparseRecord, read_record
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current
 from mlxprune.stats import GroupedMean, equal_groups, ratio_with_error, share_with_interval
@@ -27,7 +36,7 @@ class ItemAnswers:
     correct: np.ndarray  # bool
     gold_nll: np.ndarray  # float64, nats
     gold_bytes: np.ndarray
-    told: dict[str, Any]  # the marks
+    result: SuiteResult
 
 
 def read_answers(run: RunFolder, name: str) -> ItemAnswers | None:
@@ -35,10 +44,10 @@ def read_answers(run: RunFolder, name: str) -> ItemAnswers | None:
     import pyarrow.parquet as pq
 
     path = run.evaluation(name)
-    told = read_json(path).get("tasks")
-    if told is None:
+    result = read_evaluation(run, name).tasks
+    if result is None:
         return None
-    table = pq.read_table(path.with_name(told["items_file"]))
+    table = pq.read_table(path.with_name(str(result.items_file)))
     task = table.column("task").combine_chunks()
     gold = table.column("gold").to_numpy()
 
@@ -55,41 +64,41 @@ def read_answers(run: RunFolder, name: str) -> ItemAnswers | None:
         table.column("correct").to_numpy(),
         of_gold("nll"),
         of_gold("num_bytes"),
-        told,
+        result,
     )
 
 
-def gold_bits_parts(sheet: ItemAnswers) -> tuple[np.ndarray, GroupedMean]:
+def gold_bits_parts(answers: ItemAnswers) -> tuple[np.ndarray, GroupedMean]:
     """Bits of every right answer; their mean a byte in each task, tasks alike."""
-    return sheet.gold_nll / LN2, equal_groups(sheet.gold_bytes, sheet.task)
+    return answers.gold_nll / LN2, equal_groups(answers.gold_bytes, answers.task)
 
 
-def accuracy_parts(sheet: ItemAnswers) -> tuple[np.ndarray, GroupedMean]:
+def accuracy_parts(answers: ItemAnswers) -> tuple[np.ndarray, GroupedMean]:
     """What every item adds to the average of the normalised accuracies, and its weights.
 
     The plain mean over a task is its accuracy over one minus the baseline, so the difference of two
     arms is that of their averages.
     """
-    told = sheet.told["tasks"]
-    values = np.zeros(len(sheet.task))
-    weights = np.zeros(len(sheet.labels))
-    counted = averaged_categories(list(sheet.told["categories"]))
-    for code, label in enumerate(sheet.labels):
-        mine = sheet.task == code
+    tasks, categories = answers.result.tasks, answers.result.categories
+    values = np.zeros(len(answers.task))
+    weights = np.zeros(len(answers.labels))
+    counted = averaged_categories(list(categories))
+    for code, label in enumerate(answers.labels):
+        mine = answers.task == code
         # Categories inside a task count alike, however many items of each there are.
-        each = np.bincount(sheet.group[mine])
-        share = mine.sum() / ((each > 0).sum() * each[sheet.group[mine]])
-        values[mine] = sheet.correct[mine] * share / (1 - told[label]["baseline"])
-        category = told[label]["category"]
+        each = np.bincount(answers.group[mine])
+        share = mine.sum() / ((each > 0).sum() * each[answers.group[mine]])
+        values[mine] = answers.correct[mine] * share / (1 - tasks[label].baseline)
+        category = tasks[label].category
         if category in counted:
-            weights[code] = 1 / len(counted) / len(sheet.told["categories"][category]["tasks"])
-    return values, GroupedMean(np.ones(len(sheet.task)), sheet.task, weights)
+            weights[code] = 1 / len(counted) / len(categories[category].tasks)
+    return values, GroupedMean(np.ones(len(answers.task)), answers.task, weights)
 
 
-def only_items(sheet: ItemAnswers, keep: np.ndarray) -> ItemAnswers:
+def only_items(answers: ItemAnswers, keep: np.ndarray) -> ItemAnswers:
     """Some of the items."""
     fields = ("task", "row", "group", "correct", "gold_nll", "gold_bytes")
-    return replace(sheet, **{name: getattr(sheet, name)[keep] for name in fields})
+    return replace(answers, **{name: getattr(answers, name)[keep] for name in fields})
 
 
 def same_items(one: ItemAnswers, other: ItemAnswers) -> bool:
@@ -101,139 +110,195 @@ def same_items(one: ItemAnswers, other: ItemAnswers) -> bool:
     )
 
 
-def clean_items(sheet: ItemAnswers, contaminated: dict[str, dict[str, list[int]]]) -> np.ndarray:
+def clean_items(answers: ItemAnswers, contaminated: dict[str, dict[str, list[int]]]) -> np.ndarray:
     """bool [items]: those that stand in the documents of no arm, so that all are asked the same."""
-    clean = np.ones(len(sheet.task), bool)
-    for code, label in enumerate(sheet.labels):
+    clean = np.ones(len(answers.task), bool)
+    for code, label in enumerate(answers.labels):
         rows = sorted({row for found in contaminated.values() for row in found.get(label, [])})
-        clean[(sheet.task == code) & np.isin(sheet.row, rows)] = False
+        clean[(answers.task == code) & np.isin(answers.row, rows)] = False
     return clean
 
 
 def contaminated_rows(run: RunFolder) -> dict[str, dict[str, list[int]]] | None:
     """Of every arm, the rows of each task that stand in its documents; None if nobody looked."""
+    found = read_contamination(run)
+    return None if found is None else found.arms
+
+
+def read_contamination(run: RunFolder) -> ContaminationRecord | None:
     place = run.evaluation("contamination")
-    if not is_current(run, place):
-        return None
-    found: dict[str, dict[str, list[int]]] = read_json(place)["arms"]
-    return found
+    return read_record(place, ContaminationRecord) if is_current(run, place) else None
 
 
-def task_standing(run: RunFolder, arms: dict[str, dict[int, str]]) -> dict[str, Any] | None:
-    """Marks of every arm as means over its seeds: categories, average, tasks, and the same on
-    clean items. ``arms`` names the evaluations of each arm by seed."""
-    rows = contaminated_rows(run)
-    found: dict[str, Any] = {}
+# --- the arms together ------------------------------------------------------------------------
+
+
+class MeanFigures(SparseRecord):
+    """Figures of a task, a category or the average, means over an arm's seeds."""
+
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    normalised_accuracy: float | None = None
+    normalised_low: float | None = None
+    normalised_high: float | None = None
+    normalised_one_answer: float | None = None
+    gold_bpb: float | None = None
+    margin: float | None = None
+
+
+class ArmCategory(MeanFigures, kw_only=True):
+    tasks: list[str]
+
+
+class ArmTask(MeanFigures, kw_only=True):
+    """A task as an arm answers it. What is ``clean`` stands in the documents of no arm."""
+
+    category: str
+    kind: str | None
+    shots: int
+    items: int
+    of: int
+    cut: int
+    left_out: list[int]
+    bad_lines: dict[str, int]
+    baseline: float
+    traps: list[str]
+    contaminated: float | None = None  # items in the arm's documents, mean over seeds
+    clean_items: int | None = None
+    clean_accuracy: float | UnsetType | None = UNSET
+    clean_gold_bpb: float | UnsetType | None = UNSET
+
+
+class ArmTasks(SparseRecord):
+    """What an arm answered, as means over its seeds."""
+
+    seeds: int
+    average: MeanFigures
+    gold_bpb: float | None
+    categories: dict[str, ArmCategory]
+    tasks: dict[str, ArmTask]
+    contaminated: float | None = None
+    clean_items: int | None = None
+    clean_average: float | UnsetType | None = UNSET
+
+
+class TaskStanding(SparseRecord):
+    """Every arm that was asked the tasks."""
+
+    arms: dict[str, ArmTasks]
+    absent: dict[str, str]
+    suite: str
+    common: int | None = None  # items that share only phrases with documents
+
+
+def task_standing(run: RunFolder, arms: dict[str, dict[int, str]]) -> TaskStanding | None:
+    """``arms`` names the evaluations of each arm by seed."""
+    contamination = read_contamination(run)
+    rows = None if contamination is None else contamination.arms
+    found: dict[str, ArmTasks] = {}
+    first: SuiteResult | None = None
     for arm, seeds in arms.items():
-        sheets = [(name, sheet) for name in seeds.values() if (sheet := read_answers(run, name))]
-        if not sheets:
-            continue
-        told = [sheet.told for _, sheet in sheets]
-        entry: dict[str, Any] = {
-            "seeds": len(sheets),
-            "average": _mean([t["average"] for t in told]),
-            "gold_bpb": float(np.mean([_or_nan(t["gold_bpb"]) for t in told])),
-            "categories": {
-                name: _mean([t["categories"][name] for t in told])
-                | {"tasks": told[0]["categories"][name]["tasks"]}
-                for name in told[0]["categories"]
-            },
-            "tasks": {label: _of_task(label, told) for label in told[0]["tasks"]},
-        }
-        if rows is not None:
-            entry |= _clean(sheets, rows, entry)
-        found[arm] = entry
-    if not found:
+        answers = {name: a for name in seeds.values() if (a := read_answers(run, name))}
+        if answers:
+            first = first or next(iter(answers.values())).result
+            found[arm] = _of_arm(answers, rows)
+    if first is None:
         return None
-    first: ItemAnswers = next(
-        sheet for s in arms.values() for n in s.values() if (sheet := read_answers(run, n))
+    return TaskStanding(
+        arms=found,
+        absent=first.absent,
+        suite=first.suite,
+        common=None if contamination is None else sum(map(len, contamination.common.values())),
     )
-    about: dict[str, Any] = {"absent": first.told["absent"], "suite": first.told["suite"]}
-    place = run.evaluation("contamination")
-    if rows is not None:
-        about["common"] = sum(map(len, read_json(place)["common"].values()))
-    return {"arms": found, **about}
 
 
-def _clean(
-    sheets: list[tuple[str, ItemAnswers]],
-    rows: dict[str, dict[str, list[int]]],
-    entry: dict[str, Any],
-) -> dict[str, Any]:
-    """What of each task an arm has seen, and its marks without what any arm has seen."""
-    clean = clean_items(sheets[0][1], rows)
-    for code, label in enumerate(sheets[0][1].labels):
-        mine = sheets[0][1].task == code
-        seen = [len(rows.get(name, {}).get(label, [])) for name, _ in sheets]
-        told = entry["tasks"][label]
-        told["contaminated"] = float(np.mean(seen))
-        told["clean_items"] = int((mine & clean).sum())
-        told["clean_accuracy"] = told["clean_gold_bpb"] = None
-        if (mine & clean).any():
-            some = mine & clean
-            told["clean_accuracy"] = float(
-                np.mean([share_with_interval(s.correct[some], s.group[some])[0] for _, s in sheets])
-            )
-            told["clean_gold_bpb"] = float(
-                np.mean(
-                    [
-                        ratio_with_error(s.gold_nll[some] / LN2, s.gold_bytes[some])[0]
-                        for _, s in sheets
-                    ]
-                )
-            )
-    averages = [_average(sheet, clean) for _, sheet in sheets]
-    return {
-        "contaminated": float(
-            np.mean([sum(map(len, rows.get(n, {}).values())) for n, _ in sheets])
-        ),
-        "clean_items": int(clean.sum()),
-        "clean_average": None
-        if averages[0] is None
-        else float(np.mean([a or 0 for a in averages])),
-    }
+def _of_arm(
+    answers: dict[str, ItemAnswers], rows: dict[str, dict[str, list[int]]] | None
+) -> ArmTasks:
+    results = [a.result for a in answers.values()]
+    first = results[0]
+    tasks = {label: _of_task([r.tasks[label] for r in results]) for label in first.tasks}
+    arm = ArmTasks(
+        seeds=len(answers),
+        average=MeanFigures(**_means([r.average for r in results])),
+        gold_bpb=mean_of([r.gold_bpb for r in results]),
+        categories={
+            name: ArmCategory(**_means([r.categories[name] for r in results]), tasks=category.tasks)
+            for name, category in first.categories.items()
+        },
+        tasks=tasks,
+    )
+    return arm if rows is None else _with_clean(arm, answers, rows)
 
 
-def _average(sheet: ItemAnswers, keep: np.ndarray) -> float | None:
+def _with_clean(
+    arm: ArmTasks, answers: dict[str, ItemAnswers], rows: dict[str, dict[str, list[int]]]
+) -> ArmTasks:
+    """With what of each task an arm has seen, and its figures without what any arm has seen."""
+    each = list(answers.values())
+    clean = clean_items(each[0], rows)
+    tasks = dict(arm.tasks)
+    for code, label in enumerate(each[0].labels):
+        some = (each[0].task == code) & clean
+        accuracy: float | None = None
+        bits: float | None = None
+        if some.any():
+            shares = [share_with_interval(a.correct[some], a.group[some])[0] for a in each]
+            ratios = [ratio_with_error(a.gold_nll[some] / LN2, a.gold_bytes[some])[0] for a in each]
+            accuracy, bits = float(np.mean(shares)), float(np.mean(ratios))
+        seen = [len(rows.get(name, {}).get(label, [])) for name in answers]
+        tasks[label] = msgspec.structs.replace(
+            tasks[label],
+            contaminated=float(np.mean(seen)),
+            clean_items=int(some.sum()),
+            clean_accuracy=accuracy,
+            clean_gold_bpb=bits,
+        )
+    averages = [_average(a, clean) for a in each]
+    known = None if averages[0] is None else float(np.mean([a or 0 for a in averages]))
+    seen = [sum(map(len, rows.get(name, {}).values())) for name in answers]
+    return msgspec.structs.replace(
+        arm,
+        tasks=tasks,
+        contaminated=float(np.mean(seen)),
+        clean_items=int(clean.sum()),
+        clean_average=known,
+    )
+
+
+def _average(answers: ItemAnswers, keep: np.ndarray) -> float | None:
     """The average of the normalised accuracies on some of the items."""
-    told = sheet.told["tasks"]
+    categories = answers.result.categories
     means = []
-    for name in averaged_categories(list(sheet.told["categories"])):
+    for name in averaged_categories(list(categories)):
         values = []
-        for label in sheet.told["categories"][name]["tasks"]:
-            mine = keep & (sheet.task == sheet.labels.index(label))
+        for label in categories[name].tasks:
+            mine = keep & (answers.task == answers.labels.index(label))
             if mine.any():
-                accuracy = share_with_interval(sheet.correct[mine], sheet.group[mine])[0]
-                values.append(above_guessing(accuracy, told[label]["baseline"]))
+                accuracy = share_with_interval(answers.correct[mine], answers.group[mine])[0]
+                values.append(above_guessing(accuracy, answers.result.tasks[label].baseline))
         if values:
             means.append(float(np.mean(values)))
     return float(np.mean(means)) if means else None
 
 
-def _of_task(label: str, told: list[dict[str, Any]]) -> dict[str, Any]:
-    found = _mean([t["tasks"][label] for t in told])
-    first = told[0]["tasks"][label]
-    fixed = (
-        "category", "kind", "shots", "items", "of", "cut", "left_out", "bad_lines", "baseline",
-        "traps",
-    )  # fmt: skip
-    return found | {key: first[key] for key in (*fixed, "normalised_one_answer")}
+def _of_task(results: list[TaskResult]) -> ArmTask:
+    first = results[0]
+    fields: Json = {
+        name: getattr(first, name)
+        for name in ArmTask.__struct_fields__
+        if name not in MeanFigures.__struct_fields__ and hasattr(first, name)
+    }
+    fields |= _means(results)
+    fields["normalised_one_answer"] = first.normalised_one_answer
+    return ArmTask(**fields)
 
 
-FIGURES = (
-    "accuracy", "low", "high", "normalised_accuracy", "normalised_low", "normalised_high",
-    "normalised_one_answer", "gold_bpb", "margin",
-)  # fmt: skip
-
-
-def _or_nan(value: float | None) -> float:
-    """JSON has no number for what a broken model gives."""
-    return math.nan if value is None else value
-
-
-def _mean(told: list[dict[str, Any]]) -> dict[str, Any]:
+def _means(results: Sequence[TaskResult | MeanResult]) -> dict[str, float]:
+    """The means of the figures that these results have."""
     return {
-        key: float(np.mean([_or_nan(t[key]) for t in told]))
-        for key in FIGURES
-        if key in told[0] and told[0][key] is not None
+        name: mean_of([getattr(result, name) for result in results])
+        for name in MeanFigures.__struct_fields__
+        if getattr(results[0], name, None) is not None
     }

@@ -5,15 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlxprune.config.schema import Training
 from mlxprune.config.yaml_file import read_yaml
 from mlxprune.errors import ConfigError, DataError, closest, one_line
 from mlxprune.files import read_json
+from mlxprune.records import Json, Record, record_of
 
 if TYPE_CHECKING:
     import mlx.nn as nn
+
+
+class PresetTraining(Record):
+    """What a preset says of training where a configuration says nothing."""
+
+    context: int
+    batch_tokens: int  # targets an optimizer step
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+
+
+class TrainingDefaults(Record):
+    """The same, with what the configuration says."""
+
+    context: int
+    batch_size: int  # sequences an optimizer step
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
 
 
 @dataclass(frozen=True)
@@ -21,8 +42,8 @@ class Preset:
     """What sizes, costs and defaults are computed from; ``config`` is in Hugging Face keys."""
 
     name: str
-    config: dict[str, Any]
-    training: dict[str, Any]
+    config: Json
+    training: PresetTraining
 
 
 def preset_names() -> list[str]:
@@ -36,7 +57,7 @@ def preset_of(name: str) -> Preset:
     """A preset by name, or a folder or file with a config.json."""
     if name in preset_names():
         tree = read_yaml(Path(str(files("mlxprune_models") / f"{name}.yaml")))
-        return Preset(name, tree["config"], tree["training"])
+        return Preset(name, tree["config"], record_of(tree["training"], PresetTraining))
     path = Path(name).expanduser()
     path = path / "config.json" if path.is_dir() else path
     if path.suffix != ".json" or not path.exists():
@@ -56,14 +77,12 @@ def preset_of(name: str) -> Preset:
         "quantization_config",
     ):
         config.pop(key, None)
-    return Preset(name, config, dict(preset_of("nano").training))
+    return Preset(name, config, preset_of("nano").training)
 
 
-def full_config(
-    shape: Preset, vocab_size: int, context: int, prefix: int, end: int
-) -> dict[str, Any]:
-    """The config.json of a model of this shape over this vocabulary."""
-    config = {**shape.config, "vocab_size": vocab_size}
+def full_config(preset: Preset, vocab_size: int, context: int, prefix: int, end: int) -> Json:
+    """The config.json of a model of this preset over this vocabulary."""
+    config = {**preset.config, "vocab_size": vocab_size}
     config |= {"bos_token_id": prefix, "eos_token_id": end, "max_position_embeddings": context}
     if config["model_type"] == "llama":
         config |= {
@@ -77,12 +96,12 @@ def full_config(
     return config
 
 
-def text_config(config: dict[str, Any]) -> dict[str, Any]:
+def text_config(config: Json) -> Json:
     """The keys of the language model: those of multimodal models lie one level down."""
     return {**config, **(config.get("text_config") or {})}
 
 
-def parameter_counts(config: dict[str, Any]) -> tuple[int, int]:
+def parameter_counts(config: Json) -> tuple[int, int]:
     """(parameters of matrix products and norms, parameters of the embedding tables).
 
     Llama-style in closed form; other architectures are built lazily and counted.
@@ -104,35 +123,34 @@ def parameter_counts(config: dict[str, Any]) -> tuple[int, int]:
     return sum(int(a.size) for _, a in flat) - tables, tables
 
 
-def flops_per_token(config: dict[str, Any], context: int) -> float:
+def flops_per_token(config: Json, context: int) -> float:
     """Forward FLOPs: 2 a matmul parameter (output head in, embedding look-up out) + attention."""
     body, _ = parameter_counts(config)
     config = text_config(config)
-    width = config.get("hidden_size", config.get("n_embd", 0))
-    layers = config.get("num_hidden_layers", config.get("n_layer", 0))
+    width = int(config.get("hidden_size") or config.get("n_embd") or 0)
+    layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
     # Causal attention: scores and weighted values, 2 * 2 * width * context / 2 a layer.
     return 2.0 * (body + config.get("vocab_size", 0) * width) + 2.0 * layers * width * context
 
 
-def training_defaults(settings: Training, shape: Preset) -> dict[str, Any]:
+def training_defaults(settings: Training, preset: Preset) -> TrainingDefaults:
     """The training settings with what the preset says where the configuration says nothing."""
-    context = settings.context or int(shape.training["context"])
-    batch = settings.batch_size or max(1, round(shape.training["batch_tokens"] / context))
+    usual = preset.training
+    context = settings.context or usual.context
 
-    def pick(key: str) -> Any:
-        asked = getattr(settings, key)
-        return shape.training[key] if asked is None else asked
+    def given(asked: float | None, otherwise: float) -> float:
+        return float(otherwise if asked is None else asked)
 
-    return {
-        "context": context,
-        "batch_size": batch,
-        "optimizer": pick("optimizer"),
-        "learning_rate": float(pick("learning_rate")),
-        "weight_decay": float(pick("weight_decay")),
-    }
+    return TrainingDefaults(
+        context=context,
+        batch_size=settings.batch_size or max(1, round(usual.batch_tokens / context)),
+        optimizer=settings.optimizer or usual.optimizer,
+        learning_rate=given(settings.learning_rate, usual.learning_rate),
+        weight_decay=given(settings.weight_decay, usual.weight_decay),
+    )
 
 
-def build_model(config: dict[str, Any]) -> nn.Module:
+def build_model(config: Json) -> nn.Module:
     """The mlx-lm model of a configuration, with whatever weights its classes start from."""
     from mlxprune.engine import backend
 
@@ -152,7 +170,7 @@ def build_model(config: dict[str, Any]) -> nn.Module:
     return model
 
 
-def read_model_config(folder: Path) -> dict[str, Any]:
+def read_model_config(folder: Path) -> Json:
     """The config.json of a model's folder. Raises DataError where there is none."""
     try:
         found = read_json(folder / "config.json")
@@ -164,7 +182,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def longest_context(config: dict[str, Any]) -> int | None:
+def longest_context(config: Json) -> int | None:
     """The positions that a model was made for, by whichever name its configuration has."""
     config = text_config(config)
     for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):

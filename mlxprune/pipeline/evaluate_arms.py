@@ -1,17 +1,17 @@
-"""Assess: the stage ``evaluation``. Every arm and seed on the same test documents, the same target
-text and the same items of the tasks."""
+"""The stage ``evaluation``: every arm and seed on the same test documents, the same target text and
+the same items of the tasks."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 
-from mlxprune.data import split
 from mlxprune.data.index import Corpus
 from mlxprune.errors import DataError
 from mlxprune.evaluation import requests
@@ -20,210 +20,214 @@ from mlxprune.evaluation.bits_per_byte import (
     BITS_METRIC_VERSION,
     EVALUATION_VERSION,
     by_decile,
-    documents_to_test,
     losses_of,
     score_model,
 )
-from mlxprune.evaluation.contamination import CONTAMINATION_VERSION, find_contaminated, rows_by_task
+from mlxprune.evaluation.contamination import (
+    CONTAMINATION_VERSION,
+    find_contaminated,
+    rows_by_task,
+)
 from mlxprune.evaluation.items_file import warn_of_bad_lines, write_bad_lines, write_items
 from mlxprune.evaluation.target_text import prepare_target, target_identity
-from mlxprune.evaluation.task_metrics import TASK_METRIC_VERSION, suite_result
+from mlxprune.evaluation.task_metrics import TASK_METRIC_VERSION, SuiteResult, suite_result
 from mlxprune.evaluation.tasks import FoundTasks, find_tasks
+from mlxprune.execution.progress import progress_between, stage_progress
+from mlxprune.execution.stage import Artifact, run_stage
 from mlxprune.experiment.arms import Arm, arm_documents, arms_of, branches_of
-from mlxprune.experiment.artifacts import model_folder, open_pool, open_run_corpus, open_run_tokens
+from mlxprune.experiment.artifacts import StudyExecution
+from mlxprune.experiment.records import ArmEvaluation, ContaminationRecord, read_evaluation
 from mlxprune.experiment.scorers import scorers_of
-from mlxprune.files import fingerprint_of, read_json, write_json
+from mlxprune.files import fingerprint_of
 from mlxprune.model.architecture import preset_of, training_defaults
+from mlxprune.records import Json, write_record
+from mlxprune.run.event_kinds import Assessed
 from mlxprune.run.markers import mark_done
-from mlxprune.run.stage import Artifact, RunContext, progress_between, run_stage, stage_progress
 from mlxprune.stats import deciles_of
-from mlxprune.tokenization.token_file import Tokens, open_tokens
+from mlxprune.tokenization.token_file import Tokens
 from mlxprune.tokenization.tokenizer import load_tokenizer
+
+Beside = Callable[[str], Path]
 
 
 @dataclass(frozen=True)
 class EvaluationInputs:
     """What all arms of a run are assessed on; made when the first of them needs it."""
 
-    work: RunContext
-    names: Corpus
-    tokens: Tokens
+    study: StudyExecution
     documents: np.ndarray  # of the test part
     context: int
-    found: FoundTasks | None
+    tasks: FoundTasks | None
 
     @cached_property
-    def questions(self) -> requests.TaskRequests:
-        assert self.found is not None
-        config = self.work.config
+    def requests(self) -> requests.TaskRequests:
+        assert self.tasks is not None
+        config = self.study.config
         made = requests.prepare_requests(
-            self.found,
-            load_tokenizer(self.work.run.tokenizer),
+            self.tasks,
+            load_tokenizer(self.study.run.tokenizer),
             self.context,
             config.evaluation.limit,
             config.seed,
-            stage_progress(self.work, "evaluation", "items"),
+            stage_progress(self.study, "evaluation", "items"),
         )
-        warn_of_bad_lines(self.work, made)
-        write_bad_lines(made, self.work.run.path / "eval" / "bad-lines.jsonl")
+        warn_of_bad_lines(self.study, made)
+        write_bad_lines(made, self.study.run.path / "eval" / "bad-lines.jsonl")
         return made
 
     @cached_property
     def target(self) -> tuple[Corpus, Tokens, np.ndarray]:
-        found = prepare_target(self.work.run, self.work.config)
-        for reason, count in found[0].summary["skipped"].items():
-            self.work.warn("evaluation", f"target: {count:,} rows skipped: {reason}")
-        return found
+        target = prepare_target(self.study.run, self.study.config)
+        for reason, count in target[0].summary.skipped.items():
+            self.study.warn("evaluation", f"target: {count:,} rows skipped: {reason}")
+        return target
 
     @cached_property
     def decile(self) -> np.ndarray:
         """Of every test document, by its mean NLL under the first reference (or fold's)."""
-        scorer = next(s for s in scorers_of(self.work.config) if s.snapshot is None)
-        folder = model_folder(self.work.run, scorer.name)
-        tokens = open_tokens(self.work.run.tokens(scorer.tokenizer))
-        window, memory = _window(self.work), self.work.config.memory
+        scorer = next(s for s in scorers_of(self.study.config) if s.snapshot is None)
+        folder = self.study.held.model_folder(scorer.name)
+        tokens = self.study.held.tokens(scorer.tokenizer)
+        window, memory = _window(self.study), self.study.config.memory
         part = losses_of(folder, tokens, self.documents, window, memory_bytes=memory)
         return deciles_of(part["nll_sum"] / np.maximum(part["num_tokens"], 1))
 
 
-def _window(work: RunContext) -> int:
-    return int(work.config.score.context or work.config.scorers[0].context or 512)
+def _window(study: StudyExecution) -> int:
+    return int(study.config.score.context or study.config.primary_reference.context or 512)
 
 
-def evaluate_arms(work: RunContext) -> None:
-    """The stage ``evaluation``: figures of every arm and seed, and what of the tasks is in their
-    training documents."""
-    run, config = work.run, work.config
-    names, tokens = open_run_corpus(run, config), open_run_tokens(run)
-    members = split.open_split(run.split).members(split.TEST)
-    documents = documents_to_test(names, tokens, members, config.seed)
+def evaluate_arms(study: StudyExecution) -> None:
+    """Figures of every arm and seed, and what of the tasks is in their training documents."""
+    config, documents = study.config, study.held.test_documents()
     if not len(documents):
         fix = "give more documents or raise split.test"
-        raise DataError("the test part has no token", str(run.split), fix)
-    shape = preset_of(config.final.model)
-    context = training_defaults(config.final, shape)["context"]
+        raise DataError("the test part has no token", str(study.run.split), fix)
+    context = training_defaults(config.final, preset_of(config.final.model)).context
     asked = config.evaluation
-    found = find_tasks(asked.tasks, asked.gauntlet) if asked.tasks else None
-    hall = EvaluationInputs(work, names, tokens, documents, context, found)
-    shared: dict[str, Any] = {
+    tasks = find_tasks(asked.tasks, asked.gauntlet) if asked.tasks else None
+    inputs = EvaluationInputs(study, documents, context, tasks)
+    shared: Json = {
         "version": [EVALUATION_VERSION, BITS_METRIC_VERSION, TASK_METRIC_VERSION],
-        "reference": [work.fingerprint("reference"), _window(work)],  # of the deciles
-        "tasks": requests.requests_identity(found, asked.limit, config.seed) if found else None,
+        "reference": [study.fingerprint("reference"), _window(study)],  # of the deciles
+        "tasks": requests.requests_identity(tasks, asked.limit, config.seed) if tasks else None,
         "target": target_identity(config),
     }
-    described: dict[str, Any] = {}
-    pieces = []
-    whole = [a for a in arms_of(config) if a.name in work.inputs["final"]]
+    trainings = study.inputs["final"]
+    whole = [a for a in arms_of(config) if a.name in trainings]
     trained = [a for arm in whole for a in (arm, *branches_of(arm, config))]
+    artifacts: dict[str, Artifact] = {}
     for number, arm in enumerate(trained):
-        own = {"arm": fingerprint_of(work.inputs["final"][arm.name])}
-        described[arm.name] = {**shared, **own}
-        pieces.append(_piece(hall, arm, fingerprint_of(described[arm.name]), number, trained))
-    if found is not None and asked.contamination != "off":
-        described["contamination"] = {
+        own = {"arm": fingerprint_of(trainings[arm.name])}
+        artifacts[arm.name] = _evaluated(inputs, arm, {**shared, **own}, number, len(trained))
+    if tasks is not None and asked.contamination != "off":
+        searched = {
             "version": CONTAMINATION_VERSION,
             "tasks": shared["tasks"],
-            "arms": {a.name: work.inputs["final"][a.name]["documents"] for a in whole},
+            "arms": {a.name: trainings[a.name]["documents"] for a in whole},
         }
-        pieces.append(_contamination(hall, whole, fingerprint_of(described["contamination"])))
-    work.inputs["evaluation"] = described
-    run_stage(work, "evaluation", pieces)
+        artifacts["contamination"] = _contamination(inputs, whole, searched)
+    named = {name: artifact.inputs[0] for name, artifact in artifacts.items()}
+    run_stage(study, "evaluation", list(artifacts.values()), named)
     for arm in trained:
-        if arm.name not in work.log.state["assessed"]:  # it was there before
-            _tell(work, arm.name)
+        if arm.name not in study.log.state.assessed:  # it was there before
+            _tell(study, arm.name)
 
 
-def _piece(
-    hall: EvaluationInputs, arm: Arm, fingerprint: str, number: int, trained: list[Arm]
+def _evaluated(
+    inputs: EvaluationInputs, arm: Arm, described: Json, number: int, count: int
 ) -> Artifact:
-    work = hall.work
-    folder, place = work.run.final(arm.name), work.run.evaluation(arm.name)
-    short = fingerprint[:8]
+    """The ``number``-th of ``count`` arms."""
+    study, held = inputs.study, inputs.study.held
+    folder, place = study.run.final(arm.name), study.run.evaluation(arm.name)
+    memory = study.config.memory
 
     # Arrays are named by what they belong to: they stay right when the figures are set aside.
     def beside(what: str) -> Path:
-        return place.with_name(f"{place.stem}.{short}.{what}")
+        return place.with_name(f"{place.stem}.{artifact.fingerprint[:8]}.{what}")
 
-    parts = beside("parts")
-
-    def build() -> dict[str, Any]:
-        size = int(hall.tokens.lengths(hall.documents).sum())
-        report = stage_progress(work, "evaluation", "tokens")
-        told = progress_between(report, size, number, len(trained))
-        memory = work.config.memory
+    def build() -> ArmEvaluation:
+        size = int(held.tokens().lengths(inputs.documents).sum())
+        report = stage_progress(study, "evaluation", "tokens")
+        between = progress_between(report, size, number, count)
         array = beside("npy")
-        result = score_model(
-            folder, hall.names, hall.tokens, hall.documents, hall.context, array, told, memory
+        scored = score_model(
+            folder, held.corpus, held.tokens(), inputs.documents, inputs.context, array, between,
+            memory,
+        )  # fmt: skip
+        sizes = held.corpus.index["bytes"][inputs.documents]
+        deciles = by_decile(np.load(array), sizes, inputs.decile)
+        target, suite = None, None
+        if study.config.evaluation.target:
+            target = score_model(
+                folder, *inputs.target, inputs.context, beside("target.npy"), lambda *_: None,
+                memory,
+            )  # fmt: skip
+        if inputs.tasks is not None:
+            suite = _asked(inputs, folder, beside, f"{arm.name}, {number + 1} of {count}")
+        evaluation = ArmEvaluation(
+            **msgspec.structs.asdict(scored), deciles=deciles, target=target, tasks=suite
         )
-        index = hall.names.index[hall.documents]
-        result["deciles"] = by_decile(np.load(array), index["bytes"], hall.decile)
-        result["nll_file"] = array.name
-        if work.config.evaluation.target:
-            names, tokens, documents = hall.target
-            array = beside("target.npy")
-            result["target"] = score_model(
-                folder, names, tokens, documents, hall.context, array, lambda *_: None, memory
-            )
-            result["target"]["nll_file"] = array.name
-        if hall.found is not None:
-            what = f"{arm.name}, {number + 1} of {len(trained)}"
-            answers = ask(work, folder, hall.questions, hall.context, parts, what)
-            items = beside("items.parquet")
-            write_items(hall.questions, answers, items)
-            result["tasks"] = suite_result(hall.questions, answers)
-            result["tasks"]["items_file"] = items.name
-        write_json(place, result)
-        mark_done(place, "evaluation", fingerprint)
-        shutil.rmtree(parts, ignore_errors=True)
-        _tell(work, arm.name)
-        return result
+        write_record(place, evaluation)
+        mark_done(place, "evaluation", artifact.fingerprint)
+        shutil.rmtree(beside("parts"), ignore_errors=True)
+        _tell(study, arm.name)
+        return evaluation
 
-    return Artifact(place, fingerprint, build)
+    artifact = Artifact(place, (described,), build)
+    return artifact
 
 
-def _tell(work: RunContext, name: str) -> None:
+def _asked(inputs: EvaluationInputs, folder: Path, beside: Beside, what: str) -> SuiteResult:
+    """The answers of one model go to the items file."""
+    answers = ask(inputs.study, folder, inputs.requests, inputs.context, beside("parts"), what)
+    items = beside("items.parquet")
+    write_items(inputs.requests, answers, items)
+    result = suite_result(inputs.requests, answers)
+    return msgspec.structs.replace(result, items_file=items.name)
+
+
+def _tell(study: StudyExecution, name: str) -> None:
     """The figures of one arm as an event, also of those that are reused."""
-    told = read_json(work.run.evaluation(name))
-    asked = told.get("tasks") or {}
-    categories = asked.get("categories") or {}
-    work.log.emit(
-        "evaluation",
-        "assessed",
+    evaluation = read_evaluation(study.run, name)
+    target, suite = evaluation.target, evaluation.tasks
+    categories = suite.categories if suite else {}
+    told = Assessed(
         model=name,
-        macro=told["macro"],
-        original_mix=told["original_mix"],
-        target=(told.get("target") or {}).get("macro"),
-        gold_bpb=asked.get("gold_bpb"),
-        accuracy=(asked.get("average") or {}).get("normalised_accuracy"),
-        categories={k: v["normalised_accuracy"] for k, v in categories.items()},
+        macro=evaluation.macro,
+        original_mix=evaluation.original_mix,
+        target=target.macro if target else None,
+        gold_bpb=suite.gold_bpb if suite else None,
+        accuracy=suite.average.normalised_accuracy if suite else None,
+        categories={k: v.normalised_accuracy for k, v in categories.items()},
     )
+    study.log.emit("evaluation", told)
 
 
-def _contamination(hall: EvaluationInputs, trained: list[Arm], fingerprint: str) -> Artifact:
+def _contamination(inputs: EvaluationInputs, trained: list[Arm], described: Json) -> Artifact:
     """Which items stand in the documents of which arm."""
-    work = hall.work
-    place = work.run.evaluation("contamination")
+    study = inputs.study
+    place = study.run.evaluation("contamination")
 
-    def build() -> dict[str, Any]:
-        wanted = np.zeros(len(hall.names), bool)
-        pool = open_pool(work)
+    def build() -> Json:
+        wanted = np.zeros(len(study.held.corpus), bool)
+        pool = study.held.arm_pool()
         wanted[pool.documents] = wanted[pool.spare] = True
-        found = find_contaminated(work, hall.questions, hall.names, wanted)
-        targets = read_json(work.run.arms)["targets"]
-        result = {
-            "metric_version": CONTAMINATION_VERSION,
-            "documents": int(wanted.sum()),
-            "phrases": found.phrases,
-            "common": rows_by_task(hall.questions, found.common),
-            "arms": {
-                arm.name: rows_by_task(
-                    hall.questions,
-                    found.item[np.isin(found.document, arm_documents(arm, pool, targets))],
-                )
-                for arm in trained
-            },
-        }
-        write_json(place, result)
-        return {"documents": result["documents"]}
+        traces = find_contaminated(study, inputs.requests, study.held.corpus, wanted)
+        targets = study.held.arms.targets
 
-    return Artifact(place, fingerprint, build)
+        def rows_of(arm: Arm) -> dict[str, list[int]]:
+            inside = np.isin(traces.document, arm_documents(arm, pool, targets))
+            return rows_by_task(inputs.requests, traces.item[inside])
+
+        record = ContaminationRecord(
+            metric_version=CONTAMINATION_VERSION,
+            documents=int(wanted.sum()),
+            phrases=traces.phrases,
+            common=rows_by_task(inputs.requests, traces.common),
+            arms={arm.name: rows_of(arm) for arm in trained},
+        )
+        write_record(place, record)
+        return {"documents": record.documents}
+
+    return Artifact(place, (described,), build)

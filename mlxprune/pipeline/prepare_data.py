@@ -4,204 +4,194 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.data import split
 from mlxprune.data.hashing import mix
-from mlxprune.data.index import CORPUS_VERSION
-from mlxprune.data.indexing import build_index, note_places, verify_inputs
+from mlxprune.data.index import CORPUS_VERSION, InputFile
+from mlxprune.data.indexing import note_places, verify_inputs
 from mlxprune.data.readers import HARMLESS_REASONS
-from mlxprune.data.sources import Source
+from mlxprune.data.split import SplitSummary
 from mlxprune.errors import DataError
-from mlxprune.experiment.artifacts import open_run_corpus, open_run_tokens
+from mlxprune.execution.progress import stage_progress
+from mlxprune.execution.stage import Artifact, run_stage
+from mlxprune.experiment.artifacts import InputFiles, StudyExecution
 from mlxprune.experiment.budgets import pool_need
 from mlxprune.experiment.scorers import scorers_of
-from mlxprune.files import files_identity, fingerprint_of, folder_in_the_making, read_json
-from mlxprune.machine import cores
+from mlxprune.files import files_identity, fingerprint_of, folder_in_the_making
 from mlxprune.model.weights import fetch_model
 from mlxprune.planning.cost_model import CorpusTokens, estimate_costs
+from mlxprune.records import Json, read_record
+from mlxprune.run.event_kinds import Forecast
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import read_marker
-from mlxprune.run.stage import Artifact, RunContext, run_stage, stage_progress
 from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
+from mlxprune.tokenization.prepare import encode_into, index_into
 from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
-from mlxprune.tokenization.token_file import TOKENS_VERSION, encode_corpus
+from mlxprune.tokenization.token_file import TOKENS_VERSION, TokenSummary
 from mlxprune.tokenization.tokenizer import (
     TOKENIZER_FILES,
     TOKENIZER_VERSION,
     copy_tokenizer,
     fetch_tokenizer,
-    load_tokenizer,
 )
 
-# --- the stages, in order ---------------------------------------------------------------------
 
-
-def _corpus_inputs(config: Config, facts: list[dict[str, Any]]) -> dict[str, Any]:
-    files = [[f["name"], f["size"], f["edges"]] for f in facts]
+def corpus_inputs(config: Config, files: list[InputFile]) -> Json:
+    """What the stage ``corpus`` rests on: the files, not where they lie, and how they are read."""
     aside = ("paths", "max_bad")  # where the files lie and how many bad rows are borne
     settings = {k: v for k, v in config.data.results().items() if k not in aside}
-    return {"version": CORPUS_VERSION, "data": settings, "files": files}
+    listed = [[file.name, file.size, file.edges] for file in files]
+    return {"version": CORPUS_VERSION, "data": settings, "files": listed}
 
 
-def refuse_changed_inputs(
-    config: Config,
-    run_folder: RunFolder,
-    sources: list[Source],
-    facts: list[dict[str, Any]],
-) -> None:
-    known = read_marker(run_folder.corpus)
+def refuse_changed_inputs(config: Config, run: RunFolder, given: InputFiles) -> None:
+    """Raises DataError: a run keeps its corpus."""
+    known = read_marker(run.corpus)
     if known is None:
         return
-    if known["fingerprint"] != fingerprint_of(_corpus_inputs(config, facts)):
+    if known.fingerprint != fingerprint_of(corpus_inputs(config, given.files)):
         fix = "start a new run with another --dir; a run keeps its corpus"
-        raise DataError("the input files changed since this run began", str(run_folder.path), fix)
-    verify_inputs(run_folder.corpus, sources, facts)
+        raise DataError("the input files changed since this run began", str(run.path), fix)
+    verify_inputs(run.corpus, given.sources, given.files)
 
 
-def index_corpus(
-    work: RunContext, sources: list[Source], left_out: list[str], facts: list[dict[str, Any]]
-) -> None:
-    work.inputs["corpus"] = _corpus_inputs(work.config, facts)
-    folder = work.run.corpus
+def index_corpus(study: StudyExecution) -> None:
+    folder, config, given = study.run.corpus, study.config, study.input
     if read_marker(folder) is not None:
-        note_places(folder, sources)
-    if left_out:
-        names = ", ".join(Path(p).name for p in left_out[:5])
-        more = ", ..." if len(left_out) > 5 else ""
-        work.warn("corpus", f"{len(left_out)} other files are left out: {names}{more}")
-
-    def build() -> dict[str, Any]:
-        with folder_in_the_making(folder) as partial:
-            report = stage_progress(work, "corpus", "files")
-            return build_index(work.config.data, sources, left_out, partial, report)
-
-    run_stage(work, "corpus", [Artifact(folder, work.fingerprint("corpus"), build)])
-    found = open_run_corpus(work.run, work.config)
-    for choice in work.config.slices:
-        refuse_unknown_domains(choice, tuple(found.domains))
-    for reason, count in found.summary["skipped"].items():
+        note_places(folder, given.sources)
+    if given.left_out:
+        names = ", ".join(Path(p).name for p in given.left_out[:5])
+        more = ", ..." if len(given.left_out) > 5 else ""
+        study.warn("corpus", f"{len(given.left_out)} other files are left out: {names}{more}")
+    report = stage_progress(study, "corpus", "files")
+    artifact = Artifact(
+        folder,
+        (corpus_inputs(config, given.files),),
+        lambda: index_into(folder, config.data, given.sources, given.left_out, report),
+    )
+    run_stage(study, "corpus", [artifact])
+    for choice in config.slices:
+        refuse_unknown_domains(choice, tuple(study.held.corpus.domains))
+    for reason, count in study.held.corpus.summary.skipped.items():
         if reason not in HARMLESS_REASONS:
-            work.warn("corpus", f"{count} rows skipped: {reason} (corpus/bad-rows.jsonl)")
+            study.warn("corpus", f"{count} rows skipped: {reason} (corpus/bad-rows.jsonl)")
 
 
-def split_corpus(work: RunContext) -> None:
-    work.inputs["split"] = {
+def split_corpus(study: StudyExecution) -> None:
+    config, run = study.config, study.run
+    inputs = {
         "version": split.SPLIT_VERSION,
-        "seed": work.config.seed,
-        "split": work.config.split.results(),
-        "corpus": work.fingerprint("corpus"),
+        "seed": config.seed,
+        "split": config.split.results(),
+        "corpus": study.fingerprint("corpus"),
     }
 
-    def build() -> dict[str, Any]:
-        with folder_in_the_making(work.run.split) as partial:
-            corpus = open_run_corpus(work.run, work.config)
-            return split.build(work.config, corpus, partial, pool_need(work.config))
+    def build() -> SplitSummary:
+        with folder_in_the_making(run.split) as partial:
+            return split.build(config, study.held.corpus, partial, pool_need(config))
 
-    run_stage(work, "split", [Artifact(work.run.split, work.fingerprint("split"), build)])
-    found = split.open_split(work.run.split)
-    table = found.table
-    if found.beyond_need:
-        left = f"{found.beyond_need:,} documents are left out: the budgets need no larger pool"
-        work.warn("split", f"{left} (--pool all, in a new run, takes them)")
+    run_stage(study, "split", [Artifact(run.split, (inputs,), build)])
+    _judge_split(study)
+
+
+def _judge_split(study: StudyExecution) -> None:
+    """Refuse a split without one of its parts; warn of what is small."""
+    table = study.held.split.table
+    if study.held.split.beyond_need:
+        count = study.held.split.beyond_need
+        left = f"{count:,} documents are left out: the budgets need no larger pool"
+        study.warn("split", f"{left} (--pool all, in a new run, takes them)")
     for part in ("train", "test", "validation"):
-        if not table[part]["documents"]:
+        if not table[part].documents:
             fix = "give more documents, or set split shares by hand"
-            raise DataError(f"the {part} part has no document", str(work.run.split), fix)
-    for choice in work.config.slices:
-        refuse_nothing(choice, table["train"]["documents"])
+            raise DataError(f"the {part} part has no document", str(study.run.split), fix)
+    for choice in study.config.slices:
+        refuse_nothing(choice, table["train"].documents)
     missing = split.without(table, "test")
     if missing:
-        count = len(table["test"]["domains"])
+        count = len(table["test"].domains)
         names = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
-        held = f"macro is over {count - len(missing)} of {count} domains"
-        work.warn("split", f"no test document in {names}: {held}")
+        over = f"macro is over {count - len(missing)} of {count} domains"
+        study.warn("split", f"no test document in {names}: {over}")
     few = split.too_few(table, "test")
     if few:
         names = ", ".join(few[:8]) + (", ..." if len(few) > 8 else "")
         limit = split.HELD_OUT_DOCUMENTS
-        work.warn("split", f"too few test documents (under {limit}) to say much about: {names}")
+        study.warn("split", f"too few test documents (under {limit}) to say much about: {names}")
 
 
-def train_or_copy_tokenizer(work: RunContext) -> None:
-    settings = work.config.tokenizer
-    inputs: dict[str, Any] = {"version": TOKENIZER_VERSION, "tokenizer": settings.results()}
+def train_or_copy_tokenizer(study: StudyExecution) -> None:
+    settings, folder = study.config.tokenizer, study.run.tokenizer
+    inputs: Json = {"version": TOKENIZER_VERSION, "tokenizer": settings.results()}
     if settings.train:
-        inputs["split"] = work.fingerprint("split")
+        inputs["split"] = study.fingerprint("split")
     else:
         source = fetch_tokenizer(str(settings.pretrained))
         inputs["files"] = files_identity(source, TOKENIZER_FILES)
-    work.inputs["tokenizer"] = inputs
-    folder = work.run.tokenizer
 
-    def build() -> dict[str, Any]:
+    def build() -> object:
         with folder_in_the_making(folder) as partial:
             if settings.pretrained:
                 copy_tokenizer(source, partial)
                 return {"pretrained": settings.pretrained}
             assert settings.train
-            texts = _texts_to_learn_from(work, settings.train.max_bytes)
-            return train_tokenizer(settings.train, texts, cores(), partial)
+            texts = _texts_to_learn_from(study, settings.train.max_bytes)
+            return train_tokenizer(settings.train, texts, machine.cores(), partial)
 
-    run_stage(work, "tokenizer", [Artifact(folder, work.fingerprint("tokenizer"), build)])
+    run_stage(study, "tokenizer", [Artifact(folder, (inputs,), build)])
 
 
-def _texts_to_learn_from(work: RunContext, most: int) -> Iterator[str]:
+def _texts_to_learn_from(study: StudyExecution, most: int) -> Iterator[str]:
     """The reference part, or with cross-scoring the pool; of more text than is read, a sample."""
-    which = split.TRAIN if work.config.split.cross else split.REFERENCE
-    members = split.open_split(work.run.split).members(which)
+    corpus = study.held.corpus
+    members = study.held.split.members(split.TRAIN if study.config.split.cross else split.REFERENCE)
     if not len(members):
         fix = "set split.reference, or use tokenizer.pretrained"
-        raise DataError("no reference document to train on", str(work.run.split), fix)
-    names = open_run_corpus(work.run, work.config)
-    size = int(names.index["bytes"][members].sum())
+        raise DataError("no reference document to train on", str(study.run.split), fix)
+    size = int(corpus.index["bytes"][members].sum())
     if size > most:
-        drawn = mix(names.index["key"][members], f"tokenizer {work.config.seed}")
+        drawn = mix(corpus.index["key"][members], f"tokenizer {study.config.seed}")
         members = members[drawn.astype(np.float64) / 2.0**64 < 1.05 * most / size]
-    wanted = np.zeros(len(names), bool)
+    wanted = np.zeros(len(corpus), bool)
     wanted[members] = True
-    return (text for _, text in names.texts(wanted))
+    return (text for _, text in corpus.texts(wanted))
 
 
-def encode_tokens(work: RunContext) -> None:
-    work.inputs["tokens"] = {
+def encode_tokens(study: StudyExecution) -> None:
+    inputs = {
         "version": TOKENS_VERSION,
-        "split": work.fingerprint("split"),
-        "tokenizer": work.fingerprint("tokenizer"),
+        "split": study.fingerprint("split"),
+        "tokenizer": study.fingerprint("tokenizer"),
     }
-    pieces = [_tokens_piece(work, "main", work.run.tokenizer)]
-    for scorer in scorers_of(work.config):
+    folders = {"main": study.run.tokenizer}
+    for scorer in scorers_of(study.config):
         if scorer.reference.pretrained:  # it scores with its own tokenizer
-            source = fetch_model(scorer.reference.pretrained)
-            pieces.append(_tokens_piece(work, scorer.tokenizer, source))
-    run_stage(work, "tokens", pieces)
-    held = open_run_tokens(work.run)
-    facts = read_json(work.run.tokens() / "tokens.json")["parts"]
-    parts = (
-        facts.get(str(p), 0) for p in (split.REFERENCE, split.TRAIN, split.VALIDATION, split.TEST)
+            folders[scorer.tokenizer] = fetch_model(scorer.reference.pretrained)
+    artifacts = [_tokens(study, name, folder, inputs) for name, folder in folders.items()]
+    run_stage(study, "tokens", artifacts, inputs)
+    summary = read_record(study.run.tokens() / "tokens.json", TokenSummary)
+    reference, train, validation, test = (
+        summary.parts.get(str(part), 0)
+        for part in (split.REFERENCE, split.TRAIN, split.VALIDATION, split.TEST)
     )
-    sizes = CorpusTokens(len(held.ids), *parts)
-    flops = estimate_costs(work.config, sizes, False)["stage_flops"]
-    work.log.emit("tokens", "forecast", flops=flops)
+    sizes = CorpusTokens(summary.tokens, reference, train, validation, test)
+    flops = estimate_costs(study.config, sizes, False).stage_flops
+    study.log.emit("tokens", Forecast(flops=flops))
 
 
-def _tokens_piece(work: RunContext, name: str, tokenizer_folder: Path) -> Artifact:
-    folder = work.run.tokens(name)
+def _tokens(study: StudyExecution, name: str, tokenizer_folder: Path, inputs: Json) -> Artifact:
+    folder = study.run.tokens(name)
+
+    def build() -> TokenSummary:
+        report = stage_progress(study, "tokens", "bytes")
+        return encode_into(
+            folder, study.held.corpus, tokenizer_folder, report, study.held.split.part
+        )
+
     identity = files_identity(tokenizer_folder, TOKENIZER_FILES)
-
-    def build() -> dict[str, Any]:
-        with folder_in_the_making(folder) as partial:
-            return encode_corpus(
-                open_run_corpus(work.run, work.config),
-                split.open_split(work.run.split).part,
-                split.LEFT_OUT,
-                load_tokenizer(tokenizer_folder),
-                partial,
-                stage_progress(work, "tokens", "bytes"),
-            )
-
-    return Artifact(folder, fingerprint_of(work.fingerprint("tokens"), identity), build)
+    return Artifact(folder, (fingerprint_of(inputs), identity), build)

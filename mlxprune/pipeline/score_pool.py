@@ -2,206 +2,164 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from mlxprune.config.schema import Reference
 from mlxprune.data import split
-from mlxprune.experiment.artifacts import (
-    folds_of,
-    model_folder,
-    open_run_corpus,
-    open_run_tokens,
-    pool_documents,
-    validation_part,
-)
-from mlxprune.experiment.scorers import Scorer, free_score_names, scorers_of
-from mlxprune.files import fingerprint_of, read_json
-from mlxprune.model.architecture import preset_of, training_defaults
-from mlxprune.pipeline.decontaminate import clean
-from mlxprune.run.markers import claim, mark_done, read_marker, set_aside
-from mlxprune.run.stage import Artifact, RunContext, run_stage, stage_progress
+from mlxprune.execution.progress import stage_progress
+from mlxprune.execution.stage import Artifact, run_stage
+from mlxprune.experiment.artifacts import StudyExecution
+from mlxprune.experiment.scorers import Scorer, free_score_names, scorers_of, scoring_context
+from mlxprune.files import fingerprint_of
+from mlxprune.pipeline.decontaminate import decontaminate
+from mlxprune.records import Json
+from mlxprune.run.markers import mark_done
 from mlxprune.scoring.model_free import MODEL_FREE_VERSION, unigram_scores, zlib_scores
 from mlxprune.scoring.nll import PART_DTYPE, SCORING_VERSION
+from mlxprune.scoring.score_corpus import ScoreJob, score_corpus
 from mlxprune.scoring.score_file import (
     SCORE_METRIC_VERSION,
+    ScoreSummary,
     places_of,
     positions_of,
     read_scores,
+    summary_of_scores,
     write_scores,
 )
-from mlxprune.scoring.windows import policy_metadata, resolve_policy, stored_policy
-from mlxprune.scoring.workers import (
-    ScoringTask,
-    joined_parts,
-    score_units,
-    usual_workers,
-    work_units,
-)
 from mlxprune.selection.metric import metric_values
-from mlxprune.stats import spearman
-from mlxprune.tokenization.token_file import open_tokens
 
 MERGE_VERSION = 1
 ONLY_UNIGRAM = 0.97  # a rank correlation with token frequency above which a reference adds little
 
 
-def score_pool(work: RunContext) -> None:
+def score_pool(study: StudyExecution) -> None:
     """The stage ``score``: a scores file for every model, and those that need no model."""
-    work.inputs["score"] = {}
-    pieces = []
-    without = clean(work)
-    pool = pool_documents(work.run, work.config)
-    for scorer in scorers_of(work.config):
-        documents = pool
-        if scorer.fold is not None:  # its own fold, and the held-out part that all of them score
-            mine = folds_of(work.run, work.config, pool) == scorer.fold
-            held_out = validation_part(work.run, work.config)
-            documents = np.union1d(pool[mine], held_out)
-        pieces.append(_scored(work, scorer, documents, without))
-    if work.config.split.cross:
-        pieces.append(_merged(work))
-    pieces += [_free(work, name, without) for name in free_score_names(work.config)]
-    run_stage(work, "score", pieces)
-    _warn_about_unigram(work)
-
-
-def _context(work: RunContext, reference: Reference) -> int:
-    if work.config.score.context is not None:
-        return work.config.score.context
-    if reference.pretrained:
-        return reference.context or 512
-    shape = preset_of(reference.model)
-    return int(training_defaults(reference, shape)["context"])
-
-
-def _scored(
-    work: RunContext, scorer: Scorer, documents: np.ndarray, without: dict[str, Any]
-) -> Artifact:
-    settings = work.config.score
-    context = _context(work, scorer.reference)
-    described: dict[str, Any] = {
-        "version": [SCORING_VERSION, SCORE_METRIC_VERSION],
-        "score": {**settings.results(), "context": context},
-        "reference": fingerprint_of(work.inputs["reference"][scorer.name]),
-        "tokens": work.fingerprint("tokens"),
+    without = decontaminate(study)
+    artifacts = {
+        scorer.name: _scored(study, scorer, without) for scorer in scorers_of(study.config)
     }
-    described |= ({} if scorer.fold is None else {"fold": scorer.fold}) | without
-    work.inputs["score"][scorer.name] = described
-    fingerprint = fingerprint_of(described)
-    target = work.run.scores(scorer.name)
-    several = len(scorers_of(work.config)) > 1
+    if study.config.split.cross:
+        folds = {name: artifact.inputs[0] for name, artifact in artifacts.items()}
+        artifacts[study.config.primary_reference.name] = _merged(study, folds)
+    first = artifacts[study.config.primary_reference.name]
+    for name in free_score_names(study.config):
+        artifacts[name] = _free(study, name, without, first)
+    inputs = {name: artifact.inputs[0] for name, artifact in artifacts.items()}
+    run_stage(study, "score", list(artifacts.values()), inputs)
+    _warn_about_unigram(study)
 
-    def build() -> dict[str, Any]:
-        parts = target.with_name(target.stem + ".parts")
-        set_aside(parts, fingerprint)
-        claim(parts, fingerprint)
-        names = open_run_corpus(work.run, work.config)
-        source = work.run.tokens(scorer.tokenizer)
-        np.save(parts / "documents.npy", documents)
-        model = model_folder(work.run, scorer.name)
-        tokens = open_tokens(source)
-        stated = read_json(model / "config.json")
-        memory = work.config.memory
-        policy = stored_policy(
-            parts / "shapes.json",
-            lambda: resolve_policy(tokens.lengths(documents), stated, context, memory, settings),
+
+def _scored(study: StudyExecution, scorer: Scorer, without: dict[str, str]) -> Artifact:
+    config, run = study.config, study.run
+    context = scoring_context(config, scorer.reference)
+    reference = fingerprint_of(study.inputs["reference"][scorer.name])
+    inputs: Json = {
+        "version": [SCORING_VERSION, SCORE_METRIC_VERSION],
+        "score": {**config.score.results(), "context": context},
+        "reference": reference,
+        "tokens": study.fingerprint("tokens"),
+        **({} if scorer.fold is None else {"fold": scorer.fold}),
+        **without,
+    }
+    target = run.scores(scorer.name)
+
+    def build() -> ScoreSummary:
+        job = ScoreJob(
+            model=study.held.model_folder(scorer.name),
+            tokens=run.tokens(scorer.tokenizer),
+            documents=_documents(study, scorer),
+            target=target,
+            parts=target.with_name(target.stem + ".parts"),
+            fingerprint=artifact.fingerprint,
+            context=context,
+            settings=config.score,
+            memory_bytes=config.memory,
+            metadata={"reference": reference, "tokenizer": study.fingerprint("tokenizer")},
+            what=scorer.name if len(scorers_of(config)) > 1 else None,
         )
-        unit_list = work_units(names.index["bytes"][documents])
-        task = ScoringTask(
-            str(model), str(source), str(parts), str(parts / "documents.npy"), policy, unit_list
-        )
-        what = scorer.name if several else None
-        processes = settings.workers or usual_workers()
-        score_units(task, names, processes, work.log, work.control, what)
-        metadata = {
-            "reference": described["reference"],
-            "tokenizer": work.fingerprint("tokenizer"),
-            "prefix": str(tokens.prefix),
-            **policy_metadata(policy),
-        }
-        summary = write_scores(
-            target, names, documents, *joined_parts(parts, len(unit_list)), metadata
-        )
-        mark_done(target, "score", fingerprint, summary=summary)
-        shutil.rmtree(parts)
-        return summary
+        return score_corpus(job, study.held.corpus, study.log, study.control)
 
-    return Artifact(target, fingerprint, build)
+    artifact = Artifact(target, (inputs,), build)
+    return artifact
 
 
-def _merged(work: RunContext) -> Artifact:
+def _documents(study: StudyExecution, scorer: Scorer) -> np.ndarray:
+    """The pool; of a fold its own, and the held-out part that all of them score."""
+    held = study.held
+    if scorer.fold is None:
+        return held.pool
+    mine = held.folds(held.pool) == scorer.fold
+    return np.union1d(held.pool[mine], held.validation)
+
+
+def _merged(study: StudyExecution, folds: Json) -> Artifact:
     """The pool's scores under cross-scoring: each document's by the reference that has not seen
     it."""
-    name = work.config.scorers[0].name
-    described = {"version": MERGE_VERSION, "folds": dict(work.inputs["score"])}
-    work.inputs["score"][name] = described
-    fingerprint, target = fingerprint_of(described), work.run.scores(name)
+    target = study.run.scores(study.config.primary_reference.name)
 
-    def build() -> dict[str, Any]:
-        pool = pool_documents(work.run, work.config)
-        keys = open_run_corpus(work.run, work.config).index["key"]
-        fold = folds_of(work.run, work.config, pool)
+    def build() -> ScoreSummary:
+        held = study.held
+        pool, keys = held.pool, held.corpus.index["key"]
+        fold = held.folds(pool)
         rows = np.zeros(len(pool), PART_DTYPE)
         positions: Any = 0
         metadata: dict[str, str] = {}
-        for scorer in scorers_of(work.config):
-            path = work.run.scores(scorer.name)
+        for scorer in scorers_of(study.config):
+            path = study.run.scores(scorer.name)
             table = pq.read_table(path, columns=["key", "nll_sum", "num_tokens", "truncated"])
             mine = np.flatnonzero(fold == scorer.fold)
             at = places_of(table.column("key").to_numpy(), keys[pool[mine]])
             for column in PART_DTYPE.names or ():
                 rows[column][mine] = table.column(column).to_numpy()[at]
             positions = positions + positions_of(path)
-            told = pq.read_schema(path).metadata
-            metadata = {k.decode(): v.decode() for k, v in told.items() if k.startswith(b"policy.")}
-        metadata |= {"prefix": str(open_run_tokens(work.run).prefix)}
-        names = open_run_corpus(work.run, work.config)
-        summary = write_scores(target, names, pool, rows, positions, metadata, fold)
-        mark_done(target, "score", fingerprint, summary=summary)
+            noted = pq.read_schema(path).metadata.items()
+            metadata = {k.decode(): v.decode() for k, v in noted if k.startswith(b"policy.")}
+        metadata |= {"prefix": str(held.tokens().prefix)}
+        summary = write_scores(target, held.corpus, pool, rows, positions, metadata, fold)
+        mark_done(target, "score", artifact.fingerprint, summary=summary)
         return summary
 
-    return Artifact(target, fingerprint, build)
+    artifact = Artifact(target, ({"version": MERGE_VERSION, "folds": folds},), build)
+    return artifact
 
 
-def _free(work: RunContext, name: str, without: dict[str, Any]) -> Artifact:
-    described = {"version": MODEL_FREE_VERSION, "tokens": work.fingerprint("tokens")}
-    described |= {"pool": sorted({s.tokenizer for s in scorers_of(work.config)})} | without
-    first = work.config.scorers[0].name
-    if name == "unigram":  # it is held against the reference's ranks
-        described |= {"against": fingerprint_of(work.inputs["score"][first])}
-    work.inputs["score"][name] = described
-    fingerprint, target = fingerprint_of(described), work.run.scores(name)
+def _free(study: StudyExecution, name: str, without: dict[str, str], first: Artifact) -> Artifact:
+    """A score that needs no model; that of token frequency is held against the ``first``
+    reference's ranks."""
+    config, target = study.config, study.run.scores(name)
+    inputs: Json = {"version": MODEL_FREE_VERSION, "tokens": study.fingerprint("tokens")}
+    inputs |= {"pool": sorted({s.tokenizer for s in scorers_of(config)})} | without
+    if name == "unigram":
+        inputs |= {"against": first.fingerprint}
 
-    def build() -> dict[str, Any]:
-        names, tokens = open_run_corpus(work.run, work.config), open_run_tokens(work.run)
-        pool = pool_documents(work.run, work.config)
+    def build() -> ScoreSummary:
+        held, against = study.held, None
         if name == "zlib":
-            rows = zlib_scores(names, tokens, pool, stage_progress(work, "score", "bytes"))
+            report = stage_progress(study, "score", "bytes")
+            rows = zlib_scores(held.corpus, held.tokens(), held.pool, report)
         else:
-            members = split.open_split(work.run.split).members(split.REFERENCE)
-            rows = unigram_scores(tokens, pool, members if len(members) else pool)
+            members = held.split.members(split.REFERENCE)
+            learned = members if len(members) else held.pool
+            rows = unigram_scores(held.tokens(), held.pool, learned)
+            against = metric_values(read_scores(first.path), "perplexity")
         none = np.zeros((2, 1))
-        summary = write_scores(target, names, pool, rows, none, {"free": name})
-        if name == "unigram":
-            own = read_scores(work.run.scores(first))
-            summary["rank_correlation"] = spearman(
-                metric_values(own, "perplexity"), rows["nll_sum"] / rows["num_tokens"]
-            )
-        mark_done(target, "score", fingerprint, summary=summary)
+        summary = write_scores(
+            target, held.corpus, held.pool, rows, none, {"free": name}, against=against
+        )
+        mark_done(target, "score", artifact.fingerprint, summary=summary)
         return summary
 
-    return Artifact(target, fingerprint, build)
+    artifact = Artifact(target, (inputs,), build)
+    return artifact
 
 
-def _warn_about_unigram(work: RunContext) -> None:
-    summary = (read_marker(work.run.scores("unigram")) or {})["summary"]
-    correlation = summary["rank_correlation"]
+def _warn_about_unigram(study: StudyExecution) -> None:
+    summary = summary_of_scores(study.run.scores("unigram"))
+    correlation = summary.rank_correlation if summary else None
     if correlation is not None and correlation > ONLY_UNIGRAM:
-        work.warn(
+        study.warn(
             "score",
             f"the ranks are nearly those of token frequency (rank correlation {correlation:.3f}): "
             "this reference adds little; train it longer or take a larger one",

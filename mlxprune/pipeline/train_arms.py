@@ -1,16 +1,17 @@
-"""Finals: the stages that train a final model for every arm and seed, and that evaluate them."""
+"""The stage ``final``: trains a final model for every arm and seed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
 from mlxprune.errors import DataError
+from mlxprune.execution.stage import Artifact, run_stage
 from mlxprune.experiment.arms import (
     Arm,
     ArmPool,
@@ -20,85 +21,37 @@ from mlxprune.experiment.arms import (
     documents_identity,
     why_left_out,
 )
-from mlxprune.experiment.artifacts import open_pool, open_run_corpus, open_run_tokens
+from mlxprune.experiment.artifacts import StudyExecution
 from mlxprune.experiment.budgets import effective_data, final_targets
-from mlxprune.files import fingerprint_of, read_json, write_json
+from mlxprune.experiment.records import ArmRecord, StudyArms, write_arms
 from mlxprune.model.architecture import preset_of
 from mlxprune.model.weights import MODEL_VERSION
-from mlxprune.pipeline.train_documents import train_on_documents
+from mlxprune.pipeline.train_documents import job_on_documents
+from mlxprune.records import Json, read_record
 from mlxprune.run.markers import finished_under, forget, is_done, link_folder, mark_done
-from mlxprune.run.stage import Artifact, RunContext, run_stage
 from mlxprune.selection.composition import overlap, overlap_by_chance
 from mlxprune.selection.ranking import domain_length_cells
-from mlxprune.training.progress import StageShare
+from mlxprune.training.job import StageShare
+from mlxprune.training.loop import train_model
 from mlxprune.training.recipe import (
     TRAINING_VERSION,
     Recipe,
     branch_of,
     recipe_identity,
     recipe_of,
-    training_summary,
 )
+from mlxprune.training.summary import TrainingSummary, TrainingTotals
 
 MANY_PASSES = 4
 
 
-def train_arms(work: RunContext) -> None:
-    """The stage ``final``: what every arm is goes to arms.json; equal arms are trained once."""
-    config, run = work.config, work.run
-    tokens, pool = open_run_tokens(run), open_pool(work)
-    keys = open_run_corpus(run, config).index["key"]
-    shape = preset_of(config.final.model)
-    vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
-    first = config.slices[0]
-    targets = final_targets(
-        config, shape, tokens.vocab_size, int(pool.lengths[pool.kept[first.label]].sum())
-    )
-    shared = {
-        "version": [TRAINING_VERSION, MODEL_VERSION],
-        "tokens": work.fingerprint("tokens"),
-        "primary": config.evaluation.primary,
-    }
-    plan: dict[str, Any] = {"targets": targets, "arms": {}, "left_out": {}}
-    described: dict[str, Any] = {}
-    pieces: list[Artifact] = []
-    forced = "final" in work.forced
-    finished = {} if forced else finished_under(run.path.parent, "final")
-    asked = [(arm, why_left_out(arm, pool, targets)) for arm in arms_of(config)]
-    plan["left_out"] = {arm.arm: why for arm, why in asked if why is not None}
-    wanted = [arm for arm, why in asked if why is None]
-    jobs_of = {
-        arm.name: _jobs(arm, config, recipe_of(config.final, shape, vocabulary, targets, arm.seed))
-        for arm in wanted
-    }
-    count, before = sum(map(len, jobs_of.values())), 0
-    total = sum(job.new_targets for jobs in jobs_of.values() for job in jobs)
-    for arm in wanted:
-        documents = arm_documents(arm, pool, targets)
-        jobs = jobs_of[arm.name]
-        whole = jobs[-1].recipe
-        chosen = documents_identity(documents, keys)
-        facts = _facts(arm, pool, tokens.lengths(documents) + 1, documents, whole)
-        plan["arms"][arm.name] = facts
-        facts["branches"] = {job.arm.name: job.recipe.targets for job in jobs[:-1]}
-        for number, job in enumerate(jobs):
-            described[job.arm.name] = {
-                **shared, "recipe": recipe_identity(job.recipe), "documents": chosen,
-            }  # fmt: skip
-            fingerprint = fingerprint_of(described[job.arm.name])
-            start = job.recipe.targets - job.new_targets
-            place = StageShare(len(pieces) + 1, count, before - start, total)
-            before += job.new_targets
-            earlier = tuple(work.run.final(j.arm.name) for j in jobs[:number])
-            pieces.append(_piece(work, job, pool, targets, fingerprint, finished, earlier, place))
-    if not pieces:
-        name, why = next(iter(plan["left_out"].items()))
-        fix = "add pruned and random to final.arms, or raise final.tokens"
-        raise DataError(f"no arm is left to train: {name}: {why}", "final.arms", fix)
-    work.inputs["final"] = described
-    write_json(run.arms, {**plan, "order": [*plan["arms"]]})
-    _tell(work, plan, pool)
-    run_stage(work, "final", pieces)
+@dataclass(frozen=True)
+class Budget:
+    """What all arms of the study are trained with."""
+
+    targets: int  # T
+    pool: ArmPool
+    finished: dict[str, Path]  # equal trainings of this and of neighbouring runs, by fingerprint
 
 
 @dataclass(frozen=True)
@@ -112,90 +65,157 @@ class BranchTraining:
     new_targets: int
 
 
-def _jobs(arm: Arm, config: Config, whole: Recipe) -> list[BranchTraining]:
+class TrainedArm(TrainingTotals, omit_defaults=True):
+    """What people are told of a training; ``same_as`` names the equal one that was taken over."""
+
+    same_as: str | None = None
+
+
+def train_arms(study: StudyExecution) -> None:
+    """What every arm is goes to arms.json; equal arms are trained once."""
+    config, run = study.config, study.run
+    tokens, pool = study.held.tokens(), study.held.arm_pool()
+    preset = preset_of(config.final.model)
+    vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
+    unique = int(pool.lengths[pool.kept[config.slices[0].label]].sum())
+    targets = final_targets(config, preset, tokens.vocab_size, unique)
+    forced = "final" in study.forced
+    finished = {} if forced else finished_under(run.path.parent, "final")
+    budget = Budget(targets, pool, finished)
+    asked = [(arm, why_left_out(arm, pool, targets)) for arm in arms_of(config)]
+    left_out = {arm.arm: why for arm, why in asked if why is not None}
+    trainings = {
+        arm: _trainings(arm, config, recipe_of(config.final, preset, vocabulary, targets, arm.seed))
+        for arm, why in asked
+        if why is None
+    }
+    if not trainings:
+        name, why = next(iter(left_out.items()))
+        fix = "add pruned and random to final.arms, or raise final.tokens"
+        raise DataError(f"no arm is left to train: {name}: {why}", "final.arms", fix)
+    records, artifacts = _planned(study, budget, trainings)
+    arms = StudyArms(targets=targets, arms=records, left_out=left_out, order=[*records])
+    write_arms(run, arms)
+    _warn(study, arms, pool)
+    inputs = {name: artifact.inputs[0] for name, artifact in artifacts.items()}
+    run_stage(study, "final", list(artifacts.values()), inputs)
+
+
+def _trainings(arm: Arm, config: Config, whole: Recipe) -> list[BranchTraining]:
     """The branches of an arm, shortest first, and the arm itself, each going on from the last."""
     ends = [(branch, *branch_of(whole, branch.at or 1.0)) for branch in branches_of(arm, config)]
-    found, start = [], 0
+    trainings, start = [], 0
     for end, recipe, stem in [*ends, (arm, whole, 0)]:
         new = recipe.targets - start * recipe.targets_per_step
-        found.append(BranchTraining(end, recipe, stem, new))
+        trainings.append(BranchTraining(end, recipe, stem, new))
         start = stem
-    return found
+    return trainings
 
 
-def _piece(
-    work: RunContext,
-    job: BranchTraining,
-    pool: ArmPool,
-    targets: int,
-    fingerprint: str,
-    finished: dict[str, Path],
-    earlier: tuple[Path, ...],
-    place: StageShare,
-) -> Artifact:
-    arm, recipe = job.arm, job.recipe
-    folder = work.run.final(arm.name)
-
-    def build() -> dict[str, Any]:
-        equal = finished.get(fingerprint)
-        if equal is not None and equal != folder and is_done(equal, fingerprint):
-            forget(folder)
-            link_folder(equal, folder)
-            same = (
-                equal.name
-                if equal.parents[1] == work.run.path
-                else f"{equal.parents[1].name}/{equal.name}"
-            )
-            mark_done(folder, "final", fingerprint, same_as=same)
-            found = training_summary(read_json(folder / "training.json"))
-            return {**found, "same_as": same}
-        documents = arm_documents(arm, pool, targets)
-        settings = work.config.final
-        made = train_on_documents(
-            work,
-            "final",
-            settings,
-            recipe,
-            documents,
-            folder,
-            fingerprint,
-            earlier=earlier,
-            place=place,
-            stem=job.stem or None,
-        )
-        finished.setdefault(fingerprint, folder)
-        return training_summary(made)
-
-    return Artifact(folder, fingerprint, build)
-
-
-def _facts(
-    arm: Arm, pool: ArmPool, lengths: np.ndarray, documents: np.ndarray, recipe: Recipe
-) -> dict[str, Any]:
-    """What an arm is: kind, slice, U, T, passes, D_eff, and how much of the slice it holds."""
-    unique = int(lengths.sum())
-    facts: dict[str, Any] = {
-        "arm": arm.arm,
-        "kind": arm.kind,
-        "seed": arm.seed,
-        "slice": arm.slice,
-        "share": arm.share,
-        "rung": arm.rung,
-        "plain": arm.slice is None or _plain(pool.slices[arm.slice]),
-        "documents": len(documents),
-        "unique_tokens": unique,
-        "targets": recipe.targets,
-        "passes": recipe.targets / unique,
-        "effective_tokens": round(effective_data(unique, recipe.targets)),
+def _planned(
+    study: StudyExecution, budget: Budget, trainings: dict[Arm, list[BranchTraining]]
+) -> tuple[dict[str, ArmRecord], dict[str, Artifact]]:
+    """Of every arm its record, and of every training its artifact, by name."""
+    shared = {
+        "version": [TRAINING_VERSION, MODEL_VERSION],
+        "tokens": study.fingerprint("tokens"),
+        "primary": study.config.evaluation.primary,
     }
-    if arm.slice is not None and arm.kind != "pruned":
-        kept = pool.kept[arm.slice]
-        mine = np.isin(pool.documents, documents)
-        facts["overlap"] = overlap(mine, kept)
-        facts["overlap_by_chance"] = overlap_by_chance(
-            mine, kept, domain_length_cells(pool.domain, pool.lengths)
+    records: dict[str, ArmRecord] = {}
+    artifacts: dict[str, Artifact] = {}
+    count, before = sum(map(len, trainings.values())), 0
+    total = sum(training.new_targets for ends in trainings.values() for training in ends)
+    for arm, ends in trainings.items():
+        documents = arm_documents(arm, budget.pool, budget.targets)
+        records[arm.name] = _record(study, budget.pool, ends, documents)
+        identity = documents_identity(documents, study.held.corpus.index["key"])
+        for number, training in enumerate(ends):
+            inputs = {
+                **shared,
+                "recipe": recipe_identity(training.recipe),
+                "documents": identity,
+            }
+            start = training.recipe.targets - training.new_targets
+            share = StageShare(len(artifacts) + 1, count, before - start, total)
+            before += training.new_targets
+            earlier = tuple(study.run.final(end.arm.name) for end in ends[:number])
+            name = training.arm.name
+            artifacts[name] = _artifact(study, budget, training, inputs, earlier, share)
+    return records, artifacts
+
+
+def _artifact(
+    study: StudyExecution,
+    budget: Budget,
+    training: BranchTraining,
+    inputs: Json,
+    earlier: tuple[Path, ...],
+    share: StageShare,
+) -> Artifact:
+    arm, folder = training.arm, study.run.final(training.arm.name)
+
+    def build() -> TrainedArm:
+        equal = budget.finished.get(artifact.fingerprint)
+        if equal is not None and equal != folder and is_done(equal, artifact.fingerprint):
+            return _taken_over(study, equal, artifact)
+        job = job_on_documents(
+            study,
+            "final",
+            study.config.final,
+            training.recipe,
+            arm_documents(arm, budget.pool, budget.targets),
+            folder,
+            artifact.fingerprint,
         )
-    return facts
+        job = replace(job, earlier=earlier, share=share, stem=training.stem or None)
+        summary = train_model(job, study.log, study.control)
+        budget.finished.setdefault(artifact.fingerprint, folder)
+        return TrainedArm(**msgspec.structs.asdict(summary.totals))
+
+    artifact = Artifact(folder, (inputs,), build)
+    return artifact
+
+
+def _taken_over(study: StudyExecution, equal: Path, artifact: Artifact) -> TrainedArm:
+    """The files of an equal training under the arm's own name."""
+    folder = artifact.path
+    forget(folder)
+    link_folder(equal, folder)
+    here = equal.parents[1] == study.run.path
+    same = equal.name if here else f"{equal.parents[1].name}/{equal.name}"
+    mark_done(folder, "final", artifact.fingerprint, same_as=same)
+    totals = read_record(folder / "training.json", TrainingSummary).totals
+    return TrainedArm(**msgspec.structs.asdict(totals), same_as=same)
+
+
+def _record(
+    study: StudyExecution, pool: ArmPool, ends: list[BranchTraining], documents: np.ndarray
+) -> ArmRecord:
+    """What an arm is: kind, slice, U, T, passes, D_eff, and how much of the slice it holds."""
+    arm, recipe = ends[-1].arm, ends[-1].recipe
+    unique = int((study.held.tokens().lengths(documents) + 1).sum())
+    common = by_chance = None
+    if arm.slice is not None and arm.kind != "pruned":
+        kept, mine = pool.kept[arm.slice], np.isin(pool.documents, documents)
+        common = overlap(mine, kept)
+        by_chance = overlap_by_chance(mine, kept, domain_length_cells(pool.domain, pool.lengths))
+    return ArmRecord(
+        arm=arm.arm,
+        kind=arm.kind,
+        seed=arm.seed,
+        slice=arm.slice,
+        share=arm.share,
+        rung=arm.rung,
+        plain=arm.slice is None or _plain(pool.slices[arm.slice]),
+        documents=len(documents),
+        unique_tokens=unique,
+        targets=recipe.targets,
+        passes=recipe.targets / unique,
+        effective_tokens=round(effective_data(unique, recipe.targets)),
+        branches={end.arm.name: end.recipe.targets for end in ends[:-1]},
+        overlap=common,
+        overlap_by_chance=by_chance,
+    )
 
 
 def _plain(choice: Slice) -> bool:
@@ -203,31 +223,30 @@ def _plain(choice: Slice) -> bool:
     return not choice.bounded and choice.min_tokens == 1
 
 
-def _tell(work: RunContext, plan: dict[str, Any], pool: ArmPool) -> None:
-    for name, why in plan["left_out"].items():
-        work.warn("final", f"arm {name} is left out: {why}")
-    for facts in plan["arms"].values():
-        if facts["passes"] > MANY_PASSES and facts["rung"] is None:
-            share = facts["effective_tokens"] / facts["targets"]
-            work.warn(
+def _warn(study: StudyExecution, arms: StudyArms, pool: ArmPool) -> None:
+    for name, why in arms.left_out.items():
+        study.warn("final", f"arm {name} is left out: {why}")
+    for record in arms.arms.values():
+        if record.passes > MANY_PASSES and record.rung is None:
+            share = record.effective_tokens / record.targets
+            study.warn(
                 "final",
-                f"{facts['passes']:.1f} passes over {facts['arm']}: worth {share:.0%} of fresh "
-                "data",
+                f"{record.passes:.1f} passes over {record.arm}: worth {share:.0%} of fresh data",
             )
             break
-    for share in dict.fromkeys(choice.share for choice in pool.slices.values()):
+    for share_name in dict.fromkeys(choice.share for choice in pool.slices.values()):
         sizes = {
             label: int(pool.lengths[pool.kept[label]].sum())
             for label, choice in pool.slices.items()
-            if choice.share == share
+            if choice.share == share_name
         }
         least = min(sizes, key=lambda label: sizes[label])
         larger = [label for label, size in sizes.items() if size > 1.05 * sizes[least]]
         if larger:
             names = ", ".join(larger[:4]) + (", ..." if len(larger) > 4 else "")
             most = max(sizes.values())
-            work.warn(
+            study.warn(
                 "final",
-                f"slices of {share} % hold {sizes[least]:,} ({least}) to {most:,} tokens: so that "
-                f"all arms have as many, those of {names} are random parts of theirs",
+                f"slices of {share_name} % hold {sizes[least]:,} ({least}) to {most:,} tokens: so "
+                f"that all arms have as many, those of {names} are random parts of theirs",
             )

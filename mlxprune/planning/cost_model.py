@@ -6,7 +6,6 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlxprune.config.loading import override_setting, validate_config
 from mlxprune.config.schema import Config, Reference
@@ -14,7 +13,12 @@ from mlxprune.data import split
 from mlxprune.errors import MlxpruneError
 from mlxprune.evaluation.tasks import Task, choices_of, find_tasks, read_task
 from mlxprune.experiment.arms import arms_of
-from mlxprune.experiment.budgets import effective_data, final_targets, pool_tokens
+from mlxprune.experiment.budgets import (
+    UNKNOWN_VOCABULARY,
+    effective_data,
+    final_targets,
+    pool_tokens,
+)
 from mlxprune.experiment.scorers import scorers_of
 from mlxprune.model.architecture import (
     Preset,
@@ -23,14 +27,9 @@ from mlxprune.model.architecture import (
     preset_of,
     training_defaults,
 )
-from mlxprune.model.memory_bounds import (
-    PROCESS_BYTES,
-    fewest_micro_batches,
-    score_batch_tokens,
-    scoring_bytes,
-    training_bytes,
-)
+from mlxprune.model.memory_bounds import PROCESS_BYTES, memory_plan
 from mlxprune.planning.throughput import measure_throughput
+from mlxprune.records import Record
 
 TOKENIZE_BYTES_PER_SECOND = 3e6
 SMALLER = {
@@ -57,47 +56,58 @@ class CorpusTokens:
 
 
 def vocabulary_of(config: Config) -> int:
-    return config.tokenizer.train.vocab_size if config.tokenizer.train else 50_000
+    return config.tokenizer.train.vocab_size if config.tokenizer.train else UNKNOWN_VOCABULARY
 
 
-def _shape(reference: Reference) -> Preset:
+def _preset(reference: Reference) -> Preset:
     folder = Path(reference.pretrained or "").expanduser()
     if reference.pretrained and (folder / "config.json").exists():
         return preset_of(str(folder))
     return preset_of(reference.model)
 
 
-def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> dict[str, Any]:
-    """passes, arms, models, pool, FLOPs and seconds by stage; no seconds unless ``measured``."""
+class PlannedArm(Record):
+    """An arm as far as sizes tell before anything is scored: U, T, passes, D_eff."""
+
+    unique_tokens: int
+    targets: int
+    passes: float
+    effective_tokens: int
+    seeds: int
+
+
+class CostEstimate(Record):
+    """What a study takes. ``seconds`` and ``stage_seconds`` are None where nothing was measured."""
+
+    passes: float  # over the first slice
+    targets: int  # T
+    models: int
+    pool_tokens: int
+    task_tokens: int  # of one model
+    arms: dict[str, PlannedArm]
+    left_out: dict[str, str]  # arm: why
+    flops: float
+    stage_flops: dict[str, float]
+    seconds: float | None
+    stage_seconds: dict[str, float] | None
+
+
+def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> CostEstimate:
+    """From sizes alone; no seconds unless ``measured``."""
     vocabulary = vocabulary_of(config)
     pool = pool_tokens(config, sizes.train)
     final = preset_of(config.final.model)
-    context = training_defaults(config.final, final)["context"]
+    context = training_defaults(config.final, final).context
     final_config = {**final.config, "vocab_size": vocabulary}
-    unique = max(1.0, _share(config.slices[0]) * pool)
+    unique = max(1.0, config.slices[0].kept_share * pool)
     targets = final_targets(config, final, vocabulary, round(unique))
-    rows, left_out = _arms(config, targets, pool, sizes.reference)
-    count = sum(row["seeds"] for row in rows.values())
+    arms, left_out = _arms(config, targets, pool, sizes.reference)
+    count = sum(arm.seeds for arm in arms.values())
     each = flops_per_token(final_config, context)
-    flops = {"reference": 0.0, "score": 0.0}
-    seconds = {"tokens": sizes.tokens * split.bytes_per_token(config) / TOKENIZE_BYTES_PER_SECOND}
-    seconds |= {"reference": 0.0, "score": 0.0}
-    for scorer in scorers_of(config):
-        reference = scorer.reference
-        shape = _shape(reference)
-        window = config.score.context or (training_defaults(reference, shape)["context"] or 512)
-        own = flops_per_token({**shape.config, "vocab_size": vocabulary}, window)
-        # A snapshot is trained on the way to its reference; a fold scores its part of the pool.
-        trained = 0 if reference.pretrained or scorer.snapshot is not None else reference.tokens
-        folds = config.split.cross or 1
-        scored = pool / folds + (sizes.validation if folds > 1 else 0.0)
-        flops["reference"] += 3 * own * trained
-        flops["score"] += own * scored
-        if measured:
-            rates = measured_throughput(reference.model, vocabulary, window)
-            seconds["reference"] += trained / rates["train"]
-            seconds["score"] += scored / rates["score"]
-    asked = task_tokens(config, context, split.bytes_per_token(config))
+    bytes_per_token = split.bytes_per_token(config)
+    flops, seconds = _scoring_costs(config, sizes, pool, measured)
+    seconds = {"tokens": sizes.tokens * bytes_per_token / TOKENIZE_BYTES_PER_SECOND, **seconds}
+    asked = task_tokens(config, context, bytes_per_token)
     # A branch adds its decay; what is before it, it shares with the arm.
     branches = len(config.final.branches)
     longer = 1 + config.final.decay * sum(config.final.branches)
@@ -105,21 +115,45 @@ def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> dict[
     flops["evaluation"] = each * (sizes.test + asked) * count * (1 + branches)
     if measured:
         rates = measured_throughput(config.final.model, vocabulary, context)
-        seconds["final"] = targets * count * longer / rates["train"]
-        seconds["evaluation"] = (sizes.test + asked) * count * (1 + branches) / rates["score"]
-    return {
-        "passes": targets / unique,
-        "targets": targets,
-        "models": count,
-        "pool_tokens": round(pool),
-        "task_tokens": round(asked),  # of one model
-        "arms": rows,
-        "left_out": left_out,
-        "flops": sum(flops.values()),
-        "stage_flops": flops,
-        "seconds": sum(seconds.values()) if measured else None,
-        "stage_seconds": seconds if measured else None,
-    }
+        seconds["final"] = targets * count * longer / rates.train
+        seconds["evaluation"] = (sizes.test + asked) * count * (1 + branches) / rates.score
+    return CostEstimate(
+        passes=targets / unique,
+        targets=targets,
+        models=count,
+        pool_tokens=round(pool),
+        task_tokens=round(asked),
+        arms=arms,
+        left_out=left_out,
+        flops=sum(flops.values()),
+        stage_flops=flops,
+        seconds=sum(seconds.values()) if measured else None,
+        stage_seconds=seconds if measured else None,
+    )
+
+
+def _scoring_costs(
+    config: Config, sizes: CorpusTokens, pool: float, measured: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """(FLOPs, seconds) of the stages ``reference`` and ``score``."""
+    vocabulary, folds = vocabulary_of(config), config.split.cross or 1
+    flops = {"reference": 0.0, "score": 0.0}
+    seconds = {"reference": 0.0, "score": 0.0}
+    for scorer in scorers_of(config):
+        reference = scorer.reference
+        preset = _preset(reference)
+        window = config.score.context or training_defaults(reference, preset).context
+        own = flops_per_token({**preset.config, "vocab_size": vocabulary}, window)
+        # A snapshot is trained on the way to its reference; a fold scores its part of the pool.
+        trained = 0 if reference.pretrained or scorer.snapshot is not None else reference.tokens
+        scored = pool / folds + (sizes.validation if folds > 1 else 0.0)
+        flops["reference"] += 3 * own * trained
+        flops["score"] += own * scored
+        if measured:
+            rates = measured_throughput(reference.model, vocabulary, window)
+            seconds["reference"] += trained / rates.train
+            seconds["score"] += scored / rates.score
+    return flops, seconds
 
 
 def task_tokens(config: Config, context: int, bytes_per_token: float) -> float:
@@ -147,17 +181,13 @@ def _one_task(task: Task, limit: int | None, context: int, bytes_per_token: floa
     return min(count, limit or count) * (rows * min(prompt, context) + choices * answer)
 
 
-def _share(choice: Any) -> float:
-    return float(choice.rate if choice.rate is not None else choice.band[1] - choice.band[0])
-
-
 def _arms(
     config: Config, targets: int, pool: float, reference: float
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """U, T, passes and D_eff of every arm, as far as sizes tell before anything is scored."""
-    shares = {c.label: _share(c) for c in config.slices}
-    by_share = {c.share: _share(c) for c in config.slices}
-    rows: dict[str, Any] = {}
+) -> tuple[dict[str, PlannedArm], dict[str, str]]:
+    """Every arm, and which are left out and why."""
+    shares = {c.label: c.kept_share for c in config.slices}
+    by_share = {c.share: c.kept_share for c in config.slices}
+    arms: dict[str, PlannedArm] = {}
     left_out: dict[str, str] = {}
     for arm in arms_of(config):
         base = pool if arm.rung is None else targets / arm.rung
@@ -168,23 +198,18 @@ def _arms(
         elif arm.kind == "none" and targets <= pool:
             left_out[arm.arm] = f"{targets:,} targets are no more than the pool: it is random"
         else:
-            row = rows.setdefault(
-                arm.arm,
-                {
-                    "unique_tokens": round(unique),
-                    "targets": targets,
-                    "passes": targets / max(unique, 1),
-                    "effective_tokens": round(effective_data(max(unique, 1), targets)),
-                    "seeds": 0,
-                },
+            seeds = arms[arm.arm].seeds if arm.arm in arms else 0
+            arms[arm.arm] = PlannedArm(
+                unique_tokens=round(unique),
+                targets=targets,
+                passes=targets / max(unique, 1),
+                effective_tokens=round(effective_data(max(unique, 1), targets)),
+                seeds=seeds + 1,
             )
-            row["seeds"] += 1
-    return rows, left_out
+    return arms, left_out
 
 
-def seconds_or_why(
-    config: Config, sizes: CorpusTokens, measured: bool
-) -> tuple[dict[str, Any], str]:
+def seconds_or_why(config: Config, sizes: CorpusTokens, measured: bool) -> tuple[CostEstimate, str]:
     """The estimate, and why it holds no times where they were asked for."""
     try:
         return estimate_costs(config, sizes, measured), ""
@@ -192,22 +217,30 @@ def seconds_or_why(
         return estimate_costs(config, sizes, False), error.problem
 
 
+class FittingChange(Record):
+    """Settings after which a study fits its time, how long it then takes, and what that loses."""
+
+    set: list[str]
+    seconds: float
+    loses: str
+
+
 def cheapest_changes(
     config: Config, sizes: CorpusTokens, seconds: float, allowed: float
-) -> list[dict[str, Any]]:
+) -> list[FittingChange]:
     """Changes after which the study fits ``allowed`` seconds, the least harmful first: single ones,
     or where none is enough, one by one until it fits."""
     found = []
     for setting, loses in _candidates(config, sizes, seconds, allowed):
-        after = estimate_costs(_changed(config, setting), sizes, True)["seconds"]
-        if after <= allowed:
-            found.append({"set": [setting], "seconds": after, "loses": loses})
+        after = estimate_costs(_changed(config, setting), sizes, True).seconds
+        if after is not None and after <= allowed:
+            found.append(FittingChange(set=[setting], seconds=after, loses=loses))
     return found or _together(config, sizes, seconds, allowed)
 
 
 def _together(
     config: Config, sizes: CorpusTokens, seconds: float, allowed: float
-) -> list[dict[str, Any]]:
+) -> list[FittingChange]:
     settings: dict[str, str] = {}
     lost: list[str] = []
     while seconds > allowed:
@@ -216,10 +249,10 @@ def _together(
             return []
         setting, loses = options[0]
         config = _changed(config, setting)
-        seconds = estimate_costs(config, sizes, True)["seconds"]
+        seconds = estimate_costs(config, sizes, True).seconds or 0.0
         settings[setting.partition("=")[0]] = setting  # a later one of the same key replaces it
         lost += [loses] if loses not in lost else []
-    return [{"set": [*settings.values()], "seconds": seconds, "loses": "; ".join(lost)}]
+    return [FittingChange(set=[*settings.values()], seconds=seconds, loses="; ".join(lost))]
 
 
 def _changed(config: Config, setting: str) -> Config:
@@ -242,8 +275,8 @@ def _candidates(
         found.append(("final.ladder=[]", "the ladder"))
     for count in range(len(final.seeds) - 1, 1, -1):
         found.append((f"final.seeds={final.seeds[:count]}", "wider intervals"))
-    whole = estimate_costs(config, sizes, True)
-    spent = whole["stage_seconds"]["final"]
+    stage_seconds = estimate_costs(config, sizes, True).stage_seconds or {}
+    spent = stage_seconds["final"]
     left = allowed - (seconds - spent)
     body, _ = parameter_counts(
         {**preset_of(final.model).config, "vocab_size": vocabulary_of(config)}
@@ -258,7 +291,7 @@ def _candidates(
         found.append((f"reference.model={SMALLER[config.reference.model]}", "a smaller reference"))
     if len(final.seeds) > 1:
         found.append((f"final.seeds={final.seeds[:1]}", "the verdict: one seed gives none"))
-    scoring = whole["stage_seconds"]["score"]
+    scoring = stage_seconds["score"]
     room = allowed - (seconds - scoring)
     if scoring and room > 0 and sizes.tokens:
         limit = _round_down(0.9 * sizes.tokens * room / scoring)
@@ -278,33 +311,28 @@ def memory_bytes(config: Config) -> int:
     from mlxprune.engine import backend
 
     device = backend.detect()
-    allowed = config.memory or device.memory_bytes
-    vocabulary = vocabulary_of(config)
     needs = [PROCESS_BYTES]
     for settings in (*config.scorers, config.final):
-        scoring = isinstance(settings, Reference)
-        shape = _shape(settings) if isinstance(settings, Reference) else preset_of(settings.model)
-        stated = {**shape.config, "vocab_size": vocabulary}
-        chosen = training_defaults(settings, shape)
-        what = (device.name, device.score_workers, chosen["optimizer"])
-        checkpointing = settings.gradient_checkpointing
+        scores = isinstance(settings, Reference)
+        preset = _preset(settings) if isinstance(settings, Reference) else preset_of(settings.model)
+        stated = {**preset.config, "vocab_size": vocabulary_of(config)}
+        chosen = training_defaults(settings, preset)
         if not (isinstance(settings, Reference) and settings.pretrained):
-            parts = settings.accumulate or fewest_micro_batches(
-                stated, chosen["context"], chosen["batch_size"], allowed, *what, checkpointing
+            plan = memory_plan(stated, chosen.context, config.memory)
+            checkpointing = settings.gradient_checkpointing
+            parts = settings.accumulate or plan.micro_batches(
+                chosen.batch_size, chosen.optimizer, checkpointing
             )
-            rows = max(1, chosen["batch_size"] // parts)
-            needs.append(
-                PROCESS_BYTES
-                + training_bytes(stated, chosen["context"], rows, *what, checkpointing)
-            )
-        if scoring:
-            window = config.score.context or chosen["context"]
+            rows = max(1, chosen.batch_size // parts)
+            bound = plan.training_bytes(rows, chosen.optimizer, checkpointing)
+            needs.append(PROCESS_BYTES + bound)
+        if scores:
+            plan = memory_plan(stated, config.score.context or chosen.context, config.memory)
             processes = config.score.workers or device.score_workers
-            batch = config.score.batch_tokens or score_batch_tokens(
-                stated, window, device.score_tokens_per_batch, allowed, device.name, processes
+            batch = config.score.batch_tokens or plan.scoring_batch(
+                device.score_tokens_per_batch, processes
             )
-            bound = scoring_bytes(stated, window, batch, device.name)
-            needs.append(processes * (PROCESS_BYTES + bound))
+            needs.append(processes * (PROCESS_BYTES + plan.scoring_bytes(batch)))
     return max(needs)
 
 
@@ -313,8 +341,8 @@ def disk_bytes(config: Config, input_bytes: int) -> int:
     vocabulary = vocabulary_of(config)
 
     def model_bytes(name: str) -> int:
-        shape = preset_of(name)
-        return sum(parameter_counts({**shape.config, "vocab_size": vocabulary})) * 4
+        preset = preset_of(name)
+        return sum(parameter_counts({**preset.config, "vocab_size": vocabulary})) * 4
 
     ends = 1 + len(config.final.branches)
     finals = ends * len(arms_of(config)) * model_bytes(config.final.model)

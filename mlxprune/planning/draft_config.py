@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from typing import Any
+from dataclasses import dataclass
 
 from mlxprune.data.decompression import codec_of
 from mlxprune.data.readers import Row, RowKeys, Skip, jsonl_values, read_rows
@@ -13,6 +13,7 @@ from mlxprune.data.sources import Source, find_sources
 from mlxprune.errors import DataError, one_line
 from mlxprune.model.architecture import parameter_counts, preset_of
 from mlxprune.planning.throughput import measure_throughput
+from mlxprune.records import Json
 
 TEXT_KEYS = ("text", "content", "body", "raw_content", "document", "article", "completion")
 ID_KEYS = ("id", "_id", "doc_id", "uuid", "url", "title")
@@ -30,10 +31,37 @@ SIZES = (
 )
 
 
-def look_at_data(paths: list[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class DataSample:
+    """What the first rows look like; ``bytes`` of text in all, about; ``rows`` to show: (id,
+    domain, beginning of the text)."""
+
+    forms: dict[str, int]
+    left_out: int
+    text_key: str
+    id_key: str
+    domains: dict[str, int]
+    bytes: float
+    rows: list[tuple[str | None, str, str]]
+
+
+@dataclass(frozen=True)
+class StudySizes:
+    """Presets and targets for a study of so many hours."""
+
+    reference: str
+    final: str
+    vocab_size: int
+    context: int
+    reference_tokens: int
+    final_tokens: int
+    hours: float
+
+
+def look_at_data(paths: list[str]) -> DataSample:
     """What the data look like: format, keys, domains, sizes, and three rows. Raises DataError."""
     sources, left_out = find_sources(paths)
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for source in sources[:5]:
         with contextlib.suppress(
             DataError, OSError, ValueError
@@ -52,24 +80,20 @@ def look_at_data(paths: list[str]) -> dict[str, Any]:
         have = ", ".join(sorted({one_line(k) for r in rows for k in r})) or "none"
         fix = f"name the text key: data.text_key; the keys there are: {have}"
         raise DataError("no document found in the first rows", ", ".join(paths[:3]), fix)
-    sizes = [len(d.text.encode()) for d in documents]
     stored = sum(s.path.stat().st_size for s in sources)
     packed = any(_is_packed(s) for s in sources[:5])
-    return {
-        "files": len(sources),
-        "forms": dict(forms),
-        "left_out": len(left_out),
-        "text_key": text_key,
-        "id_key": id_key,
-        "domains": dict(Counter(d.domain for d in documents).most_common(12)),
-        "bytes": stored * (3.7 if packed else 1),
-        "median_bytes": sorted(sizes)[len(sizes) // 2],
-        "skipped": len(seen) - len(documents),
-        "rows": [(d.id, d.domain, one_line(d.text[:100])) for d in documents[:3]],
-    }
+    return DataSample(
+        forms=dict(forms),
+        left_out=len(left_out),
+        text_key=text_key,
+        id_key=id_key,
+        domains=dict(Counter(d.domain for d in documents).most_common(12)),
+        bytes=stored * (3.7 if packed else 1),
+        rows=[(d.id, d.domain, one_line(d.text[:100])) for d in documents[:3]],
+    )
 
 
-def _values(source: Source) -> list[dict[str, Any]]:
+def _values(source: Source) -> list[Json]:
     if source.form == "jsonl":
         found = (value for _, _, value in jsonl_values(source.path))
         return [v for _, v in zip(range(LOOKED_AT), found, strict=False) if isinstance(v, dict)]
@@ -88,14 +112,14 @@ def _some(source: Source, keys: RowKeys) -> list[Row | Skip]:
         return []
 
 
-def _pick(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str | None:
+def _pick(rows: list[Json], names: tuple[str, ...]) -> str | None:
     for name in names:
         if sum(name in row for row in rows) > len(rows) / 2:
             return name
     return None
 
 
-def _longest_text(rows: list[dict[str, Any]]) -> str:
+def _longest_text(rows: list[Json]) -> str:
     sizes: Counter[str] = Counter()
     for row in rows:
         for key, value in row.items():
@@ -109,10 +133,10 @@ def _is_packed(source: Source) -> bool:
         return source.form == "parquet" or codec_of(file.read(6)) != "plain"
 
 
-def choose_sizes(text_bytes: float, hours: float) -> dict[str, Any]:
+def choose_sizes(text_bytes: float, hours: float) -> StudySizes:
     """The largest preset pair whose loop fits, with token budgets, from a probe of this machine."""
     seconds = hours * 3600
-    best: dict[str, Any] | None = None
+    best: StudySizes | None = None
     for reference, final, vocabulary, context in SIZES:
         reference_rates = measure_throughput(reference, vocabulary, context)
         rates = (
@@ -124,35 +148,35 @@ def choose_sizes(text_bytes: float, hours: float) -> dict[str, Any]:
         body, _ = parameter_counts({**preset_of(reference).config, "vocab_size": vocabulary})
         final_body, _ = parameter_counts({**preset_of(final).config, "vocab_size": vocabulary})
         reference_targets = min(
-            20 * body, 0.3 * tokens, REFERENCE_SHARE * seconds * reference_rates["train"]
+            20 * body, 0.3 * tokens, REFERENCE_SHARE * seconds * reference_rates.train
         )
-        scoring = 0.6 * tokens / reference_rates["score"]
-        left = seconds - scoring - reference_targets / reference_rates["train"]
+        scoring = 0.6 * tokens / reference_rates.score
+        left = seconds - scoring - reference_targets / reference_rates.train
         seeds = 3
         targets = min(
-            0.9 * left * rates["train"] / (ARMS * seeds), 4 * 0.5 * 0.6 * tokens, 40 * final_body
+            0.9 * left * rates.train / (ARMS * seeds), 4 * 0.5 * 0.6 * tokens, 40 * final_body
         )
         if best is not None and (left <= 0 or targets < 5 * final_body):
             break
-        best = {
-            "reference": reference,
-            "final": final,
-            "vocab_size": vocabulary,
-            "context": context,
-            "reference_tokens": max(50_000, round(reference_targets, -4)),
-            "final_tokens": max(50_000, round(targets, -4)),
-            "hours": (
+        best = StudySizes(
+            reference=reference,
+            final=final,
+            vocab_size=vocabulary,
+            context=context,
+            reference_tokens=max(50_000, 10_000 * round(reference_targets / 10_000)),
+            final_tokens=max(50_000, 10_000 * round(targets / 10_000)),
+            hours=(
                 scoring
-                + reference_targets / reference_rates["train"]
-                + ARMS * seeds * max(targets, 50_000) / rates["train"]
+                + reference_targets / reference_rates.train
+                + ARMS * seeds * max(targets, 50_000) / rates.train
             )
             / 3600,
-        }
+        )
     assert best is not None
     return best
 
 
-def write_draft(seen: dict[str, Any], sizes: dict[str, Any], paths: list[str], name: str) -> str:
+def write_draft(seen: DataSample, sizes: StudySizes, paths: list[str], name: str) -> str:
     """The commented configuration as text; ``paths`` relative to where it will lie."""
     listed = ", ".join(_quoted(p) for p in paths)
     return f"""\
@@ -164,27 +188,27 @@ seed: 0
 
 data:
   paths: [{listed}]
-  text_key: {_quoted(seen["text_key"])}
-  id_key: {_quoted(seen["id_key"])}
+  text_key: {_quoted(seen.text_key)}
+  id_key: {_quoted(seen.id_key)}
   domain_key: auto            # domain, source, meta.pile_set_name, else folder, else file
 
 tokenizer:
-  train: {{vocab_size: {sizes["vocab_size"]}}}   # or pretrained: path-or-hub-id
+  train: {{vocab_size: {sizes.vocab_size}}}   # or pretrained: path-or-hub-id
 
 reference:                    # the small model whose perplexity ranks the documents
-  model: {sizes["reference"]}
-  tokens: {_count(sizes["reference_tokens"])}
-  context: {sizes["context"]}
+  model: {sizes.reference}
+  tokens: {_count(sizes.reference_tokens)}
+  context: {sizes.context}
 
 selection:                    # try others later: the scores are reused
   criterion: high             # low, medium, high, or band: [a, b]
   rate: 0.5
   unit: tokens                # half of the documents can be a quarter of the text
 
-final:                        # what the slice is judged by; about {sizes["hours"]:.1f} hours in all
-  model: {sizes["final"]}
-  tokens: {_count(sizes["final_tokens"])}
-  context: {sizes["context"]}
+final:                        # what the slice is judged by; about {sizes.hours:.1f} hours in all
+  model: {sizes.final}
+  tokens: {_count(sizes.final_tokens)}
+  context: {sizes.context}
   arms: [pruned, random, matched]   # random: does it help; matched: is it more than the mix
   seeds: [0, 1, 2]            # one seed gives no verdict
 

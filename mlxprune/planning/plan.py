@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+
+import msgspec
+import numpy as np
 
 from mlxprune.config.schema import Config
 from mlxprune.data import split
 from mlxprune.data.decompression import codec_of
-from mlxprune.data.index import Corpus, open_corpus
+from mlxprune.data.index import Corpus, CorpusCounts, CorpusSummary, open_corpus
 from mlxprune.data.indexing import build_index
 from mlxprune.data.readers import HARMLESS_REASONS
 from mlxprune.data.sources import Source, find_sources
@@ -19,12 +21,15 @@ from mlxprune.evaluation.tasks import find_tasks, read_task
 from mlxprune.model.architecture import parameter_counts, preset_of, training_defaults
 from mlxprune.planning.cost_model import (
     CorpusTokens,
+    CostEstimate,
+    FittingChange,
     cheapest_changes,
     disk_bytes,
     memory_bytes,
     seconds_or_why,
     vocabulary_of,
 )
+from mlxprune.records import Record
 from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
 
@@ -34,10 +39,30 @@ TOKENS_PER_PARAMETER = 10
 SMALL_DOMAIN = 20
 
 
+class Fit(Record):
+    """Whether the study fits ``hours``, and the changes after which it would; None: not known."""
+
+    hours: float
+    fits: bool | None
+    changes: list[FittingChange]
+
+
+class Plan(CostEstimate):
+    """The object that ``plan --json`` prints."""
+
+    corpus: CorpusCounts
+    tokens: int
+    parts: dict[str, int]  # tokens
+    memory_bytes: int
+    disk_bytes: int
+    fits: Fit
+    warnings: list[str]
+
+
 def plan_run(
     config: Config, sample: bool = False, measured: bool = True, hours: float = 8.0
-) -> dict[str, Any]:
-    """The object that ``plan --json`` prints.
+) -> Plan:
+    """What a run will do and take.
 
     Reads the corpus once, or the head of each file with ``sample`` (then ``exact`` is false and
     counts are scaled by file size). ``measured=False`` skips the probe of the machine. Of a study
@@ -45,18 +70,8 @@ def plan_run(
     """
     check_possible(config)
     sources, left_out = find_sources(config.data.paths)
-    with tempfile.TemporaryDirectory(prefix="mlxprune-plan-") as name:
-        folder = Path(name)
-        lenient = config.data.model_copy(update={"max_bad": 1.0})
-        summary = build_index(
-            lenient, sources, left_out, folder, rows_per_file=SAMPLE_ROWS if sample else None
-        )
-        found = open_corpus(folder, config.data)
-        sizes = split.sizes_of(found, split.within_limit(config, found))
-        if sample:
-            sizes = _scaled(config, summary, found, sources)
-        thresholds = split.choose_thresholds(config, sizes)
-        bad_share = _bad_share(summary)
+    summary, sizes = _sizes(config, sources, left_out, sample)
+    thresholds = split.choose_thresholds(config, sizes)
     tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
     parts = {name: thresholds[name] * tokens for name in thresholds}
     parts["train"] = tokens - sum(parts.values())
@@ -64,44 +79,55 @@ def plan_run(
         shares = ", ".join(f"{name} {share:.0%}" for name, share in thresholds.items())
         raise ConfigError("nothing is left to score", f"split: {shares}", "lower these shares")
     for choice in config.slices:
-        refuse_nothing(choice, round(summary["documents"] * parts["train"] / tokens))
+        refuse_nothing(choice, round(summary.documents * parts["train"] / tokens))
     for choice in config.slices:
-        refuse_unknown_domains(choice, tuple(summary["domains"]))
-    warnings = _warnings_about_data(config, summary, bad_share, parts)
-    sized = CorpusTokens(
+        refuse_unknown_domains(choice, tuple(summary.domains))
+    warnings = _warnings_about_data(config, summary, parts)
+    corpus_tokens = CorpusTokens(
         tokens, parts["reference"], parts["train"], parts["validation"], parts["test"]
     )
-    found_costs, why = seconds_or_why(config, sized, measured)
+    costs, why = seconds_or_why(config, corpus_tokens, measured)
     if why:
         warnings.append(f"no time estimate: {why}")
-    warnings += _warnings_about_budgets(config, found_costs, parts)
+    warnings += _warnings_about_budgets(config, costs, parts)
     disk = disk_bytes(config, sum(s.path.stat().st_size for s in sources))
     free = shutil.disk_usage(Path.cwd()).free
     if disk > free:
         warnings.append(f"the disk will not do: {disk / 1e9:.1f} GB needed, {free / 1e9:.1f} free")
-    shown = {k: summary[k] for k in ("exact", "files", "documents", "bytes", "domains", "skipped")}
-    shown |= {k: summary[k] for k in ("duplicate_ids", "duplicate_texts")}
-    return {
-        "corpus": shown,
-        "tokens": round(tokens),
-        "parts": {k: round(v) for k, v in parts.items()},
-        **found_costs,
-        "memory_bytes": memory_bytes(config),
-        "disk_bytes": disk,
-        "fits": _fits(config, sized, found_costs["seconds"], hours),
-        "warnings": warnings,
-    }
+    shown = {name: getattr(summary, name) for name in CorpusCounts.__struct_fields__}
+    return Plan(
+        corpus=CorpusCounts(**shown),
+        tokens=round(tokens),
+        parts={k: round(v) for k, v in parts.items()},
+        **msgspec.structs.asdict(costs),
+        memory_bytes=memory_bytes(config),
+        disk_bytes=disk,
+        fits=_fits(config, corpus_tokens, costs.seconds, hours),
+        warnings=warnings,
+    )
 
 
-def _fits(
-    config: Config, sizes: CorpusTokens, seconds: float | None, hours: float
-) -> dict[str, Any]:
+def _sizes(
+    config: Config, sources: list[Source], left_out: list[str], sample: bool
+) -> tuple[CorpusSummary, split.DomainSizes]:
+    """Of the input, read once or in part."""
+    with tempfile.TemporaryDirectory(prefix="mlxprune-plan-") as name:
+        lenient = config.data.model_copy(update={"max_bad": 1.0})
+        rows = SAMPLE_ROWS if sample else None
+        summary = build_index(lenient, sources, left_out, Path(name), rows_per_file=rows)
+        corpus = open_corpus(Path(name), config.data)
+        if sample:
+            return _scaled(config, summary, corpus, sources)
+        return summary, split.sizes_of(corpus, split.within_limit(config, corpus))
+
+
+def _fits(config: Config, sizes: CorpusTokens, seconds: float | None, hours: float) -> Fit:
     """Whether the study fits the time, and the single changes after which it would."""
     if seconds is None:
-        return {"hours": hours, "fits": None, "changes": []}
+        return Fit(hours=hours, fits=None, changes=[])
     fits = seconds <= 3600 * hours
     changes = [] if fits else cheapest_changes(config, sizes, seconds, 3600 * hours)
-    return {"hours": hours, "fits": fits, "changes": changes}
+    return Fit(hours=hours, fits=fits, changes=changes)
 
 
 def check_possible(config: Config) -> None:
@@ -111,14 +137,14 @@ def check_possible(config: Config) -> None:
         listed = [("reference", listed[0][1])]
     for name, settings in (*listed, ("final", config.final)):
         chosen = training_defaults(settings, preset_of(settings.model))
-        if chosen["batch_size"] % (settings.accumulate or 1):
+        if chosen.batch_size % (settings.accumulate or 1):
             raise ConfigError(
-                f"a batch of {chosen['batch_size']} sequences does not divide into "
+                f"a batch of {chosen.batch_size} sequences does not divide into "
                 f"{settings.accumulate} parts",
                 f"{name}.accumulate",
                 f"choose a divisor of {name}.batch_size",
             )
-        if name != "final" and config.score.overlap >= (config.score.context or chosen["context"]):
+        if name != "final" and config.score.overlap >= (config.score.context or chosen.context):
             where = f"score.overlap = {config.score.overlap}"
             raise ConfigError("the overlap leaves no room for targets", where, "lower it")
     if config.evaluation.tasks:
@@ -129,17 +155,12 @@ def check_possible(config: Config) -> None:
 
 
 def _scaled(
-    config: Config,
-    summary: dict[str, Any],
-    found: Corpus,
-    sources: list[Source],
-) -> split.DomainSizes:
-    """Blow the heads of the files up to the sizes of the files, in the summary too."""
-    import numpy as np
-
+    config: Config, summary: CorpusSummary, corpus: Corpus, sources: list[Source]
+) -> tuple[CorpusSummary, split.DomainSizes]:
+    """The heads of the files blown up to the sizes of the files."""
     factors = np.ones(len(sources))
     for code, source in enumerate(sources):
-        rows = found.index[found.index["file"] == code]
+        rows = corpus.index[corpus.index["file"] == code]
         if len(rows) < SAMPLE_ROWS * 0.9 or source.form == "text":
             continue
         if source.form == "parquet":
@@ -148,21 +169,30 @@ def _scaled(
             factors[code] = pq.ParquetFile(source.path).metadata.num_rows / SAMPLE_ROWS
         else:
             factors[code] = max(1.0, _stream_bytes(source) / max(int(rows["offset"][-1]), 1))
-    weight = factors[found.index["file"]]
-    summary["documents"] = round(float(weight.sum()))
-    summary["bytes"] = round(float((weight * found.index["bytes"]).sum()))
-    for key, values in (("domains", weight), ("domain_bytes", weight * found.index["bytes"])):
-        sums = np.bincount(found.index["domain"], weights=values, minlength=len(found.domains))
-        summary[key] = {d: round(float(n)) for d, n in zip(found.domains, sums, strict=True)}
-    limit, tokens = 1.0, summary["bytes"] / split.bytes_per_token(config)
+    weight = factors[corpus.index["file"]]
+    index = corpus.index
+
+    def sums(weights: np.ndarray) -> dict[str, int]:
+        counts = np.bincount(index["domain"], weights=weights, minlength=len(corpus.domains))
+        return {d: round(float(n)) for d, n in zip(corpus.domains, counts, strict=True)}
+
+    summary = msgspec.structs.replace(
+        summary,
+        documents=round(float(weight.sum())),
+        bytes=round(float((weight * index["bytes"]).sum())),
+        domains=sums(weight),
+        domain_bytes=sums(weight * index["bytes"]),
+    )
+    limit, tokens = 1.0, summary.bytes / split.bytes_per_token(config)
     if config.data.limit_documents() is not None:
-        limit = min(1.0, (config.data.limit_documents() or 0) / max(summary["documents"], 1))
+        limit = min(1.0, (config.data.limit_documents() or 0) / max(summary.documents, 1))
     elif config.data.limit_tokens() is not None:
         limit = min(1.0, (config.data.limit_tokens() or 0) / max(tokens, 1))
-    return split.DomainSizes(
-        {d: limit * n for d, n in summary["domains"].items()},
-        {d: limit * n for d, n in summary["domain_bytes"].items()},
+    sizes = split.DomainSizes(
+        {d: limit * n for d, n in summary.domains.items()},
+        {d: limit * n for d, n in summary.domain_bytes.items()},
     )
+    return summary, sizes
 
 
 def _stream_bytes(source: Source) -> float:
@@ -174,20 +204,20 @@ def _stream_bytes(source: Source) -> float:
     return size * 3.7  # what text compresses to under gzip, zstd and xz, roughly
 
 
-def _bad_share(summary: dict[str, Any]) -> float:
+def _bad_share(summary: CorpusSummary) -> float:
     harmless = (*HARMLESS_REASONS, "duplicate_text")
-    bad = sum(n for r, n in summary["skipped"].items() if r not in harmless)
-    return bad / max(1, bad + summary["documents"])
+    bad = sum(n for r, n in summary.skipped.items() if r not in harmless)
+    return bad / max(1, bad + summary.documents)
 
 
 def _warnings_about_data(
-    config: Config, summary: dict[str, Any], bad_share: float, parts: dict[str, float]
+    config: Config, summary: CorpusSummary, parts: dict[str, float]
 ) -> list[str]:
-    warnings = []
+    warnings, bad_share = [], _bad_share(summary)
     if bad_share > config.data.max_bad:
-        shown = ", ".join(f"{r} {n}" for r, n in summary["skipped"].items())
+        shown = ", ".join(f"{r} {n}" for r, n in summary.skipped.items())
         warnings.append(f"{bad_share:.1%} of the rows are bad, above data.max_bad: {shown}")
-    small = [d for d, n in summary["domains"].items() if n < SMALL_DOMAIN]
+    small = [d for d, n in summary.domains.items() if n < SMALL_DOMAIN]
     if small:
         names = ", ".join(small[:6]) + (", ..." if len(small) > 6 else "")
         many = "1 domain" if len(small) == 1 else f"{len(small)} domains"
@@ -200,21 +230,21 @@ def _warnings_about_data(
         )
     if parts["test"] < 20_000:
         warnings.append(f"the test part has only {parts['test']:,.0f} tokens: wide intervals")
-    if summary["duplicate_texts"] > 0.05 * summary["documents"]:
-        share = summary["duplicate_texts"] / summary["documents"]
+    if summary.duplicate_texts > 0.05 * summary.documents:
+        share = summary.duplicate_texts / summary.documents
         warnings.append(f"{share:.0%} of the texts are copies: data.duplicates: drop")
     return warnings
 
 
 def _warnings_about_budgets(
-    config: Config, found: dict[str, Any], parts: dict[str, float]
+    config: Config, costs: CostEstimate, parts: dict[str, float]
 ) -> list[str]:
     warnings = []
-    if found["passes"] > PASSES_LIMIT:
-        first = next(iter(found["arms"].values()))
+    if costs.passes > PASSES_LIMIT:
+        first = next(iter(costs.arms.values()))
         warnings.append(
-            f"{found['passes']:.1f} passes over the slice, more than {PASSES_LIMIT}: worth "
-            f"{first['effective_tokens'] / first['targets']:.0%} of fresh data; give more data, a "
+            f"{costs.passes:.1f} passes over the slice, more than {PASSES_LIMIT}: worth "
+            f"{first.effective_tokens / first.targets:.0%} of fresh data; give more data, a "
             "higher rate, or fewer final.tokens"
         )
     vocabulary = vocabulary_of(config)
@@ -222,8 +252,8 @@ def _warnings_about_budgets(
         if reference.pretrained:
             continue
         which = "the reference" if len(config.scorers) == 1 else f"reference {reference.name}"
-        shape = {**preset_of(reference.model).config, "vocab_size": vocabulary}
-        body, _ = parameter_counts(shape)
+        stated = {**preset_of(reference.model).config, "vocab_size": vocabulary}
+        body, _ = parameter_counts(stated)
         if reference.tokens < TOKENS_PER_PARAMETER * body:
             warnings.append(
                 f"{which} sees {reference.tokens / body:.1f} tokens a parameter, under "
@@ -235,9 +265,9 @@ def _warnings_about_budgets(
         if own < 0.95 * reference.tokens:
             repeats = reference.tokens / max(own, 1)
             warnings.append(f"the reference part is short: {repeats:.1f} passes over it")
-    if found["pool_tokens"] < 0.99 * parts["train"]:
+    if costs.pool_tokens < 0.99 * parts["train"]:
         warnings.append(
-            f"the pool is {found['pool_tokens']:,} of {parts['train']:,.0f} tokens: the budgets "
+            f"the pool is {costs.pool_tokens:,} of {parts['train']:,.0f} tokens: the budgets "
             "need no more (split.pool: auto; --pool all takes the rest, too)"
         )
     return warnings

@@ -14,12 +14,20 @@ from typing import Any
 from mlxprune.errors import RunError, one_line
 from mlxprune.model.architecture import flops_per_token, parameter_counts, preset_of
 from mlxprune.model.weights import initialise_model
+from mlxprune.records import Record, plain, record_of
 
 LARGEST_PROBED = 20_000_000  # parameters; larger models are extrapolated from `micro`
 
 
-def measure_throughput(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
-    """{train, score: targets a second; device} of a model shape, extrapolated when it is large."""
+class Throughput(Record):
+    """Targets a second."""
+
+    train: float
+    score: float
+
+
+def measure_throughput(shape_name: str, vocab_size: int, context: int) -> Throughput:
+    """Of a preset on this machine, extrapolated when it is large."""
     shape = preset_of(shape_name)
     body, _ = parameter_counts({**shape.config, "vocab_size": vocab_size})
     probed = shape_name if body <= LARGEST_PROBED else "micro"
@@ -35,16 +43,16 @@ def measure_throughput(shape_name: str, vocab_size: int, context: int) -> dict[s
     if done.returncode:
         last = one_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no word")
         raise RunError(f"the probe failed: {last}", probed, "mlxprune doctor says what is wrong")
-    rates: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    rates = record_of(json.loads(done.stdout.strip().splitlines()[-1]), Throughput)
     if probed != shape_name:
         cost = flops_per_token({**shape.config, "vocab_size": vocab_size}, context)
         small = preset_of(probed).config
         factor = flops_per_token({**small, "vocab_size": vocab_size}, context) / cost
-        rates = {name: rate * factor for name, rate in rates.items()}
+        rates = Throughput(train=rates.train * factor, score=rates.score * factor)
     return rates
 
 
-def _probe(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
+def _probe(shape_name: str, vocab_size: int, context: int) -> Throughput:
     import numpy as np
 
     from mlxprune.config.schema import Final
@@ -69,7 +77,7 @@ def _probe(shape_name: str, vocab_size: int, context: int) -> dict[str, float]:
     step = backend.step_function(model, its_optimizer, 1, recipe.clip)
     scoring = batch * context / _seconds(score)
     training = batch * context / _seconds(lambda: step(inputs, targets)())
-    return {"train": training, "score": scoring}
+    return Throughput(train=training, score=scoring)
 
 
 def _seconds(step: Any) -> float:
@@ -85,4 +93,4 @@ def _seconds(step: Any) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_probe(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(plain(_probe(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))

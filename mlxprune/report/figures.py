@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mlxprune.config.slices import Slice
 from mlxprune.errors import one_line
+from mlxprune.experiment.data_efficiency import BudgetPoint
+from mlxprune.experiment.study_result import ArmResult
+from mlxprune.experiment.task_results import MeanFigures
+from mlxprune.selection.composition import CompositionRow, DomainRow
+from mlxprune.selection.manifest import SliceManifest
+from mlxprune.training.summary import TrainingSummary
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 BLUE, ORANGE, GREEN, GREY, PINK, YELLOW = (
@@ -48,7 +56,7 @@ def _label(text: str) -> str:
 
 
 def histogram(
-    mean: np.ndarray, tokens: np.ndarray, kept: np.ndarray, manifest: dict[str, Any]
+    mean: np.ndarray, tokens: np.ndarray, kept: np.ndarray, choice: Slice, manifest: SliceManifest
 ) -> Any:
     """Tokens by mean NLL, what is kept apart from what is dropped."""
     low, high = np.quantile(mean, [0.001, 0.999])
@@ -61,10 +69,10 @@ def histogram(
         weights=[weights[kept], weights[~kept]],
         stacked=True,
         color=[BLUE, "#d8d8d8"],
-        label=[f"kept: {manifest['name']}", "dropped"],
+        label=[f"kept: {manifest.name}", "dropped"],
     )
-    for value, side in ((manifest["lowest"], "lowest kept"), (manifest["highest"], "highest kept")):
-        if _cut_is_drawn(manifest["slice"]) and low < value < high:
+    for value, side in ((manifest.lowest, "lowest kept"), (manifest.highest, "highest kept")):
+        if _cut_is_drawn(choice) and low < value < high:
             axes.axvline(value, color=ORANGE, linestyle="--", linewidth=1.2)
             axes.annotate(
                 f" {side}: {math.exp(value):.1f}",
@@ -80,34 +88,32 @@ def histogram(
     return _svg(figure)
 
 
-def mix(table: list[dict[str, Any]]) -> Any:
-    rows = sorted(table, key=lambda r: -r["share_before"])[:MOST_DOMAINS]
+def mix(table: list[DomainRow]) -> Any:
+    rows = sorted(table, key=lambda r: -r.share_before)[:MOST_DOMAINS]
     figure, axes = _figure(8, 0.9 + 0.36 * len(rows))
     at = np.arange(len(rows))
-    axes.barh(
-        at - 0.2, [100 * r["share_before"] for r in rows], 0.38, color="#b8b8b8", label="pool"
-    )
-    axes.barh(at + 0.2, [100 * r["share_after"] for r in rows], 0.38, color=BLUE, label="kept")
-    axes.set_yticks(at, [_label(r["domain"]) for r in rows])
+    axes.barh(at - 0.2, [100 * r.share_before for r in rows], 0.38, color="#b8b8b8", label="pool")
+    axes.barh(at + 0.2, [100 * r.share_after for r in rows], 0.38, color=BLUE, label="kept")
+    axes.set_yticks(at, [_label(r.domain) for r in rows])
     axes.invert_yaxis()
     axes.set_xlabel("share of tokens, %")
     axes.legend(frameon=False, loc="lower right")
     return _svg(figure)
 
 
-def _cut_is_drawn(choice: dict[str, Any]) -> bool:
+def _cut_is_drawn(choice: Slice) -> bool:
     """Whether the slice is an interval of what the histogram shows."""
-    plain = choice["metric"] == "perplexity" and choice["by"] == "corpus"
-    bounded = choice["protect"] or choice["floor"] is not None or choice["cap"] is not None
-    whole = choice["reference"] is None and choice["criterion"] != "soft" and not bounded
+    plain = choice.metric == "perplexity" and choice.by == "corpus"
+    bounded = choice.protect or choice.floor is not None or choice.cap is not None
+    whole = choice.reference is None and choice.criterion != "soft" and not bounded
     return bool(plain and whole)
 
 
-def spread(rows: list[dict[str, Any]], labels: list[str], what: str) -> Any:
+def spread(rows: Sequence[CompositionRow], labels: list[str], what: str) -> Any:
     """The 10, 50 and 90 % quantiles of a figure, one line a row."""
     figure, axes = _figure(8, 0.9 + 0.3 * len(rows))
     at = np.arange(len(rows))
-    low, middle, high = np.array([r["quantiles"] for r in rows]).T
+    low, middle, high = np.array([r.quantiles for r in rows]).T
     axes.hlines(at, low, high, color=BLUE, alpha=0.35, linewidth=7)
     axes.plot(middle, at, "o", color=BLUE, markersize=5)
     axes.set_yticks(at, [_label(label) for label in labels])
@@ -117,17 +123,18 @@ def spread(rows: list[dict[str, Any]], labels: list[str], what: str) -> Any:
     return _svg(figure)
 
 
-def ladder(rungs: list[dict[str, Any]]) -> Any:
-    """Held-out bits per byte against passes over the unpruned base, one line an arm."""
+def ladder(rungs: list[tuple[str, ArmResult]]) -> Any:
+    """Held-out bits per byte against passes over the unpruned base, one line an arm; arms by the
+    name that they share on all rungs."""
     figure, axes = _figure(8, 3.2)
-    arms = dict.fromkeys(r["family"] for r in rungs)
+    arms = dict.fromkeys(name for name, _ in rungs)
     for number, family in enumerate(arms):
-        mine = sorted((r["rung"], r["test_macro"]) for r in rungs if r["family"] == family)
+        mine = sorted((r.rung or 0.0, r.test_macro) for name, r in rungs if name == family)
         axes.plot(
             *zip(*mine, strict=True), "o-", color=PALETTE[number % len(PALETTE)], label=family
         )
     axes.set_xscale("log", base=2)
-    ticks = sorted({r["rung"] for r in rungs})
+    ticks = sorted({r.rung or 0.0 for _, r in rungs})
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_xlabel("passes over the unpruned base")
     axes.set_ylabel("held-out bits per byte")
@@ -135,32 +142,29 @@ def ladder(rungs: list[dict[str, Any]]) -> Any:
     return _svg(figure)
 
 
-def curves(trained: list[tuple[str, dict[str, Any]]]) -> Any:
+def curves(by_arm: dict[str, list[TrainingSummary]]) -> Any:
     """Training loss; of several arms the mean over seeds, smoothed, so that they can be told
     apart."""
-    if not trained:
+    if not by_arm:
         return None
     figure, axes = _figure(8, 3.2)
-    by_arm: dict[str, list[dict[str, Any]]] = {}
-    for name, training in trained:
-        by_arm.setdefault(name.rpartition("-s")[0] or name, []).append(training)
     shown = []
     for number, (arm, seeds) in enumerate(by_arm.items()):
         colour = PALETTE[number % len(PALETTE)]
         style = ("-", "--", ":", "-.")[number // len(PALETTE) % 4]
-        recipe = seeds[0]["recipe"]
-        size = recipe["batch_size"] * recipe["context"] / 1e6
-        points = min(len(t["history"]["train"]) for t in seeds)
-        steps = np.array([p[0] for p in seeds[0]["history"]["train"][:points]])
-        losses = np.mean([[p[1] for p in t["history"]["train"][:points]] for t in seeds], axis=0)
+        recipe = seeds[0].recipe
+        size = recipe.batch_size * recipe.context / 1e6
+        points = min(len(t.history.train) for t in seeds)
+        steps = np.array([p.step for p in seeds[0].history.train[:points]])
+        losses = np.mean([[p.loss for p in t.history.train[:points]] for t in seeds], axis=0)
         width = max(1, points // SMOOTHED) if len(by_arm) > 1 else 1
         losses = np.convolve(losses, np.ones(width) / width, mode="valid")
         steps = steps[width - 1 :]
         axes.plot(steps * size, losses, style, color=colour, linewidth=1.2, label=arm)
         shown.append(losses)
         if number == 0:  # arms of one share have passes of one length
-            boundary = seeds[0]["unique_tokens"] / 1e6
-            for ended in range(1, min(int(seeds[0]["passes"] + 1e-9), 40) + 1):
+            boundary = seeds[0].unique_tokens / 1e6
+            for ended in range(1, min(int(seeds[0].passes + 1e-9), 40) + 1):
                 if ended * boundary < steps[-1] * size:
                     axes.axvline(ended * boundary, color=GREY, linestyle=":", linewidth=0.9)
     lowest = min(float(line.min()) for line in shown)
@@ -176,7 +180,7 @@ def curves(trained: list[tuple[str, dict[str, Any]]]) -> Any:
     return _svg(figure)
 
 
-def deciles(rows: dict[str, list[float | None]], control: str) -> Any:
+def deciles(rows: dict[str, list[float]], control: str) -> Any:
     """Bits per byte of every arm minus its control's, by tenth of the reference's scores."""
     figure, axes = _figure(8, 3.0)
     base = np.array(rows[control], float)
@@ -193,19 +197,19 @@ def deciles(rows: dict[str, list[float | None]], control: str) -> Any:
     return _svg(figure)
 
 
-def budgets(arms: dict[str, list[dict[str, Any]]]) -> Any:
+def budgets(arms: dict[str, list[BudgetPoint]]) -> Any:
     """The primary figure of every arm against its targets, each end decayed."""
     figure, axes = _figure(8, 3.0)
     for number, (arm, ends) in enumerate(arms.items()):
         axes.plot(
-            [end["targets"] / 1e6 for end in ends],
-            [end["primary"] for end in ends],
+            [end.targets / 1e6 for end in ends],
+            [end.primary for end in ends],
             "o-",
             color=PALETTE[number % len(PALETTE)],
             markersize=4,
             label=arm,
         )
-    ticks = sorted({end["targets"] / 1e6 for ends in arms.values() for end in ends})
+    ticks = sorted({end.targets / 1e6 for ends in arms.values() for end in ends})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.minorticks_off()
@@ -215,16 +219,16 @@ def budgets(arms: dict[str, list[dict[str, Any]]]) -> Any:
     return _svg(figure)
 
 
-def marks(categories: list[str], arms: dict[str, dict[str, Any]]) -> Any:
+def marks(categories: list[str], arms: dict[str, dict[str, MeanFigures]]) -> Any:
     """Normalised accuracy of every arm in every category, with 95 % intervals of the items."""
     figure, axes = _figure(8, 0.9 + (0.16 * len(arms) + 0.22) * len(categories))
     at = np.arange(len(categories), dtype=float)
     first = next(iter(arms.values()))
-    one = [100 * first[name]["normalised_one_answer"] for name in categories]
+    one = [100 * (first[name].normalised_one_answer or 0.0) for name in categories]
     axes.scatter(one, at, marker="|", s=160, color=ORANGE, label="one answer to all", zorder=1)
     for number, (arm, told) in enumerate(arms.items()):
         values, low, high = (
-            np.array([100 * told[name][key] for name in categories])
+            np.array([100 * getattr(told[name], key) for name in categories])
             for key in ("normalised_accuracy", "normalised_low", "normalised_high")
         )
         offset = (number - (len(arms) - 1) / 2) * 0.7 / max(len(arms), 2)

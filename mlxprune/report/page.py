@@ -1,29 +1,35 @@
-"""Report: what a run did and found, as one object for machines and one HTML file for people."""
+"""Report: what a run did and found, as one HTML file for people."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlxprune.config.schema import Config
 from mlxprune.config.yaml_file import write_yaml
 from mlxprune.data import split
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arms import arms_of
-from mlxprune.experiment.artifacts import slice_scores
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import ON, verdict_sentence
-from mlxprune.experiment.data_efficiency import rho_sentence
 from mlxprune.experiment.scorers import scorers_of
-from mlxprune.files import read_json, write_atomic
+from mlxprune.experiment.study_result import ArmResult, StudyResult
+from mlxprune.files import write_atomic
+from mlxprune.records import Json, read_record
 from mlxprune.report import figures
-from mlxprune.report.result import report_result
-from mlxprune.report.samples import sample_documents
-from mlxprune.report.task_tables import task_facts
+from mlxprune.report.result import study_result
+from mlxprune.report.samples import Samples, sample_documents
+from mlxprune.report.task_tables import budget_picture, decile_picture, target_rows, task_board
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current, marker_path, read_marker
+from mlxprune.run.state import RunState
+from mlxprune.selection.composition import CompositionRow
 from mlxprune.selection.metric import metric_values
+from mlxprune.tokenization.token_file import TokenSummary
+from mlxprune.training.summary import TrainingSummary
 from mlxprune.units import duration
 
 REPORT_VERSION = 4
@@ -31,118 +37,152 @@ MAIN = ("pruned", "random", "matched")  # of many arms, those that the table by 
 COLUMNS = 7
 
 
-def write_report(run: RunFolder, config: Config, state: dict[str, Any]) -> None:
+def write_report(held: RunArtifacts, state: RunState) -> None:
     """report.html: one file, no network, no script; every text from data is escaped."""
     import jinja2
 
+    run, config = held.run, held.config
     if not is_current(run, run.corpus):
         fix = "run it first: mlxprune run CONFIG"
         raise UsageError("there is nothing to report yet", str(run.path), fix)
     marker_path(run.report).unlink(missing_ok=True)  # only the stage calls it current
-    found = report_result(run, config, state)
+    result = study_result(held, state)
+    primary = config.evaluation.primary
+    tested = _tested(result.arms)
+    curves = _curves(held)
     facts = {
-        "found": found,
+        "result": result,
         "name": config.name,
-        "sentence": verdict_sentence(found),
+        "sentence": verdict_sentence(result.comparisons, primary),
         "config": write_yaml(config.model_dump(mode="json")),
         "state": state,
-        "split": split.open_split(run.split).table if is_current(run, run.split) else None,
+        "split": held.split.table if is_current(run, run.split) else None,
+        "tokens": _token_summary(run),
         "duration": duration,
         "one_line": one_line,
-        "rho_sentence": rho_sentence,
-        "on": ON[config.evaluation.primary],
-        "primary": config.evaluation.primary,
+        "on": ON[primary],
+        "primary": primary,
         "first": config.slices[0].label,
+        "scored": _scored(held, result),
+        "reference_curve": curves[0],
+        "arm_curves": curves[1],
+        "tested": tested,
+        "rungs": sorted(tested.rungs, key=lambda rung: (rung[1].rung or 0.0, rung[0])),
+        "ladder": figures.ladder(tested.rungs) if tested.rungs else None,
+        "budget_picture": budget_picture(result, tested.arms),
+        "task_board": task_board(result, tested.arms),
+        "decile_picture": decile_picture(result, tested.arms),
+        "target_rows": target_rows(result, tested.arms),
     }
-    facts |= _token_facts(run) | _score_facts(run, config) | _curve_facts(run, config)
-    tested = _test_facts(found["arms"])
-    facts |= tested | task_facts(found, tested["test_arms"])
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((files("mlxprune.report") / "report.html.j2").read_text())
     write_atomic(run.report, template.render(**facts))
 
 
-def _token_facts(run: RunFolder) -> dict[str, Any]:
+def _token_summary(run: RunFolder) -> TokenSummary | None:
+    """With parts by name."""
     if not is_current(run, run.tokens()):
-        return {"tokens": None}
-    facts = read_json(run.tokens() / "tokens.json")
-    parts = {split.PARTS[int(code)]: count for code, count in facts["parts"].items()}
-    return {"tokens": {**facts, "parts": parts}}
+        return None
+    summary = read_record(run.tokens() / "tokens.json", TokenSummary)
+    summary.parts = {split.PARTS[int(code)]: count for code, count in summary.parts.items()}
+    return summary
 
 
-def _score_facts(run: RunFolder, config: Config) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Scored:
+    """What the report shows of the scores and of the first slice."""
+
+    metric: str
+    histogram: Any
+    mixes: dict[str, Any]  # a picture by slice
+    by_domain: Any
+    by_length: Any
+    samples: Samples
+    score: Json  # figures of the first reference's scores
+
+
+def _scored(held: RunArtifacts, result: StudyResult) -> Scored | None:
+    run, config = held.run, held.config
     choice = config.slices[0]
-    folder = run.selection(choice.label)
-    empty: dict[str, Any] = {"histogram": None, "samples": [], "score": None, "mixes": {}}
-    empty |= {"by_domain": None, "by_length": None, "ends": {}, "metric": ""}
-    if not is_current(run, folder):
-        return empty
-    found = slice_scores(run, config, choice)
-    manifest = read_json(folder / "manifest.json")
-    kept = np.load(folder / "kept.npy")
-    groups, ends = sample_documents(run, config, choice, found, kept)
-    metric = choice.metric if isinstance(choice.metric, str) else "difference"
+    manifests = result.slices or {}
+    if choice.label not in manifests:
+        return None
+    scores, manifest = held.scores(choice), manifests[choice.label]
+    kept = np.load(run.selection(choice.label) / "kept.npy")
+    metric = choice.metric_name
     what = {"perplexity": "mean NLL, nats a token", "bpb": "bits per byte"}.get(metric, metric)
-    domains = [r for r in manifest["domains"] if "quantiles" in r]
-    domains = sorted(domains, key=lambda r: float(r["quantiles"][1]))[: figures.MOST_DOMAINS]
-    lengths = manifest["lengths"]
-    octaves = [f"{r['from_tokens']:,} to {2 * r['from_tokens'] - 1:,} tokens" for r in lengths]
-    return {
-        "histogram": figures.histogram(
-            metric_values(found, "perplexity"), found.num_tokens, kept, manifest
+    domains = [r for r in manifest.domains or [] if r.quantiles is not None]
+    domains = sorted(domains, key=_median)[: figures.MOST_DOMAINS]
+    lengths = manifest.lengths or []
+    octaves = [f"{r.from_tokens:,} to {2 * r.from_tokens - 1:,} tokens" for r in lengths]
+    marker = read_marker(run.scores(config.primary_reference.name))
+    return Scored(
+        metric=what,
+        histogram=figures.histogram(
+            metric_values(scores, "perplexity"), scores.num_tokens, kept, choice, manifest
         ),
-        "mixes": {
-            c.label: figures.mix(read_json(run.selection(c.label) / "manifest.json")["domains"])
-            for c in config.slices
-            if is_current(run, run.selection(c.label))
-        },
-        "by_domain": figures.spread(domains, [r["domain"] for r in domains], what),
-        "by_length": figures.spread(lengths, octaves, what),
-        "metric": what,
-        "samples": groups,
-        "ends": ends,
-        "score": (read_marker(run.scores(config.scorers[0].name)) or {})["summary"],
-    }
+        mixes={label: figures.mix(m.domains or []) for label, m in manifests.items()},
+        by_domain=figures.spread(domains, [r.domain for r in domains], what),
+        by_length=figures.spread(lengths, octaves, what),
+        samples=sample_documents(held, choice, scores, kept),
+        score={} if marker is None else marker.summary or {},
+    )
 
 
-def _curve_facts(run: RunFolder, config: Config) -> dict[str, Any]:
-    references = [s.name for s in scorers_of(config) if s.snapshot is None]
-    folders = [(name, run.reference(name)) for name in references]
-    folders += [(arm.name, run.final(arm.name)) for arm in arms_of(config)]
-    trained = [
-        (name, read_json(folder / "training.json"))
-        for name, folder in folders
-        if is_current(run, folder) and (folder / "training.json").exists()
-    ]
-    return {
-        "reference_curve": figures.curves([t for t in trained if t[0] in references]),
-        "arm_curves": figures.curves([t for t in trained if t[0] not in references]),
-    }
+def _median(row: CompositionRow) -> float:
+    return 0.0 if row.quantiles is None else row.quantiles[1]
 
 
-def _test_facts(found: dict[str, Any]) -> dict[str, Any]:
+def _curves(held: RunArtifacts) -> tuple[Any, Any]:
+    """Pictures of the references' trainings and of the arms'."""
+    run = held.run
+    scorers = [s.name for s in scorers_of(held.config) if s.snapshot is None]
+    references = {name: [run.reference(name)] for name in scorers}
+    arms: dict[str, list[Path]] = {}
+    for arm in arms_of(held.config):
+        arms.setdefault(arm.arm, []).append(run.final(arm.name))
+    first, second = (
+        {
+            name: trained
+            for name, folders in group.items()
+            if (
+                trained := [
+                    read_record(folder / "training.json", TrainingSummary)
+                    for folder in folders
+                    if is_current(run, folder) and (folder / "training.json").exists()
+                ]
+            )
+        }
+        for group in (references, arms)
+    )
+    return figures.curves(first), figures.curves(second)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Bits per byte on the test part by domain and arm, of the arms that have a column; the arms
+    that are ``left`` out; documents by domain; the rungs of the ladder."""
+
+    rows: dict[str, dict[str, float]]
+    arms: list[str]
+    left: int
+    documents: dict[str, int]
+    rungs: list[tuple[str, ArmResult]]
+
+
+def _tested(arms: dict[str, ArmResult]) -> Tested:
     rows: dict[str, dict[str, float]] = {}
     documents: dict[str, int] = {}
     rungs = []
-    for name, entry in found.items():
-        tests = [s["test"] for s in entry["seeds"].values() if "test" in s]
-        if tests and entry["rung"] is not None:
-            family = name.rpartition("-x")[0]
-            rungs.append({**entry, "arm": name, "family": family})
-        for test in tests:
-            documents |= test["documents"]
-            for domain, bits in test["domains"].items():
+    for name, arm in arms.items():
+        if arm.tests and arm.rung is not None:
+            rungs.append((name.rpartition("-x")[0], arm))
+        for test in arm.tests:
+            documents |= test.documents
+            for domain, bits in test.domains.items():
                 rows.setdefault(domain, {})
-                rows[domain][name] = rows[domain].get(name, 0.0) + bits / len(tests)
-    able = [n for n, e in found.items() if e["test_macro"] is not None]
-    main = [n for n in able if found[n]["kind"] in MAIN and found[n]["rung"] is None]
-    names = able if len(able) <= COLUMNS else main[:COLUMNS]
-    ladder = figures.ladder(rungs) if rungs else None
-    return {
-        "test_rows": rows,
-        "test_arms": names,
-        "test_left": len(able) - len(names),
-        "test_documents": documents,
-        "ladder": ladder,
-        "rungs": sorted(rungs, key=lambda r: (float(r["rung"]), str(r["family"]))),
-    }
+                rows[domain][name] = rows[domain].get(name, 0.0) + bits / len(arm.tests)
+    able = [name for name, arm in arms.items() if arm.test_macro is not None]
+    main = [name for name in able if arms[name].kind in MAIN and arms[name].rung is None]
+    shown = able if len(able) <= COLUMNS else main[:COLUMNS]
+    return Tested(rows, shown, len(able) - len(shown), documents, rungs)

@@ -1,93 +1,144 @@
-"""Result: what a run did and found, as one object for machines."""
+"""Result: what a run did and found so far, gathered from its folder."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 
-from mlxprune.config.schema import Config
+from mlxprune.data.index import CorpusCounts
 from mlxprune.experiment.arms import arms_of
-from mlxprune.experiment.artifacts import assessed_arms, planned_arms
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import compare_arms, first_verdict
 from mlxprune.experiment.data_efficiency import budget_points, rho
+from mlxprune.experiment.records import ArmRecord, read_evaluation
+from mlxprune.experiment.study_result import (
+    ArmResult,
+    SeedResult,
+    SelectionTotals,
+    StageResult,
+    StudyResult,
+)
 from mlxprune.experiment.task_results import task_standing
-from mlxprune.files import read_json
+from mlxprune.records import read_record
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current, read_marker
-from mlxprune.training.recipe import training_summary
+from mlxprune.run.state import RunState, StageState
+from mlxprune.selection.manifest import SliceManifest
+from mlxprune.training.summary import TrainingSummary
 
-ARM_FACTS = ("kind", "slice", "rung", "effective_tokens", "overlap", "overlap_by_chance")
+
+def study_result(held: RunArtifacts, told: RunState, state: str | None = None) -> StudyResult:
+    """What the run has found so far; ``state`` where it is about to have another."""
+    run, config = held.run, held.config
+    arms = _arms(held)
+    budgets = budget_points(run, config.evaluation.primary, held.arms)
+    comparisons = []
+    for compared in compare_arms(held):
+        arm, control = budgets.get(compared.arm), budgets.get(compared.control)
+        share = rho(arm, control) if arm and control else None
+        comparisons.append(msgspec.structs.replace(compared, rho=share))
+    manifests = slice_manifests(held)
+    return StudyResult(
+        run=str(run.path),
+        state=state or told.state,
+        stages={name: _of_stage(stage) for name, stage in told.stages.items()},
+        arms=arms,
+        left_out=held.arms.left_out if arms else {},
+        comparisons=comparisons,
+        budgets=budgets,
+        tasks=task_standing(run, held.assessed_arms()),
+        verdict=first_verdict(config.evaluation.primary, comparisons),
+        corpus=_corpus_counts(run),
+        selection=_selection(manifests),
+        slices=manifests or None,
+    )
 
 
-def report_result(run: RunFolder, config: Config, state: dict[str, Any]) -> dict[str, Any]:
-    """The object that ``run --json`` prints: whatever of it exists so far."""
-    found: dict[str, Any] = {
-        "run": str(run.path),
-        "state": state["state"],
-        "stages": {
-            name: {"state": stage["state"], "seconds": stage.get("seconds")}
-            for name, stage in state["stages"].items()
-        },
+def slice_manifests(held: RunArtifacts) -> dict[str, SliceManifest]:
+    """Of every slice that is taken, by its label."""
+    folders = {c.label: held.run.selection(c.label) for c in held.config.slices}
+    return {
+        label: read_record(folder / "manifest.json", SliceManifest)
+        for label, folder in folders.items()
+        if is_current(held.run, folder)
     }
-    if is_current(run, run.corpus):
-        summary = read_json(run.corpus / "summary.json")
-        found["corpus"] = {
-            k: v for k, v in summary.items() if k not in ("domain_bytes", "left_out")
-        }
-    slices = {}
-    for choice in config.slices:
-        folder = run.selection(choice.label)
-        if is_current(run, folder):
-            slices[choice.label] = read_json(folder / "manifest.json")
-    if slices:
-        first = next(iter(slices.values()))
-        keys = ("kept_documents", "kept_tokens", "pool_documents", "pool_tokens")
-        found["selection"] = {k: first[k] for k in keys}
-        found["slices"] = slices
-    found["arms"] = _arms(run, config)
-    found["left_out"] = planned_arms(run)["left_out"] if found["arms"] else {}
-    found["comparisons"] = compare_arms(run, config)
-    planned = planned_arms(run)
-    found["budgets"] = budget_points(run, config.evaluation.primary, planned)
-    for compared in found["comparisons"]:
-        arm, control = (found["budgets"].get(compared[side]) for side in ("arm", "control"))
-        if arm and control:
-            compared["rho"] = rho(arm, control)
-    found["tasks"] = task_standing(run, assessed_arms(run))
-    found["verdict"] = first_verdict(config, found["comparisons"])
-    return found
 
 
-def _arms(run: RunFolder, config: Config) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    planned = planned_arms(run)["arms"]
-    for name in (arm.name for arm in arms_of(config)):
-        if name not in planned or not is_current(run, run.final(name)):
-            continue
-        facts = planned[name]
-        seed = training_summary(read_json(run.final(name) / "training.json"))
-        same = (read_marker(run.final(name)) or {}).get("same_as")
-        seed |= {k: facts[k] for k in ARM_FACTS[3:] if k in facts}
-        seed |= {"same_as": same} if same else {}
-        if is_current(run, run.evaluation(name)):
-            test = read_json(run.evaluation(name))
-            seed["test"] = {k: v for k, v in test.items() if k != "tasks"}
-        kept = {k: facts[k] for k in ARM_FACTS if k in facts}
-        entry = found.setdefault(facts["arm"], {**seed, **kept, "seeds": {}})
-        entry.pop("test", None)
-        entry.pop("same_as", None)
-        entry["seeds"][str(facts["seed"])] = seed
-    for entry in found.values():
-        seeds = entry["seeds"].values()
-        held_out = [s["validation_bpb"] for s in seeds if s["validation_bpb"]]
-        entry["validation_bpb"] = float(np.mean(held_out)) if held_out else None
-        for figure in ("macro", "original_mix"):
-            values = [s["test"][figure] for s in seeds if "test" in s]
-            entry[f"test_{figure}"] = float(np.mean(values)) if values else None
-        aims = [s["test"]["target"]["macro"] for s in seeds if "target" in s.get("test", {})]
-        entry["test_target"] = float(np.mean(aims)) if aims else None
-        for figure in ("overlap", "overlap_by_chance"):
-            if figure in entry:
-                entry[figure] = float(np.mean([s[figure] for s in seeds]))
-    return found
+def _of_stage(stage: StageState) -> StageResult:
+    return StageResult(state=stage.state, seconds=stage.seconds)
+
+
+def _corpus_counts(run: RunFolder) -> CorpusCounts | None:
+    if not is_current(run, run.corpus):
+        return None
+    return read_record(run.corpus / "summary.json", CorpusCounts)
+
+
+def _selection(manifests: dict[str, SliceManifest]) -> SelectionTotals | None:
+    for first in manifests.values():
+        return SelectionTotals(
+            kept_documents=first.kept_documents,
+            kept_tokens=first.kept_tokens,
+            pool_documents=first.pool_documents,
+            pool_tokens=first.pool_tokens,
+        )
+    return None
+
+
+def _arms(held: RunArtifacts) -> dict[str, ArmResult]:
+    """Every arm that is trained, with the seeds that are."""
+    run, records = held.run, held.arms.arms
+    seeds: dict[str, dict[str, SeedResult]] = {}
+    first: dict[str, ArmRecord] = {}
+    for name in (arm.name for arm in arms_of(held.config)):
+        if name in records and is_current(run, run.final(name)):
+            record = records[name]
+            first.setdefault(record.arm, record)
+            seeds.setdefault(record.arm, {})[str(record.seed)] = _of_seed(run, name, record)
+    return {arm: _of_arm(record, seeds[arm]) for arm, record in first.items()}
+
+
+def _of_seed(run: RunFolder, name: str, record: ArmRecord) -> SeedResult:
+    training = read_record(run.final(name) / "training.json", TrainingSummary)
+    marker = read_marker(run.final(name))
+    test = None
+    if is_current(run, run.evaluation(name)):
+        test = msgspec.structs.replace(read_evaluation(run, name), tasks=None)
+    return SeedResult(
+        **msgspec.structs.asdict(training.totals),
+        effective_tokens=record.effective_tokens,
+        overlap=record.overlap,
+        overlap_by_chance=record.overlap_by_chance,
+        same_as=None if marker is None else marker.same_as,
+        test=test,
+    )
+
+
+def _of_arm(record: ArmRecord, by_seed: dict[str, SeedResult]) -> ArmResult:
+    seeds = list(by_seed.values())
+    first, tests = seeds[0], [seed.test for seed in seeds if seed.test is not None]
+    return ArmResult(
+        tokens=first.tokens,
+        unique_tokens=first.unique_tokens,
+        documents=first.documents,
+        passes=first.passes,
+        validation_bpb=_mean(s.validation_bpb for s in seeds if s.validation_bpb),
+        kind=record.kind,
+        slice=record.slice,
+        rung=record.rung,
+        effective_tokens=record.effective_tokens,
+        seeds=by_seed,
+        test_macro=_mean(test.macro for test in tests),
+        test_original_mix=_mean(test.original_mix for test in tests),
+        test_target=_mean(test.target.macro for test in tests if test.target is not None),
+        overlap=_mean(seed.overlap for seed in seeds),
+        overlap_by_chance=_mean(seed.overlap_by_chance for seed in seeds),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -2,54 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
-from mlxprune.experiment.artifacts import open_run_corpus, open_run_tokens, pool_documents
-from mlxprune.run.folder import RunFolder
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.scoring.score_file import Scores
-from mlxprune.selection.near_duplicates import describe_ends
+from mlxprune.selection.near_duplicates import EndOfRanks, describe_ends
 from mlxprune.selection.ranking import rank_order, ranked_values
 
 PERCENTILES = (1, 25, 50, 75, 99)
 CHARACTERS = 600
 
 
+@dataclass(frozen=True)
+class SampleDocument:
+    perplexity: float
+    tokens: int
+    domain: str
+    kept: bool
+    near_duplicates: int
+    text: str  # its beginning
+    cut: bool  # whether there is more of it
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Documents to read by where they stand in the ranks, and figures on both ends."""
+
+    groups: dict[str, list[SampleDocument]]
+    ends: dict[str, EndOfRanks]
+
+
 def sample_documents(
-    run: RunFolder, config: Config, choice: Slice, scores: Scores, kept: np.ndarray
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(groups of documents with score, domain and text; figures on both ends of the ranks)."""
-    names, held = open_run_corpus(run, config), open_run_tokens(run)
-    pool = pool_documents(run, config)
-    values = ranked_values(scores, choice, config.seed)(slice(None))
-    order = rank_order(values, scores.key, config.seed)
-    count = config.report.samples
-    ends = describe_ends(held, pool, scores.num_bytes, order, count)
-    low, high = (f"the {name} {end['documents']:,}" for name, end in ends.items())
-    chosen = [(low, row, near) for row, near in ends["lowest"].pop("chosen")]
+    held: RunArtifacts, choice: Slice, scores: Scores, kept: np.ndarray
+) -> Samples:
+    corpus, pool, seed = held.corpus, held.pool, held.config.seed
+    values = ranked_values(scores, choice, seed)(slice(None))
+    order = rank_order(values, scores.key, seed)
+    count = held.config.report.samples
+    ends = describe_ends(held.tokens(), pool, scores.num_bytes, order, count)
+    low, high = (f"the {name} {end.documents:,}" for name, end in ends.items())
+    chosen = [(low, row, near) for row, near in ends["lowest"].chosen]
     chosen += [(label, int(order[r]), 1) for label, r in _places(kept[order], count)]
-    chosen += [(high, row, near) for row, near in ends["highest"].pop("chosen")]
-    wanted = np.zeros(len(names), bool)
+    chosen += [(high, row, near) for row, near in ends["highest"].chosen]
+    wanted = np.zeros(len(corpus), bool)
     wanted[pool[[row for _, row, _ in chosen]]] = True
-    text_of = dict(names.texts(wanted))
-    groups: dict[str, dict[str, Any]] = {}
+    text_of = dict(corpus.texts(wanted))
+    groups: dict[str, list[SampleDocument]] = {}
     for label, row, near in chosen:
         text = text_of[int(pool[row])]
-        groups.setdefault(label, {"label": label, "documents": []})["documents"].append(
-            {
-                "perplexity": float(np.exp(scores.nll_sum[row] / scores.num_tokens[row])),
-                "tokens": int(scores.num_tokens[row]),
-                "domain": names.domains[int(names.index["domain"][pool[row]])],
-                "kept": bool(kept[row]),
-                "near_duplicates": near - 1,
-                "text": visible_text(text[:CHARACTERS]),
-                "cut": len(text) > CHARACTERS,
-            }
+        document = SampleDocument(
+            perplexity=float(np.exp(scores.nll_sum[row] / scores.num_tokens[row])),
+            tokens=int(scores.num_tokens[row]),
+            domain=corpus.domains[int(corpus.index["domain"][pool[row]])],
+            kept=bool(kept[row]),
+            near_duplicates=near - 1,
+            text=visible_text(text[:CHARACTERS]),
+            cut=len(text) > CHARACTERS,
         )
-    return list(groups.values()), ends
+        groups.setdefault(label, []).append(document)
+    return Samples(groups, ends)
 
 
 def _places(ordered: np.ndarray, count: int) -> list[tuple[str, int]]:

@@ -1,70 +1,69 @@
-"""The lines that ``mlxprune run`` prints while it works: one reader of the events among others.
-
-On a terminal the running stage has one line that is redrawn; elsewhere a line every ten seconds.
-"""
+"""What a study found, as tables on a terminal."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UnsetType
+
 from mlxprune.errors import one_line
+from mlxprune.experiment.comparisons import Comparison, verdict_sentence
+from mlxprune.experiment.study_result import ArmResult, StudyResult
+from mlxprune.experiment.task_results import ArmTasks
+from mlxprune.selection.composition import DomainRow
+from mlxprune.selection.manifest import SliceManifest
 from mlxprune.units import short_count
 
 DOMAINS_SHOWN = 20
 
 
-def print_result(found: dict[str, Any], report_path: str) -> None:
+def print_result(result: StudyResult, primary: str, report_path: str) -> None:
     """The result table, one plain sentence on what to do next, and the report's path."""
     from rich.console import Console as Rich
     from rich.text import Text
 
-    from mlxprune.experiment.comparisons import verdict_sentence
-    from mlxprune.experiment.data_efficiency import rho_sentence
-
     rich = Rich(highlight=False)
-    slices = found.get("slices", {})
-    if slices:
-        first = next(iter(slices.values()))
-        table = _mix_table(slices, rich.width) if len(slices) > 1 else _slice_table(first)
-        rich.print(table)
+    if result.slices:
+        first = next(iter(result.slices.values()))
+        several = len(result.slices) > 1
+        rich.print(_mix_table(result.slices, rich.width) if several else _slice_table(first))
         rich.print()
-    if found.get("arms"):
-        rich.print(_arms_table(found["arms"]))
+    if result.arms:
+        rich.print(_arms_table(result.arms))
         rich.print(
-            f"held-out bits per byte, lower is better; macro is the mean over {_over(found)};"
+            f"held-out bits per byte, lower is better; macro is the mean over {_over(result)};"
         )
         rich.print(
             "worth: fresh tokens that teach as much (predicted); n: seeds; overlap: with the slice"
         )
-        for name, why in found.get("left_out", {}).items():
+        for name, why in result.left_out.items():
             rich.print(Text(f"{name} is left out: {why}"))
         rich.print()
-    if found.get("comparisons"):
-        rich.print(_comparisons_table(found["comparisons"]))
+    if result.comparisons:
+        rich.print(_comparisons_table(result.comparisons))
         rich.print()
-    if found.get("tasks"):
-        rich.print(_tasks_table(found["tasks"]["arms"]))
+    if result.tasks is not None:
+        rich.print(_tasks_table(result.tasks.arms))
         print("norm: average over guessing, %; one: that of one answer to all;")
         print("clean: norm without items that any arm has seen;")
         print("bits: bits per byte of the right answers")
-        for label, why in found["tasks"]["absent"].items():
+        for label, why in result.tasks.absent.items():
             print(f"{one_line(label)} is left out: {one_line(why)}")
         rich.print()
-    for compared in found.get("comparisons") or []:
-        if compared["main"] and "rho" in compared:
-            share = rho_sentence(compared["rho"])
-            names = compared["arm"], compared["control"]
-            print(f"{names[0]} reaches the end of {names[1]} at {share} of its targets")
-    rich.print(Text(verdict_sentence(found)))
+    for compared in result.comparisons:
+        if compared.main and compared.rho is not None:
+            arm, control = compared.arm, compared.control
+            print(f"{arm} reaches the end of {control} at {compared.rho} of its targets")
+    rich.print(Text(verdict_sentence(result.comparisons, primary)))
     print(f"report: {report_path}")
 
 
-def _over(found: dict[str, Any]) -> str:
+def _over(result: StudyResult) -> str:
     """``12 domains``, or ``10 of 12 domains`` where some have no test document."""
-    tests = [s["test"] for a in found["arms"].values() for s in a["seeds"].values() if "test" in s]
+    tests = [test for arm in result.arms.values() for test in arm.tests]
     if not tests:
         return "domains"
-    held, known = len(tests[0]["domains"]), len(tests[0]["documents"])
+    held, known = len(tests[0].domains), len(tests[0].documents)
     return f"{held} domains" if held == known else f"{held} of {known} domains"
 
 
@@ -80,23 +79,24 @@ def plain_table(title: str, *columns: str) -> Any:
     return table
 
 
-def _slice_table(facts: dict[str, Any]) -> Any:
+def _slice_table(manifest: SliceManifest) -> Any:
     from rich.text import Text
 
     columns = ("documents", "kept", "tokens", "kept ", "share before", "after")
-    table = plain_table(f"slice {facts['name']}", "domain", *columns)
-    for row in sorted(facts["domains"], key=lambda r: -r["tokens"])[:DOMAINS_SHOWN]:
-        table.add_row(Text(one_line(row["domain"])), *_domain_cells(row))
-    table.add_row("all", *_domain_cells(_sum(facts["domains"])), style="bold")
+    table = plain_table(f"slice {manifest.name}", "domain", *columns)
+    rows = manifest.domains or []
+    for row in sorted(rows, key=lambda r: -r.tokens)[:DOMAINS_SHOWN]:
+        table.add_row(Text(one_line(row.domain)), *_domain_cells([row]))
+    table.add_row("all", *_domain_cells(rows), style="bold")
     return table
 
 
-def _mix_table(slices: dict[str, Any], width: int) -> Any:
+def _mix_table(slices: dict[str, SliceManifest], width: int) -> Any:
     """Shares of the tokens, before and in each slice; no more slices than fit the width."""
     from rich.text import Text
 
-    domains = [row["domain"] for row in next(iter(slices.values()))["domains"]]
-    used = 10 + max(6, *(len(one_line(d)) for d in domains))
+    first = next(iter(slices.values())).domains or []
+    used = 10 + max(6, *(len(one_line(row.domain)) for row in first))
     shown: list[str] = []
     for name in slices:
         used += 2 + max(len(name), 6)
@@ -105,82 +105,80 @@ def _mix_table(slices: dict[str, Any], width: int) -> Any:
     more = f"; {len(slices) - len(shown)} more: see the report" if len(slices) > len(shown) else ""
     table = plain_table(f"share of the tokens, %{more}", "domain", "pool", *shown)
     after = {
-        name: {row["domain"]: row["share_after"] for row in facts["domains"]}
-        for name, facts in slices.items()
+        name: {row.domain: row.share_after for row in manifest.domains or []}
+        for name, manifest in slices.items()
     }
-    first = next(iter(slices.values()))["domains"]
-    for row in sorted(first, key=lambda r: -r["tokens"])[:DOMAINS_SHOWN]:
-        shares = [row["share_before"], *(after[name][row["domain"]] for name in shown)]
-        table.add_row(Text(one_line(row["domain"])), *(f"{100 * s:.1f}" for s in shares))
-    kept = [short_count(slices[name]["kept_tokens"]) for name in shown]
-    table.add_row("tokens", short_count(sum(r["tokens"] for r in first)), *kept, style="bold")
+    for row in sorted(first, key=lambda r: -r.tokens)[:DOMAINS_SHOWN]:
+        shares = [row.share_before, *(after[name][row.domain] for name in shown)]
+        table.add_row(Text(one_line(row.domain)), *(f"{100 * s:.1f}" for s in shares))
+    kept = [short_count(slices[name].kept_tokens or 0) for name in shown]
+    table.add_row("tokens", short_count(sum(r.tokens for r in first)), *kept, style="bold")
     return table
 
 
-def _arms_table(arms: dict[str, Any]) -> Any:
+def _arms_table(arms: dict[str, ArmResult]) -> Any:
     columns = ("unique", "targets", "passes", "worth", "n", "overlap", "macro", "mix")
     table = plain_table("arms", "arm", *columns)
     table.padding = (0, 0, 0, 1)  # type: ignore[assignment]
     for name, arm in arms.items():
-        figures = [arm["test_macro"], arm["test_original_mix"]]
+        figures = [arm.test_macro, arm.test_original_mix]
         table.add_row(
             name,
-            short_count(arm["unique_tokens"]),
-            short_count(arm["tokens"]),
-            f"{arm['passes']:.2f}",
-            short_count(arm["effective_tokens"]),
-            str(len(arm["seeds"])),
-            f"{100 * arm['overlap']:.0f}%" if "overlap" in arm else "",
+            short_count(arm.unique_tokens),
+            short_count(arm.tokens),
+            f"{arm.passes:.2f}",
+            short_count(arm.effective_tokens),
+            str(len(arm.seeds)),
+            f"{100 * arm.overlap:.0f}%" if arm.overlap is not None else "",
             *(f"{v:.4f}" if v is not None else "" for v in figures),
         )
     return table
 
 
-def _tasks_table(arms: dict[str, Any]) -> Any:
+def _tasks_table(arms: dict[str, ArmTasks]) -> Any:
     table = plain_table("tasks", "arm", "norm", "interval", "one", "clean", "bits")
     for name, arm in arms.items():
-        told = arm["average"]
-        clean = arm.get("clean_average")
+        clean = None if isinstance(arm.clean_average, UnsetType) else arm.clean_average
         table.add_row(
             name,
-            f"{100 * told['normalised_accuracy']:.1f}",
-            f"{100 * told['normalised_low']:.1f} to {100 * told['normalised_high']:.1f}",
-            f"{100 * told['normalised_one_answer']:.1f}",
-            f"{100 * clean:.1f}" if clean is not None else "",
-            f"{arm['gold_bpb']:.4f}",
+            _percent(arm.average.normalised_accuracy),
+            f"{_percent(arm.average.normalised_low)} to {_percent(arm.average.normalised_high)}",
+            _percent(arm.average.normalised_one_answer),
+            _percent(clean),
+            f"{arm.gold_bpb:.4f}",
         )
     return table
 
 
-def _comparisons_table(comparisons: list[dict[str, Any]]) -> Any:
+def _comparisons_table(comparisons: list[Comparison]) -> Any:
     table = plain_table("arm minus control", "", "difference", "interval", "", "shows")
     table.padding = (0, 0, 0, 1)  # type: ignore[assignment]
     table.columns[3].justify = table.columns[4].justify = "left"
     table.columns[4].no_wrap = False
     for row in comparisons:
-        low, high = row["interval"]
+        low, high = row.interval
         table.add_row(
-            f"{row['arm']} - {row['control']}",
-            f"{row['difference']:+.4f}",
+            f"{row.arm} - {row.control}",
+            f"{row.difference:+.4f}",
             f"{low:+.4f} {high:+.4f}",
-            "one seed" if len(row["seeds"]) == 1 else row["verdict"],
-            row["about"],
-            style="bold" if row["main"] else None,
+            "one seed" if len(row.seeds) == 1 else row.verdict,
+            row.about,
+            style="bold" if row.main else None,
         )
     return table
 
 
-def _domain_cells(row: dict[str, Any]) -> list[str]:
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _domain_cells(rows: list[DomainRow]) -> list[str]:
+    """The figures of a domain, or the sums over all."""
     return [
-        f"{row['documents']:,}",
-        f"{row['kept_documents']:,}",
-        f"{row['tokens']:,}",
-        f"{row['kept_tokens']:,}",
-        f"{100 * row['share_before']:.1f} %",
-        f"{100 * row['share_after']:.1f} %",
+        f"{sum(row.documents for row in rows):,}",
+        f"{sum(row.kept_documents for row in rows):,}",
+        f"{sum(row.tokens for row in rows):,}",
+        f"{sum(row.kept_tokens for row in rows):,}",
+        f"{100 * sum(row.share_before for row in rows):.1f} %",
+        f"{100 * sum(row.share_after for row in rows):.1f} %",
     ]
-
-
-def _sum(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    keys = ("documents", "kept_documents", "tokens", "kept_tokens", "share_before", "share_after")
-    return {key: sum(row[key] for row in rows) for key in keys}

@@ -6,7 +6,14 @@ import textwrap
 from typing import Any
 
 from mlxprune.errors import one_line
-from mlxprune.evaluation.task_metrics import categories_in_order
+from mlxprune.evaluation.bits_per_byte import TextBits
+from mlxprune.evaluation.lm_eval_bridge import LmEvalResult
+from mlxprune.evaluation.task_metrics import (
+    CategoryResult,
+    MeanResult,
+    SuiteResult,
+    categories_in_order,
+)
 from mlxprune.report.terminal import plain_table
 
 LONGEST_NAME = 28
@@ -16,35 +23,44 @@ one: the norm of one answer to all. bits: bits per byte of the right answer;
 margin: how many more the others take."""
 
 
-def print_suite_result(found: dict[str, Any]) -> None:
+def print_suite(answers: SuiteResult, context: int) -> None:
     """Tasks by category with their intervals and traps, then the categories and their mean."""
     from rich.console import Console
 
     rich = Console(highlight=False)
-    if "tasks" in found:
-        rich.print(_tasks(found))
-        print(LEGEND)
-        for _, category in categories_in_order(found["categories"]):
-            for label in category["tasks"]:
-                for trap in found["tasks"][label]["traps"]:
-                    _note(f"  {short_label(label)}: {trap}")
-        cut = {label: t["cut"] for label, t in found["tasks"].items() if t["cut"]}
-        if cut:
-            share = sum(cut.values()) / sum(t["items"] for t in found["tasks"].values())
-            _note(
-                f"{sum(cut.values()):,} items ({share:.0%}) are longer than the context of "
-                f"{found['context']}: they lose their beginning"
-            )
-        for label, why in found["absent"].items():
-            _note(f"{short_label(label)} is left out: {why}")
-        print()
-        rich.print(_categories(found))
-        print()
-    if "lm_eval" in found:
-        rich.print(_outside(found["lm_eval"]))
-        print()
-    if "text" in found:
-        rich.print(_text(found["text"]))
+    rich.print(_tasks(answers))
+    print(LEGEND)
+    for _, category in categories_in_order(answers.categories):
+        for label in category.tasks:
+            for trap in answers.tasks[label].traps:
+                _note(f"  {short_label(label)}: {trap}")
+    cut = sum(task.cut for task in answers.tasks.values())
+    if cut:
+        share = cut / sum(task.items for task in answers.tasks.values())
+        _note(
+            f"{cut:,} items ({share:.0%}) are longer than the context of {context}: "
+            "they lose their beginning"
+        )
+    for label, why in answers.absent.items():
+        _note(f"{short_label(label)} is left out: {why}")
+    print()
+    rich.print(_categories(answers))
+    print()
+
+
+def print_lm_eval(result: LmEvalResult) -> None:
+    """What lm-eval measured, as it names it."""
+    from rich.console import Console
+
+    Console(highlight=False).print(_lm_eval(result))
+    print()
+
+
+def print_text(bits: TextBits) -> None:
+    """Bits per byte of a text by domain."""
+    from rich.console import Console
+
+    Console(highlight=False).print(_text(bits))
 
 
 def short_label(label: str) -> str:
@@ -77,71 +93,73 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None or value != value else f"{value:{form}}"
 
 
-def _tasks(found: dict[str, Any]) -> Any:
+def _tasks(answers: SuiteResult) -> Any:
     made = plain_table(
         "tasks", "", "items", "accuracy", "interval", "norm", "one", "bits", "margin"
     )
     made.padding = (0, 0, 0, 1)  # eight columns in eighty characters
-    for name, category in categories_in_order(found["categories"]):
+    for name, category in categories_in_order(answers.categories):
         _row(made, name.replace("_", " "), bold=True)
-        for label in category["tasks"]:
-            told = found["tasks"][label]
+        for label in category.tasks:
+            task = answers.tasks[label]
             _row(
                 made,
                 short_label(label),
-                f"{told['items']:,}",
-                _percent(told["accuracy"]),
-                f"{_percent(told['low'])} {_percent(told['high'])}",
-                _percent(told["normalised_accuracy"]),
-                _percent(told["normalised_one_answer"]),
-                _number(told["gold_bpb"], ".3f"),
-                _number(told["margin"], "+.3f"),
+                f"{task.items:,}",
+                _percent(task.accuracy),
+                f"{_percent(task.low)} {_percent(task.high)}",
+                _percent(task.normalised_accuracy),
+                _percent(task.normalised_one_answer),
+                _number(task.gold_bpb, ".3f"),
+                _number(task.margin, "+.3f"),
             )
     return made
 
 
-def _categories(found: dict[str, Any]) -> Any:
+def _categories(answers: SuiteResult) -> Any:
     made = plain_table(
         "normalised accuracy", "", "norm", "interval", "one", "bits", "margin", "tasks"
     )
     made.padding = (0, 0, 0, 1)
-    rows = categories_in_order(found["categories"])
+    rows: list[tuple[str, MeanResult]] = [*categories_in_order(answers.categories)]
     if len(rows) > 1:
-        rows.append((f"average of {found['average_over']}", found["average"]))
-    for name, told in rows:
-        absent = told.get("absent", [])
-        count = f"{len(told['tasks'])} of {len(told['tasks']) + len(absent)}" if absent else ""
+        rows.append((f"average of {answers.average_over}", answers.average))
+    for name, mean in rows:
+        count = ""
+        if isinstance(mean, CategoryResult):
+            held, absent = len(mean.tasks), len(mean.absent)
+            count = f"{held} of {held + absent}" if absent else str(held)
         _row(
             made,
             name.replace("_", " "),
-            _percent(told["normalised_accuracy"]),
-            f"{_percent(told['normalised_low'])} {_percent(told['normalised_high'])}",
-            _percent(told["normalised_one_answer"]),
-            _number(told["gold_bpb"], ".3f"),
-            _number(told["margin"], "+.3f"),
-            count or str(len(told.get("tasks", [])) or ""),
+            _percent(mean.normalised_accuracy),
+            f"{_percent(mean.normalised_low)} {_percent(mean.normalised_high)}",
+            _percent(mean.normalised_one_answer),
+            _number(mean.gold_bpb, ".3f"),
+            _number(mean.margin, "+.3f"),
+            count,
             bold=name.startswith("average of"),
         )
     return made
 
 
-def _outside(found: dict[str, Any]) -> Any:
-    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+def _lm_eval(result: LmEvalResult) -> Any:
+    packages = ", ".join(f"{name} {version}" for name, version in result.packages.items())
     made = plain_table(packages, "", "version", "shots", "metric", "value")
-    for task, told in found["results"].items():
-        for key, value in told.items():
+    for task, figures in result.results.items():
+        version, shots = str(result.versions.get(task, "")), str(result.shots.get(task, ""))
+        for key, value in figures.items():
             if isinstance(value, float) and "_stderr" not in key:
-                version, shots = (str(found[k].get(task, "")) for k in ("versions", "shots"))
                 _row(made, task, version, shots, key, f"{value:.4f}")
     return made
 
 
-def _text(found: dict[str, Any]) -> Any:
+def _text(text: TextBits) -> Any:
     made = plain_table("bits per byte", "", "bits")
-    for name, bits in found["domains"].items():
+    for name, bits in text.domains.items():
         _row(made, name, _number(bits, ".4f"))
-    _row(made, "plain mean of the domains", _number(found["macro"], ".4f"), bold=True)
-    _row(made, "all text", _number(found["original_mix"], ".4f"))
+    _row(made, "plain mean of the domains", _number(text.macro, ".4f"), bold=True)
+    _row(made, "all text", _number(text.original_mix, ".4f"))
     return made
 
 

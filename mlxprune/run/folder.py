@@ -130,10 +130,3 @@ def check_same_study(run: RunFolder, study: str) -> None:
             str(run.path),
             "choose another --dir or name; settings below `split` may change",
         )
-
-
-def folder_apart(out: Path) -> RunFolder:
-    """A folder of its own: a study's corpus and tokens are not ours to replace."""
-    if (out / "run.json").exists():
-        raise UsageError("this folder holds a run", str(out), "choose another --out")
-    return RunFolder(out)

@@ -1,9 +1,11 @@
-"""Outlook: when a run will be done, and whether it can be left alone, from its state alone."""
+"""Forecast: when a run will be done, and whether it can be left alone, from its state alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from mlxprune.run.event_kinds import Device
+from mlxprune.run.state import RunState, StageState
 
 COMPUTE = ("reference", "score", "final", "evaluation")  # the stages whose FLOPs are forecast
 UNSURE = (0.7, 1.8)  # the range of a stage that is only known by its FLOPs
@@ -23,17 +25,17 @@ class Finish:
     unknown: tuple[str, ...] = ()
 
 
-def finish(state: dict[str, Any], now: float) -> Finish:
+def finish(state: RunState, now: float) -> Finish:
     """What is left of the running stage by its own estimate, its range by how its rate has moved;
     of later stages by their FLOPs at the pace of those that have run."""
     speed = pace(state)
     early = likely = late = 0.0
     unknown = []
-    for name, stage in state["stages"].items():
+    for name, stage in state.stages.items():
         told = None
-        if stage["state"] in ("running", "stopped", "failed"):
+        if stage.state in ("running", "stopped", "failed"):
             told = _running(stage) or _ahead(name, stage, state, speed)
-        elif stage["state"] == "pending":
+        elif stage.state == "pending":
             told = _ahead(name, stage, state, speed)
         else:
             continue
@@ -47,27 +49,27 @@ def finish(state: dict[str, Any], now: float) -> Finish:
     return Finish(early, likely, late)
 
 
-def expected(state: dict[str, Any]) -> dict[str, float]:
+def expected(state: RunState) -> dict[str, float]:
     """Likely seconds of the stages that have not begun, where anything is known of them."""
     speed = pace(state)
     found = {}
-    for name, stage in state["stages"].items():
-        told = _ahead(name, stage, state, speed) if stage["state"] == "pending" else None
+    for name, stage in state.stages.items():
+        told = _ahead(name, stage, state, speed) if stage.state == "pending" else None
         if told is not None and told[1]:
             found[name] = told[1]
     return found
 
 
-def left(stage: dict[str, Any]) -> float | None:
+def left(stage: StageState) -> float | None:
     """Seconds that a running stage still takes, at its mean rate of late: a single report wavers,
     and the first ones are of a start."""
     told = _running(stage)
     return told[1] if told is not None else None
 
 
-def _running(stage: dict[str, Any]) -> tuple[float, float, float] | None:
-    rates = [r for _, r in stage.get("rates", [])[-LATE:] if r and r > 0]
-    total, done = stage.get("total"), stage.get("done")
+def _running(stage: StageState) -> tuple[float, float, float] | None:
+    rates = [rate for rate in stage.rates["rate"][-LATE:] if rate and rate > 0]
+    total, done = stage.total, stage.done
     if len(rates) < FEWEST or not total or done is None:
         return None
     mean, ordered = sum(rates) / len(rates), sorted(rates)
@@ -77,31 +79,31 @@ def _running(stage: dict[str, Any]) -> tuple[float, float, float] | None:
 
 
 def _ahead(
-    name: str, stage: dict[str, Any], state: dict[str, Any], speed: float | None
+    name: str, stage: StageState, state: RunState, speed: float | None
 ) -> tuple[float, float, float] | None:
-    before = stage.get("built_seconds")
+    before = stage.built_seconds
     if before is not None:  # it was built in an earlier attempt: about that long again, or reused
         return 0.0, before, 1.1 * before
-    flops = state["forecast"].get(name)
+    flops = state.forecast.get(name)
     if flops and speed:
         return UNSURE[0] * flops / speed, flops / speed, UNSURE[1] * flops / speed
     return (0.0, 0.0, 15.0) if name not in COMPUTE else None
 
 
-def pace(state: dict[str, Any]) -> float | None:
+def pace(state: RunState) -> float | None:
     """FLOPs a second of all stages so far whose FLOPs are forecast."""
     flops = seconds = 0.0
     for name in COMPUTE:
-        stage, planned = state["stages"].get(name, {}), state["forecast"].get(name)
+        stage, planned = state.stages.get(name, StageState()), state.forecast.get(name)
         if not planned:
             continue
-        if stage.get("state") == "done" and stage.get("seconds"):
-            told = stage.get("summary") or {}
+        if stage.state == "done" and stage.seconds:
+            told = stage.summary or {}
             built = told["built"] / told["pieces"] if told.get("pieces") else 1.0
-            flops, seconds = flops + built * planned, seconds + stage["seconds"]
-        elif stage.get("state") == "running" and stage.get("rate") and stage.get("total"):
-            share = (stage.get("done") or 0) / stage["total"]
-            spent = share * stage["total"] / stage["rate"]
+            flops, seconds = flops + built * planned, seconds + stage.seconds
+        elif stage.state == "running" and stage.rate and stage.total:
+            share = (stage.done or 0) / stage.total
+            spent = share * stage.total / stage.rate
             flops, seconds = flops + share * planned, seconds + spent
     return flops / seconds if seconds > 1 else None
 
@@ -115,33 +117,33 @@ class Check:
     told: str
 
 
-def leaving(state: dict[str, Any], now: float) -> list[Check]:
+def leaving(state: RunState, now: float) -> list[Check]:
     """Whether the run can be left alone: power, lid, disk, memory, heat, the next checkpoint."""
-    device = state["machine"] or {}
+    device = state.machine or Device()
     return [
         _power(device),
         Check("lid", None, "not known: keep it open, or use caffeinate -s on mains power"),
-        _disk(device, state["disk_bytes"]),
+        _disk(device, state.disk_bytes),
         _memory(device),
         Check("heat", None, "not measured")
-        if device.get("heat") is None
-        else Check("heat", device["heat"] < 95, f"{device['heat']:.0f} degrees"),
+        if device.heat is None
+        else Check("heat", device.heat < 95, f"{device.heat:.0f} degrees"),
         _checkpoint(state, now),
     ]
 
 
-def _power(device: dict[str, Any]) -> Check:
-    if device.get("power") is None:
+def _power(device: Device) -> Check:
+    if device.power is None:
         return Check("power", None, "not known: no battery is reported")
-    share = f"{100 * device['battery']:.0f} %" if device.get("battery") is not None else ""
-    if device["power"] == "plugged":
+    share = f"{100 * device.battery:.0f} %" if device.battery is not None else ""
+    if device.power == "plugged":
         return Check("power", True, f"plugged in, battery {share}")
     return Check("power", False, f"on battery, {share}")
 
 
-def _disk(device: dict[str, Any], whole: int | None) -> Check:
+def _disk(device: Device, whole: float | None) -> Check:
     """Against all that the run takes: what it has written already is on the safe side."""
-    free = device.get("disk_free")
+    free = device.disk_free
     if free is None:
         return Check("disk", None, "not known")
     told = f"{free / 1e9:.1f} GB free"
@@ -149,28 +151,28 @@ def _disk(device: dict[str, Any], whole: int | None) -> Check:
     return Check("disk", free > max(LOW_DISK, whole or 0), told)
 
 
-def _memory(device: dict[str, Any]) -> Check:
-    total, used = device.get("memory_total"), device.get("memory_used")
+def _memory(device: Device) -> Check:
+    total, used = device.memory_total, device.memory_used
     if not total or used is None:
         return Check("memory", None, "not known")
-    swap = device.get("swap_used")
+    swap = device.swap_used
     told = f"{used / 1e9:.1f} of {total / 1e9:.1f} GB in use"
     told += f", swap {swap / 1e9:.1f} GB" if swap else ""
     return Check("memory", used / total < HIGH_MEMORY, told)
 
 
-def _checkpoint(state: dict[str, Any], now: float) -> Check:
+def _checkpoint(state: RunState, now: float) -> Check:
     """What a kill now would cost."""
     busy = running_stage(state)
-    if state["state"] == "paused":
+    if state.state == "paused":
         return Check("checkpoint", True, "saved when it paused")
     if busy in ("reference", "final"):
-        last = state["checkpoint"]
-        if not last or last.get("stage") != busy or last.get("t") is None:
+        last = state.checkpoint
+        if last is None or last.stage != busy or last.t is None:
             return Check("checkpoint", None, "none yet in this stage")
-        age, every = now - last["t"], None
-        if last.get("before") is not None:
-            every = last["t"] - last["before"]
+        age, every = now - last.t, None
+        if last.before is not None:
+            every = last.t - last.before
         told = f"{_minutes(age)} ago"
         if every:
             told += f", next in about {_minutes(max(0.0, every - age))}"
@@ -184,5 +186,5 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def running_stage(state: dict[str, Any]) -> str | None:
-    return next((n for n, s in state["stages"].items() if s["state"] == "running"), None)
+def running_stage(state: RunState) -> str | None:
+    return next((n for n, s in state.stages.items() if s.state == "running"), None)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
-from mlxprune.files import PARTIAL, folder_in_the_making, read_json, write_atomic, write_json
+from mlxprune.files import PARTIAL, folder_in_the_making, read_json, write_atomic
+from mlxprune.records import Json, SparseRecord, plain, read_record, write_record
 from mlxprune.run.folder import RunFolder
 
 MARKER = "stage.json"
@@ -25,23 +25,47 @@ def marker_path(place: Path) -> Path:
     return place / MARKER
 
 
-def mark_done(place: Path, stage: str, fingerprint: str, **more: Any) -> None:
+class Marker(SparseRecord):
+    """What a finished thing says of itself."""
+
+    stage: str = ""
+    fingerprint: str = ""
+    summary: Json | None = None  # of scores
+    same_as: str | None = None  # the name of an equal one, whose files these are
+    documents: int | None = None  # of those that hold items of the tasks
+
+
+def mark_done(
+    place: Path,
+    stage: str,
+    fingerprint: str,
+    summary: object = None,
+    same_as: str | None = None,
+    documents: int | None = None,
+) -> None:
     """Say that a thing is finished, and which fingerprint it answers to. The last write of all."""
-    write_json(marker_path(place), {"stage": stage, "fingerprint": fingerprint, **more})
+    marker = Marker(
+        stage=stage,
+        fingerprint=fingerprint,
+        summary=plain(summary),
+        same_as=same_as,
+        documents=documents,
+    )
+    write_record(marker_path(place), marker)
 
 
-def read_marker(place: Path) -> dict[str, Any] | None:
+def read_marker(place: Path) -> Marker | None:
     """What a finished thing says of itself; None when it is not there or not finished."""
     try:
-        found = read_json(marker_path(place))
+        marker = read_record(marker_path(place), Marker)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and place.exists() else None
+    return marker if place.exists() else None
 
 
 def is_done(place: Path, wanted: str) -> bool:
-    found = read_marker(place)
-    return found is not None and found.get("fingerprint") == wanted
+    marker = read_marker(place)
+    return marker is not None and marker.fingerprint == wanted
 
 
 def set_aside(folder: Path, wanted: str) -> bool:
@@ -52,9 +76,9 @@ def set_aside(folder: Path, wanted: str) -> bool:
     """
     if is_done(folder, wanted):
         return True
-    found = read_marker(folder)
-    if found is not None:
-        _move(folder, _aside(folder, str(found.get("fingerprint"))))
+    marker = read_marker(folder)
+    if marker is not None:
+        _move(folder, _aside(folder, marker.fingerprint))
     elif folder.exists() and not _belongs(folder, wanted):
         forget(folder)  # unfinished work towards something else
     parked = _aside(folder, wanted)
@@ -93,14 +117,14 @@ def _move(source: Path, target: Path) -> None:
 
 def finished_under(folder: Path, part: str) -> dict[str, Path]:
     """Finished folders of one part (final) of every run under a folder, by fingerprint."""
-    found: dict[str, Path] = {}
+    originals: dict[str, Path] = {}
     copies: dict[str, Path] = {}
     for path in sorted(folder.glob(f"*/{part}/*/{MARKER}")):
-        told = read_marker(path.parent)
-        if told is not None and (path.parents[2] / "run.json").exists():
-            kind = copies if "same_as" in told else found
-            kind.setdefault(str(told.get("fingerprint")), path.parent)
-    return copies | found
+        marker = read_marker(path.parent)
+        if marker is not None and (path.parents[2] / "run.json").exists():
+            kind = originals if marker.same_as is None else copies
+            kind.setdefault(marker.fingerprint, path.parent)
+    return copies | originals
 
 
 def link_folder(source: Path, target: Path) -> None:

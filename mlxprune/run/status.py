@@ -2,33 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Any
+from enum import StrEnum
 
-from mlxprune.run import lock
+from mlxprune.records import Json
+from mlxprune.run import forecast, lock
 from mlxprune.run.folder import RunFolder
+from mlxprune.run.state import RunState
 
 SLOW_SECONDS, STALE_SECONDS = 30.0, 180.0  # without a word, heartbeats being ten seconds apart
 
 
-def standing_of(run: RunFolder, state: dict[str, Any], now: float) -> str:
-    """How a run stands: its state, but what should be at work is looked after.
+class Standing(StrEnum):
+    """How a run stands: what its log says, or what becomes of one that should be at work."""
 
-    crashed: the process that its lock names is dead; unknown: no process holds it, and the log does
-    not say how it ended (it is damaged, or a copy of one that ran); elsewhere: it ran on another
-    host, which nobody here can know; slow, stale: alive, and without a word for long.
-    """
-    told = str(state["state"])
-    if told not in ("running", "paused"):
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    SLOW = "slow"  # alive, and without a word for some time
+    STALE = "stale"  # alive, and without a word for long
+    CRASHED = "crashed"  # the process that its lock names is dead
+    UNKNOWN = "unknown"  # no process holds it, and the log does not say how it ended
+    ELSEWHERE = "elsewhere"  # it ran on another host, which nobody here can know
+
+
+LIVE = (
+    Standing.RUNNING, Standing.PAUSED, Standing.SLOW, Standing.STALE, Standing.ELSEWHERE,
+)  # fmt: skip
+
+
+def standing_of(run: RunFolder, state: RunState, now: float) -> Standing:
+    """What the log says; what should be at work is looked after."""
+    told = Standing(state.state) if state.state in [*Standing] else Standing.UNKNOWN
+    if told not in (Standing.RUNNING, Standing.PAUSED):
         return told
     holder = lock.owner(run)
     if holder is None:
-        return "unknown"
+        return Standing.UNKNOWN  # the log is damaged, or a copy of one that ran
     alive = holder.alive()
     if alive is None:
-        return "elsewhere"
+        return Standing.ELSEWHERE
     if alive is False:
-        return "crashed"
-    silent = now - (state["updated"] or now)
+        return Standing.CRASHED
+    silent = now - (state.updated or now)
     if silent > STALE_SECONDS:
-        return "stale"
-    return "slow" if silent > SLOW_SECONDS and told == "running" else told
+        return Standing.STALE
+    is_slow = silent > SLOW_SECONDS and told == Standing.RUNNING
+    return Standing.SLOW if is_slow else told
+
+
+def status_json(run: RunFolder, state: RunState, now: float) -> Json:
+    """What ``status --json`` prints of a run: its state without what is long, how it stands, where
+    it lies, who works on it, and when it will be done."""
+    told = state.as_json()
+    holder = lock.owner(run)
+    standing = standing_of(run, state, now)
+    left = forecast.finish(state, now) if state.state == "running" else None
+    if standing in (Standing.CRASHED, Standing.UNKNOWN):
+        told["state"] = "crashed"
+    told["standing"] = str(standing)
+    told["finish_seconds"] = left and {
+        "early": left.early,
+        "likely": left.likely,
+        "late": left.late,
+    }
+    told["folder"] = str(run.path)
+    at_work = told["state"] in ("running", "paused")
+    told["pid"] = holder.pid if holder and at_work else None
+    for key in ("curves", "result", "recent", "memory"):
+        del told[key]
+    return told

@@ -1,10 +1,10 @@
-"""Tally: the live histogram of scored documents, whole and by domain, as an event shows it."""
+"""The live histogram of scored documents, whole and by domain, as an event shows it."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+
+from mlxprune.run.event_kinds import DomainHistogram, Histogram
 
 HISTOGRAM_EDGES = np.linspace(0.0, 16.0, 161)  # mean negative log-likelihood in nats
 DOMAINS_SHOWN = 24  # the largest; the others are one row
@@ -44,8 +44,8 @@ class LossHistogram:
         np.add.at(self.by_domain, (row, place), 1)
         np.add.at(self.sums, row, np.stack([rows["nll_sum"], tokens, sizes], axis=1))
 
-    def fields(self) -> dict[str, Any]:
-        """Those of a ``histogram`` event. A domain's counts begin at its first filled bin."""
+    def event(self) -> Histogram:
+        """A domain's counts begin at its first filled bin."""
         documents, tokens, sizes = self.whole.tolist()
         domains = {}
         for name, counts, sums in zip(
@@ -54,15 +54,18 @@ class LossHistogram:
             filled = np.flatnonzero(counts)
             if len(filled):
                 first, last = int(filled[0]), int(filled[-1])
-                domains[name] = {
-                    "first": first,
-                    "counts": counts[first : last + 1].tolist(),
-                    **dict(zip(("nll", "tokens", "bytes"), sums, strict=True)),
-                }
-        return {
-            "edges": HISTOGRAM_EDGES.tolist(),
-            "documents": documents,
-            "tokens": tokens,
-            "bytes": sizes,
-            "domains": domains,
-        }
+                nll, in_tokens, in_bytes = sums
+                domains[name] = DomainHistogram(
+                    first=first,
+                    counts=counts[first : last + 1].tolist(),
+                    nll=nll,
+                    tokens=in_tokens,
+                    bytes=in_bytes,
+                )
+        return Histogram(
+            edges=HISTOGRAM_EDGES.tolist(),
+            documents=documents,
+            tokens=tokens,
+            bytes=sizes,
+            domains=domains,
+        )

@@ -17,10 +17,31 @@ from mlxprune.data.hashing import hash_text
 from mlxprune.data.index import Corpus
 from mlxprune.errors import DataError, one_line
 from mlxprune.files import PARTIAL, finish_file
+from mlxprune.records import SparseRecord, record_of
+from mlxprune.run.markers import read_marker
+from mlxprune.stats import spearman
 
 SCORE_METRIC_VERSION = 1
 SCORE_COLUMNS = ("key", "nll_sum", "num_tokens", "num_bytes")
 GIVEN = "score"  # the column of a file made elsewhere
+
+
+class ScoreSummary(SparseRecord):
+    """What a scores file holds; the marker beside it says so."""
+
+    documents: int
+    tokens: int
+    mean_nll: float | None  # nats a token; None is not a number
+    truncated: int  # documents that were scored in part
+    rank_correlation: float | None = None  # of the unigram scores with the first reference's
+
+
+def summary_of_scores(path: Path) -> ScoreSummary | None:
+    """None where the file is not there or not finished."""
+    marker = read_marker(path)
+    if marker is None or marker.summary is None:
+        return None
+    return record_of(marker.summary, ScoreSummary)
 
 
 def write_scores(
@@ -31,15 +52,14 @@ def write_scores(
     positions: np.ndarray,
     metadata: dict[str, str],
     fold: np.ndarray | None = None,
-) -> dict[str, Any]:
+    against: np.ndarray | None = None,
+) -> ScoreSummary:
     """Write one Parquet of exactly the scored documents, in canonical order.
 
     ``scores`` PART [documents], ``positions`` float64 [2, context]: loss sums and counts;
-    ``fold`` uint8 [documents] says which model scored each, where there are several.
+    ``fold`` uint8 [documents] says which model scored each, where there are several; ``against``
+    float64 [documents] is a figure whose rank correlation with these mean losses is told.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema = pa.schema(
         [
             ("key", pa.uint64()),
@@ -89,12 +109,16 @@ def write_scores(
             first += batch.num_rows
     finish_file(partial, path)
     total = int(scores["num_tokens"].sum())
-    return {
-        "documents": len(scores),
-        "tokens": total,
-        "mean_nll": float(scores["nll_sum"].sum() / max(total, 1)),
-        "truncated": int(scores["truncated"].sum()),
-    }
+    correlation = None
+    if against is not None:
+        correlation = spearman(against, scores["nll_sum"] / scores["num_tokens"])
+    return ScoreSummary(
+        documents=len(scores),
+        tokens=total,
+        mean_nll=float(scores["nll_sum"].sum() / max(total, 1)),
+        truncated=int(scores["truncated"].sum()),
+        rank_correlation=correlation,
+    )
 
 
 def position_metadata(positions: np.ndarray) -> dict[str, str]:

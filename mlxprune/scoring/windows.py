@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mlxprune.config.schema import Score
 from mlxprune.errors import RunError
-from mlxprune.files import read_json, write_json
-from mlxprune.model.memory_bounds import score_batch_tokens
+from mlxprune.model.memory_bounds import memory_plan
+from mlxprune.records import Json, read_record, write_record
 
 MOST_EDGES = 10
 FIT_DOCUMENTS = 100_000  # edges are fitted to so many, evenly spaced
@@ -126,7 +125,7 @@ def batches_of(found: Windows, policy: WindowPolicy) -> Iterator[tuple[int, int,
 
 def resolve_policy(
     lengths: np.ndarray,
-    config: dict[str, Any],
+    config: Json,
     context: int,
     memory_bytes: int | None = None,
     settings: Score = Score(),  # noqa: B008 (frozen)
@@ -138,13 +137,9 @@ def resolve_policy(
     from mlxprune.engine import backend
 
     device = backend.detect()
-    slots = settings.batch_tokens or score_batch_tokens(
-        config,
-        context,
-        device.score_tokens_per_batch,
-        memory_bytes or device.memory_bytes,
-        device.name,
-        settings.workers or device.score_workers,
+    plan = memory_plan(config, context, memory_bytes)
+    slots = settings.batch_tokens or plan.scoring_batch(
+        device.score_tokens_per_batch, settings.workers or device.score_workers
     )
     policy = WindowPolicy(
         context,
@@ -163,9 +158,8 @@ def resolve_policy(
 def stored_policy(path: Path, resolve: Callable[[], WindowPolicy]) -> WindowPolicy:
     """The policy stored in ``path``; resolved and stored, once, before the first batch."""
     if not path.exists():
-        write_json(path, asdict(resolve()))
-    stored = read_json(path)
-    return WindowPolicy(**{**stored, "edges": tuple(stored["edges"])})
+        write_record(path, resolve())
+    return read_record(path, WindowPolicy)
 
 
 def policy_metadata(policy: WindowPolicy) -> dict[str, str]:

@@ -19,10 +19,11 @@ import numpy as np
 
 from mlxprune.data.index import Corpus
 from mlxprune.errors import RunError, WorkerDied
-from mlxprune.files import PARTIAL, finish_file, read_json
-from mlxprune.model.architecture import flops_per_token
+from mlxprune.execution.control import Control
+from mlxprune.files import PARTIAL, finish_file
+from mlxprune.model.architecture import flops_per_token, read_model_config
 from mlxprune.model.weights import load_model
-from mlxprune.run.control import Control
+from mlxprune.run.event_kinds import Progress
 from mlxprune.run.events import EventLog
 from mlxprune.scoring.histogram import LossHistogram
 from mlxprune.scoring.nll import score_documents
@@ -60,7 +61,7 @@ class ScoringTask:
 
 def score_units(
     task: ScoringTask,
-    names: Corpus,
+    corpus: Corpus,
     workers: int,
     log: EventLog,
     control: Control,
@@ -68,7 +69,7 @@ def score_units(
 ) -> None:
     """Score every unit that has no part yet, in spawned processes, reporting as they come.
 
-    ``names`` holds the documents' domains and sizes, ``what`` names the model in the events. A
+    ``corpus`` holds the documents' domains and sizes, ``what`` names the model in the events. A
     worker that dies without a word (MLX aborts the process when memory runs out) is a WorkerDied.
     """
     from mlxprune.engine import backend
@@ -80,8 +81,8 @@ def score_units(
     lengths = open_tokens(Path(task.tokens)).lengths(documents)
     sizes = [int(lengths[a:b].sum()) for a, b in task.units]
     done = sum(sizes) - sum(sizes[n] for n in todo)
-    index = names.index[documents]
-    tally = LossHistogram(index["domain"].astype(np.int64), names.domains, index["bytes"])
+    index = corpus.index[documents]
+    tally = LossHistogram(index["domain"].astype(np.int64), corpus.domains, index["bytes"])
     progress = _Progress(log, "score", what, sum(sizes), done, tally)
     for number in sorted(set(range(len(task.units))) - set(todo)):
         tally.add(np.arange(*task.units[number]), np.load(part_path(parts, number)))
@@ -89,7 +90,7 @@ def score_units(
         return
     rows, _ = windows_of(lengths[:: 1 + len(lengths) // 1000], task.policy)
     typical = float((rows.stop - rows.first).mean()) if len(rows) else task.policy.context
-    model_config = read_json(Path(task.model) / "config.json")
+    model_config = read_model_config(Path(task.model))
     progress.flops = flops_per_token(model_config, round(typical))
     progress.peak = backend.peak_flops()  # before the workers take the machine
     context = multiprocessing.get_context("spawn")
@@ -202,7 +203,7 @@ class _Progress:
     def histogram(self, force: bool = False) -> None:
         if force or time.monotonic() - self.drawn >= HISTOGRAM_SECONDS:
             self.drawn = time.monotonic()
-            self.log.emit(self.stage, "histogram", force=True, **self.tally.fields())
+            self.log.emit(self.stage, self.tally.event(), force=True)
 
     def _emit(self) -> None:
         done = min(self.total, self.done + int(self.running))
@@ -210,17 +211,18 @@ class _Progress:
         rate = (done - self.before) / elapsed if elapsed > 0 else 0.0
         self.log.emit(
             self.stage,
-            "progress",
-            done=done,
-            total=self.total,
-            unit="tokens",
-            what=self.what,
-            rate=rate,
-            eta_seconds=(self.total - done) / rate if rate else None,
-            padding_share=1 - self.real / self.all_slots if self.all_slots else None,
-            input_wait_share=self.waited / (elapsed * self.processes) if elapsed > 0 else None,
-            utilisation=rate * self.flops / self.peak,
-            peak_memory_bytes=self.memory,
+            Progress(
+                done=done,
+                total=self.total,
+                unit="tokens",
+                what=self.what,
+                rate=rate,
+                eta_seconds=(self.total - done) / rate if rate else None,
+                padding_share=1 - self.real / self.all_slots if self.all_slots else None,
+                input_wait_share=self.waited / (elapsed * self.processes) if elapsed > 0 else None,
+                utilisation=rate * self.flops / self.peak,
+                peak_memory_bytes=self.memory,
+            ),
         )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mlxprune.config.slices import Slice
+from mlxprune.records import Json, SparseRecord
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.metric import metric_values
 from mlxprune.selection.ranking import octaves
@@ -46,23 +46,44 @@ def composition_columns(
     )
 
 
+class CompositionRow(SparseRecord):
+    """Documents, tokens and bytes of a group before and after a slice, their shares of all tokens,
+    and the 10, 50 and 90 % quantiles of the figure that documents are ranked by."""
+
+    documents: int
+    kept_documents: int
+    tokens: int
+    kept_tokens: int
+    bytes: int
+    kept_bytes: int
+    share_before: float
+    share_after: float
+    keep_rate: float  # of the tokens
+    quantiles: list[float] | None = None
+
+
+class DomainRow(CompositionRow, kw_only=True):
+    domain: str
+
+
+class LengthRow(CompositionRow, kw_only=True):
+    from_tokens: int  # documents of so many, to just under twice as many
+
+
 def domain_table(
     domain: np.ndarray, names: list[str], of: CompositionColumns, mask: np.ndarray
-) -> list[dict[str, Any]]:
-    """Documents, tokens, bytes and shares of every domain before and after, and quantiles of the
-    figure that documents are ranked by."""
-    table = _table(domain, len(names), of, mask, of.by_domain)
-    return [{"domain": name, **row} for name, row in zip(names, table, strict=True)]
+) -> list[DomainRow]:
+    """What a slice does to every domain; ``mask`` bool [documents] is what it keeps."""
+    rows = _table(domain, len(names), of, mask, of.by_domain)
+    return [DomainRow(domain=name, **row) for name, row in zip(names, rows, strict=True)]
 
 
-def length_table(
-    lengths: np.ndarray, of: CompositionColumns, mask: np.ndarray
-) -> list[dict[str, Any]]:
-    """The same by octave of length: documents of ``from_tokens`` to just under twice as many."""
+def length_table(lengths: np.ndarray, of: CompositionColumns, mask: np.ndarray) -> list[LengthRow]:
+    """The same by octave of length."""
     octave = octaves(lengths)
     table = _table(octave, int(octave.max()) + 1, of, mask, of.by_octave)
-    rows = [{"from_tokens": 1 << code, **row} for code, row in enumerate(table)]
-    return [row for row in rows if row["documents"]]
+    rows = [LengthRow(from_tokens=1 << code, **row) for code, row in enumerate(table)]
+    return [row for row in rows if row.documents]
 
 
 def _quantiles(codes: np.ndarray, count: int, values: np.ndarray) -> list[list[float] | None]:
@@ -78,7 +99,8 @@ def _table(
     of: CompositionColumns,
     mask: np.ndarray,
     quantiles: list[list[float] | None],
-) -> list[dict[str, Any]]:
+) -> list[Json]:
+    """The fields of ``CompositionRow`` by code."""
     kept = codes[mask]
 
     def sums(weights: np.ndarray | None, chosen: bool) -> np.ndarray:
@@ -95,7 +117,7 @@ def _table(
     all_tokens, all_kept = max(found["tokens"].sum(), 1), max(found["kept_tokens"].sum(), 1)
     table = []
     for code in range(count):
-        row: dict[str, Any] = {k: int(v[code]) for k, v in found.items()}
+        row: Json = {k: int(v[code]) for k, v in found.items()}
         row["share_before"] = row["tokens"] / all_tokens
         row["share_after"] = row["kept_tokens"] / all_kept
         row["keep_rate"] = row["kept_tokens"] / row["tokens"] if row["tokens"] else 0.0
@@ -105,17 +127,17 @@ def _table(
     return table
 
 
-def lost_domains(table: list[dict[str, Any]]) -> list[str]:
+def lost_domains(table: list[DomainRow]) -> list[str]:
     """A sentence for every domain that a slice all but removes."""
-    told = []
-    for row in sorted(table, key=lambda r: -r["tokens"]):
-        if not row["tokens"]:
+    sentences = []
+    for row in sorted(table, key=lambda r: -r.tokens):
+        if not row.tokens:
             continue
-        if not row["kept_documents"]:
-            told.append(f"{row['domain']} vanishes ({row['documents']:,} documents)")
-        elif row["keep_rate"] < 1 - LOST:
-            told.append(f"{row['domain']} keeps {row['keep_rate']:.1%} of its tokens")
-    return told
+        if not row.kept_documents:
+            sentences.append(f"{row.domain} vanishes ({row.documents:,} documents)")
+        elif row.keep_rate < 1 - LOST:
+            sentences.append(f"{row.domain} keeps {row.keep_rate:.1%} of its tokens")
+    return sentences
 
 
 def overlap(mine: np.ndarray, kept: np.ndarray) -> float:
@@ -134,9 +156,20 @@ def overlap_by_chance(mine: np.ndarray, kept: np.ndarray, cell: np.ndarray) -> f
     return float((rate * mine_of).sum() / max(int(mine.sum()), 1))
 
 
+class Agreement(SparseRecord):
+    """How far references agree on ``documents`` that all of them scored: rank correlations, and the
+    share of decisions that differ from one to another; None where there are no two."""
+
+    documents: int
+    references: int
+    spearman: float | None
+    flips: float | None
+    lowest_spearman: float | None = None
+
+
 def agreement(
     own: list[Scores], held_out: list[Scores], low: float, high: float, choice: Slice
-) -> dict[str, Any]:
+) -> Agreement:
     """How far references that scored the same held-out documents agree.
 
     ``own[j]`` is what reference j scored of its fold, ``held_out[j]`` the shared documents, in one
@@ -153,13 +186,13 @@ def agreement(
         figures.append(values)
     pairs = [(i, j) for i in range(len(figures)) for j in range(i)]
     if not pairs:
-        return {"documents": 0, "references": len(figures), "spearman": None, "flips": None}
+        return Agreement(documents=0, references=len(figures), spearman=None, flips=None)
     correlations = [spearman(figures[i], figures[j]) for i, j in pairs]
     flips = [float((decisions[i] != decisions[j]).mean()) for i, j in pairs]
-    return {
-        "documents": len(figures[0]),
-        "references": len(own),
-        "spearman": float(np.mean(correlations)),
-        "lowest_spearman": float(np.min(correlations)),
-        "flips": float(np.mean(flips)),
-    }
+    return Agreement(
+        documents=len(figures[0]),
+        references=len(own),
+        spearman=float(np.mean(correlations)),
+        lowest_spearman=float(np.min(correlations)),
+        flips=float(np.mean(flips)),
+    )

@@ -112,7 +112,7 @@ def refuse_impossible(scores: Scores, choice: Slice) -> None:
         )
     if scores.given is not None and choice.metric != "perplexity":
         fix = "leave --metric away: these scores were made elsewhere and are ranked as they are"
-        name = choice.metric if isinstance(choice.metric, str) else "difference"
+        name = choice.metric_name
         raise DataError(f"these scores have no {name}", where, fix)
     if choice.metric == "adjusted" and scores.curve is None:
         fix = "score again with this version; or rank by perplexity"

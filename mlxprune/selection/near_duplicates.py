@@ -6,7 +6,7 @@ how much of it, by shingles of tokens.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -54,13 +54,26 @@ def clusters(sets: list[np.ndarray]) -> np.ndarray:
     return np.array([root(i) for i in range(len(sets))])
 
 
+@dataclass(frozen=True)
+class EndOfRanks:
+    """Figures on the documents at one end of the ranks. ``chosen``: (row, size of its cluster) of
+    those to show, of near-duplicates one for all, the largest clusters first."""
+
+    documents: int
+    near_duplicates: int
+    clusters: int
+    largest_cluster: int
+    repeated_shingles: float  # the mean share of a document's
+    bytes_per_token: float
+    chosen: list[tuple[int, int]]
+
+
 def describe_ends(
     tokens: Tokens, documents: np.ndarray, sizes: np.ndarray, order: np.ndarray, samples: int
-) -> dict[str, dict[str, Any]]:
-    """Figures and sample rows of the lowest and the highest documents.
+) -> dict[str, EndOfRanks]:
+    """The ``lowest`` and the ``highest`` documents, with so many samples of each.
 
-    ``order`` are rows of ``documents`` by rank; ``sizes`` bytes of their text. ``chosen`` are
-    rows: of near-duplicates one stands for all, the largest clusters first.
+    ``order`` are rows of ``documents`` by rank; ``sizes`` bytes of their text.
     """
     count = min(DOCUMENTS, len(order) // 4 or len(order))
     ends = {"lowest": order[:count], "highest": order[::-1][:count]}
@@ -69,7 +82,7 @@ def describe_ends(
 
 def _end(
     tokens: Tokens, documents: np.ndarray, sizes: np.ndarray, rows: np.ndarray, samples: int
-) -> dict[str, Any]:
+) -> EndOfRanks:
     sets = [shingles(tokens.document(int(d))) for d in documents[rows]]
     repeated = [1 - len(np.unique(s)) / len(s) for s in sets]
     cluster = clusters(sets)
@@ -81,14 +94,13 @@ def _end(
         if int(cluster[at]) not in seen and len(chosen) < samples:
             seen.add(int(cluster[at]))
             chosen.append((int(rows[at]), size_of[int(cluster[at])]))
-    return {
-        "documents": len(rows),
-        "near_duplicates": int(members[members > 1].sum()),
-        "clusters": int((members > 1).sum()),
-        "largest_cluster": int(members.max()),
-        "repeated_shingles": float(np.mean(repeated)),
-        "bytes_per_token": float(
-            sizes[rows].sum() / max(int(tokens.lengths(documents[rows]).sum()), 1)
-        ),
-        "chosen": chosen,
-    }
+    read = max(int(tokens.lengths(documents[rows]).sum()), 1)
+    return EndOfRanks(
+        documents=len(rows),
+        near_duplicates=int(members[members > 1].sum()),
+        clusters=int((members > 1).sum()),
+        largest_cluster=int(members.max()),
+        repeated_shingles=float(np.mean(repeated)),
+        bytes_per_token=float(sizes[rows].sum() / read),
+        chosen=chosen,
+    )

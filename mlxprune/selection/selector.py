@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from mlxprune.config.slices import Slice
 from mlxprune.data.hashing import mix
 from mlxprune.errors import DataError
 from mlxprune.scoring.score_file import Scores
-from mlxprune.selection.metric import metric_values, refuse_impossible
+from mlxprune.selection.metric import refuse_impossible
 from mlxprune.selection.radix_select import lies_before
 from mlxprune.selection.ranking import (
     Kept,
@@ -223,26 +222,6 @@ def _bounded(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray)
     mask = np.zeros(len(order), bool)
     mask[order[taken]] = True
     return mask
-
-
-def slice_manifest(
-    scores: Scores, choice: Slice, kept: Kept, final_tokens: np.ndarray, seed: int
-) -> dict[str, Any]:
-    """What the slice is and how much it keeps; why a document was dropped follows from it."""
-    inside = metric_values(scores, choice, kept.mask)
-    return {
-        "name": choice.label,
-        "slice": choice.model_dump(mode="json"),
-        "seed": seed,
-        "kept_documents": int(kept.mask.sum()),
-        "kept_tokens": int(final_tokens[kept.mask].sum()) if scores.has_tokens else None,
-        "kept_bytes": int(scores.num_bytes[kept.mask].sum()) if scores.has_bytes else None,
-        "pool_documents": len(scores),
-        "pool_tokens": int(final_tokens.sum()) if scores.has_tokens else None,
-        "pool_bytes": int(scores.num_bytes.sum()) if scores.has_bytes else None,
-        "lowest": float(inside.min()),
-        "highest": float(inside.max()),
-    }
 
 
 def write_kept(scores_path: Path, kept: Kept, ranks: np.ndarray, target: Path) -> None:

@@ -1,89 +1,65 @@
-"""Single stages without a study: score any data with any model, train a model."""
+"""Score any data with any model, without a study."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 
-from mlxprune.config.schema import Config, Score
+from mlxprune.config.schema import Config
 from mlxprune.errors import DataError
-from mlxprune.files import files_identity, fingerprint_of, no_space_is_an_error, read_json
+from mlxprune.execution.lifecycle import alone
+from mlxprune.execution.stage import Reason
+from mlxprune.files import files_identity, fingerprint_of
+from mlxprune.model.architecture import read_model_config
 from mlxprune.model.weights import MODEL_FILES, fetch_model
-from mlxprune.run import lock
-from mlxprune.run.control import Control
-from mlxprune.run.events import EventLog
-from mlxprune.run.folder import folder_apart
-from mlxprune.run.markers import claim, is_done, mark_done, read_marker, set_aside
+from mlxprune.records import plain
+from mlxprune.run.event_kinds import StageStart
+from mlxprune.run.events import Listener
+from mlxprune.run.markers import is_done, read_marker, set_aside
 from mlxprune.scoring.nll import SCORING_VERSION
-from mlxprune.scoring.score_file import write_scores
-from mlxprune.scoring.windows import policy_metadata, resolve_policy, stored_policy
-from mlxprune.scoring.workers import (
-    ScoringTask,
-    joined_parts,
-    score_units,
-    usual_workers,
-    work_units,
-)
+from mlxprune.scoring.score_corpus import ScoreJob, score_corpus
+from mlxprune.scoring.score_file import ScoreSummary, summary_of_scores
 from mlxprune.tokenization.prepare import prepare_text
 
 
-def score_data(
-    config: Config, model: str, out: Path, settings: Score, listeners: list[Any]
-) -> dict[str, Any]:
+class ScoredData(ScoreSummary, kw_only=True):
+    """What ``mlxprune score --json`` prints."""
+
+    scores: str  # the file
+
+
+def score_data(config: Config, model: str, out: Path, listeners: list[Listener]) -> ScoredData:
     """Score every document of the data with one model into ``out/scores.parquet``."""
-    source = fetch_model(model)
-    run = folder_apart(out)
-    with lock.locked(run):
-        log = EventLog(run.events)
-        log.listeners += listeners
-        with Control(run, log) as control, no_space_is_an_error(out):
-            found, tokens = prepare_text(config, out, source, log, control)
-            documents = np.arange(len(found))
-            documents = documents[tokens.lengths(documents) > 0]
-            if not len(documents):
-                raise DataError("no document has a token", str(out), "check the data")
-            stated = read_json(source / "config.json")
-            context = settings.context or min(int(stated.get("max_position_embeddings", 512)), 2048)
-            weights = files_identity(source, MODEL_FILES)
-            corpus_marker = read_marker(run.tokens())
-            described = [SCORING_VERSION, settings.results(), context, weights, corpus_marker]
-            fingerprint = fingerprint_of(described)
-            parts, target = out / "parts", out / "scores.parquet"
-            if is_done(target, fingerprint):
-                found_before = read_marker(target) or {}
-                return {"scores": str(target), **found_before["summary"]}
+    source, settings, target = fetch_model(model), config.score, out / "scores.parquet"
+    with alone(config, out, listeners) as execution:
+        corpus, tokens = prepare_text(execution, source)
+        documents = np.arange(len(corpus))
+        documents = documents[tokens.lengths(documents) > 0]
+        if not len(documents):
+            raise DataError("no document has a token", str(out), "check the data")
+        longest = int(read_model_config(source).get("max_position_embeddings", 512))
+        context = settings.context or min(longest, 2048)
+        weights = files_identity(source, MODEL_FILES)
+        encoded = plain(read_marker(execution.run.tokens()))
+        inputs = [SCORING_VERSION, settings.results(), context, weights, encoded]
+        fingerprint = fingerprint_of(inputs)
+        summary = summary_of_scores(target) if is_done(target, fingerprint) else None
+        if summary is None:
             set_aside(target, fingerprint)
-            set_aside(parts, fingerprint)
-            claim(parts, fingerprint)
-            np.save(parts / "documents.npy", documents)
-            lengths = tokens.lengths(documents)
-            policy = stored_policy(
-                parts / "shapes.json",
-                lambda: resolve_policy(lengths, stated, context, config.memory, settings),
+            execution.log.emit("score", StageStart(why=Reason.ASKED))
+            job = ScoreJob(
+                model=source,
+                tokens=execution.run.tokens(),
+                documents=documents,
+                target=target,
+                parts=out / "parts",
+                fingerprint=fingerprint,
+                context=context,
+                settings=settings,
+                memory_bytes=config.memory,
+                metadata={"model": model},
             )
-            task = ScoringTask(
-                str(source),
-                str(run.tokens()),
-                str(parts),
-                str(parts / "documents.npy"),
-                policy,
-                work_units(found.index["bytes"][documents]),
-            )
-            log.emit("score", "stage.start", why="asked for")
-            processes = settings.workers or usual_workers()
-            score_units(task, found, processes, log, control)
-            metadata = {
-                "model": model,
-                "prefix": str(tokens.prefix),
-                **policy_metadata(policy),
-            }
-            summary = write_scores(
-                target, found, documents, *joined_parts(parts, len(task.units)), metadata
-            )
-            mark_done(target, "score", fingerprint, summary=summary)
-            shutil.rmtree(parts)
-        log.close()
-    return {"scores": str(target), **summary}
+            summary = score_corpus(job, corpus, execution.log, execution.control)
+    return ScoredData(scores=str(target), **msgspec.structs.asdict(summary))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,8 +17,9 @@ from mlxprune.data.index import Corpus, open_corpus
 from mlxprune.data.indexing import build_index
 from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError, UsageError, one_line
-from mlxprune.experiment.artifacts import slice_scores
-from mlxprune.files import folder_in_the_making, write_json
+from mlxprune.experiment.artifacts import RunArtifacts
+from mlxprune.files import folder_in_the_making
+from mlxprune.records import write_record
 from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import Scores, has_column, places_of, read_scores
 from mlxprune.selection.composition import (
@@ -28,9 +28,10 @@ from mlxprune.selection.composition import (
     domain_table,
     length_table,
 )
+from mlxprune.selection.manifest import SliceManifest, slice_manifest
 from mlxprune.selection.metric import metric_values, refuse_impossible
 from mlxprune.selection.ranking import Ranked, kept_ranks, rank_documents
-from mlxprune.selection.selector import select_slice, slice_manifest, write_kept
+from mlxprune.selection.selector import select_slice, write_kept
 from mlxprune.tokenization.token_file import open_tokens
 
 NAMED = 3  # documents that an error names
@@ -46,6 +47,17 @@ class Table:
     missing: dict[str, int]
 
 
+@dataclass(frozen=True)
+class LoadedScores:
+    """Scores, and what all slices of them share; ``tokens`` of the final model's tokenizer."""
+
+    scores: Scores
+    tokens: np.ndarray
+    table: Table
+    of: CompositionColumns | None
+    ranked: Ranked | None
+
+
 def select_scores(
     source: Path,
     config: Config,
@@ -53,7 +65,7 @@ def select_scores(
     column: str | None = None,
     data: bool = False,
     max_missing: float = 0.01,
-) -> list[dict[str, Any]]:
+) -> list[SliceManifest]:
     """Slice a scores file, or the scores of a run, into ``out``: one folder a slice where there
     are several. ``column`` names the figure of a file made elsewhere; with ``data`` its documents
     are joined by id to those of ``config.data``.
@@ -79,30 +91,29 @@ def select_scores(
     with tempfile.TemporaryDirectory(prefix="mlxprune-select-") as folder:
         index = _indexed(config, Path(folder)) if data else None
         several = len(config.slices) > 1
-        facts = []
+        manifests = []
         with folder_in_the_making(out) as partial:
-            loaded: dict[str, Any] = {}
+            what, loaded = "", None
             for choice in config.slices:
-                what = repr((choice.reference, choice.metric, choice.by, choice.min_tokens))
-                if loaded.get("what") != what:  # slices of one score share what is read
+                wanted = repr((choice.reference, choice.metric, choice.by, choice.min_tokens))
+                if loaded is None or wanted != what:  # slices of one score share what is read
                     scores, tokens, known = _read(run, config, choice, path, column)
                     table = Table(path if known is None else known, None, {})
                     if index is not None:
                         scores, tokens, table = _joined(index, scores, tokens, path, max_missing)
                     of = _columns(scores, tokens, choice)
                     ranked = _ranked(scores, tokens, config, choice)
-                    loaded = {"what": what, "all": (scores, tokens, table, of, ranked)}
+                    what, loaded = wanted, LoadedScores(scores, tokens, table, of, ranked)
                 place = partial / choice.label if several else partial
                 place.mkdir(exist_ok=True)
-                scores, tokens, table, of, ranked = loaded["all"]
-                facts.append(_write(place, scores, tokens, table, of, ranked, choice, config.seed))
-        return facts
+                manifests.append(_write(place, loaded, choice, config.seed))
+        return manifests
 
 
 def _scores_path(source: Path, run: RunFolder | None, config: Config) -> Path:
     path = source
     if run is not None:
-        path = run.scores(config.scorers[0].name)
+        path = run.scores(config.primary_reference.name)
     elif source.is_dir():
         path = source / "scores.parquet"
     if not path.exists():
@@ -123,8 +134,8 @@ def _read(
         tokens = None
         known = None
     else:
-        scores = slice_scores(run, config, choice)
-        known = run.scores(choice.reference or config.scorers[0].name)
+        scores = RunArtifacts(run, config).scores(choice)
+        known = run.scores(choice.reference or config.primary_reference.name)
         tokens = _final_tokens(run, scores)
     if tokens is None and choice.unit == "tokens":
         if np.any(scores.truncated):
@@ -223,28 +234,21 @@ def _ranked(scores: Scores, tokens: np.ndarray, config: Config, choice: Slice) -
     return rank_documents(scores, choice, config.seed, tokens)
 
 
-def _write(
-    place: Path,
-    scores: Scores,
-    tokens: np.ndarray,
-    table: Table,
-    of: CompositionColumns | None,
-    ranked: Ranked | None,
-    choice: Slice,
-    seed: int,
-) -> dict[str, Any]:
+def _write(place: Path, loaded: LoadedScores, choice: Slice, seed: int) -> SliceManifest:
+    scores, tokens, ranked, table = loaded.scores, loaded.tokens, loaded.ranked, loaded.table
     kept = select_slice(scores, choice, seed, tokens, ranked)
-    facts = slice_manifest(scores, choice, kept, tokens, seed)
-    facts["missing"] = table.missing
-    if of is not None and scores.domain is not None:
-        names = list(scores.domains)
-        facts["domains"] = domain_table(scores.domain, names, of, kept.mask)
-        facts["lengths"] = length_table(scores.num_tokens, of, kept.mask)
+    domains = lengths = None
+    if loaded.of is not None and scores.domain is not None:
+        domains = domain_table(scores.domain, list(scores.domains), loaded.of, kept.mask)
+        lengths = length_table(scores.num_tokens, loaded.of, kept.mask)
+    manifest = slice_manifest(
+        scores, choice, kept, tokens, seed, domains, lengths, missing=table.missing
+    )
     ranks = ranked.rank[kept.mask] if ranked is not None else kept_ranks(scores, choice, kept, seed)
     if table.rows is not None:
         mask = np.zeros(pq.read_metadata(table.path).num_rows, bool)
         mask[table.rows[kept.mask]] = True
         kept = replace(kept, mask=mask)
     write_kept(table.path, kept, ranks, place / "kept.parquet")
-    write_json(place / "manifest.json", facts)
-    return facts
+    write_record(place / "manifest.json", manifest)
+    return manifest

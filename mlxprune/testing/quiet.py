@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+
+import msgspec
 
 from mlxprune.errors import Stopped
+from mlxprune.run.event_kinds import Event
 
 
 class QuietLog:
     """Takes events and keeps them."""
 
     def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
 
-    def due(self, stage: str, kind: str) -> bool:
+    def due(self, stage: str | None, kind: type[Event]) -> bool:
         return True
 
-    def emit(self, stage: str, kind: str, **fields: Any) -> None:
-        self.events.append({"stage": stage, "kind": kind, **fields})
+    def emit(self, stage: str | None, event: Event, force: bool = False) -> None:
+        self.events.append(msgspec.structs.replace(event, stage=stage))
 
 
 class QuietControl:
@@ -30,6 +33,6 @@ class QuietControl:
         self.left -= 1
         return self.left == -1 and True
 
-    def obey(self, save: Any) -> None:
+    def obey(self, save: Callable[[], None]) -> None:
         save()
         raise Stopped("stopped", "test", "go on")

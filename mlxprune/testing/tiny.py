@@ -126,10 +126,11 @@ def artifacts_of(run: Path) -> dict[str, bytes]:
 
 def targets_trained(run: Path) -> int:
     """Targets over all attempts, from the log; what a kill leaves unreported is under 0.5 s."""
+    from mlxprune.run.event_kinds import TrainStep
     from mlxprune.run.events import read_events
 
-    steps = (e for e in read_events(run / "events") if e["kind"] == "train.step")
-    return sum(int(e["new_targets"]) for e in steps)
+    steps = (e for e in read_events(run / "events") if isinstance(e, TrainStep))
+    return sum(int(step.new_targets or 0) for step in steps)
 
 
 def start_run(config: Path, run: Path) -> subprocess.Popen[bytes]:

@@ -2,57 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mlxprune.config.schema import Config
-from mlxprune.data.index import CORPUS_VERSION, Corpus, open_corpus
+from mlxprune.config.schema import Data
+from mlxprune.data import split
+from mlxprune.data.index import CORPUS_VERSION, Corpus, CorpusSummary, open_corpus
 from mlxprune.data.indexing import build_index, input_facts
-from mlxprune.data.sources import find_sources
-from mlxprune.files import files_identity, fingerprint_of, folder_in_the_making
-from mlxprune.run.control import Control
-from mlxprune.run.events import EventLog
-from mlxprune.run.folder import RunFolder
-from mlxprune.run.stage import Artifact, RunContext, run_stage, stage_progress
-from mlxprune.tokenization.token_file import TOKENS_VERSION, Tokens, encode_corpus, open_tokens
+from mlxprune.data.sources import Source, find_sources
+from mlxprune.execution.context import Execution
+from mlxprune.execution.progress import stage_progress
+from mlxprune.execution.stage import Artifact, run_stage
+from mlxprune.files import files_identity, folder_in_the_making
+from mlxprune.tokenization.token_file import (
+    TOKENS_VERSION,
+    Tokens,
+    TokenSummary,
+    encode_corpus,
+    open_tokens,
+)
 from mlxprune.tokenization.tokenizer import TOKENIZER_FILES, load_tokenizer
 
 # A corpus that is used whole has one part.
 WHOLE = 0
+Report = Callable[[int, int], None]
 
 
-def prepare_text(
-    config: Config, folder: Path, tokenizer_folder: Path, log: EventLog, control: Control
-) -> tuple[Corpus, Tokens]:
-    """Index and encode the data under ``folder``, or reuse what stands there for the same input."""
-    sources, left_out = find_sources(config.data.paths)
-    facts = input_facts(sources)
-    settings = {k: v for k, v in config.data.results().items() if k != "paths"}
-    files = [[f["name"], f["size"], f["edges"]] for f in facts]
-    indexed = fingerprint_of(CORPUS_VERSION, settings, files)
-    under_way = RunContext(config, RunFolder(folder), log, control)
+def index_into(
+    folder: Path,
+    data: Data,
+    sources: list[Source],
+    left_out: list[str],
+    report: Report = lambda done, total: None,
+) -> CorpusSummary:
+    """Index files into a folder that appears whole, or not at all."""
+    with folder_in_the_making(folder) as partial:
+        return build_index(data, sources, left_out, partial, report)
 
-    def index() -> dict[str, Any]:
-        with folder_in_the_making(under_way.run.corpus) as partial:
-            return build_index(config.data, sources, left_out, partial)
 
-    run_stage(under_way, "corpus", [Artifact(under_way.run.corpus, indexed, index)])
-    found = open_corpus(under_way.run.corpus, config.data)
-    identity = files_identity(tokenizer_folder, TOKENIZER_FILES)
-    encoded = fingerprint_of(TOKENS_VERSION, indexed, identity)
+def encode_into(
+    folder: Path,
+    corpus: Corpus,
+    tokenizer_folder: Path,
+    report: Report = lambda done, total: None,
+    part: np.ndarray | None = None,
+) -> TokenSummary:
+    """Encode a corpus into a folder that appears whole, or not at all; of one that is split, what
+    is not left out."""
+    whole = np.full(len(corpus), WHOLE, np.uint8)
+    with folder_in_the_making(folder) as partial:
+        return encode_corpus(
+            corpus,
+            whole if part is None else part,
+            -1 if part is None else split.LEFT_OUT,
+            load_tokenizer(tokenizer_folder),
+            partial,
+            report,
+        )
 
-    def encode() -> dict[str, Any]:
-        with folder_in_the_making(under_way.run.tokens()) as partial:
-            return encode_corpus(
-                found,
-                np.full(len(found), WHOLE, np.uint8),
-                -1,
-                load_tokenizer(tokenizer_folder),
-                partial,
-                stage_progress(under_way, "tokens", "bytes"),
-            )
 
-    run_stage(under_way, "tokens", [Artifact(under_way.run.tokens(), encoded, encode)])
-    return found, open_tokens(under_way.run.tokens())
+def prepare_text(execution: Execution, tokenizer_folder: Path) -> tuple[Corpus, Tokens]:
+    """Index and encode the data of the configuration into the execution's folder, or reuse what
+    stands there for the same input."""
+    data, run = execution.config.data, execution.run
+    sources, left_out = find_sources(data.paths)
+    settings = {k: v for k, v in data.results().items() if k != "paths"}
+    files = [[f.name, f.size, f.edges] for f in input_facts(sources)]
+    index = Artifact(
+        run.corpus,
+        (CORPUS_VERSION, settings, files),
+        lambda: index_into(run.corpus, data, sources, left_out),
+    )
+    run_stage(execution, "corpus", [index], {})
+    corpus = open_corpus(run.corpus, data)
+    report = stage_progress(execution, "tokens", "bytes")
+    encoded = Artifact(
+        run.tokens(),
+        (TOKENS_VERSION, index.fingerprint, files_identity(tokenizer_folder, TOKENIZER_FILES)),
+        lambda: encode_into(run.tokens(), corpus, tokenizer_folder, report),
+    )
+    run_stage(execution, "tokens", [encoded], {})
+    return corpus, open_tokens(run.tokens())

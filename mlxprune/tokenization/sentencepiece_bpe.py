@@ -10,6 +10,7 @@ from typing import Any
 from mlxprune.config.schema import TrainTokenizer
 from mlxprune.errors import DataError, RunError
 from mlxprune.files import write_json
+from mlxprune.records import Record
 from mlxprune.tokenization.tokenizer import END_OF_TEXT, SPACE_MARK, UNKNOWN
 
 PIECE_BYTES = 4096  # training text is cut into pieces near this size, at line ends
@@ -24,9 +25,17 @@ AWKWARD = (
 )  # fmt: skip
 
 
+class TokenizerSummary(Record):
+    """What a training made."""
+
+    kind: str
+    vocab_size: int
+    trained_on_bytes: int
+
+
 def train_tokenizer(
     settings: TrainTokenizer, texts: Iterable[str], threads: int, folder: Path
-) -> dict[str, Any]:
+) -> TokenizerSummary:
     """Train on ``texts`` and save into ``folder``; return the summary.
 
     Raises DataError when the text cannot fill the vocabulary.
@@ -84,11 +93,11 @@ def train_tokenizer(
     }
     write_json(folder / "tokenizer_config.json", config)
     check_equality(folder, [*AWKWARD, *counted.sample])
-    return {
-        "kind": settings.kind,
-        "vocab_size": processor.vocab_size(),
-        "trained_on_bytes": counted.bytes,
-    }
+    return TokenizerSummary(
+        kind=settings.kind,
+        vocab_size=processor.vocab_size(),
+        trained_on_bytes=counted.bytes,
+    )
 
 
 class _Counted:

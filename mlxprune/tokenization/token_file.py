@@ -11,18 +11,30 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mlxprune.data.index import Corpus
 from mlxprune.errors import RunError
-from mlxprune.files import read_json, write_json
+from mlxprune.records import Record, read_record, write_record
 from mlxprune.tokenization.tokenizer import Tokenizer
 
 TOKENS_VERSION = 1
 BATCH_BYTES = 4 << 20
 AHEAD = 2  # batches that are read before the first of them is written
+
+
+class TokenSummary(Record):
+    """tokens.json: the vocabulary, and how many tokens there are of what."""
+
+    dtype: str
+    vocab_size: int
+    prefix: int
+    end: int
+    tokens: int
+    bytes_per_token: float
+    parts: dict[str, int]  # by the number of the part
+    domains: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ def encode_corpus(
     tokenizer: Tokenizer,
     folder: Path,
     progress: Callable[[int, int], None],
-) -> dict[str, Any]:
+) -> TokenSummary:
     """Encode every document that is in use into ``folder``; return the summary."""
     wanted = np.asarray(part) != left_out
     lengths = np.zeros(len(corpus), np.int64)
@@ -90,19 +102,18 @@ def encode_corpus(
     domains = np.bincount(
         corpus.index["domain"], weights=lengths, minlength=len(corpus.domains)
     ).astype(np.int64)
-    summary = {
-        "dtype": np.dtype(tokenizer.dtype).name,
-        "vocab_size": tokenizer.vocab_size,
-        "prefix": tokenizer.prefix,
-        "end": tokenizer.end,
-        "tokens": int(offsets[-1]),
-        "bytes_per_token": all_bytes / max(int(offsets[-1]), 1),
-        "parts": {
-            str(p): int(lengths[np.asarray(part) == p].sum()) for p in np.unique(np.asarray(part))
-        },
-        "domains": {d: int(n) for d, n in zip(corpus.domains, domains, strict=True)},
-    }
-    write_json(folder / "tokens.json", summary)
+    parts = np.asarray(part)
+    summary = TokenSummary(
+        dtype=np.dtype(tokenizer.dtype).name,
+        vocab_size=tokenizer.vocab_size,
+        prefix=tokenizer.prefix,
+        end=tokenizer.end,
+        tokens=int(offsets[-1]),
+        bytes_per_token=all_bytes / max(int(offsets[-1]), 1),
+        parts={str(p): int(lengths[parts == p].sum()) for p in np.unique(parts)},
+        domains={d: int(n) for d, n in zip(corpus.domains, domains, strict=True)},
+    )
+    write_record(folder / "tokens.json", summary)
     return summary
 
 
@@ -123,20 +134,11 @@ def _batches(corpus: Corpus, wanted: np.ndarray) -> Iterator[tuple[list[int], li
 
 
 def open_tokens(folder: Path) -> Tokens:
-    facts = read_json(folder / "tokens.json")
+    summary = read_record(folder / "tokens.json", TokenSummary)
     offsets = np.load(folder / "offsets.npy", mmap_mode="r")
-    if facts["tokens"]:
-        ids: np.ndarray = np.memmap(folder / "tokens.bin", np.dtype(facts["dtype"]), mode="r")
+    dtype = np.dtype(summary.dtype)
+    if summary.tokens:
+        ids: np.ndarray = np.memmap(folder / "tokens.bin", dtype, mode="r")
     else:
-        ids = np.zeros(0, np.dtype(facts["dtype"]))
-    return Tokens(ids, offsets, facts["vocab_size"], facts["prefix"], facts["end"])
-
-
-def per_domain(tokens: Tokens, corpus: Corpus, documents: np.ndarray) -> dict[str, int]:
-    """Tokens of each domain among the documents."""
-    sums = np.bincount(
-        corpus.index["domain"][documents],
-        weights=tokens.lengths(documents),
-        minlength=len(corpus.domains),
-    )
-    return {d: int(n) for d, n in zip(corpus.domains, sums, strict=True)}
+        ids = np.zeros(0, dtype)
+    return Tokens(ids, offsets, summary.vocab_size, summary.prefix, summary.end)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlxprune.files import (
-    PARTIAL,
-    folder_in_the_making,
-    no_space_behind_runtime_errors,
-    read_json,
-    write_json,
-)
+from mlxprune.files import PARTIAL, folder_in_the_making, no_space_behind_runtime_errors
+from mlxprune.records import read_record, write_record
 from mlxprune.training.recipe import Recipe, begins_alike, recipe_identity
+from mlxprune.training.summary import CheckpointHistory, CheckpointState
 
 if TYPE_CHECKING:
     import mlx.nn as nn
@@ -36,7 +32,7 @@ def save_checkpoint(
     micro_batches: int,
     model: nn.Module,
     optimizer: Any,
-    history: dict[str, list[Any]],
+    history: CheckpointHistory,
     kept: list[int],
 ) -> None:
     import mlx.core as mx
@@ -45,25 +41,17 @@ def save_checkpoint(
     target = _checkpoint(folder, step)
     if (target / "state.json").exists():
         return
-    with (
-        folder_in_the_making(target) as partial,
-        no_space_behind_runtime_errors(folder),
-    ):
+    with folder_in_the_making(target) as partial, no_space_behind_runtime_errors(folder):
         mx.save_safetensors(
             str(partial / "weights.safetensors"), dict(sorted(tree_flatten(model.parameters())))
         )
         mx.save_safetensors(
             str(partial / "optimizer.safetensors"), dict(sorted(tree_flatten(optimizer.state)))
         )
-        write_json(
-            partial / "state.json",
-            {
-                "step": step,
-                "recipe": asdict(recipe),
-                "micro_batches": micro_batches,
-                "history": history,
-            },
+        state = CheckpointState(
+            step=step, recipe=recipe, micro_batches=micro_batches, history=history
         )
+        write_record(partial / "state.json", state)
     prune_checkpoints(folder, recipe, [*kept, step])
 
 
@@ -71,35 +59,37 @@ def _checkpoint(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"step-{step:08d}"
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What a training goes on with: the ``step``, and what was known there."""
+
+    step: int
+    micro_batches: int | None
+    history: CheckpointHistory
+
+
 def restore_checkpoint(
-    folders: tuple[Path, ...],
-    recipe: Recipe,
-    last: int,
-    model: nn.Module,
-    optimizer: Any,
-    history: dict[str, list[Any]],
-) -> tuple[int, int | None]:
-    """Load the newest whole checkpoint of these folders that is not past ``last``; return the step
-    to go on with, and its micro-batches."""
+    folders: tuple[Path, ...], recipe: Recipe, last: int, model: nn.Module, optimizer: Any
+) -> Restored:
+    """Load the newest whole checkpoint of these folders that is not past ``last``; step 0 where
+    there is none."""
     import mlx.core as mx
     from mlx.utils import tree_unflatten
 
-    found = sorted((p for f in folders for p in whole_checkpoints(f)), key=lambda p: p.name)
-    for path in reversed(found):
-        state = read_json(path / "state.json")
-        other = Recipe(**state["recipe"])
-        same = recipe_identity(other) == recipe_identity(recipe) or begins_alike(
-            other, recipe, state["step"]
+    paths = sorted((p for f in folders for p in whole_checkpoints(f)), key=lambda p: p.name)
+    for path in reversed(paths):
+        state = read_record(path / "state.json", CheckpointState)
+        same = recipe_identity(state.recipe) == recipe_identity(recipe) or begins_alike(
+            state.recipe, recipe, state.step
         )
-        if not same or state["step"] > last:
+        if not same or state.step > last:
             continue
         model.load_weights(str(path / "weights.safetensors"))
         saved: Any = mx.load(str(path / "optimizer.safetensors"))
         optimizer.state = tree_unflatten(list(saved.items()))
         mx.eval(model.parameters(), optimizer.state)
-        history.update(state["history"])
-        return int(state["step"]), state.get("micro_batches")
-    return 0, None
+        return Restored(state.step, state.micro_batches, state.history)
+    return Restored(0, None, CheckpointHistory())
 
 
 def prune_checkpoints(folder: Path, recipe: Recipe, besides: list[int]) -> None:

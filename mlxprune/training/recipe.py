@@ -4,68 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from mlxprune.config.schema import Training
 from mlxprune.model.architecture import Preset, full_config, training_defaults
+from mlxprune.records import Json
 
 TRAINING_VERSION = 2
 CHECKPOINTS_PER_RUN = 20
 VALIDATIONS_PER_RUN = 10
 
 
-def recipe_of(
-    settings: Training,
-    shape: Preset,
-    vocab: tuple[int, int, int],
-    targets: int,
-    seed: int,
-) -> Recipe:
-    """Settings, preset and budget as the values that decide the weights.
-
-    ``vocab`` is (size, prefix id, end id).
-    """
-    chosen = training_defaults(settings, shape)
-    context, batch = chosen["context"], chosen["batch_size"]
-    steps = steps_for(targets, context, batch)
-
-    def every(asked: int | None, per_run: int) -> int:
-        return max(1, asked // (context * batch) if asked else steps // per_run)
-
-    return Recipe(
-        config=full_config(shape, vocab[0], context, vocab[1], vocab[2]),
-        context=context,
-        batch_size=batch,
-        accumulate=settings.accumulate,
-        steps=steps,
-        optimizer=chosen["optimizer"],
-        learning_rate=chosen["learning_rate"],
-        weight_decay=chosen["weight_decay"],
-        schedule=settings.schedule,
-        warmup=settings.warmup,
-        decay=settings.decay,
-        clip=settings.clip,
-        seed=seed,
-        checkpoint_every=every(settings.checkpoint_every, CHECKPOINTS_PER_RUN),
-        validate_every=every(settings.validate_every, VALIDATIONS_PER_RUN),
-    )
-
-
-def training_summary(training: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "tokens": training["targets"],
-        "unique_tokens": training["unique_tokens"],
-        "documents": training["documents"],
-        "passes": training["passes"],
-        "validation_bpb": training["validation_bpb"],
-    }
-
-
 @dataclass(frozen=True)
 class Recipe:
     """All that decides the weights besides the documents. ``steps`` are optimizer steps."""
 
-    config: dict[str, Any]
+    config: Json
     context: int
     batch_size: int
     accumulate: int | None  # micro-batches a step; None: as few as memory allows
@@ -90,7 +43,44 @@ class Recipe:
         return self.steps * self.targets_per_step
 
 
-def recipe_identity(recipe: Recipe) -> dict[str, Any]:
+def recipe_of(
+    settings: Training,
+    preset: Preset,
+    vocab: tuple[int, int, int],
+    targets: int,
+    seed: int,
+) -> Recipe:
+    """Settings, preset and budget as the values that decide the weights.
+
+    ``vocab`` is (size, prefix id, end id).
+    """
+    chosen = training_defaults(settings, preset)
+    context, batch = chosen.context, chosen.batch_size
+    steps = steps_for(targets, context, batch)
+
+    def every(asked: int | None, per_run: int) -> int:
+        return max(1, asked // (context * batch) if asked else steps // per_run)
+
+    return Recipe(
+        config=full_config(preset, vocab[0], context, vocab[1], vocab[2]),
+        context=context,
+        batch_size=batch,
+        accumulate=settings.accumulate,
+        steps=steps,
+        optimizer=chosen.optimizer,
+        learning_rate=chosen.learning_rate,
+        weight_decay=chosen.weight_decay,
+        schedule=settings.schedule,
+        warmup=settings.warmup,
+        decay=settings.decay,
+        clip=settings.clip,
+        seed=seed,
+        checkpoint_every=every(settings.checkpoint_every, CHECKPOINTS_PER_RUN),
+        validate_every=every(settings.validate_every, VALIDATIONS_PER_RUN),
+    )
+
+
+def recipe_identity(recipe: Recipe) -> Json:
     """What of a recipe decides the weights and the figures: how often it is saved does not, and
     micro-batches only to the last bit."""
     return {k: v for k, v in asdict(recipe).items() if k not in ("checkpoint_every", "accumulate")}

@@ -146,7 +146,7 @@ def wait_for_training(run: Path, command: Any) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         state = fold_log(run / "events")
-        if state["curves"]:
+        if state.curves:
             return state
         time.sleep(0.1)
     raise AssertionError("training never began")

@@ -39,8 +39,8 @@ def test_copies_are_numbered_and_other_texts_are_marked(tmp_path: Path) -> None:
     other = f"a#{hash_text('other') & 0xFFFFFFFF:08x}"
     assert ids(found) == ["a", "a-3", "a-2", other, f"{other}-2", "a-4"]
     assert len(set(found.index["key"].tolist())) == 6
-    assert found.summary["duplicate_ids"] == 4
-    assert found.summary["duplicate_texts"] == 4
+    assert found.summary.duplicate_ids == 4
+    assert found.summary.duplicate_texts == 4
 
 
 def test_a_number_and_its_text_stay_two_documents(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_duplicates_can_be_dropped(tmp_path: Path) -> None:
     rows = [{"id": str(i), "text": f"text {i % 3}"} for i in range(9)]
     found = indexed(tmp_path, [write_rows(tmp_path / "a.jsonl", rows)], duplicates="drop")
     assert ids(found) == ["0", "1", "2"]
-    assert found.summary["skipped"] == {"duplicate_text": 6}
+    assert found.summary.skipped == {"duplicate_text": 6}
     assert [text for _, text in found.texts()] == ["text 0", "text 1", "text 2"]
 
 
@@ -94,7 +94,7 @@ def test_bad_rows_are_counted_kept_and_limited(tmp_path: Path) -> None:
         indexed(tmp_path, [path])
     assert "2 of 102 rows are bad" in caught.value.problem
     found = indexed(tmp_path, [path], max_bad=0.02)
-    assert found.summary["skipped"] == {
+    assert found.summary.skipped == {
         "bad_json": 1, "empty_text": 1, "null_text": 1, "text_not_a_string": 1,
     }  # fmt: skip
     bad = list(map(json.loads, (found.folder / "bad-rows.jsonl").read_text().splitlines()))

@@ -55,7 +55,7 @@ def test_automatic_shares_follow_the_reference_and_the_held_out_limit(tmp_path: 
     chosen = settings(reference={"tokens": 50_000})
     shares = thresholds(chosen, found)
     assert 0 < shares["test"] <= 0.05
-    estimate = found.summary["bytes"] / split.bytes_per_token(chosen)
+    estimate = found.summary.bytes / split.bytes_per_token(chosen)
     assert abs(shares["reference"] - 1.1 * 50_000 / estimate) < 1e-9
 
 
@@ -64,7 +64,7 @@ def test_shares_can_be_fractions_or_tokens(tmp_path: Path) -> None:
     found = indexed(tmp_path, [write_rows(tmp_path / "a.jsonl", rows)])
     chosen = settings(split={"reference": 0.25, "test": "10k"})
     shares = thresholds(chosen, found)
-    estimate = found.summary["bytes"] / split.bytes_per_token(chosen)
+    estimate = found.summary.bytes / split.bytes_per_token(chosen)
     assert shares["reference"] == 0.25
     assert abs(shares["test"] - 10_000 / estimate) < 1e-9
 

@@ -10,8 +10,17 @@ import pytest
 from mlxprune.config.loading import validate_config
 from mlxprune.config.yaml_file import parse_value
 from mlxprune.diagnostics import benchmark
-from mlxprune.diagnostics.benchmark import benchmark_lines, measure_machine
+from mlxprune.diagnostics.benchmark import (
+    MachineFigures,
+    PeakFigures,
+    ScoringFigures,
+    TrainingFigures,
+    Workload,
+    benchmark_lines,
+    measure_machine,
+)
 from mlxprune.errors import RunError, UsageError
+from mlxprune.records import plain
 
 
 @pytest.mark.slow
@@ -19,31 +28,56 @@ def test_sections_give_figures_that_hang_together() -> None:
     said: list[str] = []
     only = ["peak", "scoring", "training", "selection"]
     found = measure_machine("pico", 512, 64, only, False, said.append, seconds=0.2)
-    assert list(found) == ["what", *only]
+    assert list(plain(found)) == ["what", *only]
     assert len(said) == len(only)
-    for name in ("scoring", "training"):
-        assert found[name]["tokens_per_second"] > 0
-        assert 0 < found[name]["utilisation"] < 2
-        assert found[name]["peak_memory_bytes"] > 1 << 20
-    assert 0 <= found["scoring"]["padding_share"] < 0.5
-    assert found["selection"]["documents_per_second"] > 0
+    for section in (found.scoring, found.training):
+        assert section.tokens_per_second > 0
+        assert 0 < section.utilisation < 2
+        assert section.peak_memory_bytes > 1 << 20
+    assert 0 <= found.scoring.padding_share < 0.5
+    assert found.selection.documents_per_second > 0
     assert len(benchmark_lines(found)) == 1 + len(only)
-    json.dumps(found)
+    json.dumps(plain(found))
 
 
 def test_tuned_values_are_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fastest of what was tried; a size that died is not chosen."""
 
-    def section(name: str, what: dict[str, Any], peak: dict[str, Any]) -> dict[str, Any]:
-        if what.get("batch_tokens") == 65_536:
-            raise RunError("died", "here", "never mind")
-        return {"tokens_per_second": what.get("batch_tokens", 1) % 16_000}
+    peak = PeakFigures(
+        device="d", backend="metal", dtype="float16", score_workers=1, memory_for_batches=1,
+        flops_per_second=1.0,
+    )  # fmt: skip
 
-    monkeypatch.setattr(benchmark, "_child", lambda name, what: {"backend": "metal"})
-    monkeypatch.setattr(benchmark, "_section", section)
+    class Child:
+        def __init__(self, what: Workload) -> None:
+            self.what = what
+
+        def kill(self) -> None:
+            pass
+
+    def start(name: str, what: Workload) -> Child:
+        return Child(what)
+
+    def finish(name: str, child: Child, kind: type) -> Any:
+        what = child.what
+        if name == "peak":
+            return peak
+        if what.batch_tokens == 65_536:
+            raise RunError("died", "here", "never mind")
+        rate = float((what.batch_tokens or 1) % 16_000)
+        sizes = {"flops_per_second": 1.0, "peak_memory_bytes": 1}
+        if kind is TrainingFigures:
+            return TrainingFigures(tokens_per_second=rate, batch=(1, 1), accumulate=1, **sizes)
+        return ScoringFigures(
+            tokens_per_second=rate, padding_share=0.0, input_wait_share=0.0, batch_tokens=1,
+            shapes=1, **sizes,
+        )  # fmt: skip
+
+    monkeypatch.setattr(benchmark, "start_section", start)
+    monkeypatch.setattr(benchmark, "finish_section", finish)
     found = measure_machine("pico", 512, 64, ["peak"], True)
-    assert found["tune"]["score.batch_tokens"] == 4096
-    printed = "\n".join(benchmark_lines({"what": found["what"], "tune": found["tune"]})[1:])
+    assert found.tune["score.batch_tokens"] == 4096
+    printed = "\n".join(benchmark_lines(MachineFigures(what=found.what, tune=found.tune))[1:])
     tree = {"data": {"paths": ["x"]}, **parse_value(printed)}
     chosen = validate_config(tree, "test")
     assert chosen.score.batch_tokens == 4096

@@ -9,18 +9,25 @@ import pytest
 
 from mlxprune.evaluation.bits_per_byte import bits_by_domain, by_decile
 from mlxprune.experiment.budgets import effective_data
-from mlxprune.stats import GroupedMean, compare_paired, deciles_of, equal_groups, student_quantile
+from mlxprune.stats import (
+    GroupedMean,
+    PairedDifference,
+    compare_paired,
+    deciles_of,
+    equal_groups,
+    student_quantile,
+)
 
 
 def test_macro_is_the_plain_mean_over_domains() -> None:
     nll = np.array([math.log(2) * 8, math.log(2) * 4, math.log(2) * 9])
     found = bits_by_domain(nll, np.array([4, 4, 3]), np.array([0, 0, 1]), ["a", "b", "empty"])
-    assert found["domains"] == pytest.approx({"a": 1.5, "b": 3.0})
-    assert found["macro"] == pytest.approx(2.25)
-    assert found["original_mix"] == pytest.approx(21 / 11)
+    assert found.domains == pytest.approx({"a": 1.5, "b": 3.0})
+    assert found.macro == pytest.approx(2.25)
+    assert found.original_mix == pytest.approx(21 / 11)
 
 
-def compare(shift: float, seeds: int, noise: float = 0.0, lower: bool = True) -> dict[str, object]:
+def compare(shift: float, seeds: int, noise: float = 0.0, lower: bool = True) -> PairedDifference:
     generator = np.random.default_rng(1)
     sizes = generator.integers(100, 500, 60)
     domains = np.repeat([0, 1, 2], 20)
@@ -30,22 +37,22 @@ def compare(shift: float, seeds: int, noise: float = 0.0, lower: bool = True) ->
 
 
 def test_a_clear_gain_over_seeds_is_better_and_a_loss_worse() -> None:
-    assert compare(-0.1, 3)["verdict"] == "better"
-    assert compare(+0.1, 3)["verdict"] == "worse"
-    assert compare(+0.1, 3, lower=False)["verdict"] == "better"
-    assert compare(-0.1, 3, lower=False)["verdict"] == "worse"
+    assert compare(-0.1, 3).verdict == "better"
+    assert compare(+0.1, 3).verdict == "worse"
+    assert compare(+0.1, 3, lower=False).verdict == "better"
+    assert compare(-0.1, 3, lower=False).verdict == "worse"
     found = compare(-0.1, 3)
-    assert found["difference"] == pytest.approx(-0.1)
+    assert found.difference == pytest.approx(-0.1)
 
 
 def test_one_seed_gives_no_verdict() -> None:
-    assert compare(-0.1, 1)["verdict"] == "n=1, document noise only, no verdict"
+    assert compare(-0.1, 1).verdict == "n=1, document noise only, no verdict"
 
 
 def test_no_difference_is_undecided() -> None:
     found = compare(0.0, 3)
-    assert found["verdict"] == "undecided"
-    assert found["difference"] == 0
+    assert found.verdict == "undecided"
+    assert found.difference == 0
 
 
 def test_the_interval_is_the_stated_formula() -> None:
@@ -56,8 +63,8 @@ def test_the_interval_is_the_stated_formula() -> None:
     found = compare_paired(arm, control, equal_groups(sizes, domains), 0)
     by_seed = -np.array([1.0, 2.0, 4.0]) / 100
     half = 4.302652729911275 * math.sqrt(by_seed.var(ddof=1) / 3)
-    assert found["difference"] == pytest.approx(by_seed.mean())
-    assert found["interval"] == pytest.approx([by_seed.mean() - half, by_seed.mean() + half])
+    assert found.difference == pytest.approx(by_seed.mean())
+    assert found.interval == pytest.approx([by_seed.mean() - half, by_seed.mean() + half])
 
 
 def test_groups_count_by_their_weights_and_empty_ones_not_at_all() -> None:
@@ -75,7 +82,7 @@ def test_the_bootstrap_is_the_noise_of_the_units(generator: np.random.Generator)
         [values], [np.zeros(400)], equal_groups(np.ones(400), np.zeros(400, int)), 0
     )
     half = 1.96 * values.std() / math.sqrt(400)
-    assert np.diff(found["interval"])[0] / 2 == pytest.approx(half, rel=0.1)
+    assert np.diff(found.interval)[0] / 2 == pytest.approx(half, rel=0.1)
 
 
 def test_deciles_hold_a_tenth_each_and_add_up(generator: np.random.Generator) -> None:

@@ -121,12 +121,8 @@ def test_what_does_not_fit_is_left_out_and_counted(tmp_path: Path) -> None:
     )
     made = prepared(tmp_path, context=20)
     assert (made.asked[0].rows, made.asked[0].left_out, made.asked[0].cut) == ([0, 2], [1], 0)
-    assert (
-        suite_result(made, requests.answer_requests(made, lambda: hashed, 50))["tasks"]["long"][
-            "items"
-        ]
-        == 2
-    )
+    result = suite_result(made, requests.answer_requests(made, lambda: hashed, 50))
+    assert result.tasks["long"].items == 2
 
 
 def test_nothing_that_fits_is_an_error(tmp_path: Path) -> None:

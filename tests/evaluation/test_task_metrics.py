@@ -42,20 +42,20 @@ def test_by_hand(tmp_path: Path) -> None:
     made = prepared(tmp_path)
     assert made.bytes.tolist() == [2, 4, 1, 1, 1, 1]
     # Mean NLL a token: the first is right, the second wrong, the third a tie, which the first wins.
-    found = suite_result(made, answers_of(made, LN2 * np.array([3.0, 4, 1, 2, 5, 5])))["tasks"]["t"]
-    assert found["accuracy"] == pytest.approx(1 / 3)
-    assert found["normalised_accuracy"] == pytest.approx((1 / 3 - 0.5) / 0.5)
-    assert found["gold_bpb"] == pytest.approx((3 * 2 + 2 + 5) / 4)
-    assert found["margin"] == pytest.approx(((4 - 3) + (1 - 2) + (5 - 5)) / 3)
-    assert found["one_answer"] == pytest.approx(2 / 3)  # always the second
+    found = suite_result(made, answers_of(made, LN2 * np.array([3.0, 4, 1, 2, 5, 5]))).tasks["t"]
+    assert found.accuracy == pytest.approx(1 / 3)
+    assert found.normalised_accuracy == pytest.approx((1 / 3 - 0.5) / 0.5)
+    assert found.gold_bpb == pytest.approx((3 * 2 + 2 + 5) / 4)
+    assert found.margin == pytest.approx(((4 - 3) + (1 - 2) + (5 - 5)) / 3)
+    assert found.one_answer == pytest.approx(2 / 3)  # always the second
 
 
 def test_the_mean_a_token_decides_not_the_sum(tmp_path: Path) -> None:
     row = {"query": "q", "choices": ["a", "aaaaaaaaaa"], "gold": 1}
     (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
     made = prepared(tmp_path)
-    found = suite_result(made, answers_of(made, np.array([2.0, 1.9])))["tasks"]["t"]
-    assert found["accuracy"] == 1
+    found = suite_result(made, answers_of(made, np.array([2.0, 1.9]))).tasks["t"]
+    assert found.accuracy == 1
 
 
 def test_a_broken_model_is_wrong_not_lucky(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_broken_model_is_wrong_not_lucky(tmp_path: Path) -> None:
         found = suite_result(
             made, answers_of(made, np.full(len(made.tokens), value), np.array(True))
         )
-        assert all(t["accuracy"] == 0 for t in found["tasks"].values())
+        assert all(t.accuracy == 0 for t in found.tasks.values())
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (5, 10), (90, 100), (10, 10), (1, 3)])
@@ -122,17 +122,15 @@ def test_a_category_is_the_mean_of_its_tasks_and_the_average_of_the_categories(
     made = replace(made, asked=asked, absent={"mmlu": "a", "squad": "b"})
     rng = np.random.default_rng(0)
     found = suite_result(made, answers_of(made, rng.random(len(made.tokens))))
-    each = [t["normalised_accuracy"] for t in found["tasks"].values()]
-    world = found["categories"]["world_knowledge"]
-    assert world["normalised_accuracy"] == pytest.approx((each[0] + each[2]) / 2)
-    assert (world["absent"], len(world["tasks"])) == (["mmlu"], 2)
-    assert found["average"]["normalised_accuracy"] == pytest.approx(
+    each = [t.normalised_accuracy for t in found.tasks.values()]
+    world = found.categories["world_knowledge"]
+    assert world.normalised_accuracy == pytest.approx((each[0] + each[2]) / 2)
+    assert (world.absent, len(world.tasks)) == (["mmlu"], 2)
+    assert found.average.normalised_accuracy == pytest.approx(
         ((each[0] + each[2]) / 2 + each[1]) / 2
     )
-    assert found["average_over"] == 2
-    assert found["gold_bpb"] == pytest.approx(
-        np.mean([t["gold_bpb"] for t in found["tasks"].values()])
-    )
+    assert found.average_over == 2
+    assert found.gold_bpb == pytest.approx(np.mean([t.gold_bpb for t in found.tasks.values()]))
 
 
 # --- models of known behaviour ----------------------------------------------------------------
@@ -179,27 +177,27 @@ def check_behaviours(path: Path, label: str, by_category: bool, folder: str | No
     plain = [replace(task, shots=0) for task in found.tasks]
     made = requests.prepare_requests(FoundTasks(plain, {}), letters(), 1 << 20, None, 0)
     told = {
-        name: suite_result(made, answers)["tasks"][label]
+        name: suite_result(made, answers).tasks[label]
         for name, answers in behaviours(made, always).items()
     }
     wanted = mean(lambda row: row["gold"] == 0) if choices else 0.0
-    assert told["uniform"]["accuracy"] == pytest.approx(wanted)
+    assert told["uniform"].accuracy == pytest.approx(wanted)
     if choices:
-        assert told["first"]["accuracy"] == pytest.approx(wanted)
+        assert told["first"].accuracy == pytest.approx(wanted)
     if "choices" in rows[0]:
 
         def says(row: dict[str, Any]) -> bool:
             same = [text.strip() == always for text in row["choices"]]
             return bool((same.index(True) if any(same) else 0) == row["gold"])
 
-        assert told["always"]["accuracy"] == pytest.approx(mean(says))
+        assert told["always"].accuracy == pytest.approx(mean(says))
     elif not choices:
         wanted = mean(lambda row: row["continuation"].strip() == always)
-        assert told["always"]["accuracy"] == pytest.approx(wanted)
+        assert told["always"].accuracy == pytest.approx(wanted)
     for name in ("uniform", "first"):  # the same place for every item
         if choices or name == "uniform":
-            assert told[name]["one_answer"] >= told[name]["accuracy"] - 1e-9
-    assert told["uniform"]["gold_bpb"] > 0
+            assert told[name].one_answer >= told[name].accuracy - 1e-9
+    assert told["uniform"].gold_bpb > 0
 
 
 def test_models_of_known_behaviour_on_every_kind(tmp_path: Path) -> None:
@@ -232,8 +230,8 @@ def test_traps_are_told(tmp_path: Path) -> None:
     for name, rows in (("always", always), ("yes", yes), ("fair", fair), ("few", fair[:10])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     made = prepared(tmp_path)
-    found = suite_result(made, answers_of(made, np.ones(len(made.tokens))))["tasks"]
-    assert ["always number 1" in trap for trap in found["always"]["traps"]] == [True]
-    assert found["yes"]["traps"] == ["one answer to all scores 50.0"]
-    assert found["fair"]["traps"] == []
-    assert found["few"]["traps"] == ["10 items: one is 20.0 points"]
+    found = suite_result(made, answers_of(made, np.ones(len(made.tokens)))).tasks
+    assert ["always number 1" in trap for trap in found["always"].traps] == [True]
+    assert found["yes"].traps == ["one answer to all scores 50.0"]
+    assert found["fair"].traps == []
+    assert found["few"].traps == ["10 items: one is 20.0 points"]

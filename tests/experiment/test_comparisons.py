@@ -5,52 +5,54 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from mlxprune.config.loading import validate_config
 from mlxprune.errors import DataError
-from mlxprune.experiment.artifacts import planned_arms
-from mlxprune.experiment.comparisons import pairs_of, verdict_sentence
-from mlxprune.files import write_json
+from mlxprune.experiment.comparisons import Comparison, pairs_of, verdict_sentence
+from mlxprune.experiment.records import ArmRecord, StudyArms, read_arms, write_arms
 from mlxprune.pipeline.runner import run_study
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import read_marker
-from mlxprune.stats import adjust_by_holm, compare_paired, equal_groups, student_two_sided
+from mlxprune.stats import (
+    FAMILY_ERROR_RATE,
+    Verdict,
+    adjust_by_holm,
+    compare_paired,
+    equal_groups,
+    student_two_sided,
+)
 from mlxprune.testing import tiny
 
 
-def facts(arm: str, kind: str, **more: Any) -> dict[str, Any]:
-    return {
-        "arm": arm,
-        "kind": kind,
-        "slice": None,
-        "share": None,
-        "rung": None,
-        "seed": 0,
-        "plain": True,
-        **more,
-    }
+def facts(arm: str, kind: str, **more: Any) -> ArmRecord:
+    usual: dict[str, Any] = {
+        "slice": None, "share": None, "rung": None, "seed": 0, "plain": True, "documents": 1,
+        "unique_tokens": 1, "targets": 1, "passes": 1.0, "effective_tokens": 1, "branches": {},
+    }  # fmt: skip
+    return ArmRecord(arm=arm, kind=kind, **{**usual, **more})
 
 
-PLAN = {
-    "arms": {
-        f"{f['arm']}-s0": f
-        for f in (
-            facts("high-50", "pruned", slice="high-50", share="50"),
-            facts("low-25", "pruned", slice="low-25", share="25"),
-            facts("random-50", "random", share="50"),
-            facts("random-25", "random", share="25"),
-            facts("matched.high-50", "matched", slice="high-50", share="50"),
-            facts("zlib.low-25", "zlib", slice="low-25", share="25"),
-            facts("shuffled.high-50", "shuffled", slice="high-50", share="50"),
-            facts("none", "none"),
-            facts("base-x2", "base", rung=2.0),
-            facts("high-50-x2", "pruned", slice="high-50", rung=2.0),
-            facts("base-x4", "base", rung=4.0),
-        )
-    }
-}
+def study_arms(*records: ArmRecord) -> StudyArms:
+    named = {f"{record.arm}-s0": record for record in records}
+    return StudyArms(targets=1, arms=named, left_out={}, order=list(named))
+
+
+PLAN = study_arms(
+    facts("high-50", "pruned", slice="high-50", share="50"),
+    facts("low-25", "pruned", slice="low-25", share="25"),
+    facts("random-50", "random", share="50"),
+    facts("random-25", "random", share="25"),
+    facts("matched.high-50", "matched", slice="high-50", share="50"),
+    facts("zlib.low-25", "zlib", slice="low-25", share="25"),
+    facts("shuffled.high-50", "shuffled", slice="high-50", share="50"),
+    facts("none", "none"),
+    facts("base-x2", "base", rung=2.0),
+    facts("high-50-x2", "pruned", slice="high-50", rung=2.0),
+    facts("base-x4", "base", rung=4.0),
+)
 
 
 def test_an_arm_meets_the_controls_of_its_size_slice_and_rung() -> None:
@@ -78,7 +80,7 @@ def test_the_effects_add_up() -> None:
 
     def between(a: str, b: str) -> list[float]:
         compared = compare_paired(losses[a], losses[b], equal_groups(sizes, domains), 0)
-        return compared["by_seed"]  # type: ignore[no-any-return]
+        return compared.by_seed
 
     whole, mix, within = between("p", "r"), between("m", "r"), between("p", "m")
     np.testing.assert_allclose(np.add(mix, within), whole, atol=1e-12)
@@ -100,40 +102,41 @@ def test_the_tail_of_students_t_is_its_integral(degrees: int) -> None:
 def test_the_first_slice_is_the_first_that_was_written(tmp_path: Any) -> None:
     """arms.json is written with sorted keys; the order of the configuration is kept beside."""
     run = RunFolder(tmp_path)
-    names = ["low-50-s0", "band-20-70-s0", "random-50-s0", "random-20-70-s0"]
-    plan = {n: facts(n[:-3], n.partition("-")[0]) for n in names}
-    plan[names[0]] |= {"kind": "pruned", "share": "50"}
-    plan[names[1]] |= {"kind": "pruned", "share": "20-70"}
-    plan[names[2]] |= {"share": "50"}
-    plan[names[3]] |= {"share": "20-70"}
-    write_json(run.arms, {"arms": plan, "left_out": {}, "order": names})
-    found = planned_arms(run)
-    assert list(found["arms"]) == names
+    plan = study_arms(
+        facts("low-50", "pruned", share="50"),
+        facts("band-20-70", "pruned", share="20-70"),
+        facts("random-50", "random", share="50"),
+        facts("random-20-70", "random", share="20-70"),
+    )
+    write_arms(run, plan)
+    found = read_arms(run)
+    assert list(found.arms) == list(plan.arms) != sorted(plan.arms)
     assert [p.arm for p in pairs_of(found) if p.main] == ["low-50", "band-20-70"]
 
 
 def test_shuffled_with_bounds_is_not_called_zero() -> None:
-    arms = {n: {**f, "plain": f["kind"] != "shuffled"} for n, f in PLAN["arms"].items()}
-    told = {p.arm: p.about for p in pairs_of({"arms": arms})}
+    arms = [
+        msgspec.structs.replace(record, plain=record.kind != "shuffled")
+        for record in PLAN.arms.values()
+    ]
+    told = {p.arm: p.about for p in pairs_of(study_arms(*arms))}
     assert told["shuffled.high-50"] == "bounds alone"
 
 
 def test_the_better_slice_is_named_before_a_lower_undecided_one() -> None:
-    shared = {"main": True, "interval": [-0.3, 0.1], "seeds": [0, 1, 2], "control": "random-50"}
+    shared: dict[str, Any] = {
+        "main": True, "about": "selection", "interval": (-0.3, 0.1), "seeds": [0, 1, 2],
+        "control": "random-50", "by_seed": [], "probability": 0.01,
+    }  # fmt: skip
     found = [
-        {**shared, "arm": "low-50", "difference": -0.2, "verdict": "undecided"},
-        {**shared, "arm": "high-50", "difference": -0.1, "verdict": "better"},
+        Comparison(arm="low-50", difference=-0.2, verdict=Verdict.UNDECIDED, **shared),
+        Comparison(arm="high-50", difference=-0.1, verdict=Verdict.BETTER, **shared),
     ]
-    assert "selection/high-50" in verdict_sentence({"comparisons": found})
+    assert "selection/high-50" in verdict_sentence(found, "macro")
 
 
 def test_holm_adjusts_the_slices_together() -> None:
-    family: list[dict[str, Any]] = [
-        {"probability": p, "verdict": "better"} for p in (0.04, 0.01, 0.03)
-    ]
-    adjust_by_holm(family)
-    assert [f["adjusted_probability"] for f in family] == pytest.approx([0.06, 0.03, 0.06])
-    assert [f["verdict"] for f in family] == ["undecided", "better", "undecided"]
+    assert adjust_by_holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
 
 
 def test_noise_is_rarely_called_a_difference() -> None:
@@ -151,8 +154,8 @@ def test_noise_is_rarely_called_a_difference() -> None:
             )
             compared = compare_paired(arm, control, equal_groups(sizes, domains), study)
             family.append(compared)
-        adjust_by_holm(family)
-        errors += any(c["verdict"] != "undecided" for c in family)
+        adjusted = adjust_by_holm([c.probability for c in family])
+        errors += any(p < FAMILY_ERROR_RATE for p in adjusted)
     assert errors <= 12
 
 
@@ -168,7 +171,8 @@ def test_equal_arms_are_trained_once_also_across_runs(tmp_path: Any) -> None:
     tree["reference"]["tokens"] = 2048
 
     def same_as(run: RunFolder, arm: str) -> Any:
-        return (read_marker(run.final(arm)) or {}).get("same_as")
+        marker = read_marker(run.final(arm))
+        return None if marker is None else marker.same_as
 
     first, second = (RunFolder(tmp_path / n) for n in ("first", "second"))
     run_study(validate_config(tree, "test"), first, until="final")
@@ -203,21 +207,21 @@ def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) ->
     run = RunFolder(tmp_path / "run")
     result = run_study(validate_config(tree, "test"), run)
     names = {a if a in ("none", "all") else f"{a}.high-50" for a in kinds[2:]}
-    assert set(result["arms"]) == (names - {"none"}) | {
+    assert set(result.arms) == (names - {"none"}) | {
         "high-50",
         "random-50",
         "base-x2",
         "high-50-x2",
     }
-    assert set(result["left_out"]) == {"none", "base-x0.25", "high-50-x0.25"}
+    assert set(result.left_out) == {"none", "base-x0.25", "high-50-x0.25"}
     longest = int(np.diff(np.load(run.tokens() / "offsets.npy")).max()) + 1
-    sizes = {n: a["unique_tokens"] for n, a in result["arms"].items()}
+    sizes = {n: a.unique_tokens for n, a in result.arms.items()}
     for name, size in sizes.items():
         if name.endswith("high-50") or name == "random-50":
             assert abs(size - sizes["high-50"]) <= longest, name
-    assert len({a["tokens"] for a in result["arms"].values()}) == 1
-    assert result["arms"]["base-x2"]["passes"] == pytest.approx(2, rel=0.1)
-    assert result["arms"]["high-50-x2"]["passes"] == pytest.approx(4, rel=0.2)
+    assert len({a.tokens for a in result.arms.values()}) == 1
+    assert result.arms["base-x2"].passes == pytest.approx(2, rel=0.1)
+    assert result.arms["high-50-x2"].passes == pytest.approx(4, rel=0.2)
     page = run.report.read_text()
     for word in (
         "Arm against arm",

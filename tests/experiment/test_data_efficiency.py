@@ -12,7 +12,7 @@ import pytest
 from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import ConfigError
-from mlxprune.experiment.data_efficiency import rho, rho_sentence
+from mlxprune.experiment.data_efficiency import BudgetPoint, Rho, rho
 from mlxprune.files import read_json
 from mlxprune.model.weights import WEIGHTS
 from mlxprune.pipeline.runner import run_study
@@ -21,20 +21,22 @@ from mlxprune.testing import tiny
 from mlxprune.training.recipe import Recipe, begins_alike, branch_of, learning_rate_at
 
 
-def point(targets: float, bits: float) -> dict[str, Any]:
-    return {"targets": targets, "primary": bits}
+def point(targets: int, bits: float) -> BudgetPoint:
+    return BudgetPoint(
+        targets=targets, seeds=1, macro=bits, gold_bpb=None, accuracy=None, primary=bits
+    )
 
 
 def test_rho_by_hand() -> None:
     control = [point(50, 3.0), point(100, 2.0)]
-    assert rho([point(50, 2.5), point(100, 1.5)], control) == {
-        "share": pytest.approx(math.sqrt(0.5)), "bound": "",
-    }  # fmt: skip
-    assert rho([point(50, 1.9), point(100, 1.5)], control) == {"share": 0.5, "bound": "<="}
-    assert rho([point(50, 2.5), point(100, 2.1)], control) == {"share": 1.0, "bound": ">="}
-    assert rho(control, control) == {"share": pytest.approx(1.0), "bound": ""}
-    assert rho_sentence({"share": 1.0, "bound": ">="}) == ">= 1.00"
-    assert rho_sentence({"share": 0.7071, "bound": ""}) == "0.71"
+    assert rho([point(50, 2.5), point(100, 1.5)], control) == Rho(
+        share=pytest.approx(math.sqrt(0.5)), bound=""
+    )
+    assert rho([point(50, 1.9), point(100, 1.5)], control) == Rho(share=0.5, bound="<=")
+    assert rho([point(50, 2.5), point(100, 2.1)], control) == Rho(share=1.0, bound=">=")
+    assert rho(control, control) == Rho(share=pytest.approx(1.0), bound="")
+    assert str(Rho(share=1.0, bound=">=")) == ">= 1.00"
+    assert str(Rho(share=0.7071, bound="")) == "0.71"
 
 
 def recipe(steps: int, **changes: Any) -> Recipe:
@@ -138,11 +140,11 @@ def test_every_end_is_assessed_and_told(run: RunFolder) -> None:
 def test_added_branches_train_only_themselves(run: RunFolder, place: Path) -> None:
     before = {n: weights(run.final(n)) for n in ("high-50-s0", "high-50-s0.at-50")}
     found = run_study(study(place, branches=[0.5, 0.65, 0.8]), run)
-    assert found["stages"]["final"]["state"] == "done"
+    assert found.stages["final"].state == "done"
     assert {n: weights(run.final(n)) for n in before} == before
-    assert len(found["budgets"]["high-50"]) == 4
+    assert len(found.budgets["high-50"]) == 4
     again = run_study(study(place), run)
-    assert again["stages"]["final"]["state"] == "reused"
+    assert again.stages["final"].state == "reused"
 
 
 def test_branches_need_a_schedule_that_holds(place: Path) -> None:

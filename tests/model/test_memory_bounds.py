@@ -10,13 +10,7 @@ from typing import Any
 import pytest
 
 from mlxprune.model.architecture import full_config, preset_of
-from mlxprune.model.memory_bounds import (
-    PROCESS_BYTES,
-    fewest_micro_batches,
-    score_batch_tokens,
-    scoring_bytes,
-    training_bytes,
-)
+from mlxprune.model.memory_bounds import PROCESS_BYTES, MemoryPlan, ModelSizes
 
 MEASURE = """
 import json, sys
@@ -69,6 +63,12 @@ def config_of(vocab_size: int, **changes: Any) -> dict[str, Any]:
     return full_config(shape, vocab_size, 256, 1, 1) | sizes | changes
 
 
+def plan_of(
+    config: dict[str, Any], context: int, backend: str = "metal", threads: int = 1, allowed: int = 1
+) -> MemoryPlan:
+    return MemoryPlan(ModelSizes(config, context), backend, threads, allowed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", [8192, 131_072])
 @pytest.mark.parametrize("what", ["training", "scoring"])
@@ -85,9 +85,11 @@ def test_what_is_held_is_within_the_bound(vocab_size: int, what: str) -> None:
     assert done.returncode == 0, done.stderr
     before, peak = json.loads(done.stdout)
     if what == "training":
-        bound = training_bytes(config, context, rows, "cpu", backend.detect().score_workers)
+        bound = plan_of(
+            config, context, "cpu", threads=backend.detect().score_workers
+        ).training_bytes(rows, "adamw")
     else:
-        bound = scoring_bytes(config, context, rows * context, "cpu")
+        bound = plan_of(config, context, "cpu").scoring_bytes(rows * context)
     print(f"held {(peak - before) / 2**20:.0f} MiB, bound {bound / 2**20:.0f} MiB")
     assert before <= PROCESS_BYTES
     assert peak - before <= bound
@@ -98,14 +100,15 @@ def test_what_is_held_is_within_the_bound(vocab_size: int, what: str) -> None:
 
 def test_batches_shrink_until_they_fit() -> None:
     config = config_of(131_072)
-    wide = score_batch_tokens(config, 256, 65_536, 1 << 40, "metal", 1)
-    tight = score_batch_tokens(config, 256, 65_536, 500 << 20, "metal", 1)
-    none = score_batch_tokens(config, 256, 65_536, 1, "metal", 1)
+    wide, tight, none = (
+        plan_of(config, 256, allowed=limit).scoring_batch(65_536, 1)
+        for limit in (1 << 40, 500 << 20, 1)
+    )
     assert wide == 65_536 > tight > none == 256
-    assert scoring_bytes(config, 256, tight, "metal") <= 500 << 20
+    assert plan_of(config, 256).scoring_bytes(tight) <= 500 << 20
 
     def parts(limit: int) -> int:
-        return fewest_micro_batches(config, 256, 64, limit, "metal", 1, "adamw", False)
+        return plan_of(config, 256, allowed=limit).micro_batches(64, "adamw")
 
     assert parts(1 << 40) == 1
     assert 1 < parts(1400 << 20) < 64
@@ -116,7 +119,7 @@ def test_checkpointing_and_smaller_batches_need_less() -> None:
     config = config_of(8192, num_hidden_layers=16)
 
     def need(rows: int, checkpointing: bool) -> int:
-        return training_bytes(config, 1024, rows, "metal", 1, "adamw", checkpointing)
+        return plan_of(config, 1024).training_bytes(rows, "adamw", checkpointing)
 
     assert need(8, True) < need(8, False)
     assert need(1, False) < need(8, False)

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlxprune.config.loading import validate_config
+from mlxprune.config.loading import load_config, validate_config
 from mlxprune.errors import ConfigError, DataError
 from mlxprune.evaluation import requests
 from mlxprune.evaluation.bits_per_byte import BITS_METRIC_VERSION
 from mlxprune.evaluation.task_metrics import TASK_METRIC_VERSION
 from mlxprune.evaluation.tasks import find_tasks
-from mlxprune.experiment.artifacts import assessed_arms, cleaned, pool_documents
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import verdict_sentence
 from mlxprune.experiment.explanation import explain_document
 from mlxprune.experiment.task_results import contaminated_rows
@@ -67,6 +67,10 @@ def run(place: Path) -> RunFolder:
     folder = RunFolder(place / "one" / "run")
     run_study(validate_config(tree(place), "test"), folder)
     return folder
+
+
+def held_of(run: RunFolder) -> RunArtifacts:
+    return RunArtifacts(run, load_config(run.config))
 
 
 def evaluations(run: RunFolder) -> dict[str, dict[str, Any]]:
@@ -145,7 +149,7 @@ def test_contamination_is_told_of_each_arm(run: RunFolder) -> None:
 
 def test_the_average_of_the_report_is_that_of_the_marks(run: RunFolder) -> None:
     report = read_json(run.path / "report.json")
-    for arm, seeds in assessed_arms(run).items():
+    for arm, seeds in held_of(run).assessed_arms().items():
         told = [read_json(run.evaluation(name))["tasks"] for name in seeds.values()]
         entry = report["tasks"]["arms"][arm]
         assert entry["seeds"] == len(seeds)
@@ -175,28 +179,28 @@ def test_the_verdict_rests_on_the_primary_figure(run: RunFolder, place: Path, pr
     settings["final"] |= {"arms": ["pruned", "random"], "tokens": 2048}
     folder = RunFolder(place / f"primary-{primary}" / "run")
     found = run_study(validate_config(settings, "test"), folder)
-    assert found["verdict"]["primary"] == primary
-    arm, control = (found["arms"][n] for n in ("high-50", "random-50"))
+    assert found.verdict.primary == primary
+    arm, control = (found.arms[n] for n in ("high-50", "random-50"))
     if primary == "target":
-        difference = arm["test_target"] - control["test_target"]
-        assert "on the target text" in verdict_sentence(found)
+        difference = arm.test_target - control.test_target
+        assert "on the target text" in verdict_sentence(found.comparisons, primary)
     else:
-        told = found["tasks"]["arms"]
-        difference = told["high-50"]["gold_bpb"] - told["random-50"]["gold_bpb"]
-        assert "on the tasks' right answers" in verdict_sentence(found)
-    assert found["verdict"]["difference"] == pytest.approx(difference)
+        told = found.tasks.arms
+        difference = told["high-50"].gold_bpb - told["random-50"].gold_bpb
+        assert "on the tasks' right answers" in verdict_sentence(found.comparisons, primary)
+    assert found.verdict.difference == pytest.approx(difference)
 
 
 def test_other_tasks_train_nothing_again(run: RunFolder, place: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (run.path / "final").rglob("*.safetensors")}
     settings = tree(place, limit=10, contamination="off")
     found = run_study(validate_config(settings, "test"), run)
-    assert found["stages"]["final"]["state"] == "reused"
-    assert found["stages"]["evaluation"]["state"] == "done"
-    assert {t["items"] for t in found["tasks"]["arms"]["high-50"]["tasks"].values()} == {10}
-    assert "clean_items" not in found["tasks"]["arms"]["high-50"]
+    assert found.stages["final"].state == "reused"
+    assert found.stages["evaluation"].state == "done"
+    assert {t.items for t in found.tasks.arms["high-50"].tasks.values()} == {10}
+    assert found.tasks.arms["high-50"].clean_items is None
     again = run_study(validate_config(tree(place), "test"), run)
-    assert again["stages"]["evaluation"]["state"] == "reused"  # what was set aside came back
+    assert again.stages["evaluation"].state == "reused"  # what was set aside came back
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
@@ -277,28 +281,29 @@ def test_documents_that_hold_items_can_be_left_out(place: Path) -> None:
     settings = tree(place, contamination="remove", target=[], limit=10)
     settings["final"] |= {"arms": ["pruned", "random", "all"], "seeds": [0], "tokens": 1024}
     found = run_study(validate_config(settings, "test"), folder)
-    removed = np.load(cleaned(folder) / "documents.npy")
+    held = held_of(folder)
+    removed = np.load(held.cleaned / "documents.npy")
     assert len(removed)
-    checked = validate_config(settings, "test")
-    pool = pool_documents(folder, checked)
+    pool = held.pool
     assert not set(pool.tolist()) & set(removed.tolist())
     scored = pq.read_table(folder.scores()).num_rows
-    assert scored == len(pool) == found["selection"]["pool_documents"]
+    assert scored == len(pool) == found.selection.pool_documents
     rows = contaminated_rows(folder)
     assert rows is not None and not any(r for told in rows.values() for r in told.values())
     ids = pq.read_table(folder.corpus / "documents.parquet", columns=["id"]).column("id")
-    explained = explain_document(folder, checked, ids[int(removed[0])].as_py())
-    assert "items of the tasks" in json.dumps(explained)
+    (explained,) = explain_document(held, ids[int(removed[0])].as_py())
+    assert "items of the tasks" in explained.reason
     settings["evaluation"]["contamination"] = "report"
     kept = run_study(validate_config(settings, "test"), folder, until="selection")
-    assert kept["selection"]["pool_documents"] > len(pool)
-    assert kept["stages"]["reference"]["state"] == "reused"
+    assert kept.selection.pool_documents > len(pool)
+    assert kept.stages["reference"].state == "reused"
 
 
 def test_the_figures_of_every_arm_are_told_as_events(run: RunFolder) -> None:
     """Also of a start that reuses all of them."""
     state = fold_log(run.events)
     for name, told in evaluations(run).items():
-        assert state["assessed"][name]["macro"] == told["macro"]
-        assert state["assessed"][name]["gold_bpb"] == told["tasks"]["gold_bpb"]
-        assert state["assessed"][name]["target"] == told["target"]["macro"]
+        assessed = state.assessed[name]
+        assert assessed.macro == told["macro"]
+        assert assessed.gold_bpb == told["tasks"]["gold_bpb"]
+        assert assessed.target == told["target"]["macro"]

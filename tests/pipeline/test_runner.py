@@ -12,11 +12,17 @@ import pytest
 from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import ConfigError, DataError, Stopped, UsageError
+from mlxprune.experiment.artifacts import RunArtifacts
+from mlxprune.experiment.comparisons import MainVerdict
+from mlxprune.experiment.study_result import StudyResult
 from mlxprune.files import read_json
 from mlxprune.pipeline.runner import run_study
+from mlxprune.records import record_of
 from mlxprune.run import lock
+from mlxprune.run.event_kinds import Event
 from mlxprune.run.events import fold_log
 from mlxprune.run.folder import STAGES, RunFolder, send_command
+from mlxprune.run.state import RunState
 from mlxprune.testing import tiny
 
 
@@ -39,8 +45,8 @@ def copied(tiny_run: RunFolder, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "copy")
 
 
-def stage_states(result: dict[str, Any]) -> dict[str, str]:
-    return {name: stage["state"] for name, stage in result["stages"].items()}
+def stage_states(result: StudyResult) -> dict[str, str]:
+    return {name: stage.state for name, stage in result.stages.items()}
 
 
 def test_a_finished_run_is_reused_and_nothing_is_written_anew(
@@ -50,7 +56,7 @@ def test_a_finished_run_is_reused_and_nothing_is_written_anew(
     result = run_study(small(tiny_corpus), copied)
     assert set(stage_states(result).values()) == {"reused"}
     assert bytes_of(copied, *ARTIFACTS) == before
-    assert result["verdict"]["verdict"] == "n=1, document noise only, no verdict"
+    assert result.verdict.verdict == "n=1, document noise only, no verdict"
 
 
 def test_another_rate_reuses_the_scores_and_keeps_the_first_arms(
@@ -77,21 +83,21 @@ def test_finished_work_is_set_aside_never_overwritten(copied: RunFolder, tiny_co
     assert stage_states(again)["final"] == "reused"
     assert stage_states(again)["evaluation"] == "reused"
     assert bytes_of(copied, "final/high-50-s0") == before
-    assert again["verdict"]["difference"] != verdict["difference"]
-    assert again["verdict"] == first["verdict"]
+    assert again.verdict.difference != verdict["difference"]
+    assert again.verdict == record_of(first["verdict"], MainVerdict)
 
 
 def test_why_a_stage_runs_is_said(copied: RunFolder, tiny_corpus: Path) -> None:
-    said: list[dict[str, Any]] = []
+    said: list[Event] = []
     run_study(
         small(tiny_corpus, selection={"rate": 0.25}),
         copied,
         until="selection",
         listeners=[lambda e, s: said.append(e)],
     )
-    (start,) = [e for e in said if e["kind"] == "stage.start"]
-    assert start["stage"] == "selection"
-    assert "selection.rate 0.5 -> 0.25" in start["why"]
+    (start,) = [e for e in said if e.kind == "stage.start"]
+    assert start.stage == "selection"
+    assert "selection.rate 0.5 -> 0.25" in start.why
 
 
 def test_order_of_files_and_number_of_workers_change_no_byte(
@@ -149,8 +155,8 @@ def test_results_of_another_configuration_are_not_shown_as_this_ones(
 ) -> None:
     other = small(tiny_corpus, reference={"tokens": 8192})
     result = run_study(other, copied, until="selection")
-    assert result["arms"] == {}
-    assert result["verdict"] is None
+    assert result.arms == {}
+    assert result.verdict is None
     assert stage_states(result)["final"] == "pending"
     assert read_json(copied.path / "report.json")["state"] == "done"
 
@@ -163,7 +169,7 @@ def test_a_report_of_half_a_run_is_not_taken_for_the_whole(
     whole = copied.report.read_bytes()
     other = small(tiny_corpus, selection={"rate": 0.2})
     run_study(other, copied, until="score")
-    write_report(copied, other, fold_log(copied.events))
+    write_report(RunArtifacts(copied, other), fold_log(copied.events))
     assert copied.report.read_bytes() != whole
     assert stage_states(run_study(small(tiny_corpus), copied))["report"] == "done"
     assert b"Held-out bits per byte by domain" in copied.report.read_bytes()
@@ -217,8 +223,8 @@ def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
     run = RunFolder(tmp_path / "run")
     kinds = {"reference": "train.step", "score": "stage.start", "final": "train.step"}
 
-    def stop(event: dict[str, Any], state: dict[str, Any]) -> None:
-        if event.get("stage") == stage and event["kind"] == kinds[stage] and not asked:
+    def stop(event: Event, state: RunState) -> None:
+        if event.stage == stage and event.kind == kinds[stage] and not asked:
             asked.append(True)
             send_command(run, "stop")
 
@@ -227,8 +233,8 @@ def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
         run_study(small(tiny_corpus), run, listeners=[stop])
     assert caught.value.exit_code == 3
     state = fold_log(run.events)
-    assert state["state"] == "stopped"
-    assert state["stages"][stage]["state"] == "stopped"
+    assert state.state == "stopped"
+    assert state.stages[stage].state == "stopped"
     run_study(small(tiny_corpus), run)
     assert bytes_of(run, *ARTIFACTS) == bytes_of(tiny_run, *ARTIFACTS)
 
@@ -266,7 +272,7 @@ def test_a_reference_that_is_given_scores_with_its_own_tokenizer(
     chosen = small(tiny_corpus, reference={"pretrained": pretrained, "context": 64})
     run = RunFolder(tmp_path / "run")
     result = run_study(chosen, run)
-    assert result["state"] == "done"
+    assert result.state == "done"
     assert (run.tokens("reference") / "tokens.bin").exists()
 
 
@@ -286,5 +292,5 @@ def test_the_loop_on_real_text(shared_data: Path, tmp_path: Path) -> None:
     tree["tokenizer"]["train"]["vocab_size"] = 512
     run = RunFolder(tmp_path / "run")
     result = run_study(validate_config(tree, "test"), run)
-    assert len(result["corpus"]["domains"]) == 12
-    assert result["verdict"]["arm"] == "high-50"
+    assert len(result.corpus.domains) == 12
+    assert result.verdict.arm == "high-50"

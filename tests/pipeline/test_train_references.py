@@ -11,18 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlxprune.config.loading import load_config, validate_config
-from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
 from mlxprune.data import split
 from mlxprune.errors import ConfigError, UsageError
 from mlxprune.experiment import budgets
-from mlxprune.experiment.artifacts import (
-    open_run_corpus,
-    open_run_tokens,
-    pool_documents,
-    slice_scores,
-    validation_part,
-)
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.explanation import explain_document
 from mlxprune.experiment.rank_stability import compare_references, stability_lines
 from mlxprune.files import read_json
@@ -61,8 +54,8 @@ def several(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunF
     return run
 
 
-def loaded(run: RunFolder) -> Config:
-    return load_config(run.config)
+def held_of(run: RunFolder) -> RunArtifacts:
+    return RunArtifacts(run, load_config(run.config))
 
 
 def test_every_model_that_scores_has_its_file(several: RunFolder) -> None:
@@ -76,11 +69,11 @@ def test_an_early_copy_costs_nothing_and_its_reference_goes_on(several: RunFolde
     told = [read_json(several.reference(n) / "training.json") for n in ("long.at-25", "long")]
     assert told[0]["targets"] == told[1]["targets"] / 4
     state = fold_log(several.events)
-    assert state["targets_trained"] == 4096 + 2048
+    assert state.targets_trained == 4096 + 2048
 
 
 def test_each_slice_ranks_by_what_it_says(several: RunFolder) -> None:
-    chosen = loaded(several)
+    held = held_of(several)
     long, early, short = (read_scores(several.scores(n)) for n in ("long", "long.at-25", "short"))
     ln2 = np.log(2.0)
     expected = {
@@ -88,8 +81,8 @@ def test_each_slice_ranks_by_what_it_says(several: RunFolder) -> None:
         "high-50-difference": (short.nll_sum - long.nll_sum) / (ln2 * long.num_bytes),
         "high-50-by-domain-progress": (early.nll_sum - long.nll_sum) / long.num_tokens,
     }
-    for choice in chosen.slices[:3]:
-        found = metric_values(slice_scores(several, chosen, choice), choice)
+    for choice in held.config.slices[:3]:
+        found = metric_values(held.scores(choice), choice)
         np.testing.assert_allclose(found, expected[choice.label], rtol=1e-12)
         manifest = read_json(several.selection(choice.label) / "manifest.json")
         kept = np.load(several.selection(choice.label) / "kept.npy")
@@ -105,8 +98,8 @@ def test_floors_and_least_lengths_hold_in_a_run(several: RunFolder) -> None:
 
 
 def test_zlib_scores_are_compressed_sizes(several: RunFolder) -> None:
-    names = open_run_corpus(several, loaded(several))
-    pool = pool_documents(several, loaded(several))
+    names = held_of(several).corpus
+    pool = held_of(several).pool
     wanted = np.zeros(len(names), bool)
     wanted[pool[:20]] = True
     own = read_scores(several.scores("zlib"))
@@ -117,53 +110,53 @@ def test_zlib_scores_are_compressed_sizes(several: RunFolder) -> None:
 
 
 def test_unigram_scores_are_token_frequencies(several: RunFolder) -> None:
-    tokens = open_run_tokens(several)
+    tokens = held_of(several).tokens()
     counts = np.ones(tokens.vocab_size)
     for d in split.open_split(several.split).members(split.REFERENCE):
         for token in tokens.document(int(d)):
             counts[token] += 1
     own = read_scores(several.scores("unigram"))
-    pool = pool_documents(several, loaded(several))
+    pool = held_of(several).pool
     for d, nll in zip(pool[:20].tolist(), own.nll_sum, strict=False):
         expected = -np.log(counts[tokens.document(d)] / counts.sum()).sum()
         assert nll == pytest.approx(expected)
 
 
 def test_explain_tells_every_slice(several: RunFolder) -> None:
-    chosen = loaded(several)
+    held, chosen = held_of(several), held_of(several).config
     table = pq.read_table(several.scores("long"), columns=["id", "num_tokens"]).to_pydict()
     for at, (identity, size) in enumerate(zip(table["id"], table["num_tokens"], strict=True)):
-        found = explain_document(several, chosen, identity)
-        assert [row["slice"] for row in found] == [c.label for c in chosen.slices]
+        found = explain_document(held, identity)
+        assert [row.slice for row in found] == [c.label for c in chosen.slices]
         for row, choice in zip(found, chosen.slices, strict=True):
             kept = np.load(several.selection(choice.label) / "kept.npy")
-            assert row["kept"] == bool(kept[at])
-            assert row["reason"].startswith("kept by" if kept[at] else "dropped by")
-            inside = "inside" in row["reason"]
+            assert row.kept == bool(kept[at])
+            assert row.reason.startswith("kept by" if kept[at] else "dropped by")
+            inside = "inside" in row.reason
             if choice.name is None and size >= choice.min_tokens:
-                assert inside == row["kept"], row
+                assert inside == row.kept, row
         if at == 40:
             break
 
 
 def test_stability_holds_the_scores_against_the_dearest(several: RunFolder) -> None:
     found = compare_references([several.path], {})
-    assert found["names"][0] == "long"
-    assert set(found["names"]) == {"long", "long.at-25", "short", "unigram", "zlib"}
+    assert found.names[0] == "long"
+    assert set(found.names) == {"long", "long.at-25", "short", "unigram", "zlib"}
     kept = {}
-    for name in found["names"]:
+    for name in found.names:
         own = read_scores(several.scores(name))
         lengths = read_scores(several.scores("long")).num_tokens
         size = own.num_bytes if name == "zlib" else own.num_tokens
         order = np.lexsort((own.key, own.nll_sum / size))
         middles = (np.cumsum(lengths[order]) - lengths[order] / 2) / lengths.sum()
         kept[name] = set(own.key[order[middles >= 0.5]].tolist())
-    for i, a in enumerate(found["names"]):
-        for j, b in enumerate(found["names"]):
+    for i, a in enumerate(found.names):
+        for j, b in enumerate(found.names):
             both = 2 * len(kept[a] & kept[b]) / (len(kept[a]) + len(kept[b]))
-            assert found["overlap"][i][j] == pytest.approx(both, abs=0.02)
-    assert found["scores"][0]["spearman"] == 1.0
-    costs = [row["flops"] for row in found["scores"]]
+            assert found.overlap[i][j] == pytest.approx(both, abs=0.02)
+    assert found.scores[0].spearman == 1.0
+    costs = [row.flops for row in found.scores]
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] == 0
     text = "\n".join(stability_lines(found))
@@ -197,17 +190,17 @@ def crossed(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunF
 def test_cross_scoring_loses_no_document_and_no_model_scores_what_it_saw(
     crossed: RunFolder,
 ) -> None:
-    chosen = loaded(crossed)
-    pool = pool_documents(crossed, chosen)
+    held = held_of(crossed)
+    pool = held.pool
     parts = split.open_split(crossed.split)
     assert not len(parts.members(split.REFERENCE))
     merged = read_scores(crossed.scores())
     assert len(merged) == len(pool)
     assert merged.fold is not None
     assert set(merged.fold.tolist()) == {0, 1, 2}
-    index = open_run_corpus(crossed, chosen).index
+    index = held.corpus.index
     assert (split.folds(index[pool], 0, 3) == merged.fold).all()
-    held_out = set(index["key"][validation_part(crossed, chosen)].tolist())
+    held_out = set(index["key"][held.validation].tolist())
     for fold in range(3):
         own = read_scores(crossed.scores(f"fold-{fold}"))
         mine = set(merged.key[merged.fold == fold].tolist())
@@ -225,7 +218,7 @@ def test_cross_scoring_loses_no_document_and_no_model_scores_what_it_saw(
 def test_cross_scoring_tells_how_far_the_references_agree(crossed: RunFolder) -> None:
     told = read_json(crossed.selection("high-50") / "manifest.json")["agreement"]
     assert told["references"] == 3
-    assert told["documents"] == len(validation_part(crossed, loaded(crossed)))
+    assert told["documents"] == len(held_of(crossed).validation)
     assert 0 <= told["flips"] <= 1
     assert told["lowest_spearman"] <= told["spearman"] <= 1
     assert b"references of cross-scoring" in crossed.report.read_bytes()
@@ -246,7 +239,7 @@ def test_a_fold_is_kept_at_the_rate(crossed: RunFolder) -> None:
 
 def test_all_is_the_whole_pool_where_no_part_is_set_apart(crossed: RunFolder) -> None:
     plan = read_json(crossed.arms)["arms"]["all-s0"]
-    assert plan["documents"] == len(pool_documents(crossed, loaded(crossed)))
+    assert plan["documents"] == len(held_of(crossed).pool)
 
 
 def test_a_domain_that_is_not_there_is_refused_before_the_work(
@@ -292,13 +285,13 @@ def test_a_pretrained_reference_beside_a_trained_one(
     tree["selection"] = {"metric": {"difference": ["given", "own"]}, "unit": "documents"}
     run = RunFolder(tmp_path / "run")
     result = run_study(validate_config(tree, "test"), run)
-    assert result["state"] == "done"
+    assert result.state == "done"
     own, given = (read_scores(run.scores(n)) for n in ("own", "given"))
     assert (own.key == given.key).all()
     assert (own.num_tokens != given.num_tokens).any()
     assert (own.num_bytes == given.num_bytes).all()
-    assert open_run_tokens(run, "reference-given").vocab_size == 384
-    assert {r["name"] for r in compare_references([run.path], {})["scores"]} == {
+    assert held_of(run).tokens("reference-given").vocab_size == 384
+    assert {r.name for r in compare_references([run.path], {}).scores} == {
         "own", "given", "unigram",
     }  # fmt: skip
 
@@ -322,9 +315,9 @@ def test_a_pool_beyond_need_is_left_out_and_said(
     assert pools[1] < pools[0]
     for part in (split.TEST, split.VALIDATION, split.REFERENCE):
         assert (parts[0].members(part) == parts[1].members(part)).all()
-    told = fold_log(cut.events)["warnings"]
-    assert any("need no larger pool" in w["message"] for w in told)
+    told = fold_log(cut.events).warnings
+    assert any("need no larger pool" in w.message for w in told)
     left = next(iter(pools[0] - pools[1]))
     identity = pq.read_table(cut.corpus / "documents.parquet").column("id")[left].as_py()
-    found = explain_document(cut, loaded(cut), identity)
-    assert "need no larger pool" in found[0]["reason"]
+    found = explain_document(held_of(cut), identity)
+    assert "need no larger pool" in found[0].reason

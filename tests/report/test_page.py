@@ -6,15 +6,19 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mlxprune.config.loading import validate_config
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import verdict_sentence
-from mlxprune.files import read_json
+from mlxprune.experiment.study_result import StudyResult
 from mlxprune.pipeline.runner import run_study
+from mlxprune.records import read_record
 from mlxprune.report.page import write_report
 from mlxprune.report.samples import PERCENTILES, visible_text
 from mlxprune.run.folder import RunFolder
+from mlxprune.stats import Verdict
 from mlxprune.testing import tiny
 
 HOSTILE = '<script>alert("x")</script> & "quoted" $\\frac{1}{2}$ \x1b[31mred\u202edesrever'
@@ -70,16 +74,17 @@ def test_what_cannot_be_seen_is_written_out() -> None:
 
 
 def test_the_sentence_fits_the_verdict(tiny_run: RunFolder) -> None:
-    found = read_json(tiny_run.path / "report.json")
-    assert "add seeds" in verdict_sentence(found)
+    result = read_record(tiny_run.path / "report.json", StudyResult)
+    (first, *rest) = result.comparisons
+    assert "add seeds" in verdict_sentence([first, *rest], "macro")
     for decided, word in (
         ("better", "train your model"),
         ("worse", "another criterion"),
         ("undecided", "more seeds"),
     ):
-        found["comparisons"][0] |= {"seeds": [0, 1, 2], "verdict": decided}
-        assert word in verdict_sentence(found)
-    assert "end to compare" in verdict_sentence({"comparisons": []})
+        first = msgspec.structs.replace(first, seeds=[0, 1, 2], verdict=Verdict(decided))
+        assert word in verdict_sentence([first, *rest], "macro")
+    assert "end to compare" in verdict_sentence([], "macro")
 
 
 def test_a_report_of_half_a_run_says_what_there_is(tmp_path: Path) -> None:
@@ -90,5 +95,5 @@ def test_a_report_of_half_a_run_says_what_there_is(tmp_path: Path) -> None:
         run_study(chosen, run, until=stage)
         from mlxprune.run.events import fold_log
 
-        write_report(run, chosen, fold_log(run.events))
+        write_report(RunArtifacts(run, chosen), fold_log(run.events))
         assert "Run it to the end" in run.report.read_text()

@@ -69,7 +69,7 @@ def test_a_file_is_marked_beside_itself_and_set_aside_with_its_mark(tmp_path: Pa
         mark_done(place, "score", fingerprint, summary={"n": fingerprint})
     assert set_aside(place, "aaaaaaaaaa")
     assert place.read_text() == "aaaaaaaaaa"
-    assert (read_marker(place) or {})["summary"] == {"n": "aaaaaaaaaa"}
+    assert read_marker(place).summary == {"n": "aaaaaaaaaa"}
     place.unlink()
     assert not is_done(place, "aaaaaaaaaa"), "a mark without its file is nothing"
 

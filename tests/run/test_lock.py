@@ -3,19 +3,18 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mlxprune.files import write_json
 from mlxprune.run import lock
 from mlxprune.run.folder import RunFolder
-from mlxprune.run.state import initial_state
+from mlxprune.run.state import RunState
 from mlxprune.run.status import standing_of
 
 
-def held(told: str, updated: float | None = None) -> dict[str, Any]:
-    return {**initial_state(), "state": told, "updated": updated}
+def held(told: str, updated: float | None = None) -> RunState:
+    return RunState(state=told, updated=updated)
 
 
 @pytest.mark.parametrize("told", ["pending", "done", "failed", "stopped"])

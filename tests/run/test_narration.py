@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 
 from mlxprune.run import lock, narration
+from mlxprune.run.event_kinds import ErrorFacts, Paused, Progress, Resumed, RunEnd, RunStart
 from mlxprune.run.events import EventLog, EventReader, read_events
+from mlxprune.run.fold import fold_event
 from mlxprune.run.folder import STAGES, RunFolder
 from mlxprune.run.narration import Narrator, follow_sentences
-from mlxprune.run.state import fold_event, initial_state
+from mlxprune.run.state import RunState
 from mlxprune.run.status import standing_of
 
 
 def test_a_run_in_sentences(tiny_run: RunFolder) -> None:
     """One a change, each a line that a screen reader can say."""
-    held, teller = initial_state(), Narrator()
+    held, teller = RunState(), Narrator()
     told = []
     for event in read_events(tiny_run.events):
         fold_event(held, event)
@@ -31,19 +33,18 @@ def test_a_run_in_sentences(tiny_run: RunFolder) -> None:
 
 
 def test_progress_is_not_chatter() -> None:
-    held, teller = initial_state(), Narrator()
+    held, teller = RunState(), Narrator()
     told = []
     for n in range(1001):
-        event = {"kind": "progress", "stage": "score", "t": 1e9 + n / 10, "done": n, "total": 1000}
+        event = Progress(stage="score", t=1e9 + n / 10, done=n, total=1000)
         fold_event(held, event)
         told.append(teller.tell(event, held))
     assert len([s for s in told if s]) == 11
 
 
 def test_an_error_is_told_with_its_fix() -> None:
-    error = {"problem": "no space", "where": "x", "fix": "free some"}
-    event = {"kind": "run.end", "status": "failed", "error": error}
-    told = Narrator().tell(event, initial_state())
+    error = ErrorFacts(problem="no space", where="x", fix="free some")
+    told = Narrator().tell(RunEnd(status="failed", error=error), RunState())
     assert told == "The run is failed: no space. To mend it: free some."
 
 
@@ -57,7 +58,7 @@ def begun(tmp_path: Path) -> tuple[RunFolder, EventLog]:
     run = RunFolder(tmp_path / "r")
     run.path.mkdir()
     log = EventLog(run.events)
-    log.emit(None, "run.start", run="r", device="d")
+    log.emit(None, RunStart(run="r", device="d"))
     return run, log
 
 
@@ -66,9 +67,9 @@ def test_following_tells_how_it_ended(begun: tuple[RunFolder, EventLog]) -> None
     with lock.locked(run):
         told = follow_sentences(run, 0.01)
         assert "is running" in next(told)
-        log.emit(None, "paused")
+        log.emit(None, Paused())
         assert next(told) == "The run is paused."
-        log.emit(None, "resumed")
+        log.emit(None, Resumed())
         assert next(told) == "The run goes on."
         mine = (run.path / "lock").read_bytes()
     (run.path / "lock").write_bytes(mine)  # killed: nobody unlinked it
@@ -95,14 +96,14 @@ def test_following_ends_with_the_end(
             narration,
             "standing_of",
             lambda *a: (
-                log.emit(None, "run.end", status="done") or "done" if not calls else standing(*a)
+                log.emit(None, RunEnd(status="done")) or "done" if not calls else standing(*a)
             ),
         )
         assert list(told)[-1] == "The run is done."
 
 
 def test_percent_in_sentences() -> None:
-    held = initial_state()
-    fold_event(held, {"kind": "progress", "stage": "score", "done": 25, "total": 100, "t": 1e9})
-    told = Narrator().tell({"kind": "progress", "stage": "score", "t": 1e9}, held)
+    held = RunState()
+    event = Progress(stage="score", done=25, total=100, t=1e9)
+    told = Narrator().tell(event, fold_event(held, event))
     assert "25 percent" in str(told)

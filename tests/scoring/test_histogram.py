@@ -27,25 +27,25 @@ def test_it_counts_what_a_histogram_counts(trial: int, generator: np.random.Gene
     order = generator.permutation(count)
     for part in np.array_split(order, 13):
         found.add(part, rows[part])
-    fields = found.fields()
+    fields = found.event()
     able = rows["num_tokens"] > 0
     mean = np.clip(rows["nll_sum"][able] / rows["num_tokens"][able], 0, HISTOGRAM_EDGES[-1])
     for key, weights in (
         ("documents", None), ("tokens", rows["num_tokens"][able]), ("bytes", sizes[able]),
     ):  # fmt: skip
         expected = np.histogram(mean, HISTOGRAM_EDGES, weights=weights)[0]
-        assert np.array_equal(fields[key], expected)
-    shown = fields["domains"]
+        assert np.array_equal(getattr(fields, key), expected)
+    shown = fields.domains
     assert len(shown) == DOMAINS_SHOWN + 1
-    assert sum(sum(d["counts"]) for d in shown.values()) == able.sum()
+    assert sum(sum(d.counts) for d in shown.values()) == able.sum()
     name, told = next(iter(shown.items()))
     mine = able & (domain == names.index(name))
-    assert told["tokens"] == rows["num_tokens"][mine].sum()
-    assert told["nll"] == pytest.approx(rows["nll_sum"][mine].sum())
+    assert told.tokens == rows["num_tokens"][mine].sum()
+    assert told.nll == pytest.approx(rows["nll_sum"][mine].sum())
     counts = np.histogram(np.clip(rows["nll_sum"][mine] / rows["num_tokens"][mine], 0, 16),
                           HISTOGRAM_EDGES)[0]  # fmt: skip
-    assert np.array_equal(counts[told["first"] : told["first"] + len(told["counts"])],
-                          told["counts"])  # fmt: skip
+    assert np.array_equal(counts[told.first : told.first + len(told.counts)],
+                          told.counts)  # fmt: skip
 
 
 def test_a_loss_that_is_no_number_is_counted_at_the_end() -> None:
@@ -53,17 +53,17 @@ def test_a_loss_that_is_no_number_is_counted_at_the_end() -> None:
     row = np.zeros(1, PART_DTYPE)
     row["num_tokens"], row["nll_sum"] = 1, np.nan
     found.add(np.zeros(1, np.int64), row)
-    assert found.fields()["documents"][-1] == 1
+    assert found.event().documents[-1] == 1
 
 
 def test_the_last_histogram_is_of_the_scores(tiny_run: RunFolder) -> None:
     """By domain, too: documents, tokens, bytes and losses."""
-    held = fold_log(tiny_run.events)["histogram"]
+    held = fold_log(tiny_run.events).histogram
     found = read_scores(tiny_run.scores("main"))
     for code, name in enumerate(found.domains):
         mine = found.domain == code
-        told = held["domains"][name]
-        assert sum(told["counts"]) == mine.sum()
-        assert told["tokens"] == found.num_tokens[mine].sum()
-        assert told["bytes"] == found.num_bytes[mine].sum()
-        assert told["nll"] == pytest.approx(found.nll_sum[mine].sum(), rel=1e-6)
+        told = held.domains[name]
+        assert sum(told.counts) == mine.sum()
+        assert told.tokens == found.num_tokens[mine].sum()
+        assert told.bytes == found.num_bytes[mine].sum()
+        assert told.nll == pytest.approx(found.nll_sum[mine].sum(), rel=1e-6)

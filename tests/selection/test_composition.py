@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlxprune.selection.composition import (
+    DomainRow,
     composition_columns,
     domain_table,
     length_table,
@@ -26,26 +27,28 @@ def test_tables_add_up(generator: np.random.Generator) -> None:
     table = domain_table(domain, names, of, mask)
     for row, name in zip(table, names, strict=True):
         mine = domain == names.index(name)
-        assert row["domain"] == name
-        assert row["documents"] == mine.sum()
-        assert row["kept_tokens"] == tokens[mine & mask].sum()
-        assert row["kept_bytes"] == sizes[mine & mask].sum()
+        assert row.domain == name
+        assert row.documents == mine.sum()
+        assert row.kept_tokens == tokens[mine & mask].sum()
+        assert row.kept_bytes == sizes[mine & mask].sum()
         if mine.any():
-            np.testing.assert_allclose(row["quantiles"], np.quantile(values[mine], [0.1, 0.5, 0.9]))
+            np.testing.assert_allclose(row.quantiles, np.quantile(values[mine], [0.1, 0.5, 0.9]))
     lengths = length_table(tokens, of, mask)
-    assert sum(r["documents"] for r in lengths) == count
-    assert sum(r["kept_tokens"] for r in lengths) == tokens[mask].sum()
+    assert sum(r.documents for r in lengths) == count
+    assert sum(r.kept_tokens for r in lengths) == tokens[mask].sum()
     for row in lengths:
-        inside = (tokens >= row["from_tokens"]) & (tokens < 2 * row["from_tokens"])
-        assert row["documents"] == inside.sum()
-        assert row["kept_documents"] == (inside & mask).sum()
+        inside = (tokens >= row.from_tokens) & (tokens < 2 * row.from_tokens)
+        assert row.documents == inside.sum()
+        assert row.kept_documents == (inside & mask).sum()
 
 
 def test_domains_that_vanish_are_told() -> None:
-    def row(name: str, tokens: int, kept: int) -> dict[str, object]:
+    def row(name: str, tokens: int, kept: int) -> DomainRow:
         rate = kept / tokens if tokens else 0.0
-        return {"domain": name, "tokens": tokens, "documents": tokens, "kept_documents": kept,
-                "keep_rate": rate}  # fmt: skip
+        return DomainRow(
+            domain=name, tokens=tokens, documents=tokens, kept_documents=kept, keep_rate=rate,
+            kept_tokens=kept, bytes=tokens, kept_bytes=kept, share_before=0.0, share_after=0.0,
+        )  # fmt: skip
 
     told = lost_domains([row("a", 100, 0), row("b", 200, 15), row("c", 50, 30), row("d", 0, 0)])
     assert [sentence.split()[0] for sentence in told] == ["b", "a"]

@@ -18,9 +18,11 @@ from mlxprune.errors import NonFiniteLoss, Stopped
 from mlxprune.model.architecture import preset_of
 from mlxprune.testing.quiet import QuietControl, QuietLog
 from mlxprune.tokenization.token_file import Tokens
+from mlxprune.training.job import TrainingJob
 from mlxprune.training.loop import train_model
 from mlxprune.training.recipe import Recipe, learning_rate_at, recipe_identity, recipe_of, steps_for
 from mlxprune.training.stream import TrainingStream
+from mlxprune.training.summary import TrainingSummary
 
 END = 1
 
@@ -53,14 +55,13 @@ def recipe(**changes: Any) -> Recipe:
 
 def run(
     folder: Path, chosen: Recipe, stop_at: int = -1, fresh: bool = True, **more: Any
-) -> dict[str, Any]:
+) -> TrainingSummary:
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return train_model(
-        chosen, stream_of([30, 5, 70, 1, 200, 44]), folder, "fingerprint", folder.parent,
-        more.pop("validate", None), "final", QuietLog(), QuietControl(stop_at), **more,
-    )  # fmt: skip
+    stream = stream_of([30, 5, 70, 1, 200, 44])
+    job = TrainingJob(chosen, stream, folder, "fingerprint", folder.parent, "final", **more)
+    return train_model(job, QuietLog(), QuietControl(stop_at))  # type: ignore[arg-type]
 
 
 @given(
@@ -138,8 +139,8 @@ def test_cosine_ends_at_a_tenth() -> None:
 def test_training_learns(optimizer: str, tmp_path: Path) -> None:
     rate = 3e-3 if optimizer == "adamw" else 1e-3
     chosen = recipe(steps=60, optimizer=optimizer, learning_rate=rate)
-    history = run(tmp_path / "final" / "m", chosen)["history"]["train"]
-    assert history[-1][1] < history[0][1] - 0.5
+    history = run(tmp_path / "final" / "m", chosen).history.train
+    assert history[-1].loss < history[0].loss - 0.5
 
 
 def assert_same_bytes(whole: Path, broken: Path) -> None:
@@ -214,9 +215,9 @@ here = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(here)
 recipe, run = here.recipe, here.run
 out = Path({str(tmp_path)!r})
-plain = run(out / "a" / "m", recipe(steps=5))["history"]["train"]
-saved = run(out / "b" / "m", recipe(steps=5), gradient_checkpointing=True)["history"]["train"]
-assert all(abs(p[1] - s[1]) < 1e-5 for p, s in zip(plain, saved)), (plain, saved)
+plain = run(out / "a" / "m", recipe(steps=5)).history.train
+saved = run(out / "b" / "m", recipe(steps=5), gradient_checkpointing=True).history.train
+assert all(abs(p.loss - s.loss) < 1e-5 for p, s in zip(plain, saved)), (plain, saved)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -234,14 +235,15 @@ def test_events_carry_the_mean_since_the_last_and_count_every_target(tmp_path: P
     log = QuietLog()
     chosen = recipe()
     folder.parent.mkdir()
-    train_model(
-        chosen, stream_of([50, 70]), folder, "f", tmp_path, lambda m: np.array([1.5, 2, 3]),
-        "final", log, QuietControl(),  # type: ignore[arg-type]
+    job = TrainingJob(
+        chosen, stream_of([50, 70]), folder, "f", tmp_path, "final",
+        validate=lambda m: np.array([1.5, 2, 3]),
     )  # fmt: skip
-    steps = [e for e in log.events if e["kind"] == "train.step"]
-    assert sum(e["new_targets"] for e in steps) == chosen.targets
-    assert {"evaluation", "checkpoint", "train.step"} == {e["kind"] for e in log.events}
-    assert all(math.isfinite(e["gradient_norm"]) for e in steps)
+    train_model(job, log, QuietControl())  # type: ignore[arg-type]
+    steps = [e for e in log.events if e.kind == "train.step"]
+    assert sum(e.new_targets for e in steps) == chosen.targets
+    assert {"evaluation", "checkpoint", "train.step"} == {e.kind for e in log.events}
+    assert all(math.isfinite(e.gradient_norm) for e in steps)
 
 
 def test_budgets_round_up_to_whole_steps() -> None:
@@ -261,23 +263,24 @@ def test_training_goes_on_from_an_early_copy_to_the_same_bytes(tmp_path: Path) -
     def validate(model: Any) -> np.ndarray:
         return np.array([1.5, 2, 3])
 
-    def fit(folder: Path, log: Any, **more: Any) -> dict[str, Any]:
-        return train_model(
-            chosen, stream_of([50, 70, 30]), folder, folder.name, tmp_path, validate,
-            "reference", log, QuietControl(), **more,  # type: ignore[arg-type]
+    def fit(folder: Path, log: Any, **more: Any) -> TrainingSummary:
+        job = TrainingJob(
+            chosen, stream_of([50, 70, 30]), folder, folder.name, tmp_path, "reference",
+            validate=validate, **more,
         )  # fmt: skip
+        return train_model(job, log, QuietControl())  # type: ignore[arg-type]
 
     straight = fit(whole, QuietLog())
     first = fit(early, QuietLog(), stop=stop)
-    assert first["targets"] == stop * chosen.targets_per_step
+    assert first.targets == stop * chosen.targets_per_step
     log = QuietLog()
     second = fit(rest, log, earlier=(early,))
-    trained = sum(e["new_targets"] for e in log.events if e["kind"] == "train.step")
-    assert trained == chosen.targets - first["targets"]
+    trained = sum(e.new_targets for e in log.events if e.kind == "train.step")
+    assert trained == chosen.targets - first.targets
     assert second == straight
     bytes_of = [(f / "model.safetensors").read_bytes() for f in (whole, rest)]
     assert bytes_of[0] == bytes_of[1]
     assert (early / "model.safetensors").read_bytes() != bytes_of[0]
-    settled = [v[2] for v in second["history"]["validation"]]
+    settled = [point.rank_correlation for point in second.history.validation]
     assert settled[0] is None
     assert set(settled[1:]) == {1.0}

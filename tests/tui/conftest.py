@@ -13,7 +13,7 @@ import pytest
 
 from mlxprune.files import write_json
 from mlxprune.run import lock
-from mlxprune.run.events import read_events
+from mlxprune.run.events import read_records
 from mlxprune.run.folder import RunFolder
 from mlxprune_tui.testing import shifted, write_segment
 
@@ -32,7 +32,7 @@ def make_run(tiny_run: RunFolder, tmp_path: Path) -> Iterator[Callable[[str], Pa
         def make(state: str) -> Path:
             folder = tmp_path / "runs" / state
             run = RunFolder(folder)
-            everything = list(read_events(tiny_run.events))
+            everything = list(read_records(tiny_run.events))
             if state == "empty":
                 folder.mkdir(parents=True)
                 shutil.copy(tiny_run.run_json, folder)

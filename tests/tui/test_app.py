@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from textual import events as textual_events
 
+from mlxprune.run.event_kinds import RunEnd
 from mlxprune.run.events import EventLog
 from mlxprune.run.folder import STAGES, RunFolder, runs_under
 from mlxprune_tui.app import PAGES, Monitor
@@ -176,7 +177,7 @@ def test_an_end_is_told(make_run: Callable[[str], Path]) -> None:
             await until(pilot, lambda: app._told is not None)
             assert told == []
             log = EventLog(RunFolder(folder).events)
-            log.emit(None, "run.end", status="failed", error={"problem": "x", "fix": "y"})
+            log.emit(None, RunEnd(status="failed", error={"problem": "x", "fix": "y"}))
             log.close()
             await until(pilot, lambda: bool(told))
             assert "failed" in told[0]

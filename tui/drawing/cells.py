@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlxprune.units import SUFFIXES
 from mlxprune_tui.drawing.text import fit, width
 
 Span = tuple[str, str]
@@ -171,10 +172,9 @@ def nice(low: float, high: float, most: int) -> list[float]:
 def label(value: float, step: float = 0.0) -> str:
     """A tick: as many digits as tell it from its neighbour."""
     size = abs(value)
-    for unit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= unit:
-            scaled = value / (unit if suffix != "k" else 1e3)
-            return f"{scaled:.4g}{suffix}"
+    for unit, suffix in SUFFIXES:
+        if size >= max(unit, 1e4):
+            return f"{value / unit:.4g}{suffix}"
     if size and size < 1e-3:
         return f"{value:.1e}"
     digits = 2

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from mlxprune.units import SUFFIXES
 from mlxprune_tui.drawing.cells import Glyphs, Grid, Line, label, nice
 from mlxprune_tui.drawing.text import fit
 
@@ -90,7 +91,7 @@ def _count(value: float) -> str:
     """At most five cells."""
     if value < 1e4:
         return f"{value:,.0f}"
-    for size, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, suffix in SUFFIXES:
         if value >= size:
             return (
                 f"{value / size:.1f}{suffix}"

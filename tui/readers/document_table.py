@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from mlxprune.config.schema import Config
 from mlxprune.data import split
-from mlxprune.experiment.artifacts import open_run_corpus
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current
 from mlxprune.scoring.score_file import read_scores
@@ -53,6 +53,13 @@ class Library:
         return len(self.nll)
 
 
+@dataclass(frozen=True)
+class DocumentFacts:
+    id: str
+    source: str
+    row: int
+
+
 class Facts:
     """Id, source and row of documents, from the row groups that hold those asked for."""
 
@@ -65,7 +72,7 @@ class Facts:
         self.starts = np.concatenate([[0], np.cumsum(sizes)])
         self.held: OrderedDict[int, Any] = OrderedDict()
 
-    def of(self, document: int) -> dict[str, Any]:
+    def of(self, document: int) -> DocumentFacts:
         group = int(np.searchsorted(self.starts, document, side="right")) - 1
         if group not in self.held:
             columns = ["id", "source", "row"]
@@ -73,22 +80,22 @@ class Facts:
             if len(self.held) > GROUPS_HELD:
                 self.held.popitem(last=False)
         table, at = self.held[group], document - int(self.starts[group])
-        return {name: table.column(name)[at].as_py() for name in table.column_names}
+        return DocumentFacts(*(table.column(name)[at].as_py() for name in ("id", "source", "row")))
 
 
 def open_library(run: RunFolder, config: Config) -> Library:
     """The scored pool, or before it is scored the train part. Raises OSError and others where the
     run has no tokens yet."""
     texts = Texts(run)
-    name = config.scorers[0].name
+    name = config.primary_reference.name
     if run.scores(name).exists():
         found = read_scores(run.scores(name))
         numbers = texts.numbers(found.key)
         domain = found.domain if found.domain is not None else np.zeros(len(found), np.int64)
         nll, tokens, domains = found.nll_sum / found.num_tokens, found.num_tokens, found.domains
     else:
-        numbers = split.open_split(run.split).members(split.TRAIN)
-        corpus = open_run_corpus(run, config)
+        held = RunArtifacts(run, config)
+        numbers, corpus = held.split.members(split.TRAIN), held.corpus
         domain = corpus.index["domain"][numbers].astype(np.int64)
         domains = tuple(corpus.domains)
         tokens = texts.tokens.lengths(numbers)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mlxprune.experiment.records import ArmRecord, read_arms
+from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.files import read_json
+from mlxprune.records import record_of
 from mlxprune_tui.readers import training_curves
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.readers.training_curves import ArmCurve
@@ -15,27 +18,26 @@ from mlxprune_tui.readers.training_curves import ArmCurve
 
 @dataclass
 class Entry:
-    """One arm of one run. ``facts`` is what arms.json says of it, ``result`` what the report
-    does; both are empty before they are written."""
+    """One arm of one run. ``record`` is what arms.json says of it, ``result`` what the report
+    does; both are None before they are written."""
 
     label: str
     arm: str
     view: View
     curve: ArmCurve | None
-    facts: dict[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
+    record: ArmRecord | None = None
+    result: ArmResult | None = None
 
     @property
     def macro(self) -> float | None:
         """Bits per byte on the test part, mean over domains: the mean over the seeds so far."""
-        known = self.result.get("test_macro")
-        if known is not None:
-            return float(known)
+        if self.result is not None and self.result.test_macro is not None:
+            return self.result.test_macro
         told = [
-            a["macro"]
-            for name, a in self.view.state["assessed"].items()
+            assessed.macro
+            for name, assessed in self.view.state.assessed.items()
             if training_curves.SEED.sub("", name.rpartition("/")[2]) == self.arm
-            and a.get("macro") is not None
+            and assessed.macro is not None
         ]
         return float(np.mean(told)) if told else None
 
@@ -43,44 +45,48 @@ class Entry:
     def domains(self) -> dict[str, float]:
         """Bits per byte of every domain of the test part, mean over seeds."""
         sums: dict[str, list[float]] = {}
-        for seed in (self.result.get("seeds") or {}).values():
-            for name, bits in (seed.get("test") or {}).get("domains", {}).items():
+        for test in self.result.tests if self.result is not None else []:
+            for name, bits in test.domains.items():
                 sums.setdefault(name, []).append(bits)
         return {name: float(np.mean(bits)) for name, bits in sums.items()}
 
 
-_reports: dict[str, tuple[int, dict[str, Any]]] = {}  # by path: when it was written, what it says
+_reports: dict[str, tuple[int, StudyResult | None]] = {}  # by path: when it was written, its object
 
 
-def result_of(view: View) -> dict[str, Any]:
-    """What the report of a run says, read once as long as it stays; empty before there is one."""
+def result_of(view: View) -> StudyResult | None:
+    """What the report of a run says, read once as long as it stays; None before there is one, or
+    where another version wrote it otherwise."""
     path = view.run.path / "report.json"
     try:
         written = path.stat().st_mtime_ns
-        if _reports.get(str(path), (0, {}))[0] != written:
-            found = read_json(path)
-            _reports[str(path)] = (written, found if isinstance(found, dict) else {})
-        return _reports[str(path)][1]
-    except (OSError, ValueError):
-        return view.state["result"] or {}
+    except OSError:
+        return _study_result(view.state.result)
+    if _reports.get(str(path), (0, None))[0] != written:
+        try:
+            _reports[str(path)] = (written, _study_result(read_json(path)))
+        except (OSError, ValueError):  # it is being replaced, or damaged
+            return _study_result(view.state.result)
+    return _reports[str(path)][1]
+
+
+def _study_result(told: object) -> StudyResult | None:
+    try:
+        return record_of(told, StudyResult)
+    except ValueError:
+        return None
 
 
 def entries_of(view: View, axis: str, prefix: str = "") -> list[Entry]:
     """The arms of a run that have begun to train or are planned."""
-    curves = [training_curves.curve(n, c) for n, c in view.state["curves"].items()]
+    curves = [training_curves.curve(name, curve) for name, curve in view.state.curves.items()]
     by_arm = {c.arm: c for c in training_curves.by_arm(curves, axis)}
-    try:
-        planned = read_json(view.run.arms)
-        facts: dict[str, Any] = {}
-        for one in planned["arms"].values():  # of the seeds the first, as in the report
-            facts.setdefault(one["arm"], one)
-    except (OSError, ValueError, KeyError, TypeError):
-        facts = {}
-    told = result_of(view).get("arms") or {}
-    names = list(dict.fromkeys([*by_arm, *facts, *told]))
+    records = read_arms(view.run).firsts()  # of the seeds the first, as in the report
+    result = result_of(view)
+    arms = {} if result is None else result.arms
     return [
-        Entry(prefix + name, name, view, by_arm.get(name), facts.get(name, {}), told.get(name, {}))
-        for name in names
+        Entry(prefix + name, name, view, by_arm.get(name), records.get(name), arms.get(name))
+        for name in dict.fromkeys([*by_arm, *records, *arms])
     ]
 
 

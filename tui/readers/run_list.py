@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlxprune.run import forecast, lock
 from mlxprune.run.events import EventReader, log_bytes
 from mlxprune.run.folder import STAGES, RunFolder, runs_under
-from mlxprune.run.status import standing_of
+from mlxprune.run.state import RunState, StageState
+from mlxprune.run.status import Standing, standing_of
+from mlxprune_tui.readers.run_view import verdict_of
 
 SORTS = ("time", "name", "state", "figure")
 
@@ -22,7 +23,7 @@ class Row:
 
     folder: Path
     name: str
-    standing: str
+    standing: Standing
     stage: str
     share: float | None
     verdict: float | None
@@ -66,51 +67,51 @@ class RunList:
             found.append(row)
             if new and reader.behind:
                 self.unread += 1
-            elif row.standing in ("done", "failed", "stopped"):
+            elif row.standing in (Standing.DONE, Standing.FAILED, Standing.STOPPED):
                 self.ended[run.path] = (size, row)
                 del self.readers[run.path]
         return found
 
 
-def row_of(run: RunFolder, state: dict[str, Any], now: float) -> Row:
+def row_of(run: RunFolder, state: RunState, now: float) -> Row:
     standing = standing_of(run, state, now)
     busy = forecast.running_stage(state)
-    stages = state["stages"]
-    touched = [n for n in STAGES if stages[n]["state"] not in ("pending", "reused")]
+    stages = state.stages
+    touched = [n for n in STAGES if stages[n].state not in ("pending", "reused")]
     stage = busy or (touched[-1] if touched else "-")
-    told = stages.get(stage, {})
-    done, total = told.get("done") or 0, told.get("total") or 0
+    told = stages.get(stage, StageState())
+    done, total = told.done or 0, told.total or 0
     verdict, validation, what = _figures(state)
-    error = (state["error"] or {}).get("problem")
+    error = None if state.error is None else state.error.problem
     holder = lock.owner(run)
     return Row(
         run.path,
-        str(state["run"] or run.path.name),
+        str(state.run or run.path.name),
         standing,
         stage,
         done / total if total and busy else None,
         verdict,
         validation,
         what,
-        state["updated"],
-        state["started"],
-        len(state["warnings"]),
+        state.updated,
+        state.started,
+        len(state.warnings),
         str(error) if error else None,
         holder.pid if holder else None,
-        str(state["device"] or "-"),
+        str(state.device or "-"),
     )
 
 
-def _figures(state: dict[str, Any]) -> tuple[float | None, float | None, str]:
+def _figures(state: RunState) -> tuple[float | None, float | None, str]:
     told, verdict, validation = [], None, None
-    found = (state["result"] or {}).get("verdict")
-    if found:
-        verdict = found["difference"]
-        low, high = found["interval"]
-        told.append(f"{found['arm']} - {found['control']} {low:+.4f} {high:+.4f}")
-    for name, curve in reversed(list(state["curves"].items())):
-        if curve["validation"]:
-            validation = curve["validation"][-1][1]
+    found = verdict_of(state)
+    if found is not None:
+        verdict = found.difference
+        low, high = found.interval
+        told.append(f"{found.pair} {low:+.4f} {high:+.4f}")
+    for name, curve in reversed(list(state.curves.items())):
+        if len(curve.validation):
+            validation = curve.validation.last("bits_per_byte")
             told.append(f"validation of {name}")
             break
     return verdict, validation, "; ".join(told)

@@ -6,18 +6,21 @@ import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from mlxprune.config.loading import load_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import MlxpruneError
 from mlxprune.run import forecast, lock
+from mlxprune.run.event_kinds import Assessed
 from mlxprune.run.events import EventReader
 from mlxprune.run.folder import RunFolder
-from mlxprune.run.status import standing_of
+from mlxprune.run.phrases import news_of
+from mlxprune.run.state import RunState
+from mlxprune.run.status import LIVE, Standing, standing_of
 
 STANDING_SECONDS = 2.0
-LIVE = ("running", "paused", "slow", "stale", "elsewhere")
 
 
 class View:
@@ -29,7 +32,7 @@ class View:
         self.reader = EventReader(self.run.events)
         self.loaded = False  # whether the log was read to its end once
         self.frozen = False
-        self.standing = "unknown"
+        self.standing = Standing.UNKNOWN
         self._looked = 0.0
         self._news = False  # whether anything came since it was looked after
         self._config: Config | None = None
@@ -37,12 +40,12 @@ class View:
         self.config_trouble: str | None = None
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> RunState:
         return self.reader.state
 
     @property
     def name(self) -> str:
-        return str(self.state["run"] or self.run.path.name)
+        return str(self.state.run or self.run.path.name)
 
     def read(self, seconds: float) -> bool:
         """Take in what is new, for about so long; whether anything was."""
@@ -58,7 +61,7 @@ class View:
     def look(self, at_once: bool = False) -> bool:
         """Whether the run still stands as it did: looked after every other second."""
         now = self.now()
-        other = (self.state["state"] in ("running", "paused")) != (self.standing in LIVE)
+        other = (self.state.state in ("running", "paused")) != (self.standing in LIVE)
         due = now - self._looked >= STANDING_SECONDS
         if not (at_once or due or (self._news and other)):
             return False
@@ -66,7 +69,8 @@ class View:
         # A picture that is held still tells nothing of how long the run has been silent.
         told = standing_of(self.run, self.state, now)
         before = self.standing
-        self.standing = "running" if self.frozen and told in ("slow", "stale") else told
+        is_silent = told in (Standing.SLOW, Standing.STALE)
+        self.standing = Standing.RUNNING if self.frozen and is_silent else told
         return before != self.standing
 
     @property
@@ -76,7 +80,7 @@ class View:
     @property
     def lag(self) -> float | None:
         """Seconds since the last event; a frozen picture must not look healthy."""
-        updated = self.state["updated"]
+        updated = self.state.updated
         return None if updated is None else max(0.0, self.now() - updated)
 
     @property
@@ -108,9 +112,9 @@ class View:
     def troubles(self) -> list[str]:
         """What keeps the picture from being whole."""
         found = [self.reader.trouble] if self.reader.trouble else []
-        if self.state["newer"]:
+        if self.state.newer:
             found.append(
-                f"the log is of a newer version ({self.state['newer']}): some of it is not shown"
+                f"the log is of a newer version ({self.state.newer}): some of it is not shown"
             )
         if self.config_trouble:
             found.append(f"the configuration cannot be read: {self.config_trouble}")
@@ -137,40 +141,48 @@ def near(path: Path) -> Path:
         return path
 
 
-def since(state: dict[str, Any], then: float) -> list[str]:
+class VerdictFigures(msgspec.Struct):
+    """What of a verdict is shown beside a run; other versions may say more."""
+
+    arm: str
+    control: str
+    difference: float
+    interval: tuple[float, float]
+
+    @property
+    def pair(self) -> str:
+        return f"{self.arm} - {self.control}"
+
+
+def verdict_of(state: RunState) -> VerdictFigures | None:
+    """The verdict that the end of the log tells."""
+    told = (state.result or {}).get("verdict")
+    try:
+        return msgspec.convert(told, VerdictFigures | None)
+    except msgspec.ValidationError:
+        return None
+
+
+def since(state: RunState, then: float) -> list[str]:
     """What happened after a moment, as sentences, from the state alone."""
-    found = []
-    for event in state["recent"]:
-        if float(event.get("t") or 0) <= then:
-            continue
-        kind, stage = event.get("kind"), event.get("stage")
-        if kind == "stage.end":
-            found.append(f"{stage} {event.get('state')}")
-        elif kind == "warning":
-            found.append(f"warning: {event.get('message')}")
-        elif kind == "run.start":
-            found.append("the run was started again")
-        elif kind == "run.end":
-            found.append(f"the run ended: {event.get('status')}")
-        elif kind == "paused":
-            found.append("the run was paused")
-        elif kind == "resumed":
-            found.append("the run went on")
-    assessed = [e for e in state["recent"] if e.get("kind") == "assessed"]
-    for event in assessed:
-        if float(event.get("t") or 0) > then and event.get("macro") is not None:
-            found.append(f"test of {event.get('model')}: {event['macro']:.4f} bits per byte")
-    verdict = (state["result"] or {}).get("verdict")
-    if verdict and state["updated"] and state["updated"] > then:
-        low, high = verdict["interval"]
+    recent = [event for event in state.recent if (event.t or 0.0) > then]
+    found = [news for event in recent if (news := news_of(event))]
+    found += [
+        f"test of {event.model}: {event.macro:.4f} bits per byte"
+        for event in recent
+        if isinstance(event, Assessed) and event.macro is not None
+    ]
+    verdict = verdict_of(state)
+    if verdict is not None and state.updated and state.updated > then:
+        low, high = verdict.interval
         found.append(
-            f"verdict: {verdict['arm']} - {verdict['control']} {verdict['difference']:+.4f} "
-            f"({low:+.4f} to {high:+.4f})"
+            f"verdict: {verdict.pair} {verdict.difference:+.4f} ({low:+.4f} to {high:+.4f})"
         )
-    for name, curve in state["curves"].items():
-        points = [p for p in curve["validation"] if len(p) > 3 and p[3] and p[1] is not None]
-        before = [p for p in points if p[3] <= then]
-        after = [p for p in points if p[3] > then]
+    for name, curve in state.curves.items():
+        points = zip(curve.validation["t"], curve.validation["bits_per_byte"], strict=True)
+        known = [(t, bits) for t, bits in points if t and bits is not None]
+        before = [bits for t, bits in known if t <= then]
+        after = [bits for t, bits in known if t > then]
         if before and after:
-            found.append(f"{name}: validation {before[-1][1]:.4f} -> {after[-1][1]:.4f}")
+            found.append(f"{name}: validation {before[-1]:.4f} -> {after[-1]:.4f}")
     return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from mlxprune.run.state import TRAIN_POINT, VALIDATION_POINT
+from mlxprune.columns import Columns
+from mlxprune.run import state
 from mlxprune.units import LN2
 
 AXES = ("tokens", "steps", "time")
@@ -62,22 +62,16 @@ class Curve:
         return self.axis(which)[at]
 
 
-def curve(name: str, held: dict[str, Any]) -> Curve:
-    """One of the state's curves. Points of older logs are shorter: what they lack is NaN."""
-    return Curve(
-        name,
-        _columns(held.get("train") or [], TRAIN_POINT),
-        _columns(held.get("validation") or [], VALIDATION_POINT),
-        held.get("total_targets"),
-    )
+def curve(name: str, held: state.Curve) -> Curve:
+    """One of the state's curves. Points of older logs say less: what they lack is NaN."""
+    return Curve(name, _columns(held.train), _columns(held.validation), held.total_targets)
 
 
-def _columns(points: list[list[Any]], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    found = {}
-    for at, key in enumerate(keys):
-        values = [p[at] if len(p) > at and p[at] is not None else math.nan for p in points]
-        found[key] = np.array(values, np.float64)
-    return found
+def _columns(points: Columns) -> dict[str, np.ndarray]:
+    return {
+        name: np.array([math.nan if cell is None else cell for cell in points[name]], np.float64)
+        for name in points.names
+    }
 
 
 def gaps(one: Curve, bytes_per_token: float) -> list[tuple[int, float, float]]:

@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from mlxprune.experiment.comparisons import Comparison
+from mlxprune.experiment.study_result import StudyResult
+from mlxprune.experiment.task_results import ArmTasks
+from mlxprune.records import plain
+from mlxprune.units import plural
 from mlxprune_tui.drawing import line_chart
 from mlxprune_tui.drawing.cells import Line, pad, table
 from mlxprune_tui.drawing.line_chart import Series
-from mlxprune_tui.drawing.text import fit, line_of, plural, wrap
+from mlxprune_tui.drawing.text import fit, line_of, wrap
 from mlxprune_tui.readers import run_comparison, training_curves
 from mlxprune_tui.readers.run_comparison import Entry
 from mlxprune_tui.readers.run_view import View
@@ -54,7 +59,7 @@ class Compare(Page):
         view = self.desk.view
         found: list[View] = [view] if view is not None else []
         found += self._marked()
-        key = (self.options["axis"], *((id(v), v.state["events"], v.standing) for v in found))
+        key = (self.options["axis"], *((id(v), v.state.events, v.standing) for v in found))
         if self._held is None or self._held[0] != key:
             entries = []
             for one in found:
@@ -71,10 +76,10 @@ class Compare(Page):
         first, second = self.first, self.second
         view = self.desk.view
         if view is not None and (first not in found or second not in found):
-            main = next((c for c in self._comparisons() if c.get("main")), None)
-            kinds = [e.label for e in found.values() if e.facts.get("kind") == "pruned"]
-            random = [e.label for e in found.values() if e.facts.get("kind") == "random"]
-            usual = [main["arm"], main["control"]] if main else [*kinds[:1], *random[:1]]
+            main = next((c for c in self._comparisons() if c.main), None)
+            kinds = [e.label for e in found.values() if e.record and e.record.kind == "pruned"]
+            random = [e.label for e in found.values() if e.record and e.record.kind == "random"]
+            usual = [main.arm, main.control] if main else [*kinds[:1], *random[:1]]
             usual += [label for label in found if label not in usual]
             first = first if first in found else usual[0]
             second = second if second in found else next(x for x in usual if x != first)
@@ -85,9 +90,13 @@ class Compare(Page):
         assert second is not None
         return found[first], found[second]
 
-    def _comparisons(self) -> list[dict[str, Any]]:
+    def _result(self) -> StudyResult | None:
         view = self.desk.view
-        return (run_comparison.result_of(view).get("comparisons") or []) if view is not None else []
+        return run_comparison.result_of(view) if view is not None else None
+
+    def _comparisons(self) -> list[Comparison]:
+        result = self._result()
+        return result.comparisons if result is not None else []
 
     def layout(self, cells: int, rows: int) -> Layout:
         both = self.pair()
@@ -163,30 +172,30 @@ class Compare(Page):
             return self._so_far(cells)
         marks = {"better": "+", "worse": "-"}
 
-        def shows(row: dict[str, Any]) -> str:
-            return "n=1" if len(row["seeds"]) == 1 else str(row["verdict"])
+        def shows(row: Comparison) -> str:
+            return "n=1" if len(row.seeds) == 1 else row.verdict
 
         lines = table(
             [
                 (
-                    line_of(f"{c['arm']} - {c['control']}"),
-                    f"{c['difference']:+.4f}",
-                    f"{c['interval'][0]:+.4f} {c['interval'][1]:+.4f}",
-                    line_of(f"{marks.get(c['verdict'], ' ')} {shows(c)}").rjust(9),
+                    line_of(f"{c.arm} - {c.control}"),
+                    f"{c.difference:+.4f}",
+                    f"{c.interval[0]:+.4f} {c.interval[1]:+.4f}",
+                    line_of(f"{marks.get(c.verdict, ' ')} {shows(c)}").rjust(9),
                 )
                 for c in found
             ],
             ("arm minus control", "bits", "interval", "verdict"),
             cells,
-            style=lambda row: "bold" if found[row].get("main") else "",
+            style=lambda row: "bold" if found[row].main else "",
         )
-        seeds = max(len(c["seeds"]) for c in found)
+        seeds = max(len(c.seeds) for c in found)
         view = self.desk.view
         primary = view.config.evaluation.primary if view and view.config else "the primary figure"
         told = f"{primary}, lower is better; paired over {seeds} seeds, 95 %"
         if seeds == 1:
             told = f"{primary}, lower is better; one seed: document noise only, no verdict"
-        adjusted = [c for c in found if "adjusted_probability" in c]
+        adjusted = [c for c in found if c.adjusted_probability is not None]
         if len(adjusted) > 1:
             told += f"; the verdicts on the {len(adjusted)} slices are Holm's: stricter than their "
             told += "intervals one by one"
@@ -195,10 +204,8 @@ class Compare(Page):
     def _rho(self, cells: int) -> list[Line]:
         told = []
         for c in self._comparisons():
-            if c.get("main") and c.get("rho"):
-                value = c["rho"].get("rho") if isinstance(c["rho"], dict) else c["rho"]
-                shown = f"{value:.2f}" if isinstance(value, float) else ">= 1.00"
-                told.append(f"{c['arm']} reaches the end of {c['control']} at {shown} of it")
+            if c.main and c.rho is not None:
+                told.append(f"{c.arm} reaches the end of {c.control} at >= 1.00 of it")
         return [[(line, "")] for text in told for line in wrap(text, cells, 2)]
 
     def _so_far(self, cells: int) -> list[Line]:
@@ -217,8 +224,8 @@ class Compare(Page):
         return lines
 
     def _tasks(self, cells: int) -> list[Line]:
-        view = self.desk.view
-        told = (run_comparison.result_of(view).get("tasks") or {}).get("arms") if view else None
+        result = self._result()
+        told = result.tasks.arms if result is not None and result.tasks is not None else None
         if not told:
             return [
                 [(line, "dim")]
@@ -227,14 +234,15 @@ class Compare(Page):
             ]  # fmt: skip
         rows = []
         for name, arm in told.items():
-            average = arm["average"]
+            average = arm.average
+            low, high = _percent(average.normalised_low), _percent(average.normalised_high)
             rows.append(
                 (
                     line_of(name),
-                    f"{100 * average['normalised_accuracy']:.1f}",
-                    f"{100 * average['normalised_low']:.1f} {100 * average['normalised_high']:.1f}",
-                    f"{100 * average['normalised_one_answer']:.1f}",
-                    f"{arm['gold_bpb']:.4f}",
+                    _percent(average.normalised_accuracy),
+                    f"{low} {high}",
+                    _percent(average.normalised_one_answer),
+                    f"{arm.gold_bpb:.4f}" if arm.gold_bpb is not None else "-",
                 )
             )
         lines = table(rows, ("arm", "norm", "interval", "one", "bits"), cells)
@@ -245,17 +253,17 @@ class Compare(Page):
         lines += [[], *[[(line, "dim")] for line in wrap(legend, cells, 4)], []]
         return lines + self._by_category(told, cells)
 
-    def _by_category(self, told: dict[str, Any], cells: int) -> list[Line]:
+    def _by_category(self, told: dict[str, ArmTasks], cells: int) -> list[Line]:
         both = self.pair()
         assert both is not None
         one, other = (told.get(e.arm) for e in both)
         if not one or not other:
             return []
         rows = []
-        for name, found in (one.get("categories") or {}).items():
-            against = (other.get("categories") or {}).get(name)
-            if isinstance(found, dict) and isinstance(against, dict):
-                a, b = (100 * (c.get("normalised_accuracy") or 0.0) for c in (found, against))
+        for name, found in one.categories.items():
+            against = other.categories.get(name)
+            if against is not None:
+                a, b = (100 * (c.normalised_accuracy or 0.0) for c in (found, against))
                 rows.append((line_of(name), f"{a:.1f}", f"{b:.1f}", f"{a - b:+.1f}"))
         return table(rows, ("category", "A", "B", "A - B"), cells) if rows else []
 
@@ -280,7 +288,7 @@ class Compare(Page):
         both = self.pair()
         assert both is not None
         one, other = both
-        found = run_comparison.differences(one.facts, other.facts)
+        found = run_comparison.differences(plain(one.record) or {}, plain(other.record) or {})
         if one.view is not other.view:
             configs = [e.view.config for e in both]
             trees = [c.model_dump(mode="json") if c is not None else {} for c in configs]
@@ -344,13 +352,17 @@ class Compare(Page):
             return None
         lines = ["| arm - control | bits per byte | interval | shows |", "|---|---|---|---|"]
         for c in found:
-            low, high = c["interval"]
-            shows = "n=1, no verdict" if len(c["seeds"]) == 1 else c["verdict"]
+            low, high = c.interval
+            shows = "n=1, no verdict" if len(c.seeds) == 1 else c.verdict
             lines.append(
-                f"| {c['arm']} - {c['control']} | {c['difference']:+.4f} "
+                f"| {c.arm} - {c.control} | {c.difference:+.4f} "
                 f"| {low:+.4f} to {high:+.4f} | {shows} |"
             )
         return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return f"{100 * share:.1f}" if share is not None else "-"
 
 
 def _known(letter: str, entry: Entry) -> Line:
@@ -361,8 +373,8 @@ def _known(letter: str, entry: Entry) -> Line:
         words.append(f"validation {entry.curve.mean[-1]:.4f}, {seeds}")
     if entry.macro is not None:
         words.append(f"test {entry.macro:.4f}")
-    if entry.facts.get("unique_tokens"):
-        words.append(f"U {entry.facts['unique_tokens']:,}")
+    if entry.record is not None:
+        words.append(f"U {entry.record.unique_tokens:,}")
     return [("; ".join(words), letter)]
 
 

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from mlxprune.experiment.explanation import TokenLosses
+from mlxprune.records import record_of
 from mlxprune.run.folder import RunFolder
+from mlxprune.units import count
 from mlxprune_tui.drawing.cells import Line, pad, sparkline
-from mlxprune_tui.drawing.text import count, cut, fit, line_of, made_visible, width, wrap
+from mlxprune_tui.drawing.text import cut, fit, line_of, made_visible, width, wrap
 from mlxprune_tui.readers import document_table
 from mlxprune_tui.readers.document_table import Library
 from mlxprune_tui.screens.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty
@@ -55,8 +58,8 @@ class Documents(Page):
             self.trouble = found
             return False
         view, config = found
-        states = view.state["stages"]
-        wanted = (str(view.run.path), *(states[s]["state"] for s in ("tokens", "score",
+        states = view.state.stages
+        wanted = (str(view.run.path), *(states[s].state for s in ("tokens", "score",
                                                                      "selection")))  # fmt: skip
         if self.loading != wanted and not (view.run.tokens() / "tokens.json").exists():
             self.trouble = "the corpus has no tokens yet"
@@ -200,8 +203,8 @@ class Documents(Page):
         facts = held.facts.of(int(held.numbers[row]))
         nll = held.nll[row]
         score = f", {nll:.3f} nats, perplexity {math.exp(min(nll, 700)):.4g}" if nll == nll else ""
-        name = line_of(str(facts["id"]))[:40]
-        return f"{name} ({line_of(str(facts['source']))}, row {facts['row']}){score}"
+        name = line_of(facts.id)[:40]
+        return f"{name} ({line_of(facts.source)}, row {facts.row}){score}"
 
     def _text(self, cells: int, rows: int) -> list[Line]:
         row, held = self._row(), self.library
@@ -379,7 +382,7 @@ class Documents(Page):
         row, held = self._row(), self.library
         if row is None or held is None or held.numbers[row] < 0:
             return None
-        return str(held.facts.of(int(held.numbers[row]))["id"])
+        return held.facts.of(int(held.numbers[row])).id
 
 
 def _losses(run: RunFolder, held: Library, document: int) -> Any:
@@ -396,14 +399,13 @@ def _losses(run: RunFolder, held: Library, document: int) -> Any:
     if done.returncode:
         return line_of(done.stderr) or "the reference did not answer"
     try:
-        told = json.loads(done.stdout)
-        losses = told["nll"]
-    except (ValueError, KeyError, TypeError):
+        told = record_of(json.loads(done.stdout), TokenLosses)
+    except ValueError:
         return "the reference answered what cannot be read"
     pieces = held.texts.pieces(document, HEAT_TOKENS)
-    if len(losses) != len(held.texts.tokens.document(document)):
-        pieces = [str(number) for number in told["ids"][:HEAT_TOKENS]]  # another tokenizer's
-    return pieces, losses[:HEAT_TOKENS]
+    if len(told.nll) != len(held.texts.tokens.document(document)):
+        pieces = [str(number) for number in told.ids[:HEAT_TOKENS]]  # another tokenizer's
+    return pieces, told.nll[:HEAT_TOKENS]
 
 
 def _shaded(pieces: list[str], losses: list[float | None], cells: int) -> list[Line]:

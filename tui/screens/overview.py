@@ -6,10 +6,14 @@ import time
 from typing import Any
 
 from mlxprune.run import forecast
+from mlxprune.run.event_kinds import Device, RunEnd, Warned
 from mlxprune.run.folder import STAGES
-from mlxprune.units import duration
+from mlxprune.run.phrases import words_of
+from mlxprune.run.state import RunState, StageState
+from mlxprune.run.status import Standing
+from mlxprune.units import ago, clock, count, duration, size
 from mlxprune_tui.drawing.cells import Line, bar, pad, sparkline
-from mlxprune_tui.drawing.text import ago, clock, count, fit, line_of, size, wrap
+from mlxprune_tui.drawing.text import fit, line_of, wrap
 from mlxprune_tui.readers import run_view
 from mlxprune_tui.screens import run_phrases
 from mlxprune_tui.screens.page import TALL, WIDE, Layout, Page, Pane, Split, empty, say
@@ -19,7 +23,7 @@ SCREEN_OF = {
     "evaluation": "compare", "report": "compare", "corpus": "documents", "split": "documents",
     "tokenizer": "documents", "tokens": "documents",
 }  # fmt: skip
-BROKEN = ("crashed", "paused", "unknown")
+BROKEN = (Standing.CRASHED, Standing.PAUSED, Standing.UNKNOWN)
 
 
 class Overview(Page):
@@ -32,7 +36,7 @@ class Overview(Page):
 
     def layout(self, cells: int, rows: int) -> Layout:
         view = self.desk.view
-        if view is None or view.state["started"] is None:
+        if view is None or view.state.started is None:
             folder = self.desk.folder
             return empty(
                 "No run has written a word here yet.",
@@ -48,7 +52,7 @@ class Overview(Page):
         leave = Pane("Safe to leave?", self._leave)
         stage = Pane(f"Stage {self._chosen()}", self._stage)
         told = Pane(*self._told())
-        troubled = view.standing in ("crashed", "failed", "stopped", "unknown")
+        troubled = view.standing in run_phrases.ENDED_EARLY
         if cells >= WIDE:
             left = Split(False, [(len(STAGES) + 2, pipeline), (1.0, stage)])
             if troubled:
@@ -80,12 +84,12 @@ class Overview(Page):
         return forecast.running_stage(self._state)
 
     def _last(self) -> str:
-        stages = self._state["stages"]
-        touched = [n for n in STAGES if stages[n]["state"] != "pending"]
+        stages = self._state.stages
+        touched = [n for n in STAGES if stages[n].state != "pending"]
         return touched[-1] if touched else STAGES[0]
 
     @property
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> RunState:
         assert self.desk.view is not None
         return self.desk.view.state
 
@@ -93,8 +97,8 @@ class Overview(Page):
         return [self._row(name, cells) for name in STAGES][:rows]
 
     def _row(self, name: str, cells: int) -> Line:
-        stage = self._state["stages"][name]
-        state = stage["state"]
+        stage = self._state.stages[name]
+        state = stage.state
         view = self.desk.view
         if state == "running" and view is not None and view.standing in BROKEN:
             state = view.standing
@@ -103,16 +107,16 @@ class Overview(Page):
         line: Line = [
             (marked, "focus"),
             (glyphs.states.get(state, "?") + " ", run_phrases.STATE_STYLE.get(state, "dim")),
-            (f"{name:<11}", "bold" if stage["state"] == "running" else ""),
+            (f"{name:<11}", "bold" if stage.state == "running" else ""),
         ]
-        took = stage.get("seconds")
+        took = stage.seconds
         right = clock(took) if took is not None else ""
-        if stage["state"] == "pending" and view is not None and view.live:
+        if stage.state == "pending" and view is not None and view.live:
             likely = forecast.expected(self._state).get(name)
             right = f"about {clock(likely)}" if likely is not None else ""
-        done, total = stage.get("done") or 0, stage.get("total") or 0
-        begun = stage["state"] in ("stopped", "failed") and total
-        if stage["state"] == "running" or begun:
+        done, total = stage.done or 0, stage.total or 0
+        begun = stage.state in ("stopped", "failed") and total
+        if stage.state == "running" or begun:
             share = done / total if total else None
             left = forecast.left(stage)
             right = f"{clock(left)} left" if left is not None else "starting"
@@ -121,15 +125,15 @@ class Overview(Page):
             if share is not None and room >= 6:
                 line += [(bar(share, room, glyphs), "good"), (f" {100 * share:3.0f}% ", "bold")]
             else:
-                line += [(fit(line_of(str(stage.get("why") or "")), max(0, room + 6)), "dim")]
+                line += [(fit(line_of(str(stage.why or "")), max(0, room + 6)), "dim")]
         else:
             line.append((fit(self._facts(name, stage), max(0, cells - 14 - len(right) - 1)), "dim"))
         used = sum(len(t) for t, _ in line)
         return [*line, (" " * max(1, cells - used - len(right)), ""), (right, "")]
 
-    def _facts(self, name: str, stage: dict[str, Any]) -> str:
+    def _facts(self, name: str, stage: StageState) -> str:
         """A finished or waiting stage in some words."""
-        state, told = stage["state"], stage.get("summary") or {}
+        state, told = stage.state, stage.summary or {}
         words = [state] if state in ("failed", "stopped") else []
         if state == "reused":
             words.append("reused: unchanged")
@@ -146,7 +150,7 @@ class Overview(Page):
         if isinstance(told.get("mean_nll"), float):
             words.append(f"mean {told['mean_nll']:.2f} nats")
         if state == "pending":
-            flops = self._state["forecast"].get(name)
+            flops = self._state.forecast.get(name)
             words.append(f"{flops:.1e} FLOPs" if flops else "")
         return ", ".join(w for w in words if w)
 
@@ -157,30 +161,30 @@ class Overview(Page):
         state, view = self._state, self.desk.view
         assert view is not None
         busy = self._busy()
-        stage = state["stages"].get(busy or "", {})
-        machine = state["machine"] or {}
-        unit = line_of(str(stage.get("unit") or ""))
-        rate = f"{count(stage.get('rate'))}/s " if stage.get("rate") else "- "
-        shown = sparkline([r for _, r in stage.get("rates", [])], cells - 10 - len(rate),
+        stage = state.stages.get(busy or "", StageState())
+        machine = state.machine or Device()
+        unit = line_of(str(stage.unit or ""))
+        rate = f"{count(stage.rate)}/s " if stage.rate else "- "
+        shown = sparkline(stage.rates["rate"], cells - 10 - len(rate),
                           self.desk.glyphs)  # fmt: skip
-        done = f"{count(stage.get('done'))} / {count(stage.get('total'))} {unit}"
-        what = line_of(str(stage.get("what") or ""))
+        done = f"{count(stage.done)} / {count(stage.total)} {unit}"
+        what = line_of(str(stage.what or ""))
         pairs = [
             ("ends", *run_phrases.finish_words(view)),
             ("done", f"{done}  {what}" if busy else "-", ""),
             ("rate", rate + shown, ""),
             ("memory", self._memory(machine), ""),
             ("use", self._use(stage, machine), ""),
-            ("device", line_of(str(state["device"] or "not known")), ""),
+            ("device", line_of(str(state.device or "not known")), ""),
             ("lag", ago(view.lag) if view.lag is not None and view.live else "-", ""),
         ]
-        if state["error"]:
-            error = state["error"]
+        if state.error:
+            error = state.error
             asked = view.standing == "stopped"
-            problem = line_of(str(error.get("problem")))
+            problem = line_of(str(error.problem))
             pairs = [
                 ("stopped" if asked else "error", problem, "bold" if asked else "bad"),
-                ("fix", line_of(str(error.get("fix"))), ""),
+                ("fix", line_of(str(error.fix)), ""),
                 ("go on", line_of(view.again), "bold"),
                 *pairs[3:],
             ]
@@ -203,28 +207,26 @@ class Overview(Page):
         return say(pairs, cells)[:rows]
 
     def _last_word(self) -> str:
-        moment = self._state["updated"]
+        moment = self._state.updated
         clocked = time.strftime("%H:%M:%S", time.localtime(moment)) if moment else "-"
-        recent = self._state["recent"]
-        return f"{clocked}: {run_phrases.event_words(recent[-1])}" if recent else clocked
+        recent = self._state.recent
+        return f"{clocked}: {line_of(words_of(recent[-1]))}" if recent else clocked
 
-    def _memory(self, machine: dict[str, Any]) -> str:
-        used, total = machine.get("memory_used"), machine.get("memory_total")
-        told = f"run {size(machine.get('memory_bytes'))}, largest process "
-        told += size(self._state["peak_memory_bytes"] or None)
+    def _memory(self, machine: Device) -> str:
+        used, total = machine.memory_used, machine.memory_total
+        told = f"run {size(machine.memory_bytes)}, largest process "
+        told += size(self._state.peak_memory_bytes or None)
         if total:
-            told += (
-                f"; machine {size(used)} of {size(total)}, swap {size(machine.get('swap_used'))}"
-            )
+            told += f"; machine {size(used)} of {size(total)}, swap {size(machine.swap_used)}"
         return told
 
-    def _use(self, stage: dict[str, Any], machine: dict[str, Any]) -> str:
+    def _use(self, stage: StageState, machine: Device) -> str:
         words = []
-        if isinstance(stage.get("utilisation"), float):
-            words.append(f"{100 * stage['utilisation']:.0f} % of peak")
-        if machine.get("cpu_share") is not None:
-            words.append(f"CPU {100 * machine['cpu_share']:.0f} %")
-        heat = machine.get("heat")
+        if isinstance(stage.utilisation, float):
+            words.append(f"{100 * stage.utilisation:.0f} % of peak")
+        if machine.cpu_share is not None:
+            words.append(f"CPU {100 * machine.cpu_share:.0f} %")
+        heat = machine.heat
         words.append(f"{heat:.0f} degrees" if heat is not None else "heat not measured")
         return ", ".join(words)
 
@@ -246,20 +248,20 @@ class Overview(Page):
 
     def _stage(self, cells: int, rows: int) -> list[Line]:
         name = self._chosen()
-        stage = self._state["stages"][name]
+        stage = self._state.stages[name]
         view = self.desk.view
         assert view is not None
-        broken = stage["state"] == "running" and view.standing in BROKEN
-        pairs = [("state", view.standing if broken else stage["state"], "")]
-        if stage.get("why"):
-            pairs.append(("why", line_of(str(stage["why"])), ""))
-        if stage.get("seconds") is not None:
-            pairs.append(("took", duration(stage["seconds"]), ""))
-        if stage.get("built_seconds") is not None and stage["state"] == "reused":
-            pairs.append(("built in", duration(stage["built_seconds"]), ""))
+        broken = stage.state == "running" and view.standing in BROKEN
+        pairs = [("state", view.standing if broken else stage.state, "")]
+        if stage.why:
+            pairs.append(("why", line_of(str(stage.why)), ""))
+        if stage.seconds is not None:
+            pairs.append(("took", duration(stage.seconds), ""))
+        if stage.built_seconds is not None and stage.state == "reused":
+            pairs.append(("built in", duration(stage.built_seconds), ""))
         pairs += [
             (line_of(key.replace("_", " ")), _plain(value), "")
-            for key, value in sorted((stage.get("summary") or {}).items())
+            for key, value in sorted((stage.summary or {}).items())
             if key != "report"  # a path that a copy of the run does not have
         ]
         return say(pairs[:rows], cells)
@@ -278,14 +280,13 @@ class Overview(Page):
 
     def _events(self, cells: int, rows: int) -> list[Line]:
         lines: list[Line] = []
-        for event in reversed(self._state["recent"]):
+        for event in reversed(self._state.recent):
             if len(lines) >= rows:
                 break
-            moment = time.strftime("%H:%M:%S", time.localtime(float(event.get("t") or 0)))
-            style = {"warning": "warn", "run.end": "bold"}.get(str(event.get("kind")), "")
-            lines.append(
-                pad([(f"{moment} ", "dim"), (run_phrases.event_words(event), style)], cells)
-            )
+            moment = time.strftime("%H:%M:%S", time.localtime(event.t or 0.0))
+            style = "warn" if isinstance(event, Warned) else ""
+            style = "bold" if isinstance(event, RunEnd) else style
+            lines.append(pad([(f"{moment} ", "dim"), (line_of(words_of(event)), style)], cells))
         return lines
 
     # --- keys

@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mlxprune.run.status import Standing
+from mlxprune.units import ago, plural
 from mlxprune_tui.drawing.cells import Line, pad
-from mlxprune_tui.drawing.text import ago, fit, line_of, plural
+from mlxprune_tui.drawing.text import fit, line_of
 from mlxprune_tui.readers import run_list
 from mlxprune_tui.readers.run_list import Row, RunList
 from mlxprune_tui.readers.run_view import again
 from mlxprune_tui.screens.page import Answer, Ask, Layout, Page, Pane, Split, empty, say
-from mlxprune_tui.screens.run_phrases import STATE_STYLE
+from mlxprune_tui.screens.run_phrases import ENDED_EARLY, STATE_STYLE
 
 LOOK_SECONDS = 2.0
 SLICE_SECONDS = 0.03
@@ -122,7 +124,7 @@ class Runs(Page):
         began = (
             time.strftime("%a %d %b, %H:%M", time.localtime(row.started)) if row.started else "-"
         )
-        pid = f", process {row.pid}" if row.pid and row.standing not in ("crashed",) else ""
+        pid = f", process {row.pid}" if row.pid and row.standing != Standing.CRASHED else ""
         pairs = [
             ("run", f"{line_of(row.name)} in {line_of(str(row.folder))}", ""),
             ("began", f"{began} on {line_of(row.device)}{pid}", ""),
@@ -131,7 +133,7 @@ class Runs(Page):
         ]  # fmt: skip
         if row.error:
             pairs.append(("error", line_of(row.error), "bad"))
-        if row.standing in ("crashed", "stopped", "failed", "unknown"):
+        if row.standing in ENDED_EARLY:
             pairs.append(("go on", line_of(again(row.folder)), "bold"))
         return say(pairs[:rows], cells)
 
@@ -194,7 +196,7 @@ class Runs(Page):
 
         row = self.chosen()
         given = "mlxprune.yaml"
-        if row is not None and row.standing in ("crashed", "stopped", "failed", "unknown"):
+        if row is not None and row.standing in ENDED_EARLY:
             given = again(row.folder).removeprefix("mlxprune run ")  # it goes on
         return Ask(
             "Start a run from a configuration, or go on with one",

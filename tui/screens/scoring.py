@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mlxprune.config.slices import Slice
-from mlxprune.files import read_json
+from mlxprune.records import read_record
 from mlxprune.run import forecast
+from mlxprune.run.event_kinds import Histogram
+from mlxprune.selection.manifest import SliceManifest
 from mlxprune.selection.ranking import rank_band
+from mlxprune.units import clock, count
 from mlxprune_tui.drawing import histogram
 from mlxprune_tui.drawing.cells import Line, pad, sparkline, table
-from mlxprune_tui.drawing.text import clock, count, line_of
+from mlxprune_tui.drawing.text import line_of
 from mlxprune_tui.screens.page import SHORT, TALL, WIDE, Layout, Page, Pane, Split, empty, say
 
 WEIGHTS = ("documents", "tokens", "bytes")
@@ -32,12 +35,12 @@ class Band:
     sure: bool
 
 
-def band_of(choice: Slice, found: dict[str, Any]) -> Band | None:
+def band_of(choice: Slice, found: Histogram) -> Band | None:
     """The band of a slice by what is scored so far; None where one interval cannot show it."""
     if choice.metric != "perplexity" or choice.criterion == "soft" or choice.by != "corpus":
         return None
-    weights = found["tokens" if choice.unit == "tokens" else "documents"]
-    edges = np.array(found["edges"], np.float64)
+    weights = (found.tokens if choice.unit == "tokens" else found.documents) or []
+    edges = np.array(found.edges, np.float64)
     total = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
     if total[-1] <= 0:
         return None
@@ -66,37 +69,42 @@ def inside(counts: np.ndarray, edges: np.ndarray, band: Band) -> float:
     return float((high - low) / total[-1])
 
 
-def domain_rows(found: dict[str, Any], band: Band | None) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class ScoredDomain:
+    """``mean`` and ``median`` in nats, ``kept`` the share of its documents; None: not known."""
+
+    domain: str
+    documents: int
+    mean: float | None
+    median: float | None
+    kept: float | None
+
+
+def domain_rows(found: Histogram, band: Band | None) -> list[ScoredDomain]:
     """Documents, mean, median and kept share of every domain scored so far."""
-    edges = np.array(found["edges"], np.float64)
+    edges = np.array(found.edges, np.float64)
     rows = []
-    for name, told in (found.get("domains") or {}).items():
+    for name, told in (found.domains or {}).items():
         counts = np.zeros(len(edges) - 1)
-        counts[told["first"] : told["first"] + len(told["counts"])] = told["counts"]
+        counts[told.first : told.first + len(told.counts)] = told.counts
         total = np.concatenate([[0.0], np.cumsum(counts)])
-        rows.append(
-            {
-                "domain": name,
-                "documents": int(total[-1]),
-                "mean": told["nll"] / told["tokens"] if told["tokens"] else float("nan"),
-                "median": _at(edges, total, 0.5, True),
-                "kept": inside(counts, edges, band) if band else None,
-            }
-        )
+        mean = told.nll / told.tokens if told.tokens else float("nan")
+        kept = inside(counts, edges, band) if band else None
+        rows.append(ScoredDomain(name, int(total[-1]), mean, _at(edges, total, 0.5, True), kept))
     return rows
 
 
-def exact_rows(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+def exact_rows(manifest: SliceManifest) -> list[ScoredDomain]:
     """The same from a selection that is made."""
     return [
-        {
-            "domain": told["domain"],
-            "documents": told["documents"],
-            "mean": None,
-            "median": told["quantiles"][1] if told.get("quantiles") else None,
-            "kept": told["kept_documents"] / told["documents"] if told["documents"] else None,
-        }
-        for told in manifest.get("domains") or []
+        ScoredDomain(
+            domain=row.domain,
+            documents=row.documents,
+            mean=None,
+            median=row.quantiles[1] if row.quantiles else None,
+            kept=row.kept_documents / row.documents if row.documents else None,
+        )
+        for row in manifest.domains or []
     ]
 
 
@@ -107,19 +115,19 @@ class Scoring(Page):
 
     def __init__(self, desk: Any) -> None:
         super().__init__(desk)
-        self._sure: tuple[tuple[Any, ...], dict[str, Any] | None] | None = None
+        self._sure: tuple[tuple[Any, ...], SliceManifest | None] | None = None
 
     def layout(self, cells: int, rows: int) -> Layout:
         view = self.desk.view
-        found = view.state["histogram"] if view else None
-        if view is None or not found or not sum(found["documents"]):
-            stage = view.state["stages"]["score"] if view else {}
+        found = view.state.histogram if view else None
+        if view is None or not found or not sum(found.documents or []):
+            state = view.state.stages["score"].state if view else ""
             told = {
                 "running": "Scoring has begun; the first batch draws the first bars.",
                 "reused": "The scores were there before; this log holds no histogram of them.",
-            }.get(stage.get("state", ""), "Nothing is scored yet: the histogram grows here.")
+            }.get(state, "Nothing is scored yet: the histogram grows here.")
             return empty(told)
-        total = sum(found["documents"])
+        total = sum(found.documents or [])
         picture = Pane(f"log perplexity, nats a token; {count(total, 12)} documents", self._bars)
         config = view.config
         kept = f"; kept by {line_of(config.slices[0].label)}" if config is not None else ""
@@ -134,9 +142,10 @@ class Scoring(Page):
         return Split(False, [(1.0, picture), (8 if rows >= SHORT else 4, below)])
 
     @property
-    def _found(self) -> dict[str, Any]:
+    def _found(self) -> Histogram:
         assert self.desk.view is not None
-        found: dict[str, Any] = self.desk.view.state["histogram"]
+        found = self.desk.view.state.histogram
+        assert found is not None
         return found
 
     def band(self) -> Band | None:
@@ -148,40 +157,40 @@ class Scoring(Page):
         choice, made = config.slices[0], self.manifest()
         likely = band_of(choice, self._found)
         if made is not None and likely is not None:
-            return Band(made["lowest"], made["highest"], True)
+            return Band(made.lowest, made.highest, True)
         return likely
 
-    def manifest(self) -> dict[str, Any] | None:
+    def manifest(self) -> SliceManifest | None:
         """That of the first slice, once it is made."""
         view = self.desk.view
         config = view.config if view else None
         if view is None or config is None:
             return None
         made = view.run.selection(config.slices[0].label) / "manifest.json"
-        state = view.state["stages"]["selection"]["state"]
+        state = view.state.stages["selection"].state
         key = (str(made), state)
         if self._sure is None or self._sure[0] != key:
             told = None
             if state in ("done", "reused"):
                 with contextlib.suppress(OSError, ValueError):
-                    told = read_json(made)
-            self._sure = (key, told if isinstance(told, dict) else None)
+                    told = read_record(made, SliceManifest)
+            self._sure = (key, told)
         return self._sure[1]
 
-    def rows(self) -> tuple[list[dict[str, Any]], bool]:
+    def rows(self) -> tuple[list[ScoredDomain], bool]:
         """The domains, and whether their kept shares are exact: by the selection, where it is
         made."""
         found, made = domain_rows(self._found, self.band()), self.manifest()
         if made is None:
             return found, False
-        means = {r["domain"]: r["mean"] for r in found}
-        sure = exact_rows(made)
-        return [{**r, "mean": means.get(r["domain"])} for r in sure], True
+        means = {row.domain: row.mean for row in found}
+        return [replace(row, mean=means.get(row.domain)) for row in exact_rows(made)], True
 
     def _bars(self, cells: int, rows: int) -> list[Line]:
         found, band, options = self._found, self.band(), self.options
-        weight = options["weight"] if found.get(options["weight"]) else "documents"
-        counts, edges = np.array(found[weight], np.float64), np.array(found["edges"], np.float64)
+        weight = options["weight"] if getattr(found, options["weight"]) else "documents"
+        counts = np.array(getattr(found, weight), np.float64)
+        edges = np.array(found.edges, np.float64)
         filled = np.flatnonzero(counts)
         low, high = histogram.shown_range(counts, edges)
         if options["whole"]:
@@ -226,19 +235,17 @@ class Scoring(Page):
         if not found:
             return [[("this log does not tell domains", "dim")]]
         key = self.options["sort"]
-        found.sort(
-            key=lambda r: r["domain"] if key == "domain" else -(r[key] if r[key] is not None else 0)
-        )
+        found.sort(key=lambda r: r.domain if key == "domain" else -(getattr(r, key) or 0))
         more = len(found) - (rows - 1)
         shown = found if more <= 0 else found[: max(0, rows - 2)]
         lines = table(
             [
                 (
-                    line_of(r["domain"]) + (" !" if _lost(r) else ""),
-                    f"{100 * r['kept']:.0f}%" if r["kept"] is not None else "-",
-                    _two(r["mean"]),
-                    count(r["documents"]),
-                    _two(r["median"]),
+                    line_of(r.domain) + (" !" if _lost(r) else ""),
+                    f"{100 * r.kept:.0f}%" if r.kept is not None else "-",
+                    _two(r.mean),
+                    count(r.documents),
+                    _two(r.median),
                 )
                 for r in shown
             ],
@@ -253,17 +260,18 @@ class Scoring(Page):
     def _pace(self, cells: int, rows: int) -> list[Line]:
         view = self.desk.view
         assert view is not None
-        stage = view.state["stages"]["score"]
-        rates = [(t, r) for t, r in stage.get("rates", []) if t is not None]
-        now = f"{count(stage.get('rate'))} {stage.get('unit') or 'tokens'}/s"
+        stage = view.state.stages["score"]
+        points = zip(stage.rates["t"], stage.rates["rate"], strict=True)
+        rates = [(t, r or 0.0) for t, r in points if t is not None]
+        now = f"{count(stage.rate)} {stage.unit or 'tokens'}/s"
         left = forecast.left(stage)
-        ends = f"{clock(left)} left" if left is not None and stage["state"] == "running" else "-"
+        ends = f"{clock(left)} left" if left is not None and stage.state == "running" else "-"
         pairs = [
             ("rate", f"{now}, {against_first_hour(rates)}", ""),
             ("left", ends, ""),
-            ("padding", _share(stage.get("padding_share")), ""),
-            ("waiting", f"{_share(stage.get('input_wait_share'))} for input", ""),
-            ("use", f"{_share(stage.get('utilisation'))} of peak", ""),
+            ("padding", _share(stage.padding_share), ""),
+            ("waiting", f"{_share(stage.input_wait_share)} for input", ""),
+            ("use", f"{_share(stage.utilisation)} of peak", ""),
             ("ranks", self._ranks(), ""),
             ("", sparkline([r for _, r in rates], cells - 9, self.desk.glyphs), "good"),
         ]
@@ -273,10 +281,10 @@ class Scoring(Page):
         view = self.desk.view
         assert view is not None
         told = []
-        for name, curve in view.state["curves"].items():
+        for name, curve in view.state.curves.items():
             if not name.startswith("references/"):
                 continue
-            known = [p[2] for p in curve["validation"] if len(p) > 2 and p[2] is not None]
+            known = [r for r in curve.validation["rank_correlation"] if r is not None]
             if known:
                 told.append(f"{known[-1]:.3f} of {line_of(name.partition('/')[2])}")
         if not told:
@@ -287,8 +295,8 @@ class Scoring(Page):
 
     def do_weight(self) -> str | None:
         weight = self.cycle("weight", list(WEIGHTS))
-        found = self.desk.view.state["histogram"] if self.desk.view else None
-        return None if not found or found.get(weight) else f"this log does not tell {weight}"
+        found = self.desk.view.state.histogram if self.desk.view else None
+        return None if not found or getattr(found, weight) else f"this log does not tell {weight}"
 
     def do_log(self) -> None:
         self.options["log"] = not self.options["log"]
@@ -300,15 +308,15 @@ class Scoring(Page):
         self.options["whole"] = not self.options["whole"]
 
     def copied(self) -> str | None:
-        if self.desk.view is None or not self.desk.view.state["histogram"]:
+        if self.desk.view is None or not self.desk.view.state.histogram:
             return None
         rows, _ = self.rows()
         lines = ["| domain | documents | mean | median | kept |", "|---|---|---|---|---|"]
         for r in rows:
-            kept = f"{100 * r['kept']:.1f} %" if r["kept"] is not None else ""
+            kept = f"{100 * r.kept:.1f} %" if r.kept is not None else ""
             lines.append(
-                f"| {line_of(r['domain'])} | {r['documents']} | {_two(r['mean'])} "
-                f"| {_two(r['median'])} | {kept} |"
+                f"| {line_of(r.domain)} | {r.documents} | {_two(r.mean)} "
+                f"| {_two(r.median)} | {kept} |"
             )
         return "\n".join(lines)
 
@@ -324,8 +332,8 @@ def against_first_hour(rates: list[tuple[float, float]]) -> str:
     return f"{share:.2f} of hour 1"
 
 
-def _lost(row: dict[str, Any]) -> bool:
-    return row["kept"] is not None and row["kept"] < LOST
+def _lost(row: ScoredDomain) -> bool:
+    return row.kept is not None and row.kept < LOST
 
 
 def _two(value: float | None) -> str:

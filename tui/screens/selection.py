@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
 from mlxprune.config.yaml_file import write_yaml
 from mlxprune.errors import MlxpruneError
-from mlxprune.experiment.artifacts import slice_scores
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.budgets import effective_data
-from mlxprune.files import read_json, write_atomic
+from mlxprune.experiment.records import read_arms
+from mlxprune.files import write_atomic
 from mlxprune.run import forecast
 from mlxprune.run.folder import RunFolder
+from mlxprune.units import clock, count
 from mlxprune_tui.drawing.cells import Line
-from mlxprune_tui.drawing.text import clock, count, cut, fit, line_of
+from mlxprune_tui.drawing.text import cut, fit, line_of
 from mlxprune_tui.readers import slice_preview
 from mlxprune_tui.readers.document_text import Texts
 from mlxprune_tui.screens import slice_panes
@@ -43,6 +46,22 @@ from mlxprune_tui.screens.page import (
 GROUPS: list[Any] = ["corpus", "domain", ("domain", "length")]
 CRITERIA = ("low", "medium", "high", "band")
 STEP, LEAP = Decimal("0.01"), Decimal("0.1")
+
+
+@dataclass(frozen=True)
+class SliceCosts:
+    """What a slice keeps of the pool, and what training on it takes: ``targets`` T, ``passes`` over
+    its unique tokens, ``effective`` fresh tokens that teach as much; None: not known."""
+
+    documents: int
+    tokens: int
+    all_documents: int
+    all_tokens: int
+    targets: int
+    passes: float | None
+    effective: float | None
+    flops: float | None
+    seconds: float | None
 
 
 class Selection(Page):
@@ -71,7 +90,7 @@ class Selection(Page):
             return False
         view, config = found
         choice = config.slices[self.number % len(config.slices)]
-        name = choice.reference or config.scorers[0].name
+        name = choice.reference or config.primary_reference.name
         try:
             written = view.run.scores(name).stat().st_mtime_ns
         except OSError:
@@ -159,36 +178,36 @@ class Selection(Page):
     def _facts(self, cells: int, rows: int) -> list[Line]:
         found = self.costs()
         before = self.costs(self.own)
-        targets = count(found["targets"])
-        glance: list[tuple[str, str, Callable[[Any], str]]] = [
-            ("docs", "documents", lambda v: f"{v:,}"),
-            ("tokens", "tokens", lambda v: f"{v:,}"),
-            ("passes", "passes", lambda v: f"{v:.2f} over {targets}"),
-            ("worth", "effective", lambda v: f"{count(v)} tokens, predicted"),
-            ("cost", "flops", lambda v: f"{v:.2e} FLOPs"),
-            ("time", "seconds", lambda v: f"about {clock(v)}"),
+        targets = count(found.targets)
+        glance: list[tuple[str, float | None, float | None, Callable[[float], str]]] = [
+            ("docs", found.documents, before.documents, lambda v: f"{v:,}"),
+            ("tokens", found.tokens, before.tokens, lambda v: f"{v:,}"),
+            ("passes", found.passes, before.passes, lambda v: f"{v:.2f} over {targets}"),
+            ("worth", found.effective, before.effective, lambda v: f"{count(v)} tokens, predicted"),
+            ("cost", found.flops, before.flops, lambda v: f"{v:.2e} FLOPs"),
+            ("time", found.seconds, before.seconds, lambda v: f"about {clock(v)}"),
         ]
+        whole = {"docs": found.all_documents, "tokens": found.all_tokens}
         pairs = []
-        for name, key, form in glance:
-            value, usual = found[key], before[key]
+        for name, value, usual, form in glance:
             told = form(value) if value is not None else "not known yet"
-            if key in ("documents", "tokens"):
-                told += f"  {100 * value / max(1, found['all_' + key]):.1f} %"
+            if name in whole and value is not None:
+                told += f"  {100 * value / max(1, whole[name]):.1f} %"
             if usual and value is not None and self.choice != self.own:
                 before_words = form(usual).split(" over")[0].split(" tokens")[0].split(" FLOPs")[0]
                 more = f"  (run: {before_words})"
                 told += more if len(told) + len(more) <= cells - 7 else ""
-            style = "warn" if key == "passes" and value is not None and value > 4 else ""
+            style = "warn" if name == "passes" and value is not None and value > 4 else ""
             pairs.append((name, told, style))
-        if self.desk.view is not None and not self.desk.view.state["forecast"]:
+        if self.desk.view is not None and not self.desk.view.state.forecast:
             pairs = [(n, "this log has no forecast" if t == "not known yet" else t, s)
                      for n, t, s in pairs]  # fmt: skip
         if rows > len(pairs):
             pairs.append(("", "cost, time: all arms anew", "dim"))
         return say(pairs[:rows], cells)
 
-    def costs(self, choice: Slice | None = None) -> dict[str, Any]:
-        """Documents, U, T, passes, D_eff, FLOPs and seconds of a slice; that in hand by default."""
+    def costs(self, choice: Slice | None = None) -> SliceCosts:
+        """Of a slice; that in hand by default."""
         assert self.table is not None
         chosen = choice or self.choice
         assert chosen is not None
@@ -197,35 +216,28 @@ class Selection(Page):
         kept = self.kept if choice is None else self._own_kept
         assert kept is not None
         unique = kept.all_tokens + kept.all_documents  # each closed by end-of-text
-        found: dict[str, Any] = {
-            "documents": kept.all_documents,
-            "tokens": kept.all_tokens,
-            "all_documents": int(self.table.all_documents.sum()),
-            "all_tokens": int(self.table.all_tokens.sum()),
-        }
         targets, flops = self._targets(max(1, unique))
-        found |= {
-            "targets": targets,
-            "passes": targets / max(1, unique) if targets else None,
-            "effective": effective_data(max(1, unique), targets) if targets else None,
-            "flops": flops,
-        }
         view = self.desk.view
         pace = forecast.pace(view.state) if view is not None else None
-        found["seconds"] = flops / pace if pace and flops else None
-        return found
+        return SliceCosts(
+            documents=kept.all_documents,
+            tokens=kept.all_tokens,
+            all_documents=int(self.table.all_documents.sum()),
+            all_tokens=int(self.table.all_tokens.sum()),
+            targets=targets,
+            passes=targets / max(1, unique) if targets else None,
+            effective=effective_data(max(1, unique), targets) if targets else None,
+            flops=flops,
+            seconds=flops / pace if pace and flops else None,
+        )
 
     def _targets(self, unique: int) -> tuple[int, float | None]:
         """T for so many unique tokens, and what all final models cost, from the run's forecast."""
         config, view = self.config, self.desk.view
         if view is None:
             return 0, None
-        planned = view.state["forecast"].get("final")
-        try:
-            known = read_json(view.run.arms)
-            before = int(known["targets"])
-        except (OSError, ValueError, KeyError):
-            before = int(config.final.tokens or 0)
+        planned = view.state.forecast.get("final")
+        before = read_arms(view.run).targets or int(config.final.tokens or 0)
         if config.final.passes is None:
             return before, planned
         targets = round(config.final.passes * unique)
@@ -415,7 +427,7 @@ def _words(choice: Slice) -> str:
 def _load(run: RunFolder, config: Config, choice: Slice) -> Any:
     """(table, texts, document numbers, the slice), or why not."""
     try:
-        scores = slice_scores(run, config, choice)
+        scores = RunArtifacts(run, config).scores(choice)
         texts = Texts(run)
     except Exception as error:  # a file that is being replaced, or of another version
         return str(error) or type(error).__name__

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune.files import read_json
+from mlxprune.records import read_record
 from mlxprune.run import forecast
-from mlxprune.units import LN2
+from mlxprune.selection.manifest import SliceManifest
+from mlxprune.tokenization.token_file import TokenSummary
+from mlxprune.units import LN2, ago, clock, count, size
 from mlxprune_tui.drawing import line_chart
 from mlxprune_tui.drawing.cells import SERIES, Line, pad, sparkline, table
 from mlxprune_tui.drawing.line_chart import Series
-from mlxprune_tui.drawing.text import ago, clock, count, line_of, size
+from mlxprune_tui.drawing.text import line_of
 from mlxprune_tui.readers import training_curves
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.readers.training_curves import AXES, FIGURES, Curve
@@ -52,7 +54,7 @@ class Training(Page):
 
     def names(self) -> list[str]:
         view = self.desk.view
-        return list(view.state["curves"]) if view else []
+        return list(view.state.curves) if view else []
 
     def chosen(self) -> str | None:
         names = self.names()
@@ -63,8 +65,8 @@ class Training(Page):
     def curve(self, name: str) -> Curve:
         view = self.desk.view
         assert view is not None
-        held = view.state["curves"][name]
-        key = (id(view), name, len(held["train"]), len(held["validation"]), view.state["updated"])
+        held = view.state.curves[name]
+        key = (id(view), name, len(held.train), len(held.validation), view.state.updated)
         if self._held is None or self._held[0] != key:
             self._held = (key, training_curves.curve(name, held))
         return self._held[1]
@@ -74,7 +76,7 @@ class Training(Page):
         view, name = self.desk.view, name or self.chosen()
         if view is None or name is None:
             return None
-        key = (id(view), name, view.state["stages"]["selection"]["state"])
+        key = (id(view), name, view.state.stages["selection"].state)
         if key not in self._sizes:
             self._sizes[key] = _bytes_per_token(view, training_curves.SEED.sub("", name))
         return self._sizes[key]
@@ -146,7 +148,7 @@ class Training(Page):
     def _every_arm(self, cells: int, rows: int) -> list[Line]:
         view = self.desk.view
         assert view is not None
-        found = [training_curves.curve(n, c) for n, c in view.state["curves"].items()]
+        found = [training_curves.curve(n, c) for n, c in view.state.curves.items()]
         arms = training_curves.by_arm(found, self.options["axis"])
         known = {one.arm for one in found if one.final and len(one.validation["targets"])}
         missing = sorted(known - {arm.arm for arm in arms})
@@ -244,15 +246,15 @@ class Training(Page):
             trained = f"{last['loss'] / (LN2 * scale):.3f} bits a byte, {trained}"
         valid = one.validation["bits_per_byte"]
         change = f" ({valid[-1] - valid[-2]:+.4f})" if len(valid) > 1 else ""
-        stage = view.state["stages"].get("final" if one.final else "reference", {})
+        stage = view.state.stage("final" if one.final else "reference")
         trains = (
             view.live
             and view.standing != "paused"
             and name == self.names()[-1]
-            and stage.get("state") == "running"
+            and stage.state == "running"
         )
         done = last["targets"] / one.total if one.total else math.nan
-        saved = view.state["checkpoint"]
+        saved = view.state.checkpoint
         left = forecast.left(stage)
         pairs = [
             ("step", f"{_n(last['step'])}, {_percent(done)} of {count(one.total)} tokens, "
@@ -263,9 +265,9 @@ class Training(Page):
             ("", sparkline(one.train["rate"].tolist(), cells - 9, self.desk.glyphs), "dim"),
             ("use", f"{_percent(last['utilisation'])} of peak", ""),
             ("lr, grad", f"{_g(last['learning_rate'])}, {_g(last['gradient_norm'])}", ""),
-            ("memory", f"peak {size(view.state['peak_memory_bytes'] or None)}", ""),
-            ("saved", f"{ago(view.now() - saved['t'])} ago, step {saved['step']}"
-             if saved and saved.get("t") and trains else "-", ""),
+            ("memory", f"peak {size(view.state.peak_memory_bytes or None)}", ""),
+            ("saved", f"{ago(view.now() - saved.t)} ago, step {saved.step}"
+             if saved and saved.t and trains else "-", ""),
             ("left", f"{clock(left)} of this stage" if trains and left is not None else "-", ""),
         ]  # fmt: skip
         if rows < len(pairs):  # the little room is for figures
@@ -372,13 +374,14 @@ class Training(Page):
 def _bytes_per_token(view: View, name: str) -> float | None:
     kind, _, arm = name.partition("/")
     try:
-        whole = float(read_json(view.run.tokens() / "tokens.json")["bytes_per_token"])
-    except (OSError, ValueError, KeyError):
+        whole = read_record(view.run.tokens() / "tokens.json", TokenSummary).bytes_per_token
+    except (OSError, ValueError):
         return None
     if kind == "final":
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-            told = read_json(view.run.selection(arm) / "manifest.json")
-            return float(told["kept_bytes"]) / float(told["kept_tokens"])
+        with contextlib.suppress(OSError, ValueError):
+            manifest = read_record(view.run.selection(arm) / "manifest.json", SliceManifest)
+            if manifest.kept_bytes and manifest.kept_tokens:
+                return manifest.kept_bytes / manifest.kept_tokens
     return whole
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from mlxprune.run import forecast
+from mlxprune.run.event_kinds import Device
 from mlxprune.run.folder import STAGES
+from mlxprune.run.state import StageState
+from mlxprune.units import ago, clock, count, size
 from mlxprune_tui.drawing.cells import Glyphs, Line, pad
-from mlxprune_tui.drawing.text import ago, clock, count, fit, line_of, size, width
+from mlxprune_tui.drawing.text import fit, line_of, width
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.screens import run_phrases
 from mlxprune_tui.shell.keys import SCREENS, Key
@@ -34,31 +37,31 @@ def status(view: View | None, glyphs: Glyphs, cells: int) -> Line:
         parts.append((" trouble: see 1 ", "warn"))
     busy = forecast.running_stage(state)
     if busy:
-        stage = state["stages"][busy]
-        done, total = stage.get("done") or 0, stage.get("total") or 0
+        stage = state.stages[busy]
+        done, total = stage.done or 0, stage.total or 0
         share = f" {100 * done / total:.0f}%" if total else ""
         number = f"{STAGES.index(busy) + 1}/{len(STAGES)} " if busy in STAGES else ""
         parts.append((f" {number}{line_of(busy)}{share} ", "bar"))
-    began = state["attempt_started"] or state["started"]
+    began = state.attempt_started or state.started
     if began is not None:
-        until = view.now() if view.live else state["updated"]
+        until = view.now() if view.live else state.updated or began
         parts.append((f" {clock(until - began)} ", "bar"))
     works = view.live and standing != "paused"
     if works and busy:
         left = view.finish().likely
         parts.append((f" {clock(left)} left " if left is not None else "", "bar"))
-    if state["attempts"] > 1:
-        parts.append((f" attempt {state['attempts']} ", "bar_dim"))
+    if state.attempts > 1:
+        parts.append((f" attempt {state.attempts} ", "bar_dim"))
     if works and view.lag is not None:
         style = "warn" if view.lag > LAG_SHOWN * 6 else "bar"
         parts.append((f" lag {ago(view.lag)} ", style))
-    if works and busy and state["stages"][busy].get("rate"):
-        stage = state["stages"][busy]
-        unit = line_of(str(stage.get("unit") or ""))
-        parts.append((f" {count(stage['rate'])} {unit}/s ", "bar"))
-    memory = (state["machine"] or {}).get("memory_bytes")
+    if works and busy and state.stages[busy].rate:
+        stage = state.stages[busy]
+        unit = line_of(str(stage.unit or ""))
+        parts.append((f" {count(stage.rate)} {unit}/s ", "bar"))
+    memory = (state.machine or Device()).memory_bytes
     parts.append((f" {size(memory)} " if memory and view.live else "", "bar"))
-    parts.append((f" {state['events']:,} events ", "bar_dim"))
+    parts.append((f" {state.events:,} events ", "bar_dim"))
     return _bar([p for p in parts if p[0]], cells)
 
 
@@ -103,8 +106,8 @@ def tiny(view: View | None, glyphs: Glyphs, cells: int) -> Line:
     if view is None:
         return pad([("no run", "")], cells)
     busy = forecast.running_stage(view.state)
-    stage = view.state["stages"].get(busy or "", {})
-    done, total = stage.get("done") or 0, stage.get("total") or 0
+    stage = view.state.stages.get(busy or "", StageState())
+    done, total = stage.done or 0, stage.total or 0
     share = f" {100 * done / total:.0f}%" if total else ""
     left = forecast.left(stage)
     told = f"{glyphs.states.get(view.standing, '?')} {line_of(view.name)} {view.standing}"

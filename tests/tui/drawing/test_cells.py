@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from mlxprune.units import ago
 from mlxprune_tui.drawing import histogram, line_chart
 from mlxprune_tui.drawing.cells import (
     GLYPHS,
@@ -19,7 +20,7 @@ from mlxprune_tui.drawing.cells import (
     table,
 )
 from mlxprune_tui.drawing.line_chart import Series
-from mlxprune_tui.drawing.text import ago, width
+from mlxprune_tui.drawing.text import width
 from mlxprune_tui.screens.page import Pane, Split, places, render
 from mlxprune_tui.testing import BRAILLE
 
@@ -228,7 +229,7 @@ def test_the_band_stands_under_its_bars() -> None:
 
 def test_a_bar_and_labels() -> None:
     assert bar(0.25, 8, BRAILLE) == BRAILLE.across[0] * 2 + BRAILLE.across[1] * 6
-    assert [label(v) for v in (2e4, 3e6, 4e9)] == ["20k", "3M", "4G"]
+    assert [label(v) for v in (2e4, 3e6, 4e9)] == ["20k", "3M", "4B"]
     assert ago(3600.0) == "60 min"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxprune.run.events import read_events
+from mlxprune.run.events import read_records
 from mlxprune.run.folder import RunFolder
 from mlxprune_tui.app import PAGES, Monitor
 from mlxprune_tui.drawing.cells import GLYPHS
@@ -16,7 +16,7 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: RunFolder) ->
     """Escapes, overrides, markup and floods of marks in everything that a log can say."""
     bad = "\x1b[31m\x07[bold]x[/nope]\u202e\u200b" + 4 * "\u0301" + "\u4f60\ud7ff\U0001f469\u200d"
     records = []
-    for n, event in enumerate(read_events(tiny_run.events)):
+    for n, event in enumerate(read_records(tiny_run.events)):
         told = dict(event)
         for key in ("run", "why", "message", "what", "device"):
             if isinstance(told.get(key), str):

@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 from rich.style import Style
 
+from mlxprune.units import ago, clock, count, size
 from mlxprune_tui.drawing import colours
 from mlxprune_tui.drawing.text import (
     INVISIBLE,
     MARKS_IN_A_ROW,
-    ago,
-    clock,
-    count,
     cut,
     fit,
     line_of,
-    size,
     visible,
     width,
     wrap,

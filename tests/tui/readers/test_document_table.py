@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlxprune.config.loading import load_config
+from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.explanation import document_token_losses
 from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import read_scores
@@ -33,7 +34,7 @@ def test_a_row_is_the_document_that_it_says(
     for row in range(0, len(held), 7):
         document = int(held.numbers[row])
         facts = held.facts.of(document)
-        original = known[facts["id"]]
+        original = known[facts.id]
         assert held.texts.text(document, 0, 100_000) == original["text"]
         assert held.domains[int(held.domain[row])] == original["domain"]
         assert "".join(held.texts.pieces(document, 100_000)) == original["text"]
@@ -83,7 +84,7 @@ def test_words_are_searched_in_the_text(held: document_table.Library, tiny_corpu
     found, told = document_table.search(held, np.arange(len(held)), query, lambda: True)
     assert f"{len(held):,}" in told
     for row in range(len(held)):
-        text = known[held.facts.of(int(held.numbers[row]))["id"]]["text"]
+        text = known[held.facts.of(int(held.numbers[row])).id]["text"]
         plain = " ".join(text.lower().split())
         assert (row in found) == ("import os" in plain and "print(i)" not in plain)
     assert len(found)
@@ -135,9 +136,9 @@ def test_losses_of_every_token(tiny_run: RunFolder) -> None:
     found = read_scores(tiny_run.scores(settings_.scorers[0].name))
     for row in (0, int(held.tokens.argmax())):
         number = int(held.numbers[row])
-        told = document_token_losses(tiny_run, settings_, f"#{number}")
-        assert told["ids"] == held.texts.tokens.document(number).tolist()
-        losses = [v for v in told["nll"] if v is not None]
+        told = document_token_losses(RunArtifacts(tiny_run, settings_), f"#{number}")
+        assert told.ids == held.texts.tokens.document(number).tolist()
+        losses = [v for v in told.nll if v is not None]
         assert all(v == v for v in losses)
         assert len(losses) == found.num_tokens[row]
         assert sum(losses) == pytest.approx(float(found.nll_sum[row]), rel=1e-4)

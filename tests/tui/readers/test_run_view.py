@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from mlxprune.run.events import EventLog, read_events
+from mlxprune.run.event_kinds import Warned
+from mlxprune.run.events import EventLog, read_records
 from mlxprune.run.folder import RunFolder
-from mlxprune.run.state import initial_state
+from mlxprune.run.state import RunState
 from mlxprune_tui.app import PAGES, Monitor
 from mlxprune_tui.readers import run_view
 from mlxprune_tui.screens import overview
@@ -18,19 +19,17 @@ from mlxprune_tui.testing import check_frame, frame, on, opened, until, write_se
 def test_since_you_left(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, overview.Overview)
     view = page.desk.view
-    ends = [e for e in view.state["recent"] if e.get("kind") == "stage.end"]
-    then = ends[-2]["t"]
+    ends = [e for e in view.state.recent if e.kind == "stage.end"]
+    then = ends[-2].t
     found = run_view.since(view.state, then)
-    assert f"{ends[-1]['stage']} done" in found
-    assert f"{ends[0]['stage']} done" not in found
+    assert f"{ends[-1].stage} done" in found
+    assert f"{ends[0].stage} done" not in found
     page.desk.seen = then
     assert page._told()[0].startswith("Since you left")
     page.do_since()
     assert page._told()[0].startswith("Events")
-    held = {
-        **initial_state(),
-        "curves": {"m": {"train": [], "validation": [[1, 3.0, None, 10.0], [2, 2.0, None, 30.0]]}},
-    }
+    held = RunState()
+    held.curve("m").validation.take([[1, 3.0, None, 10.0], [2, 2.0, None, 30.0]])
     assert run_view.since(held, 20.0) == ["m: validation 3.0000 -> 2.0000"]
 
 
@@ -49,12 +48,12 @@ def test_a_held_picture_stays_what_is_pressed(make_run: Callable[[str], Path]) -
     page = on(make_run("live"), overview.Overview)
     view = page.desk.view
     view.frozen = True
-    before = view.state["events"]
+    before = view.state.events
     log = EventLog(view.run.events)
-    log.emit("final", "warning", message="meanwhile")
+    log.emit("final", Warned(message="meanwhile"))
     log.close()
     assert not view.read(1.0)
-    assert view.state["events"] == before
+    assert view.state.events == before
     view.frozen = False
     assert view.read(1.0)
 
@@ -71,7 +70,7 @@ def test_a_held_picture_loses_nothing(make_run: Callable[[str], Path]) -> None:
             await until(pilot, lambda: "HELD" in frame(app))
             before = frame(app)
             log = EventLog(run.events)
-            log.emit("final", "warning", message="while it was held")
+            log.emit("final", Warned(message="while it was held"))
             log.close()
             await pilot.pause(0.6)
             assert "while it was held" not in frame(app)
@@ -83,7 +82,7 @@ def test_a_held_picture_loses_nothing(make_run: Callable[[str], Path]) -> None:
 
 
 def test_a_log_of_a_newer_version_or_damaged_is_told(tiny_run: RunFolder, tmp_path: Path) -> None:
-    records = list(read_events(tiny_run.events))
+    records = list(read_records(tiny_run.events))
     newer = {"v": 99, "kind": "a-kind-of-tomorrow", "stage": "a-stage-of-tomorrow", "t": 1.0}
     odd = [
         {**records[-1], "v": 99, "kind": "stage.start", "stage": "distil"},

@@ -2,22 +2,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 
+from mlxprune.run.state import Curve
 from mlxprune_tui.readers import run_comparison, training_curves
-from mlxprune_tui.testing import passes_curve
+from mlxprune_tui.testing import curve_of, passes_curve
+
+OLD = curve_of([[100, 3.0, 1e-3, 1]], [[100, 2.0, None]])  # points of an older log say less
 
 
-def held(targets: list[int], passes: list[int], losses: list[float]) -> dict[str, Any]:
+def held(targets: list[int], passes: list[int], losses: list[float]) -> Curve:
     train = [
         [t, loss, 1e-3, p, t // 100, 1000.0 + t, 0.5, 100.0, 0.4]
         for t, p, loss in zip(targets, passes, losses, strict=True)
     ]
     validation = [[t, 2.0 - t / 1e4, None, 1000.0 + t] for t in targets[1::2]]
-    return {"train": train, "validation": validation, "total_targets": targets[-1]}
+    return curve_of(train, validation, targets[-1])
 
 
 def test_axes_and_boundaries() -> None:
@@ -41,8 +43,7 @@ def test_the_gap_of_every_pass() -> None:
 
 
 def test_points_of_an_older_log_are_shorter() -> None:
-    one = training_curves.curve("references/main", {"train": [[100, 3.0, 1e-3, 1]],
-                                              "validation": [[100, 2.0, None]]})  # fmt: skip
+    one = training_curves.curve("references/main", OLD)
     assert one.train["loss"].tolist() == [3.0]
     assert np.isnan(one.axis("steps")).all()
     assert np.isnan(one.axis("time", True)).all()
@@ -71,8 +72,7 @@ def test_a_seed_that_has_only_begun_does_not_stand_beside_ends() -> None:
 
 
 def test_an_axis_that_is_not_known_leaves_an_arm_out() -> None:
-    old = training_curves.curve("final/low-50-s0", {"train": [[100, 3.0, 1e-3, 1]],
-                                              "validation": [[100, 2.0, None]]})  # fmt: skip
+    old = training_curves.curve("final/low-50-s0", OLD)
     assert [a.arm for a in training_curves.by_arm([old], "tokens")] == ["low-50"]
     assert training_curves.by_arm([old], "time") == []
 

@@ -73,10 +73,14 @@ def test_a_new_report_is_read(tiny_run: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(tiny_run.path, folder)
     page = on(folder, comparison.Compare)
     report = folder / "report.json"
-    run_comparison.result_of(page.desk.view)
-    report.write_text(json.dumps({"comparisons": []}))
+    before = run_comparison.result_of(page.desk.view)
+    assert before is not None and before.comparisons
+    report.write_text(json.dumps({**json.loads(report.read_text()), "comparisons": []}))
     os.utime(report, (5, 5))
-    assert run_comparison.result_of(page.desk.view) == {"comparisons": []}
+    after = run_comparison.result_of(page.desk.view)
+    assert after is not None and after.comparisons == []
+    report.write_text('{"made": "by another version"}')
+    assert run_comparison.result_of(page.desk.view) is None
 
 
 def test_figures_of_an_arm_are_its_own(tiny_run: RunFolder) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlxprune.run import forecast
+from mlxprune.run.event_kinds import Device
 from mlxprune.run.folder import STAGES, RunFolder
+from mlxprune.units import clock
 from mlxprune_tui.drawing.cells import plain
-from mlxprune_tui.drawing.text import clock
 from mlxprune_tui.screens import overview, run_phrases
 from mlxprune_tui.shell import bars
 from mlxprune_tui.testing import BRAILLE, on
@@ -15,13 +16,9 @@ from mlxprune_tui.testing import BRAILLE, on
 
 def test_safe_to_leave_marks(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), overview.Overview)
-    page.desk.view.state["machine"] = {
-        "power": "battery",
-        "battery": 0.4,
-        "disk_free": 1 << 40,
-        "memory_total": 100,
-        "memory_used": 9,
-    }
+    page.desk.view.state.machine = Device(
+        power="battery", battery=0.4, disk_free=1 << 40, memory_total=100, memory_used=9
+    )
     lines = plain(page._leave(100, 10)).split("\n")
     told = {line.split()[1]: line.split()[0] for line in lines}
     assert told["power"] == "NO"
@@ -42,16 +39,16 @@ def test_the_end_is_between_early_and_late(make_run: Callable[[str], Path]) -> N
 def test_an_ended_run_has_an_end_and_a_length(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, overview.Overview, lambda: time.time() + 86400)
     view = page.desk.view
-    ended = time.strftime("%H:%M", time.localtime(view.state["updated"]))
+    ended = time.strftime("%H:%M", time.localtime(view.state.updated))
     assert ended in run_phrases.finish_words(view)[0]
-    took = clock(view.state["updated"] - view.state["attempt_started"])
+    took = clock(view.state.updated - view.state.attempt_started)
     assert f" {took} " in plain([bars.status(view, BRAILLE, 120)])
 
 
 def test_the_status_line_of_a_second_attempt(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), overview.Overview)
     view = page.desk.view
-    view.state["started"] -= 7200.0
+    view.state.started -= 7200.0
     line = plain([bars.status(view, BRAILLE, 160)])
     assert "8/10 final" in line
     assert "2:0" not in line

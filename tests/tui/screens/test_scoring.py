@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlxprune.config.slices import Slice
+from mlxprune.run.event_kinds import DomainHistogram, Histogram
 from mlxprune.run.folder import RunFolder
 from mlxprune_tui.drawing.cells import plain
 from mlxprune_tui.screens import scoring
@@ -15,22 +16,19 @@ EDGES = np.linspace(0.0, 10.0, 11)
 
 
 def test_domain_rows_stand_where_they_were_scored() -> None:
-    found = {
-        "edges": EDGES.tolist(),
-        "documents": [0] * 10,
-        "domains": {"d": {"first": 6, "counts": [10], "nll": 65.0, "tokens": 10}},
-    }
+    domain = DomainHistogram(first=6, counts=[10], nll=65.0, tokens=10.0, bytes=1.0)
+    found = Histogram(edges=EDGES.tolist(), documents=[0] * 10, domains={"d": domain})
     (row,) = scoring.domain_rows(found, scoring.Band(6.0, 7.0, False))
-    assert 6.0 <= row["median"] <= 7.0
-    assert row["kept"] == pytest.approx(1.0)
-    assert row["mean"] == 6.5
+    assert 6.0 <= row.median <= 7.0
+    assert row.kept == pytest.approx(1.0)
+    assert row.mean == 6.5
 
 
 @pytest.mark.parametrize("unit", ["tokens", "documents"])
 def test_the_band_counts_what_the_slice_counts(unit: str) -> None:
     documents_, tokens = [10] + 8 * [0] + [10], [10] + 8 * [0] + [90]
     choice = Slice.model_validate({"criterion": "low", "rate": 0.5, "unit": unit})
-    found = {"edges": EDGES.tolist(), "documents": documents_, "tokens": tokens}
+    found = Histogram(edges=EDGES.tolist(), documents=documents_, tokens=tokens)
     band = scoring.band_of(choice, found)
     assert band is not None
     assert (band.high > 9.0) == (unit == "tokens")
@@ -58,4 +56,4 @@ def test_bars_and_band_agree_with_the_selection(tiny_run: RunFolder) -> None:
     rows, _ = page.rows()
     page.options["sort"] = "documents"
     first = plain(page._domains(60, 20)).split("\n")[1]
-    assert max(rows, key=lambda r: r["documents"])["domain"] in first
+    assert max(rows, key=lambda r: r.documents).domain in first

@@ -76,10 +76,10 @@ def test_what_if_keys_and_costs(tiny_run: RunFolder) -> None:
     page.do_much_more()
     assert page._rate() == rate
     found = page.costs()
-    kept_tokens = found["tokens"] + found["documents"]
-    assert found["passes"] == pytest.approx(found["targets"] / kept_tokens)
+    kept_tokens = found.tokens + found.documents
+    assert found.passes == pytest.approx(found.targets / kept_tokens)
     facts = plain(page._facts(80, 11))
-    assert f"{100 * found['documents'] / found['all_documents']:.1f} %" in facts.split("\n")[0]
+    assert f"{100 * found.documents / found.all_documents:.1f} %" in facts.split("\n")[0]
     page._change(criterion="band", rate=None, band=(0.2, 0.6))
     page.upper = True
     page.do_edge_up()
@@ -97,7 +97,7 @@ def test_flops_grow_with_the_targets(tiny_run: RunFolder, monkeypatch: pytest.Mo
     assert page._ready()
     final = page.config.final.model_copy(update={"passes": 2.0, "tokens": None})
     monkeypatch.setattr(type(page), "config", page.config.model_copy(update={"final": final}))
-    page.desk.view.state["forecast"] = {"final": 100.0}
+    page.desk.view.state.forecast = {"final": 100.0}
     few, many = page._targets(1000), page._targets(2000)
     assert many[0] == 2 * few[0] == 4000
     assert many[1] == pytest.approx(2 * few[1])

@@ -15,7 +15,7 @@ from mlxprune_tui.testing import on, passes_curve
 
 def test_training_tells_gap_and_memorising(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, training.Training)
-    curves_ = page.desk.view.state["curves"]
+    curves_ = page.desk.view.state.curves
     curves_.clear()
     curves_["final/high-50-s0"] = passes_curve([(600, 1.0), (1200, 1.5)])
     lines = plain(page._passes(60, 10)).split("\n")
@@ -32,14 +32,15 @@ def test_training_tells_gap_and_memorising(tiny_run: RunFolder) -> None:
     page.do_zoom_in()
     assert page.window[1] - page.window[0] < before[1] - before[0]
     page.do_reset()
-    curves_["final/high-50-s0"]["train"].append([1300, 2.0, 1e-3, 2, 13, 1300.0, 0.5, 9.0, 0.4])
+    curves_["final/high-50-s0"].train.add([1300, 2.0, 1e-3, 2, 13, 1300.0, 0.5, 9.0, 0.4], 2000)
     assert len(page.curve("final/high-50-s0").train["loss"]) == 13
 
 
 def test_what_is_left_is_told_of_what_trains(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), training.Training)
-    stage = page.desk.view.state["stages"]["final"]
-    stage |= {"done": 350, "total": 1000, "rates": [[float(n), 10.0] for n in range(9)]}
+    stage = page.desk.view.state.stages["final"]
+    stage.done, stage.total = 350, 1000
+    stage.rates.take([[float(n), 10.0] for n in range(9)])
     page.model = page.names()[-1]
     assert "01:05 of this stage" in plain(page._facts(90, 12))
     finals = [n for n in page.names() if n.startswith("final/")]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlxprune.run.folder import RunFolder, take_commands
+from mlxprune.run.status import Standing
 from mlxprune_tui.app import Monitor
 from mlxprune_tui.screens import overview
 from mlxprune_tui.shell import steering
@@ -18,10 +19,10 @@ def test_only_a_live_run_hears_a_command(make_run: Callable[[str], Path]) -> Non
     assert steering.why_not(live, "stop", False) is None
     assert "no process" in str(steering.why_not(crashed, "stop", False))
     assert steering.why_not(live, "resume", False) == "the run is not paused"
-    live.standing = "paused"
+    live.standing = Standing.PAUSED
     assert steering.why_not(live, "resume", False) is None
-    live.standing = "running"
-    live.state["stages"]["final"]["state"] = "running"
+    live.standing = Standing.RUNNING
+    live.state.stages["final"].state = "running"
     checks = {c.name: c.told for c in live.leaving()}
     assert f"last checkpoint: {checks['checkpoint']}" in steering.consequences(live, "checkpoint")
     assert "goes on" in steering.consequences(live, "checkpoint")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 from collections.abc import Callable
@@ -10,11 +11,16 @@ from typing import Any
 
 from mlxprune import machine
 from mlxprune.errors import Interrupted, Stopped
+from mlxprune.run.event_kinds import Command, Device, Heartbeat, Paused, Resumed
 from mlxprune.run.events import EventLog
 from mlxprune.run.folder import RunFolder, take_commands
 
 POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 10.0
+
+
+def _device_event(sample: machine.MachineSample) -> Device:
+    return Device(**dataclasses.asdict(sample))
 
 
 class Control:
@@ -49,8 +55,8 @@ class Control:
             self._asked += take_commands(self.run)
             if now - self._beat >= HEARTBEAT_SECONDS:
                 self._beat = now
-                self.log.emit(None, "heartbeat")
-                self.log.emit(None, "device", **machine.sample(self.run.path))
+                self.log.emit(None, Heartbeat())
+                self.log.emit(None, _device_event(machine.sample(self.run.path)))
         return bool(self.signal_number or self._asked)
 
     def obey(self, save: Callable[[], None]) -> None:
@@ -67,17 +73,17 @@ class Control:
                 time.sleep(POLL_SECONDS)
                 continue
             verb = self._asked.pop(0)
-            self.log.emit(None, "command", verb=verb)
+            self.log.emit(None, Command(verb=verb))
             if verb in ("checkpoint", "pause", "stop"):
                 save()
             if verb == "stop":
                 raise Stopped("stopped on request; it can go on", self._where(), self._again())
             if verb == "pause" and not paused:
                 paused = True
-                self.log.emit(None, "paused")
+                self.log.emit(None, Paused())
             if verb == "resume" and paused:
                 paused = False
-                self.log.emit(None, "resumed")
+                self.log.emit(None, Resumed())
 
     def check(self) -> None:
         """For work whose results so far are safe as they are."""

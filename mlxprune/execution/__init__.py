@@ -1,0 +1,1 @@
+"""One process at work on a run: what it may be asked, what it reports, how a stage is built."""

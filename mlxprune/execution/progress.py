@@ -1,0 +1,52 @@
+"""Progress: functions that work calls between batches, and that report it as events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from mlxprune.execution.context import Execution
+from mlxprune.run.event_kinds import Progress
+
+
+def stage_progress(
+    execution: Execution, stage: str, unit: str, what: str | None = None
+) -> Callable[[int, int], None]:
+    """A function of (done, total) that reports, with what is left at the rate so far."""
+    began = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        execution.control.check()
+        elapsed = time.monotonic() - began
+        rate = done / elapsed if elapsed > 0 else 0.0
+        left = (total - done) / rate if rate else None
+        told = Progress(done=done, total=total, unit=unit, what=what, rate=rate, eta_seconds=left)
+        execution.log.emit(stage, told)
+
+    return report
+
+
+def adding_progress(report: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """A function of what has been done since the last call, in place of (done, total)."""
+    done = 0
+
+    def more(amount: int) -> None:
+        nonlocal done
+        done = min(total, done + amount)
+        report(done, total)
+
+    return more
+
+
+def progress_between(
+    report: Callable[[int, int], None], size: int, number: int, count: int
+) -> Callable[[int, int, float], None]:
+    """Progress of the ``number``-th of ``count`` equal pieces, called between batches."""
+    done = number * size
+
+    def between(scored: int, slots: int, waited: float) -> None:
+        nonlocal done
+        done += scored
+        report(done, count * size)
+
+    return between

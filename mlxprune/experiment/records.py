@@ -1,0 +1,97 @@
+"""What a study writes of itself: its arms, and what each of them came to on the test part."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mlxprune.evaluation.bits_per_byte import ScoredText
+from mlxprune.evaluation.task_metrics import SuiteResult
+from mlxprune.records import Record, SparseRecord, read_record, write_record
+from mlxprune.run.folder import RunFolder
+
+
+class ArmRecord(SparseRecord):
+    """One arm with one seed, as arms.json has it.
+
+    ``unique_tokens`` is U, ``targets`` T; ``effective_tokens`` the fresh tokens that would teach as
+    much. ``overlap`` is the share of its documents that its slice has, too, and what that would be
+    by chance. ``branches``: the targets of its shorter ends, by name.
+    """
+
+    arm: str
+    kind: str
+    seed: int
+    slice: str | None
+    share: str | None
+    rung: float | None
+    plain: bool  # whether chance alone decides what its slice keeps of permuted scores
+    documents: int
+    unique_tokens: int
+    targets: int
+    passes: float
+    effective_tokens: int
+    branches: dict[str, int]
+    overlap: float | None = None
+    overlap_by_chance: float | None = None
+
+
+class StudyArms(Record):
+    """arms.json: every arm of a study, in the order of the configuration, and what is left out."""
+
+    targets: int
+    arms: dict[str, ArmRecord]
+    left_out: dict[str, str]  # arm: why
+    order: list[str]
+
+    def firsts(self) -> dict[str, ArmRecord]:
+        """Of the seeds of every arm the first."""
+        found: dict[str, ArmRecord] = {}
+        for record in self.arms.values():
+            found.setdefault(record.arm, record)
+        return found
+
+    def seed_of(self, name: str) -> ArmRecord | None:
+        """The arm that a model is of, by the name of its folder, shorter ends included."""
+        for own, record in self.arms.items():
+            if name == own or name in record.branches:
+                return record
+        return None
+
+
+NO_ARMS = StudyArms(targets=0, arms={}, left_out={}, order=[])
+
+
+def read_arms(run: RunFolder) -> StudyArms:
+    """arms.json of a run; without any arm before the stage ``final``."""
+    try:
+        found = read_record(run.arms, StudyArms)
+    except (OSError, ValueError):
+        return NO_ARMS
+    arms = {name: found.arms[name] for name in found.order if name in found.arms}
+    return msgspec.structs.replace(found, arms=arms)
+
+
+def write_arms(run: RunFolder, arms: StudyArms) -> None:
+    write_record(run.arms, arms)
+
+
+class ArmEvaluation(ScoredText, kw_only=True):
+    """eval/<arm>.json: one model on the test part, on the target text, and asked the tasks."""
+
+    deciles: list[float | None]  # bits per byte by tenth of the reference's scores, lowest first
+    target: ScoredText | None = None
+    tasks: SuiteResult | None = None
+
+
+def read_evaluation(run: RunFolder, name: str) -> ArmEvaluation:
+    return read_record(run.evaluation(name), ArmEvaluation)
+
+
+class ContaminationRecord(Record):
+    """eval/contamination.json: rows of the tasks' files that stand in documents, by task."""
+
+    metric_version: int
+    documents: int  # that were searched
+    phrases: int  # runs of words that were too common to count
+    common: dict[str, list[int]]  # rows that share only such
+    arms: dict[str, dict[str, list[int]]]  # by model

@@ -1,0 +1,73 @@
+"""What a study came to, as one record: report.json, and what ``run --json`` prints."""
+
+from __future__ import annotations
+
+from mlxprune.data.index import CorpusCounts
+from mlxprune.experiment.comparisons import Comparison, MainVerdict
+from mlxprune.experiment.data_efficiency import BudgetPoint
+from mlxprune.experiment.records import ArmEvaluation
+from mlxprune.experiment.task_results import TaskStanding
+from mlxprune.records import Record, SparseRecord
+from mlxprune.selection.manifest import SliceManifest
+from mlxprune.training.summary import TrainingTotals
+
+
+class StageResult(Record):
+    state: str
+    seconds: float | None
+
+
+class SelectionTotals(Record):
+    """What the first slice keeps of the pool. Tokens are those of the final model's tokenizer."""
+
+    kept_documents: int
+    kept_tokens: int | None
+    pool_documents: int
+    pool_tokens: int | None
+
+
+class SeedResult(TrainingTotals, kw_only=True, omit_defaults=True):
+    """An arm with one seed: what it was trained on, and what it came to."""
+
+    effective_tokens: int
+    overlap: float | None = None  # as in arms.json, and the next
+    overlap_by_chance: float | None = None
+    same_as: str | None = None  # the name of an equal training, whose model this is
+    test: ArmEvaluation | None = None  # without the tasks
+
+
+class ArmResult(TrainingTotals, kw_only=True, omit_defaults=True):
+    """An arm: the training of its first seed, and figures as means over its seeds."""
+
+    kind: str
+    slice: str | None
+    rung: float | None
+    effective_tokens: int
+    seeds: dict[str, SeedResult]
+    test_macro: float | None
+    test_original_mix: float | None
+    test_target: float | None
+    overlap: float | None = None
+    overlap_by_chance: float | None = None
+
+    @property
+    def tests(self) -> list[ArmEvaluation]:
+        """The evaluations of the seeds that have one."""
+        return [seed.test for seed in self.seeds.values() if seed.test is not None]
+
+
+class StudyResult(SparseRecord):
+    """The object that ``run --json`` prints and report.json holds: whatever of it exists so far."""
+
+    run: str
+    state: str
+    stages: dict[str, StageResult]
+    arms: dict[str, ArmResult]
+    left_out: dict[str, str]  # arm: why
+    comparisons: list[Comparison]
+    budgets: dict[str, list[BudgetPoint]]  # by arm, of those that end early, too
+    tasks: TaskStanding | None
+    verdict: MainVerdict | None
+    corpus: CorpusCounts | None = None
+    selection: SelectionTotals | None = None
+    slices: dict[str, SliceManifest] | None = None

@@ -1,0 +1,196 @@
+"""One fold turns the events of a run into its state; every reader shares it.
+
+A reader ignores what it does not know: unknown kinds and fields never break the fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from mlxprune.run import event_kinds as kinds
+from mlxprune.run.event_kinds import EVENTS_VERSION, Device, Event, Histogram, Number
+from mlxprune.run.state import (
+    PROGRESS,
+    TRAIN_POINT,
+    VALIDATION_POINT,
+    AssessedFigures,
+    CheckpointFacts,
+    RunState,
+    WarningFacts,
+    state_of,
+)
+
+CURVE_POINTS = 2000
+HISTORY_POINTS = 240  # of a rate, of the memory
+WARNINGS_KEPT = 50
+RECENT_KEPT = 100
+NEWEST = (kinds.Checkpoint, kinds.Evaluation)  # of these, one a model is enough
+
+
+def fold_event(state: RunState, event: Event) -> RunState:
+    """Apply one event in place and return the state."""
+    if isinstance(event, kinds.Snapshot):
+        if isinstance(event.state, dict):
+            state.__dict__.update(state_of(event.state).__dict__)
+        return state
+    state.events += 1
+    state.updated = event.t
+    if (event.v or 0) > EVENTS_VERSION:
+        state.newer = event.v
+    peak = getattr(event, "peak_memory_bytes", None)
+    state.peak_memory_bytes = max(state.peak_memory_bytes, _bytes(peak))
+    handler = _HANDLERS.get(type(event))
+    if handler is not None:
+        handler(state, event)
+    if event.notable:
+        if isinstance(event, NEWEST):
+            state.recent = [e for e in state.recent if not _alike(e, event)]
+        state.recent.append(_short(event))
+        del state.recent[:-RECENT_KEPT]
+    return state
+
+
+def _bytes(value: Number | None) -> int:
+    return int(value) if value is not None and 0 <= value < float("inf") else 0
+
+
+def _alike(one: Event, other: Event) -> bool:
+    return (
+        type(one) is type(other)
+        and one.stage == other.stage
+        and getattr(one, "model", None) == getattr(other, "model", None)
+    )
+
+
+def _short(event: Event) -> Event:
+    """An event without its trees and lists: what is kept of it for people."""
+    large = {
+        name: None
+        for name in event.__struct_fields__
+        if isinstance(getattr(event, name), dict | list | msgspec.Struct)
+    }
+    return msgspec.structs.replace(event, **large)
+
+
+def _run_start(state: RunState, event: kinds.RunStart) -> None:
+    state.run, state.state, state.error = event.run, "running", None
+    state.started = state.started or event.t
+    state.attempts += 1
+    state.attempt_started = event.t
+    state.device, state.disk_bytes = event.device, event.disk_bytes
+    state.assessed = {}  # said again, when it is current
+    # Until this run has found or made it:
+    state.stages = {name: stage.renewed(True) for name, stage in state.stages.items()}
+
+
+def _stage_start(state: RunState, event: kinds.StageStart) -> None:
+    stage = state.stage(event.stage).renewed(False)
+    stage.state, stage.started, stage.why = "running", event.t, event.why
+    state.stages[str(event.stage)] = stage
+
+
+def _progress(state: RunState, event: kinds.Progress | kinds.TrainStep) -> None:
+    stage = state.stage(event.stage)
+    for name in PROGRESS:
+        if hasattr(event, name):
+            value = getattr(event, name)
+            if value is not None or name not in event.sparing:
+                setattr(stage, name, value)
+                stage.told.add(name)
+    if event.rate is not None:
+        stage.rates.add([event.t, event.rate], HISTORY_POINTS)
+
+
+def _train_step(state: RunState, event: kinds.TrainStep) -> None:
+    _progress(state, event)
+    curve = state.curve(event.model)
+    point = [event.pass_number if n == "pass" else getattr(event, n) for n in TRAIN_POINT]
+    curve.train.add(point, CURVE_POINTS)
+    curve.total_targets = event.model_targets or event.total
+    state.targets_trained += int(event.new_targets or 0)
+
+
+def _evaluation(state: RunState, event: kinds.Evaluation) -> None:
+    point = [getattr(event, name) for name in VALIDATION_POINT]
+    state.curve(event.model).validation.add(point, CURVE_POINTS)
+
+
+def _assessed(state: RunState, event: kinds.Assessed) -> None:
+    figures = {name: getattr(event, name) for name in AssessedFigures.__struct_fields__}
+    state.assessed[str(event.model)] = AssessedFigures(**figures)
+
+
+def _histogram(state: RunState, event: Histogram) -> None:
+    state.histogram = event
+
+
+def _forecast(state: RunState, event: kinds.Forecast) -> None:
+    state.forecast = event.flops or {}
+
+
+def _device(state: RunState, event: Device) -> None:
+    state.machine = event
+    total, used = event.memory_total, event.memory_used
+    share = used / total if total and used is not None else None
+    state.memory.add([event.t, event.memory_bytes, share], HISTORY_POINTS)
+
+
+def _checkpoint(state: RunState, event: kinds.Checkpoint) -> None:
+    state.stage(event.stage).checkpoint = event.t
+    last = state.checkpoint
+    before = last.t if last is not None and last.model == event.model else None
+    state.checkpoint = CheckpointFacts(
+        t=event.t, stage=event.stage, model=event.model, step=event.step, before=before
+    )
+
+
+def _paused(state: RunState, event: kinds.Paused) -> None:
+    state.state = "paused"
+
+
+def _resumed(state: RunState, event: kinds.Resumed) -> None:
+    state.state = "running"
+
+
+def _warning(state: RunState, event: kinds.Warned) -> None:
+    if event.message not in [warning.message for warning in state.warnings]:
+        state.warnings.append(WarningFacts(t=event.t, message=event.message))
+        del state.warnings[:-WARNINGS_KEPT]
+
+
+def _stage_end(state: RunState, event: kinds.StageEnd) -> None:
+    stage = state.stage(event.stage)
+    stage.state, stage.seconds = str(event.state), event.seconds
+    if stage.state == "done":
+        stage.built_seconds = stage.seconds
+    stage.why = stage.why if event.why is None else event.why
+    stage.summary = stage.summary if event.summary is None else event.summary
+
+
+def _run_end(state: RunState, event: kinds.RunEnd) -> None:
+    state.state, state.error, state.result = str(event.status), event.error, event.result
+    for stage in state.stages.values():
+        if stage.state == "running":
+            stage.state = "failed" if event.status == "failed" else "stopped"
+
+
+_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
+    kinds.RunStart: _run_start,
+    kinds.StageStart: _stage_start,
+    kinds.Progress: _progress,
+    kinds.TrainStep: _train_step,
+    kinds.Evaluation: _evaluation,
+    kinds.Assessed: _assessed,
+    Histogram: _histogram,
+    kinds.Forecast: _forecast,
+    Device: _device,
+    kinds.Checkpoint: _checkpoint,
+    kinds.Paused: _paused,
+    kinds.Resumed: _resumed,
+    kinds.Warned: _warning,
+    kinds.StageEnd: _stage_end,
+    kinds.RunEnd: _run_end,
+}

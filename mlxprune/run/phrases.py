@@ -1,0 +1,134 @@
+"""Phrases: what an event says to people, in the four lengths that are shown, each in one table.
+
+``console_line`` is for the terminal of the run, ``words_of`` for a list of events, ``news_of`` for
+one who was away, ``sentence_of`` for screen readers and logs. None: nothing is said. But for the
+first, texts of the data stand in them as they are: who prints them makes them one line.
+"""
+
+from __future__ import annotations
+
+from mlxprune.errors import one_line
+from mlxprune.run.event_kinds import (
+    Assessed,
+    Checkpoint,
+    Command,
+    Evaluation,
+    Event,
+    Paused,
+    Resumed,
+    RunEnd,
+    RunStart,
+    StageEnd,
+    StageStart,
+    Warned,
+    Wire,
+)
+from mlxprune.units import clock, duration, short_count
+
+SUMMARY_COUNTS = (
+    "documents", "tokens", "kept_documents", "kept_tokens", "vocab_size", "passes", "built",
+    "found_elsewhere",
+)  # fmt: skip
+
+
+def console_line(event: Event) -> str | None:
+    match event:
+        case StageStart(why=why):
+            is_first = why == "was not done before"
+            return None if is_first else f"{event.stage:<10} {one_line(why)}"
+        case StageEnd():
+            told = summary_words(event.summary)
+            ended = f"{event.stage:<10} {event.state}, {duration(event.seconds)}"
+            return f"{ended}: {told}" if told else ended
+        case Warned():
+            return f"warning: {one_line(event.message)}"
+        case Command():
+            return f"command {event.verb}"
+        case Paused() | Resumed():
+            return event.kind
+    return None
+
+
+def words_of(event: Event) -> str:
+    stage = event.stage or ""
+    match event:
+        case Warned():
+            return f"{stage}: {event.message}"
+        case StageStart():
+            return f"{stage} begins: {event.why}"
+        case StageEnd(seconds=took):
+            return f"{stage} {event.state}" + (f", {clock(took)}" if took else "")
+        case Evaluation(bits_per_byte=bits):
+            return f"validation {bits:.4f} of {event.model}" if bits else "validation"
+        case Assessed(macro=macro):
+            return f"test {macro:.4f} of {event.model}" if macro else "assessed"
+        case Checkpoint():
+            return f"checkpoint of {event.model}, step {event.step}"
+        case Command():
+            return f"asked to {event.verb}"
+        case RunStart():
+            return "the run starts"
+        case RunEnd():
+            return f"the run ended: {event.status}"
+    return event.kind
+
+
+def news_of(event: Event) -> str | None:
+    match event:
+        case StageEnd():
+            return f"{event.stage} {event.state}"
+        case Warned():
+            return f"warning: {event.message}"
+        case RunStart():
+            return "the run was started again"
+        case RunEnd():
+            return f"the run ended: {event.status}"
+        case Paused():
+            return "the run was paused"
+        case Resumed():
+            return "the run went on"
+    return None
+
+
+def sentence_of(event: Event) -> str | None:
+    stage = event.stage or ""
+    match event:
+        case RunStart():
+            return f"Run {event.run} starts on {event.device}."
+        case StageStart():
+            return f"Stage {stage} begins, because: {event.why}."
+        case StageEnd(seconds=took):
+            after = f" after {duration(took)}" if took and event.state == "done" else ""
+            return f"Stage {stage} is {event.state}{after}."
+        case Evaluation(bits_per_byte=bits):
+            return f"Validation of {event.model}: {bits:.4f} bits per byte." if bits else None
+        case Assessed(macro=macro):
+            return f"Test of {event.model}: {macro:.4f} bits per byte." if macro else None
+        case Warned():
+            return f"Warning from {stage or 'the run'}: {event.message}."
+        case Command():
+            return f"The run was asked to {event.verb}."
+        case Paused():
+            return "The run is paused."
+        case Resumed():
+            return "The run goes on."
+        case RunEnd(error=error):
+            why = f": {error.problem}. To mend it: {error.fix}" if error else ""
+            return f"The run is {event.status}{why}."
+    return None
+
+
+def summary_words(summary: Wire | None) -> str:
+    """What a stage made, in some figures."""
+    words = []
+    for key in SUMMARY_COUNTS:
+        value = (summary or {}).get(key)
+        if isinstance(value, int | float) and (value or key != "found_elsewhere"):
+            shown = f"{value:.2f}" if isinstance(value, float) else short_count(value)
+            words.append(f"{key.replace('_', ' ')} {shown}")
+    loss, bits = ((summary or {}).get(key) for key in ("mean_nll", "validation_bpb"))
+    if isinstance(loss, float):
+        words.append(f"mean loss {loss:.3f} nats")
+    if isinstance(bits, float):
+        words.append(f"validation {bits:.4f} bits per byte")
+    return ", ".join(words)
