@@ -33,6 +33,39 @@ def tiny_run(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     return run
 
 
+@pytest.fixture(scope="session")
+def several(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Two references, one with an early copy; three slices that rank by both, and by progress."""
+    run = RunFolder(tmp_path_factory.mktemp("several") / "run")
+    tree = tiny.tiny_config(tiny_corpus)
+    del tree["reference"], tree["selection"]
+    tree["references"] = [
+        {"name": "long", **tiny.SMALL_REFERENCE, "tokens": 4096, "snapshots": [0.25]},
+        {"name": "short", **tiny.SMALL_REFERENCE, "seed": 7},
+    ]
+    tree["selection"] = {
+        "slices": [
+            {"criterion": "high"},
+            {"metric": {"difference": ["short", "long"]}},
+            {"metric": "progress", "by": "domain"},
+            {"criterion": "low", "reference": "zlib", "metric": "bpb", "min_tokens": 20},
+            {"metric": "adjusted", "floor": 0.1, "name": "balanced"},
+        ]
+    }
+    run_study(validate_config(tree, "test"), run, until="selection")
+    return run
+
+
+@pytest.fixture(scope="session")
+def crossed(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    run = RunFolder(tmp_path_factory.mktemp("crossed") / "run")
+    tree = tiny.tiny_config(tiny_corpus, final={"arms": ["pruned", "random", "all"]})
+    tree["split"] = {"cross": 3, "validation": 0.15, "test": 0.1}
+    tree["reference"]["tokens"] = 2048
+    run_study(validate_config(tree, "test"), run)
+    return run
+
+
 @pytest.fixture
 def generator() -> np.random.Generator:
     """Fresh random numbers; the seed is printed, so that a failure can be repeated."""

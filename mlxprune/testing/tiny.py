@@ -67,6 +67,11 @@ CODE = [
 ]
 
 
+SMALL_REFERENCE: dict[str, Any] = {
+    "model": "pico", "tokens": 2048, "context": 64, "batch_size": 8,
+}  # fmt: skip
+
+
 def tiny_corpus(folder: Path, documents: int = 240, seed: int = 0) -> Path:
     """JSONL of three synthetic domains (prose, code, numbers) with ids; returns the folder."""
     generator = random.Random(seed)

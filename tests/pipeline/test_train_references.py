@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlxprune.config.loading import load_config, validate_config
+from mlxprune.config.loading import validate_config
 from mlxprune.config.slices import Slice
 from mlxprune.data import split
 from mlxprune.errors import ConfigError, UsageError
 from mlxprune.experiment import budgets
-from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.explanation import explain_document
-from mlxprune.experiment.rank_stability import compare_references, stability_lines
+from mlxprune.experiment.rank_stability import compare_references
 from mlxprune.files import read_json
 from mlxprune.pipeline.runner import run_study
 from mlxprune.run.events import fold_log
@@ -27,35 +26,7 @@ from mlxprune.scoring.score_file import positions_of, read_scores
 from mlxprune.selection.metric import metric_values
 from mlxprune.selection.ranking import ranked_values
 from mlxprune.testing import tiny
-
-SMALL = {"model": "pico", "tokens": 2048, "context": 64, "batch_size": 8}
-
-
-@pytest.fixture(scope="module")
-def several(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Two references, one with an early copy; three slices that rank by both, and by progress."""
-    run = RunFolder(tmp_path_factory.mktemp("several") / "run")
-    tree = tiny.tiny_config(tiny_corpus)
-    del tree["reference"], tree["selection"]
-    tree["references"] = [
-        {"name": "long", **SMALL, "tokens": 4096, "snapshots": [0.25]},
-        {"name": "short", **SMALL, "seed": 7},
-    ]
-    tree["selection"] = {
-        "slices": [
-            {"criterion": "high"},
-            {"metric": {"difference": ["short", "long"]}},
-            {"metric": "progress", "by": "domain"},
-            {"criterion": "low", "reference": "zlib", "metric": "bpb", "min_tokens": 20},
-            {"metric": "adjusted", "floor": 0.1, "name": "balanced"},
-        ]
-    }
-    run_study(validate_config(tree, "test"), run, until="selection")
-    return run
-
-
-def held_of(run: RunFolder) -> RunArtifacts:
-    return RunArtifacts(run, load_config(run.config))
+from mlxprune.testing.runs import open_artifacts
 
 
 def test_every_model_that_scores_has_its_file(several: RunFolder) -> None:
@@ -73,7 +44,7 @@ def test_an_early_copy_costs_nothing_and_its_reference_goes_on(several: RunFolde
 
 
 def test_each_slice_ranks_by_what_it_says(several: RunFolder) -> None:
-    held = held_of(several)
+    held = open_artifacts(several)
     long, early, short = (read_scores(several.scores(n)) for n in ("long", "long.at-25", "short"))
     ln2 = np.log(2.0)
     expected = {
@@ -98,8 +69,8 @@ def test_floors_and_least_lengths_hold_in_a_run(several: RunFolder) -> None:
 
 
 def test_zlib_scores_are_compressed_sizes(several: RunFolder) -> None:
-    names = held_of(several).corpus
-    pool = held_of(several).pool
+    names = open_artifacts(several).corpus
+    pool = open_artifacts(several).pool
     wanted = np.zeros(len(names), bool)
     wanted[pool[:20]] = True
     own = read_scores(several.scores("zlib"))
@@ -110,87 +81,22 @@ def test_zlib_scores_are_compressed_sizes(several: RunFolder) -> None:
 
 
 def test_unigram_scores_are_token_frequencies(several: RunFolder) -> None:
-    tokens = held_of(several).tokens()
+    tokens = open_artifacts(several).tokens()
     counts = np.ones(tokens.vocab_size)
     for d in split.open_split(several.split).members(split.REFERENCE):
         for token in tokens.document(int(d)):
             counts[token] += 1
     own = read_scores(several.scores("unigram"))
-    pool = held_of(several).pool
+    pool = open_artifacts(several).pool
     for d, nll in zip(pool[:20].tolist(), own.nll_sum, strict=False):
         expected = -np.log(counts[tokens.document(d)] / counts.sum()).sum()
         assert nll == pytest.approx(expected)
 
 
-def test_explain_tells_every_slice(several: RunFolder) -> None:
-    held, chosen = held_of(several), held_of(several).config
-    table = pq.read_table(several.scores("long"), columns=["id", "num_tokens"]).to_pydict()
-    for at, (identity, size) in enumerate(zip(table["id"], table["num_tokens"], strict=True)):
-        found = explain_document(held, identity)
-        assert [row.slice for row in found] == [c.label for c in chosen.slices]
-        for row, choice in zip(found, chosen.slices, strict=True):
-            kept = np.load(several.selection(choice.label) / "kept.npy")
-            assert row.kept == bool(kept[at])
-            assert row.reason.startswith("kept by" if kept[at] else "dropped by")
-            inside = "inside" in row.reason
-            if choice.name is None and size >= choice.min_tokens:
-                assert inside == row.kept, row
-        if at == 40:
-            break
-
-
-def test_stability_holds_the_scores_against_the_dearest(several: RunFolder) -> None:
-    found = compare_references([several.path], {})
-    assert found.names[0] == "long"
-    assert set(found.names) == {"long", "long.at-25", "short", "unigram", "zlib"}
-    kept = {}
-    for name in found.names:
-        own = read_scores(several.scores(name))
-        lengths = read_scores(several.scores("long")).num_tokens
-        size = own.num_bytes if name == "zlib" else own.num_tokens
-        order = np.lexsort((own.key, own.nll_sum / size))
-        middles = (np.cumsum(lengths[order]) - lengths[order] / 2) / lengths.sum()
-        kept[name] = set(own.key[order[middles >= 0.5]].tolist())
-    for i, a in enumerate(found.names):
-        for j, b in enumerate(found.names):
-            both = 2 * len(kept[a] & kept[b]) / (len(kept[a]) + len(kept[b]))
-            assert found.overlap[i][j] == pytest.approx(both, abs=0.02)
-    assert found.scores[0].spearman == 1.0
-    costs = [row.flops for row in found.scores]
-    assert costs == sorted(costs, reverse=True)
-    assert costs[-1] == 0
-    text = "\n".join(stability_lines(found))
-    assert "long.at-25" in text
-    assert "by chance" in text
-
-
-def test_stability_of_one_score_or_of_two_corpora_is_refused(
-    several: RunFolder, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError):
-        compare_references([tmp_path], {})
-    other = RunFolder(tmp_path / "other")
-    corpus = tiny.tiny_corpus(tmp_path / "corpus", seed=5)
-    run_study(validate_config(tiny.tiny_config(corpus), "test"), other, until="score")
-    with pytest.raises(UsageError) as caught:
-        compare_references([several.path, other.path], {})
-    assert "share" in caught.value.problem
-
-
-@pytest.fixture(scope="module")
-def crossed(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    run = RunFolder(tmp_path_factory.mktemp("crossed") / "run")
-    tree = tiny.tiny_config(tiny_corpus, final={"arms": ["pruned", "random", "all"]})
-    tree["split"] = {"cross": 3, "validation": 0.15, "test": 0.1}
-    tree["reference"]["tokens"] = 2048
-    run_study(validate_config(tree, "test"), run)
-    return run
-
-
 def test_cross_scoring_loses_no_document_and_no_model_scores_what_it_saw(
     crossed: RunFolder,
 ) -> None:
-    held = held_of(crossed)
+    held = open_artifacts(crossed)
     pool = held.pool
     parts = split.open_split(crossed.split)
     assert not len(parts.members(split.REFERENCE))
@@ -218,7 +124,7 @@ def test_cross_scoring_loses_no_document_and_no_model_scores_what_it_saw(
 def test_cross_scoring_tells_how_far_the_references_agree(crossed: RunFolder) -> None:
     told = read_json(crossed.selection("high-50") / "manifest.json")["agreement"]
     assert told["references"] == 3
-    assert told["documents"] == len(held_of(crossed).validation)
+    assert told["documents"] == len(open_artifacts(crossed).validation)
     assert 0 <= told["flips"] <= 1
     assert told["lowest_spearman"] <= told["spearman"] <= 1
     assert b"references of cross-scoring" in crossed.report.read_bytes()
@@ -239,7 +145,7 @@ def test_a_fold_is_kept_at_the_rate(crossed: RunFolder) -> None:
 
 def test_all_is_the_whole_pool_where_no_part_is_set_apart(crossed: RunFolder) -> None:
     plan = read_json(crossed.arms)["arms"]["all-s0"]
-    assert plan["documents"] == len(held_of(crossed).pool)
+    assert plan["documents"] == len(open_artifacts(crossed).pool)
 
 
 def test_a_domain_that_is_not_there_is_refused_before_the_work(
@@ -279,7 +185,7 @@ def test_a_pretrained_reference_beside_a_trained_one(
     pretrained = str(tiny_run.final("random-50-s0"))
     tree["tokenizer"] = {"train": {"vocab_size": 400}}
     tree["references"] = [
-        {"name": "own", **SMALL},
+        {"name": "own", **tiny.SMALL_REFERENCE},
         {"name": "given", "pretrained": pretrained, "context": 64},
     ]
     tree["selection"] = {"metric": {"difference": ["given", "own"]}, "unit": "documents"}
@@ -290,7 +196,7 @@ def test_a_pretrained_reference_beside_a_trained_one(
     assert (own.key == given.key).all()
     assert (own.num_tokens != given.num_tokens).any()
     assert (own.num_bytes == given.num_bytes).all()
-    assert held_of(run).tokens("reference-given").vocab_size == 384
+    assert open_artifacts(run).tokens("reference-given").vocab_size == 384
     assert {r.name for r in compare_references([run.path], {}).scores} == {
         "own", "given", "unigram",
     }  # fmt: skip
@@ -319,5 +225,5 @@ def test_a_pool_beyond_need_is_left_out_and_said(
     assert any("need no larger pool" in w.message for w in told)
     left = next(iter(pools[0] - pools[1]))
     identity = pq.read_table(cut.corpus / "documents.parquet").column("id")[left].as_py()
-    found = explain_document(held_of(cut), identity)
+    found = explain_document(open_artifacts(cut), identity)
     assert "need no larger pool" in found[0].reason
