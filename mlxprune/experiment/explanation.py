@@ -12,7 +12,7 @@ from mlxprune.config.slices import Slice
 from mlxprune.data import split
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.scorers import scorers_of
+from mlxprune.experiment.scorers import Scorer, scorers_of, scoring_context
 from mlxprune.records import Record, SparseRecord
 from mlxprune.run.markers import is_current
 from mlxprune.selection.metric import metric_values
@@ -200,7 +200,7 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
     if not len(rows) or rows[0] >= len(ids):
         fix = "ids are as in the data; the scores list those of the pool"
         raise UsageError(f"no document has the id {one_line(document_id)!r}", str(run.path), fix)
-    scorer = scorers_of(config)[-1]
+    scorer = _scorer_of(held, int(rows[0]))
     if not is_current(run, run.reference(scorer.name)):
         raise UsageError("the run has no reference yet", str(run.path), "run it up to reference")
     tokens = held.tokens(scorer.tokenizer)
@@ -208,7 +208,7 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
     if not len(ids_of):
         raise UsageError("this document has no tokens in this run", str(run.path), "choose another")
     model, _ = load_model(held.model_folder(scorer.name))
-    context = config.score.context or scorer.reference.context or 512
+    context = scoring_context(config, scorer.reference)
     policy = WindowPolicy(
         context, config.score.overlap, config.score.long_documents,
         config.score.max_tokens_per_document, context,
@@ -220,3 +220,13 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
         ids=ids_of.astype(int).tolist(),
         nll=[None if loss != loss else loss for loss in losses],
     )
+
+
+def _scorer_of(held: RunArtifacts, document: int) -> Scorer:
+    """The model whose score of a document the slices rank by: the first reference, or of
+    cross-scoring that of the document's fold."""
+    config = held.config
+    if config.split.cross:
+        fold = int(held.folds(np.array([document]))[0])
+        return next(s for s in scorers_of(config) if s.fold == fold)
+    return next(s for s in scorers_of(config) if s.name == config.primary_reference.name)

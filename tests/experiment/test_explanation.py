@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
-from mlxprune.experiment.explanation import explain_document
+from mlxprune.experiment.explanation import document_token_losses, explain_document
 from mlxprune.run.folder import RunFolder
+from mlxprune.scoring.score_file import read_scores
 from mlxprune.testing.runs import open_artifacts
 
 
@@ -26,3 +28,21 @@ def test_explain_tells_every_slice(several: RunFolder) -> None:
                 assert inside == row.kept, row
         if at == 40:
             break
+
+
+@pytest.mark.parametrize("name", ["several", "crossed"])
+def test_token_losses_are_of_the_model_that_scored_the_document(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """Of several references the first, of cross-scoring the document's own fold: their sum is what
+    stands in the scores that the slice ranks by."""
+    run: RunFolder = request.getfixturevalue(name)
+    held = open_artifacts(run)
+    primary = held.config.primary_reference.name
+    scores = read_scores(run.scores(primary))
+    for row in range(0, len(scores), 20):
+        losses = document_token_losses(held, f"#{int(held.pool[row])}")
+        known = [loss for loss in losses.nll if loss is not None]
+        assert sum(known) == pytest.approx(float(scores.nll_sum[row]), rel=1e-4)
+        fold = None if scores.fold is None else int(scores.fold[row])
+        assert losses.reference == (primary if fold is None else f"fold-{fold}")
