@@ -14,7 +14,7 @@ from mlxprune.config.schema import Config
 from mlxprune.config.slices import FREE_SCORES, Slice
 from mlxprune.errors import UsageError
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.scorers import Scorer, scorers_of
+from mlxprune.experiment.scorers import Scorer, scorers_of, scoring_context
 from mlxprune.files import read_json
 from mlxprune.model.architecture import flops_per_token
 from mlxprune.records import Json, Record, SparseRecord, read_record
@@ -146,7 +146,7 @@ def _flops(held: RunArtifacts, scorer: Scorer) -> float:
     folder = held.model_folder(scorer.name)
     stated = read_json(folder / "config.json")
     trained = 0
-    context = scorer.reference.context or 512
+    context = scoring_context(held.config, scorer.reference)
     if (folder / "training.json").exists():
         training = read_record(folder / "training.json", TrainingSummary)
         trained, context = training.targets, training.recipe.context

@@ -37,7 +37,7 @@ from mlxprune.execution.stage import Artifact, run_stage
 from mlxprune.experiment.arms import Arm, arm_documents, arms_of, branches_of
 from mlxprune.experiment.artifacts import StudyExecution
 from mlxprune.experiment.records import ArmEvaluation, ContaminationRecord, read_evaluation
-from mlxprune.experiment.scorers import scorers_of
+from mlxprune.experiment.scorers import scorers_of, scoring_context
 from mlxprune.files import fingerprint_of
 from mlxprune.model.architecture import preset_of, training_defaults
 from mlxprune.records import Json, write_record
@@ -94,7 +94,8 @@ class EvaluationInputs:
 
 
 def _window(study: StudyExecution) -> int:
-    return int(study.config.score.context or study.config.primary_reference.context or 512)
+    """Of the losses that sort the test documents into tenths: that of the scores."""
+    return scoring_context(study.config, study.config.primary_reference)
 
 
 def evaluate_arms(study: StudyExecution) -> None:

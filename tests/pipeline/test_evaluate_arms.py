@@ -307,3 +307,15 @@ def test_the_figures_of_every_arm_are_told_as_events(run: RunFolder) -> None:
         assert assessed.macro == told["macro"]
         assert assessed.gold_bpb == told["tasks"]["gold_bpb"]
         assert assessed.target == told["target"]["macro"]
+
+
+def test_deciles_are_of_losses_under_the_window_of_the_scores(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    """Where the context is left to the preset: its window, for the scores and for the deciles."""
+    settings = tiny.tiny_config(tiny_corpus, final={"tokens": 512}, reference={"context": None})
+    folder = RunFolder(tmp_path / "run")
+    run_study(validate_config(settings, "test"), folder)
+    scored = pq.read_schema(folder.scores("main")).metadata[b"policy.context"]
+    rested = read_json(folder.run_json)["stages"]["evaluation"]["inputs"]["high-50-s0"]
+    assert rested["reference"][1] == int(scored) == 256
