@@ -205,7 +205,7 @@ class Compare(Page):
         told = []
         for c in self._comparisons():
             if c.main and c.rho is not None:
-                told.append(f"{c.arm} reaches the end of {c.control} at >= 1.00 of it")
+                told.append(f"{c.arm} reaches the end of {c.control} at {c.rho} of its targets")
         return [[(line, "")] for text in told for line in wrap(text, cells, 2)]
 
     def _so_far(self, cells: int) -> list[Line]:

@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from mlxprune.config.loading import load_config
+from mlxprune.experiment.data_efficiency import Rho
 from mlxprune.run.folder import RunFolder
 from mlxprune_tui.drawing import line_chart
 from mlxprune_tui.drawing.cells import plain
@@ -96,3 +98,21 @@ def test_a_choice_comes_round() -> None:
     for _ in comparison.WHATS:
         page.do_what()
     assert page.options["what"] == comparison.WHATS[0]
+
+
+def test_the_share_of_the_targets_is_that_of_the_report(
+    tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ends that come earlier, and of one that is never reached."""
+    page = on(tiny_run.path, comparison.Compare)
+    result = run_comparison.result_of(page.desk.view)
+    assert result is not None
+    for rho, shown in (
+        (Rho(share=0.83, bound=""), "0.83"),
+        (Rho(share=1.0, bound=">="), ">= 1.00"),
+    ):
+        (main, *rest) = result.comparisons
+        result.comparisons = [msgspec.structs.replace(main, rho=rho), *rest]
+        told = " ".join(plain(page._verdicts(100)).split())
+        assert f"reaches the end of {main.control} at {shown} of its targets" in told
+    main.rho = None
