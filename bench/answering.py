@@ -120,15 +120,17 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> list[str]:
 
 
 def _rows(made: Any) -> list[Any]:
-    """[item, choice, context ids, answer ids] of every choice, from the trees."""
+    """[item, choice, context ids, answer ids] of every choice, from the shared prefixes."""
     rows = []
-    for tree in made.trees:
-        branches = np.split(tree.ids[tree.trunk :], np.cumsum(tree.branches)[:-1])
-        for place, choice in enumerate(np.unique(tree.choice).tolist()):
-            answer = tree.targets[tree.choice == choice].tolist()
-            inputs = tree.ids[: tree.trunk].tolist()
-            inputs += branches[place].tolist() if tree.branches else []
-            rows.append([tree.item, choice, inputs[: len(inputs) + 1 - len(answer)], answer])
+    for shared in made.prefixes:
+        suffixes = np.split(
+            shared.ids[shared.prefix_length :], np.cumsum(shared.suffix_lengths)[:-1]
+        )
+        for place, choice in enumerate(np.unique(shared.choice).tolist()):
+            answer = shared.targets[shared.choice == choice].tolist()
+            inputs = shared.ids[: shared.prefix_length].tolist()
+            inputs += suffixes[place].tolist() if shared.suffix_lengths else []
+            rows.append([shared.item, choice, inputs[: len(inputs) + 1 - len(answer)], answer])
     return rows
 
 
@@ -148,17 +150,17 @@ def ours(folder: Path) -> None:
             by_item.setdefault(row[0], []).append(row)
         began = time.perf_counter()
         grown = [
-            tree
+            shared
             for item, rows in by_item.items()
-            for tree in shared_prefixes_of(item, *zip(*((r[2], r[3]) for r in rows), strict=True))
+            for shared in shared_prefixes_of(item, *zip(*((r[2], r[3]) for r in rows), strict=True))
         ]
         sums: dict[tuple[int, int], tuple[float, bool]] = {}
         for batch in batch_shared_prefixes(grown, tokens):
             some = [grown[n] for n in batch]
-            for tree, (losses, hits) in zip(some, asking(some), strict=True):
-                for choice in np.unique(tree.choice).tolist():
-                    mine = tree.choice == choice
-                    sums[tree.item, choice] = (float(losses[mine].sum()), bool(hits[mine].all()))
+            for shared, (losses, hits) in zip(some, asking(some), strict=True):
+                for choice in np.unique(shared.choice).tolist():
+                    mine = shared.choice == choice
+                    sums[shared.item, choice] = (float(losses[mine].sum()), bool(hits[mine].all()))
         seconds = time.perf_counter() - began
         return {"seconds": seconds, **marked(by_item, sums)}
 

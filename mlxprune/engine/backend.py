@@ -39,7 +39,7 @@ class Backend:
     device: str  # for people
     compute_dtype: mx.Dtype  # of weights and activations; loss and optimizer are float32
     score_tokens_per_batch: int  # input positions of one scoring batch, before the memory limit
-    answer_tokens_per_batch: int  # of trees: on a GPU keys and values of all layers are kept, too
+    answer_tokens_per_batch: int  # of requests: a GPU keeps keys and values of all layers, too
     score_workers: int  # processes that score
     compiled: bool  # whether steps and batches are compiled, one trace a shape
     fused_attention_gradient: bool  # MLX has one; else ours goes by blocks of queries
@@ -86,11 +86,11 @@ def set_threads(count: int) -> None:
 
     global _lanes
     _lanes = CpuThreads(count)
-    threadpoolctl.threadpool_limits(1, user_api="blas")  # NumPy's: a lane is one thread
+    threadpoolctl.threadpool_limits(1, user_api="blas")  # NumPy's: each of ours is one
     blas.set_num_threads(count)  # MLX's, for models that run the graph
 
 
-def lanes() -> CpuThreads:
+def cpu_threads() -> CpuThreads:
     """CPU: the threads that chunks of a batch are dealt to."""
     detect()
     assert _lanes is not None
@@ -118,17 +118,19 @@ def limit_cache() -> None:
 def peak_flops() -> float:
     """FLOPs a second of a large matrix product in the compute dtype: what utilisation refers to.
 
-    The best of a few rounds; on the CPU the rounds run one matrix a lane, as the engine does.
+    The best of a few rounds; on the CPU the rounds run one matrix a thread, as the engine does.
     """
     device = detect()
     size = 1024 if device.name == "cpu" else 4096
     flops = 2.0 * size**3
     if device.name == "cpu":
         matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
-        outputs = [np.empty_like(matrix) for _ in range(len(lanes()))]
+        outputs = [np.empty_like(matrix) for _ in range(len(cpu_threads()))]
 
         def multiply() -> None:
-            lanes().map(lambda _, out: np.matmul(matrix, matrix, out=out), [[o] for o in outputs])
+            cpu_threads().map(
+                lambda _, out: np.matmul(matrix, matrix, out=out), [[o] for o in outputs]
+            )
 
         flops *= len(outputs)
     else:
@@ -160,7 +162,7 @@ def loss_function(model: Any) -> Losses:
         start = _graph_losses(model)
     else:
         weights = llama.Weights(shape, arrays_of(model.parameters()), for_losses=True)
-        start = partial(layers.losses, lanes(), weights)
+        start = partial(layers.losses, cpu_threads(), weights)
 
     def losses(inputs: np.ndarray, targets: np.ndarray) -> Any:
         refuse_outside(vocab_size, inputs, targets)
@@ -170,19 +172,21 @@ def loss_function(model: Any) -> Losses:
 
 
 def answer_function(model: Any) -> Callable[[list[SharedPrefix]], Answers]:
-    """For a batch of trees -ln p of their targets in nats, float32 [S] each, and whether each
-    target is the most likely id, bool [S]. Ids outside the vocabulary are a RunError."""
+    """Of every shared prefix in a batch -ln p of its targets in nats, float32 [S], and whether each
+    is the most likely id, bool [S]. Ids outside the vocabulary are a RunError."""
     vocab_size = _vocab_size(model)
     shape = _llama(model) if detect().name == "cpu" else None
     weights = None
     if shape is not None:
         weights = llama.Weights(shape, arrays_of(model.parameters()), for_losses=True)
 
-    def answers(trees: list[SharedPrefix]) -> Answers:
-        refuse_outside(vocab_size, *(a for tree in trees for a in (tree.ids, tree.targets)))
+    def answers(prefixes: list[SharedPrefix]) -> Answers:
+        refuse_outside(
+            vocab_size, *(a for shared in prefixes for a in (shared.ids, shared.targets))
+        )
         if weights is not None:
-            return numpy_answers(lanes(), weights, trees)
-        return graph_answers(model, trees)
+            return numpy_answers(cpu_threads(), weights, prefixes)
+        return graph_answers(model, prefixes)
 
     return answers
 
@@ -235,7 +239,7 @@ def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> llama.Para
     shape = _llama(model) if detect().name == "cpu" else None
     if shape is not None:
         weights = llama.Weights(shape, arrays_of(model.trainable_parameters()))
-        held = layers.loss_and_gradients(lanes(), weights, inputs, targets)[1]
+        held = layers.loss_and_gradients(cpu_threads(), weights, inputs, targets)[1]
         return {name: array.copy() for name, array in held.items()}
     loss, masters = (
         training_graph.mean_loss(model, detect().compute_dtype),
@@ -268,11 +272,13 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: llama.LlamaShape, clip: flo
             if name in parameters:
                 moments.setdefault(moment, {})[name] = array
         weights.update(parameters)
-        loss, gradients = layers.loss_and_gradients(lanes(), weights, inputs, targets)
-        norm = gradient_norm(lanes(), gradients)
+        loss, gradients = layers.loss_and_gradients(cpu_threads(), weights, inputs, targets)
+        norm = gradient_norm(cpu_threads(), gradients)
         shrink = min(clip / (norm + 1e-6), 1.0)
         number = int(its_optimizer.state["step"].item()) + 1
-        update_in_place(lanes(), its_optimizer, parameters, gradients, moments, number, shrink)
+        update_in_place(
+            cpu_threads(), its_optimizer, parameters, gradients, moments, number, shrink
+        )
         its_optimizer.state["step"] = mx.array(number, mx.uint64)
         return lambda: (loss, norm)
 

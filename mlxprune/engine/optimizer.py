@@ -31,18 +31,18 @@ def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> Any:
     )
 
 
-def gradient_norm(lanes: CpuThreads, gradients: Parameters) -> float:
+def gradient_norm(threads: CpuThreads, gradients: Parameters) -> float:
     """The Euclidean norm over all gradients, summed by array in float64."""
 
     def squares(_: Buffers, name: str) -> float:
         flat = gradients[name].ravel()
         return float(np.dot(flat, flat))
 
-    return math.sqrt(math.fsum(lanes.map(squares, lanes.deal(list(gradients)))))
+    return math.sqrt(math.fsum(threads.map(squares, threads.deal(list(gradients)))))
 
 
 def update_in_place(
-    lanes: CpuThreads,
+    threads: CpuThreads,
     optimizer: Any,
     parameters: Parameters,
     gradients: Parameters,
@@ -102,4 +102,4 @@ def update_in_place(
     places = [
         (name, at) for name, array in parameters.items() for at in range(0, array.size, BLOCK)
     ]
-    lanes.map(block, lanes.deal(places))
+    threads.map(block, threads.deal(places))

@@ -1,8 +1,8 @@
-"""Trees: the choices of an item as one sequence that shares what they have in common.
+"""Shared prefixes: the choices of an item as one sequence, what they have in common once.
 
-All choices of an item begin alike: most often with the whole context. A tree holds that trunk once,
-and after it the rest of every choice, a branch each. A branch sees the trunk and itself, and its
-positions go on where the trunk ends, so its losses are those of the choice alone.
+All choices of an item begin alike: most often with the whole context. That prefix comes once, and
+after it the rest of every choice, a suffix each. A suffix sees the prefix and itself, and its
+positions go on where the prefix ends, so its losses are those of the choice alone.
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """``ids`` int32 [T]: the trunk, then the inputs of every branch. Scored are ``targets`` [S]
+    """``ids`` int32 [T]: the prefix, then the inputs of every suffix. Scored are ``targets`` [S]
     (ids), predicted at the places ``at`` [S] of ``ids``, for the choice ``choice`` [S]."""
 
     item: int
     ids: np.ndarray
-    trunk: int
-    branches: tuple[int, ...]  # lengths, in the order of the choices
+    prefix_length: int
+    suffix_lengths: tuple[int, ...]  # lengths, in the order of the choices
     at: np.ndarray
     targets: np.ndarray
     choice: np.ndarray
 
     def positions(self) -> np.ndarray:
         """int64 [T]: the place of every input in its own sequence."""
-        parts = [np.arange(self.trunk), *(self.trunk + np.arange(n) for n in self.branches)]
+        parts = [
+            np.arange(self.prefix_length),
+            *(self.prefix_length + np.arange(n) for n in self.suffix_lengths),
+        ]
         return np.concatenate(parts)
 
     def hidden(self) -> np.ndarray:
-        """bool [B, B] over the inputs of the branches: those of another branch."""
-        of = np.repeat(np.arange(len(self.branches)), self.branches)
+        """bool [B, B] over the inputs of the suffixes: those of another suffix."""
+        of = np.repeat(np.arange(len(self.suffix_lengths)), self.suffix_lengths)
         result: np.ndarray = of[:, None] != of[None]
         return result
 
@@ -41,7 +44,7 @@ class SharedPrefix:
 def shared_prefixes_of(
     item: int, contexts: Sequence[np.ndarray], continuations: Sequence[np.ndarray]
 ) -> list[SharedPrefix]:
-    """One tree for the choices of an item, or one for each where they have too little in common.
+    """One for the choices of an item, or one for each where they have too little in common.
 
     ``contexts`` and ``continuations`` int arrays, a choice each; no continuation or context is
     empty. The last token of a continuation is a target and no input.
@@ -50,15 +53,15 @@ def shared_prefixes_of(
         np.concatenate([context, continuation])
         for context, continuation in zip(contexts, continuations, strict=True)
     ]
-    trunk = _common([row[:-1] for row in rows])
-    rests = [len(row) - 1 - trunk for row in rows]
-    if len(rows) > 1 and trunk < max(rests):
+    prefix = _common([row[:-1] for row in rows])
+    rests = [len(row) - 1 - prefix for row in rows]
+    if len(rows) > 1 and prefix < max(rests):
         return [
-            _tree(item, [row], [n], [len(continuations[n])], len(row) - 1)
+            _shared(item, [row], [n], [len(continuations[n])], len(row) - 1)
             for n, row in enumerate(rows)
         ]
     scored = [len(continuation) for continuation in continuations]
-    return [_tree(item, rows, list(range(len(rows))), scored, trunk)]
+    return [_shared(item, rows, list(range(len(rows))), scored, prefix)]
 
 
 def _common(rows: list[np.ndarray]) -> int:
@@ -70,24 +73,24 @@ def _common(rows: list[np.ndarray]) -> int:
     return shortest if same.all() else int(same.argmin())
 
 
-def _tree(
-    item: int, rows: list[np.ndarray], choices: list[int], scored: list[int], trunk: int
+def _shared(
+    item: int, rows: list[np.ndarray], choices: list[int], scored: list[int], prefix: int
 ) -> SharedPrefix:
-    ids, at, targets, choice = [rows[0][:trunk]], [], [], []
-    start = trunk
+    ids, at, targets, choice = [rows[0][:prefix]], [], [], []
+    start = prefix
     for row, number, count in zip(rows, choices, scored, strict=True):
-        branch = row[trunk:-1]
-        ids.append(branch)
+        suffix = row[prefix:-1]
+        ids.append(suffix)
         place = np.arange(len(row) - 1 - count, len(row) - 1)
-        at.append(np.where(place < trunk, place, place - trunk + start))
+        at.append(np.where(place < prefix, place, place - prefix + start))
         targets.append(row[-count:])
         choice.append(np.full(count, number))
-        start += len(branch)
-    lengths = tuple(len(row) - 1 - trunk for row in rows)
+        start += len(suffix)
+    lengths = tuple(len(row) - 1 - prefix for row in rows)
     return SharedPrefix(
         item,
         np.concatenate(ids).astype(np.int32),
-        trunk,
+        prefix,
         () if not sum(lengths) else lengths,
         np.concatenate(at).astype(np.int64),
         np.concatenate(targets).astype(np.int32),
@@ -95,16 +98,16 @@ def _tree(
     )
 
 
-def batch_shared_prefixes(trees: Sequence[SharedPrefix], tokens: int) -> Iterator[list[int]]:
-    """Which trees go together: longest first, about ``tokens`` inputs a batch, padding counted."""
-    order = sorted(range(len(trees)), key=lambda n: (-len(trees[n].ids), n))
+def batch_shared_prefixes(prefixes: Sequence[SharedPrefix], tokens: int) -> Iterator[list[int]]:
+    """Which go together: longest first, about ``tokens`` inputs a batch, padding counted."""
+    order = sorted(range(len(prefixes)), key=lambda n: (-len(prefixes[n].ids), n))
     batch: list[int] = []
     longest = 0
     for number in order:
-        longest = longest or len(trees[number].ids)
+        longest = longest or len(prefixes[number].ids)
         if batch and longest * (len(batch) + 1) > tokens:
             yield batch
-            batch, longest = [], len(trees[number].ids)
+            batch, longest = [], len(prefixes[number].ids)
         batch.append(number)
     if batch:
         yield batch

@@ -60,11 +60,11 @@ def estimate_seconds(folder: Path, asked: TaskRequests) -> float:
     from mlxprune.engine import backend
 
     asking = backend.answer_function(load_model(folder)[0])
-    order = sorted(asked.trees, key=lambda tree: len(tree.ids))
+    order = sorted(asked.prefixes, key=lambda shared: len(shared.ids))
     middle = len(order) // 2
     some = order[max(0, middle - 8) : middle + 8]
     asking(some[:1])
     began = time.monotonic()
     asking(some)
     taken = time.monotonic() - began
-    return taken * asked.inputs / max(1, sum(len(tree.ids) for tree in some))
+    return taken * asked.inputs / max(1, sum(len(shared.ids) for shared in some))

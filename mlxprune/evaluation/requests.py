@@ -1,7 +1,7 @@
-"""Exam: the questions of all tasks as batches for one model, answered unit by unit.
+"""Requests: the items of all tasks as batches for one model, answered unit by unit.
 
 A unit is near UNIT_TOKENS inputs, whole items in the order of the tasks, and batches never cross
-one: an exam that is interrupted goes on with the next unit and ends with the same bytes.
+one: what is interrupted goes on with the next unit and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Answering = Callable[[list[SharedPrefix]], list[tuple[np.ndarray, np.ndarray]]]
 
 @dataclass(frozen=True)
 class AskedTask:
-    """A task and what of it is asked: items ``first`` to ``stop`` of the exam."""
+    """A task and what of it is asked: the items ``first`` to ``stop`` of all requests."""
 
     found: TaskItems
     rows: list[int]  # of the file, in order
@@ -54,10 +54,10 @@ class TaskRequests:
     offsets: np.ndarray  # int64 [items + 1]
     bytes: np.ndarray  # int64 [choices], UTF-8 bytes of the answer, without a joining space
     tokens: np.ndarray  # int64 [choices], of the answer
-    trees: list[SharedPrefix] = field(repr=False)
-    units: list[tuple[int, int]] = field(repr=False)  # of trees
+    prefixes: list[SharedPrefix] = field(repr=False)
+    units: list[tuple[int, int]] = field(repr=False)  # of shared prefixes
     inputs: int = 0  # tokens that go through the model
-    whole: int = 0  # tokens that would without a shared context
+    whole: int = 0  # tokens that would without a shared prefix context
 
 
 def prepare_requests(
@@ -70,7 +70,7 @@ def prepare_requests(
 ) -> TaskRequests:
     """Read the tasks, draw their items and examples, and encode all of them."""
     asked: list[AskedTask] = []
-    grown: list[SharedPrefix] = []
+    prefixes: list[SharedPrefix] = []
     gold: list[int] = []
     groups: list[int] = []
     counts: list[int] = []
@@ -97,7 +97,7 @@ def prepare_requests(
             if not prompt.contexts:
                 left_out.append(item.row)
                 continue
-            grown += shared_prefixes_of(len(gold), prompt.contexts, prompt.continuations)
+            prefixes += shared_prefixes_of(len(gold), prompt.contexts, prompt.continuations)
             cut += prompt.cut
             rows.append(item.row)
             gold.append(item.gold)
@@ -115,7 +115,7 @@ def prepare_requests(
         fix = "take a model with a longer context"
         where = f"{', '.join(unfit)}, context {context}"
         raise DataError("no item fits the model", where, fix)
-    inputs = sum(len(tree.ids) for tree in grown)
+    inputs = sum(len(shared.ids) for shared in prefixes)
     return TaskRequests(
         asked,
         {**found.absent, **unfit},
@@ -124,30 +124,30 @@ def prepare_requests(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.array(sizes, np.int64),
         np.array(lengths, np.int64),
-        grown,
-        _units(grown),
+        prefixes,
+        _units(prefixes),
         inputs,
         whole - sum(counts),  # the last token of a choice is no input
     )
 
 
-def _units(grown: list[SharedPrefix]) -> list[tuple[int, int]]:
-    """[first, stop) over trees; all trees of an item in one."""
+def _units(prefixes: list[SharedPrefix]) -> list[tuple[int, int]]:
+    """[first, stop) over shared prefixes; all shared prefixes of an item in one."""
     result: list[tuple[int, int]] = []
     first, size = 0, 0
-    for number, tree in enumerate(grown):
-        begins = number == 0 or grown[number - 1].item != tree.item
+    for number, shared in enumerate(prefixes):
+        begins = number == 0 or prefixes[number - 1].item != shared.item
         if begins and size >= UNIT_TOKENS:
             result.append((first, number))
             first, size = number, 0
-        size += len(tree.ids)
-    if grown:
-        result.append((first, len(grown)))
+        size += len(shared.ids)
+    if prefixes:
+        result.append((first, len(prefixes)))
     return result
 
 
 def answer_requests(
-    exam: TaskRequests,
+    asked: TaskRequests,
     answering: Callable[[], Answering],
     batch_tokens: int,
     parts: Path | None = None,
@@ -160,37 +160,37 @@ def answer_requests(
     ask. With ``parts`` every unit is kept there as it is done, and what is there is not done again;
     ``between`` is called with the inputs of every batch.
     """
-    result = np.zeros(len(exam.tokens), ANSWER_DTYPE)
+    result = np.zeros(len(asked.tokens), ANSWER_DTYPE)
     ask: Answering | None = None
-    for number, (first, stop) in enumerate(exam.units):
-        choices = _choices(exam, first, stop)
+    for number, (first, stop) in enumerate(asked.units):
+        choices = _choices(asked, first, stop)
         path = None if parts is None else parts / f"{number:06d}.npy"
-        size = sum(len(tree.ids) for tree in exam.trees[first:stop])
+        size = sum(len(shared.ids) for shared in asked.prefixes[first:stop])
         kept = np.load(path) if path is not None and path.exists() else None
         if kept is not None and len(kept) == len(result[choices]):
             result[choices] = kept
             between(size)
             continue
         ask = ask or answering()
-        for batch in batch_shared_prefixes(exam.trees[first:stop], batch_tokens):
-            some = [exam.trees[first + n] for n in batch]
-            for tree, (losses, hits) in zip(some, ask(some), strict=True):
-                _note(result[exam.offsets[tree.item] :], tree, losses, hits)
-            between(sum(len(tree.ids) for tree in some))
+        for batch in batch_shared_prefixes(asked.prefixes[first:stop], batch_tokens):
+            some = [asked.prefixes[first + n] for n in batch]
+            for shared, (losses, hits) in zip(some, ask(some), strict=True):
+                _note(result[asked.offsets[shared.item] :], shared, losses, hits)
+            between(sum(len(shared.ids) for shared in some))
         if path is not None:
             write_array(path, result[choices])
     return result
 
 
-def _choices(exam: TaskRequests, first: int, stop: int) -> slice:
-    """The answers that the trees of a unit are about."""
-    last = exam.trees[stop - 1].item
-    return slice(int(exam.offsets[exam.trees[first].item]), int(exam.offsets[last + 1]))
+def _choices(asked: TaskRequests, first: int, stop: int) -> slice:
+    """The answers that the shared prefixes of a unit are about."""
+    last = asked.prefixes[stop - 1].item
+    return slice(int(asked.offsets[asked.prefixes[first].item]), int(asked.offsets[last + 1]))
 
 
-def _note(answers: np.ndarray, tree: SharedPrefix, losses: np.ndarray, hits: np.ndarray) -> None:
-    for choice in np.unique(tree.choice).tolist():
-        mine = tree.choice == choice
+def _note(answers: np.ndarray, shared: SharedPrefix, losses: np.ndarray, hits: np.ndarray) -> None:
+    for choice in np.unique(shared.choice).tolist():
+        mine = shared.choice == choice
         answers["nll"][choice] = losses[mine].astype(np.float64).sum()
         answers["hit"][choice] = hits[mine].all()
 

@@ -219,7 +219,7 @@ def budgets(arms: dict[str, list[BudgetPoint]]) -> Any:
     return _svg(figure)
 
 
-def marks(categories: list[str], arms: dict[str, dict[str, MeanFigures]]) -> Any:
+def normalised_accuracies(categories: list[str], arms: dict[str, dict[str, MeanFigures]]) -> Any:
     """Normalised accuracy of every arm in every category, with 95 % intervals of the items."""
     figure, axes = _figure(8, 0.9 + (0.16 * len(arms) + 0.22) * len(categories))
     at = np.arange(len(categories), dtype=float)

@@ -1,4 +1,4 @@
-"""Scoreboard: what the report shows of the tasks, of the target text, and of who learns what."""
+"""What the report shows of the tasks, of the target text, and of who learns what."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def task_board(result: StudyResult, names: list[str]) -> TaskBoard | None:
         arms=list(arms),
         rows=[*rows, ("average", [a.average for a in arms.values()])],
         gold_bpb=[a.gold_bpb for a in arms.values()],
-        picture=figures.marks(categories, {n: {**a.categories} for n, a in arms.items()}),
+        picture=figures.normalised_accuracies(
+            categories, {n: {**a.categories} for n, a in arms.items()}
+        ),
         tasks=[
             (
                 label.removeprefix("bigbench_"),

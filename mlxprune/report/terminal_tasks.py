@@ -1,4 +1,4 @@
-"""Marksheet: the marks of a model as tables on a terminal."""
+"""What a model answered, as tables on a terminal."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from mlxprune.engine.optimizer import gradient_norm, make_optimizer, update_in_p
 
 @pytest.mark.parametrize("name", ["adamw", "lion"])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3])
 def test_updates_equal_those_of_mlx(
-    name: str, decay: float, lanes: int, generator: np.random.Generator,
+    name: str, decay: float, threads: int, generator: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Eight steps with a changing rate, arrays that do not divide into blocks, tiny gradients."""
@@ -39,7 +39,7 @@ def test_updates_equal_those_of_mlx(
         shrink = 1.0 if step % 2 else 0.25
         scaled = {n: mx.array(g * np.float32(shrink)) for n, g in gradients.items()}
         theirs = its.apply_gradients(scaled, theirs)
-        update_in_place(CpuThreads(lanes), own, ours, gradients, moments, step, shrink)
+        update_in_place(CpuThreads(threads), own, ours, gradients, moments, step, shrink)
         for n, array in ours.items():
             assert np.allclose(array, np.array(theirs[n]), rtol=1e-5, atol=1e-6), (n, step)
             for moment, trees in moments.items():

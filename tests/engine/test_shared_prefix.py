@@ -72,12 +72,12 @@ def alone(weights: Any, config: dict[str, Any], item: Item) -> list[tuple[np.nda
 
 
 def by_choice(
-    item: int, grown: list[SharedPrefix], found: Answers, choice: int
+    item: int, prefixes: list[SharedPrefix], found: Answers, choice: int
 ) -> tuple[np.ndarray, np.ndarray]:
     parts = [
-        (loss[tree.choice == choice], hit[tree.choice == choice])
-        for tree, (loss, hit) in zip(grown, found, strict=True)
-        if tree.item == item and (tree.choice == choice).any()
+        (loss[shared.choice == choice], hit[shared.choice == choice])
+        for shared, (loss, hit) in zip(prefixes, found, strict=True)
+        if shared.item == item and (shared.choice == choice).any()
     ]
     assert len(parts) == 1
     return parts[0]
@@ -105,17 +105,17 @@ def test_answers_are_those_of_each_choice_alone(
         table = float64_llama.llama_log_probabilities(weights, config, so_far)
         said = np.append(said, table[-1].argmax())
     items: list[Item] = [*random_items(generator, 30), ([context], [said])]
-    grown = [tree for n, item in enumerate(items) for tree in shared_prefixes_of(n, *item)]
-    assert {len(tree.branches) > 1 for tree in grown} == {True, False}
+    prefixes = [shared for n, item in enumerate(items) for shared in shared_prefixes_of(n, *item)]
+    assert {len(shared.suffix_lengths) > 1 for shared in prefixes} == {True, False}
     ask = engine(model)
-    found: list[Any] = [None] * len(grown)
-    for batch in batch_shared_prefixes(grown, 300):
-        for n, answer in zip(batch, ask([grown[n] for n in batch]), strict=True):
+    found: list[Any] = [None] * len(prefixes)
+    for batch in batch_shared_prefixes(prefixes, 300):
+        for n, answer in zip(batch, ask([prefixes[n] for n in batch]), strict=True):
             found[n] = answer
     margin = 2e-5 if backend.detect().name == "cpu" else 5e-2  # bfloat16
     for number, item in enumerate(items):
         for choice, (loss, best) in enumerate(alone(weights, config, item)):
-            got, hit = by_choice(number, grown, found, choice)
+            got, hit = by_choice(number, prefixes, found, choice)
             np.testing.assert_allclose(got, loss, rtol=margin, atol=margin)
             assert (hit == best).all() or margin > 1e-3
     assert hit.all() or margin > 1e-3, "what the model would say is not the most likely"
@@ -131,9 +131,11 @@ def test_the_cpu_engine_gives_the_same_bytes_for_any_number_of_lanes(
     monkeypatch.setattr(layers, "CHUNK_POSITIONS", 200)
     weights = llama.Weights(shape, backend.arrays_of(model.parameters()), for_losses=True)
     items = random_items(generator, 40)
-    grown = [tree for n, item in enumerate(items) for tree in shared_prefixes_of(n, *item)]
+    prefixes = [shared for n, item in enumerate(items) for shared in shared_prefixes_of(n, *item)]
     found = [
-        b"".join(a.tobytes() for pair in numpy_answers(CpuThreads(n), weights, grown) for a in pair)
+        b"".join(
+            a.tobytes() for pair in numpy_answers(CpuThreads(n), weights, prefixes) for a in pair
+        )
         for n in (1, 2, 3, 9)
     ]
     assert len(set(found)) == 1
@@ -149,7 +151,7 @@ def test_the_first_of_equal_logits_is_the_most_likely(monkeypatch: pytest.Monkey
 
 def test_a_trunk_is_shared_where_it_is_worth_it() -> None:
     letters = shared_prefixes_of(0, [np.arange(30)] * 4, [np.array([n]) for n in range(4)])
-    assert [(len(t.ids), t.trunk, t.branches) for t in letters] == [(30, 30, ())]
+    assert [(len(t.ids), t.prefix_length, t.suffix_lengths) for t in letters] == [(30, 30, ())]
     assert letters[0].at.tolist() == [29] * 4
     apart = shared_prefixes_of(0, [np.arange(9), 5 + np.arange(9)], [np.array([1]), np.array([2])])
     assert [len(t.ids) for t in apart] == [9, 9]
@@ -158,11 +160,11 @@ def test_a_trunk_is_shared_where_it_is_worth_it() -> None:
 
 def test_batches_hold_every_tree_once_within_the_budget(generator: np.random.Generator) -> None:
     items = random_items(generator, 60)
-    grown = [tree for n, item in enumerate(items) for tree in shared_prefixes_of(n, *item)]
-    found = list(batch_shared_prefixes(grown, 100))
-    assert sorted(n for batch in found for n in batch) == list(range(len(grown)))
+    prefixes = [shared for n, item in enumerate(items) for shared in shared_prefixes_of(n, *item)]
+    found = list(batch_shared_prefixes(prefixes, 100))
+    assert sorted(n for batch in found for n in batch) == list(range(len(prefixes)))
     for batch in found:
-        longest = max(len(grown[n].ids) for n in batch)
+        longest = max(len(prefixes[n].ids) for n in batch)
         assert len(batch) == 1 or longest * len(batch) <= 100
 
 
@@ -170,13 +172,13 @@ def test_ids_outside_the_vocabulary_are_refused(
     tmp_path: Path, generator: np.random.Generator
 ) -> None:
     model, _ = model_and_weights(config_of(), tmp_path, generator)
-    grown = shared_prefixes_of(0, [np.array([1, 2])], [np.array([97])])
+    prefixes = shared_prefixes_of(0, [np.array([1, 2])], [np.array([97])])
     with pytest.raises(RunError, match="vocabulary"):
-        backend.answer_function(model)(grown)
+        backend.answer_function(model)(prefixes)
 
 
 def test_learned_positions_are_computed_whole(generator: np.random.Generator) -> None:
-    """GPT-2: what pads a branch would have no position. Answers at its very context are numbers."""
+    """GPT-2: what pads a suffix would have no position. Answers at its very context are numbers."""
     config = {
         "model_type": "gpt2", "n_ctx": 32, "n_embd": 16, "n_head": 2, "n_layer": 2,
         "n_positions": 32, "layer_norm_epsilon": 1e-5, "vocab_size": VOCABULARY,
@@ -185,24 +187,24 @@ def test_learned_positions_are_computed_whole(generator: np.random.Generator) ->
     assert not _remembers_plainly(model)
     context = generator.integers(0, VOCABULARY, 24)
     said = [generator.integers(0, VOCABULARY, n) for n in (8, 3, 1)]
-    grown = shared_prefixes_of(0, [context] * 3, said)
-    (losses, _), *others = graph_answers(model, grown)
+    prefixes = shared_prefixes_of(0, [context] * 3, said)
+    (losses, _), *others = graph_answers(model, prefixes)
     assert not others
     for choice, answer in enumerate(said):
         ids = np.concatenate([context, answer])
         logits = model(mx.array(ids[None, :-1]))[0, -len(answer) :]
         expected = np.array(loss_graph.cross_entropy(logits, mx.array(answer)))
-        np.testing.assert_allclose(losses[grown[0].choice == choice], expected, rtol=1e-4)
+        np.testing.assert_allclose(losses[prefixes[0].choice == choice], expected, rtol=1e-4)
 
 
 def test_many_branches_go_a_few_rows_at_a_time(
     tmp_path: Path, generator: np.random.Generator
 ) -> None:
-    """Every row holds its trunk's keys once more: never more rows than the trunks are long."""
+    """Every row holds its prefix's keys once more: never more rows than the prefixes are long."""
     model, _ = model_and_weights(config_of(), tmp_path, generator)
     context = generator.integers(0, VOCABULARY, 40)
     said = [generator.integers(0, VOCABULARY, 4) for _ in range(24)]
-    grown = shared_prefixes_of(0, [context] * 24, said)
-    (shared, _), *_ = _shared(model, grown)
-    (whole, _), *_ = _whole(model, grown)
+    prefixes = shared_prefixes_of(0, [context] * 24, said)
+    (shared, _), *_ = _shared(model, prefixes)
+    (whole, _), *_ = _whole(model, prefixes)
     np.testing.assert_allclose(shared, whole, rtol=1e-4, atol=1e-4)

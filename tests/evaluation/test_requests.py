@@ -21,17 +21,17 @@ from mlxprune.testing.task_files import prepared, write_tasks
 def hashed(asked: list[SharedPrefix]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Losses that depend on the whole sequence up to the target, and on nothing else."""
     found = []
-    for tree in asked:
-        parts = np.split(tree.ids[tree.trunk :], np.cumsum(tree.branches)[:-1])
+    for shared in asked:
+        parts = np.split(shared.ids[shared.prefix_length :], np.cumsum(shared.suffix_lengths)[:-1])
         losses = []
-        for place, target in zip(tree.at.tolist(), tree.targets.tolist(), strict=True):
-            if place < tree.trunk:
-                before = tree.ids[: place + 1].tolist()
+        for place, target in zip(shared.at.tolist(), shared.targets.tolist(), strict=True):
+            if place < shared.prefix_length:
+                before = shared.ids[: place + 1].tolist()
             else:
-                starts = tree.trunk + np.cumsum([0, *tree.branches])
-                branch = int(np.searchsorted(starts, place, side="right")) - 1
-                inside = parts[branch][: place - starts[branch] + 1]
-                before = [*tree.ids[: tree.trunk].tolist(), *inside.tolist()]
+                starts = shared.prefix_length + np.cumsum([0, *shared.suffix_lengths])
+                suffix = int(np.searchsorted(starts, place, side="right")) - 1
+                inside = parts[suffix][: place - starts[suffix] + 1]
+                before = [*shared.ids[: shared.prefix_length].tolist(), *inside.tolist()]
             losses.append(random.Random(str((before, target))).random())
         values = np.array(losses, np.float32)
         found.append((values, values < 0.8))
@@ -43,15 +43,15 @@ def test_every_answer_is_that_of_its_own_sequence(tmp_path: Path) -> None:
     answers = requests.answer_requests(made, lambda: hashed, 500)
     assert made.inputs < made.whole
     by_item: dict[int, list[SharedPrefix]] = {}
-    for tree in made.trees:
-        by_item.setdefault(tree.item, []).append(tree)
+    for shared in made.prefixes:
+        by_item.setdefault(shared.item, []).append(shared)
     for item in range(len(made.gold)):
         first, stop = made.offsets[item], made.offsets[item + 1]
         for choice in range(stop - first):
             losses, hits = [], []
-            for tree, (loss, hit) in zip(by_item[item], hashed(by_item[item]), strict=True):
-                losses += loss[tree.choice == choice].tolist()
-                hits += hit[tree.choice == choice].tolist()
+            for shared, (loss, hit) in zip(by_item[item], hashed(by_item[item]), strict=True):
+                losses += loss[shared.choice == choice].tolist()
+                hits += hit[shared.choice == choice].tolist()
             assert len(losses) == made.tokens[first + choice]
             assert answers["nll"][first + choice] == pytest.approx(sum(losses), rel=1e-12)
             assert answers["hit"][first + choice] == all(hits)
@@ -64,7 +64,7 @@ def test_an_interrupted_exam_goes_on_and_ends_with_the_same_bytes(
     made = prepared(write_tasks(tmp_path / "tasks", 2))
     assert len(made.units) > 5
     for first, stop in made.units:  # an item is never in two
-        assert first == 0 or made.trees[first - 1].item != made.trees[first].item
+        assert first == 0 or made.prefixes[first - 1].item != made.prefixes[first].item
         assert stop > first
     assert [b for _, b in made.units[:-1]] == [a for a, _ in made.units[1:]]
     whole = requests.answer_requests(made, lambda: hashed, 300)

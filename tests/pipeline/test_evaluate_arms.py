@@ -102,13 +102,17 @@ def test_the_answers_are_those_of_the_model_alone_in_float64(run: RunFolder, pla
     table = pq.read_table(run.evaluation(name).with_name(told["items_file"]))
     rows = table.to_pylist()
     assert len(rows) == len(made.gold) > 100
-    for tree_ in made.trees:
-        parts = np.split(tree_.ids[tree_.trunk :], np.cumsum(tree_.branches)[:-1])
-        row = rows[tree_.item]
-        for choice in np.unique(tree_.choice).tolist():
-            mine = tree_.targets[tree_.choice == choice]
-            own = parts[choice] if len(tree_.branches) > 1 else tree_.ids[tree_.trunk :]
-            inputs = np.concatenate([tree_.ids[: tree_.trunk], own])
+    for shared in made.prefixes:
+        parts = np.split(shared.ids[shared.prefix_length :], np.cumsum(shared.suffix_lengths)[:-1])
+        row = rows[shared.item]
+        for choice in np.unique(shared.choice).tolist():
+            mine = shared.targets[shared.choice == choice]
+            own = (
+                parts[choice]
+                if len(shared.suffix_lengths) > 1
+                else shared.ids[shared.prefix_length :]
+            )
+            inputs = np.concatenate([shared.ids[: shared.prefix_length], own])
             table_ = float64_llama.llama_log_probabilities(weights, stated, inputs)[-len(mine) :]
             expected = -table_[np.arange(len(mine)), mine].sum()
             assert row["nll"][choice] == pytest.approx(expected, rel=1e-5)

@@ -3,8 +3,8 @@
 MLX computes ``exp`` on the Linux CPU at about 20 ns an element, on one thread, and gives every
 operation a fresh buffer. NumPy has vectorised loops and releases the interpreter while it works.
 So here a batch is cut into chunks of whole rows, about ``CHUNK_POSITIONS`` positions each, that go
-through the model from end to end in buffers that stay: one thread (a lane) a core, every matrix
-product on one thread. A chunk is the same whatever the number of lanes, so losses are, too.
+through the model from end to end in buffers that stay: one thread a core, every matrix
+product on one thread. A chunk is the same whatever the number of threads, so losses are, too.
 
 The formulas are those of ``mlx_lm.models.llama``; the tests hold both against float64.
 """
@@ -22,7 +22,7 @@ CHUNK_POSITIONS = 1024
 
 
 def losses(
-    lanes: CpuThreads, weights: llama.Weights, inputs: np.ndarray, targets: np.ndarray
+    threads: CpuThreads, weights: llama.Weights, inputs: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
     """-ln p(target) per position, in nats: inputs, targets int [B, T] -> float32 [B, T]."""
     result = np.empty(inputs.shape, np.float32)
@@ -32,16 +32,16 @@ def losses(
         found = head.losses(buffers, hidden, weights.head, targets[rows].ravel())
         result[rows] = found.reshape(result[rows].shape)
 
-    lanes.map(chunk, lanes.deal(_chunks(inputs.shape)))
+    threads.map(chunk, threads.deal(_chunks(inputs.shape)))
     return result
 
 
 def loss_and_gradients(
-    lanes: CpuThreads, weights: llama.Weights, inputs: np.ndarray, targets: np.ndarray
+    threads: CpuThreads, weights: llama.Weights, inputs: np.ndarray, targets: np.ndarray
 ) -> tuple[float, llama.Parameters]:
     """The mean of ``losses`` (summed in float64) and its gradient by every parameter, float32.
 
-    The gradients are in the lanes' buffers: they hold until the next call.
+    The gradients are in the threads' buffers: they hold until the next call.
     """
     share = np.float32(1 / inputs.size)
 
@@ -59,31 +59,31 @@ def loss_and_gradients(
         work.backward(cotangent)
         return loss
 
-    dealt = [part for part in lanes.deal(_chunks(inputs.shape, len(lanes))) if part]
+    dealt = [part for part in threads.deal(_chunks(inputs.shape, len(threads))) if part]
     sums = [_Gradients() for _ in dealt]
     jobs = [[(rows, total) for rows in part] for part, total in zip(dealt, sums, strict=True)]
-    total = math.fsum(lanes.map(chunk, jobs)) / inputs.size
-    names = lanes.deal(list(sums[0].arrays))
+    total = math.fsum(threads.map(chunk, jobs)) / inputs.size
+    names = threads.deal(list(sums[0].arrays))
 
     def join(_: Buffers, name: str) -> None:
         for other in sums[1:]:
             sums[0].arrays[name] += other.arrays[name]
 
-    lanes.map(join, names)
+    threads.map(join, names)
     return total, weights.unfold(sums[0].arrays)
 
 
-def _chunks(shape: tuple[int, ...], lanes: int = 1) -> list[slice]:
-    """Rows in chunks of about CHUNK_POSITIONS; for training, at least one chunk a lane."""
+def _chunks(shape: tuple[int, ...], threads: int = 1) -> list[slice]:
+    """Rows in chunks of about CHUNK_POSITIONS; for training, at least one chunk a thread."""
     count, length = shape
     rows = max(1, CHUNK_POSITIONS // length)
-    if lanes > 1:
-        rows = max(1, min(rows, -(-count // lanes)))
+    if threads > 1:
+        rows = max(1, min(rows, -(-count // threads)))
     return [slice(first, min(first + rows, count)) for first in range(0, count, rows)]
 
 
 class _Gradients:
-    """Sums over the chunks of a lane, in its buffers: the first chunk writes, later ones add."""
+    """Sums over the chunks of a thread, in its buffers: the first chunk writes, later ones add."""
 
     def __init__(self) -> None:
         self.arrays: llama.Parameters = {}

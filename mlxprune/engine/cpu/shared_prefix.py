@@ -1,7 +1,7 @@
-"""The Linux CPU's engine for trees: answers to many items in NumPy, without a padded position.
+"""Shared prefixes on a CPU: answers to many items in NumPy, without a padded position.
 
-Trees lie one behind another in a chunk. All but attention works on single positions and does not
-see where one ends; attention takes a tree at a time.
+They lie one behind another in a chunk. All but attention works on single positions and does not
+see where one ends; attention takes a shared prefix at a time.
 """
 
 from __future__ import annotations
@@ -19,61 +19,72 @@ PIECES = 8  # that a batch is cut into at least
 
 
 def numpy_answers(
-    lanes: CpuThreads, weights: llama.Weights, trees: list[SharedPrefix]
+    threads: CpuThreads, weights: llama.Weights, prefixes: list[SharedPrefix]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For every tree -ln p of its targets in nats, float32 [S], and whether each is the most
-    likely id, bool [S] (of equals the lowest)."""
-    chunks = list(enumerate(_chunks(trees)))
+    """Of every shared prefix -ln p of its targets in nats, float32 [S], and whether each is the
+    most likely id, bool [S] (of equals the lowest)."""
+    chunks = list(enumerate(_chunks(prefixes)))
     # In turns, because neighbours are of like length and the longest come first.
-    dealt = [chunks[n :: len(lanes)] for n in range(len(lanes))]
-    found = lanes.map(lambda buffers, chunk: (chunk[0], _answer(buffers, weights, chunk[1])), dealt)
+    dealt = [chunks[n :: len(threads)] for n in range(len(threads))]
+    found = threads.map(
+        lambda buffers, chunk: (chunk[0], _answer(buffers, weights, chunk[1])), dealt
+    )
     return [answer for _, answers in sorted(found, key=lambda f: int(f[0])) for answer in answers]
 
 
-def _chunks(trees: list[SharedPrefix]) -> list[list[SharedPrefix]]:
+def _chunks(prefixes: list[SharedPrefix]) -> list[list[SharedPrefix]]:
     """Neighbours, near ``cpu.CHUNK_POSITIONS`` inputs together; of a small batch fewer, so that
-    there is something for every lane. Chunks are the same for any number of lanes."""
-    most = min(layers.CHUNK_POSITIONS, max(LEAST, sum(len(tree.ids) for tree in trees) // PIECES))
+    there is something for every thread. Chunks are the same for any number of threads."""
+    most = min(
+        layers.CHUNK_POSITIONS,
+        max(LEAST, sum(len(shared.ids) for shared in prefixes) // PIECES),
+    )
     result: list[list[SharedPrefix]] = []
     size = 0
-    for tree in trees:
-        if not result or size + len(tree.ids) > most:
+    for shared in prefixes:
+        if not result or size + len(shared.ids) > most:
             result.append([])
             size = 0
-        result[-1].append(tree)
-        size += len(tree.ids)
+        result[-1].append(shared)
+        size += len(shared.ids)
     return result
 
 
 def _answer(
-    buffers: Buffers, weights: llama.Weights, trees: list[SharedPrefix]
+    buffers: Buffers, weights: llama.Weights, prefixes: list[SharedPrefix]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    forest = _Forest(weights, buffers, trees)
-    hidden = forest.forward()
-    targets = np.concatenate([tree.targets for tree in trees])
-    losses, best = head.answers(buffers, hidden[forest.read], weights.head, targets)
-    cuts = np.cumsum([len(tree.at) for tree in trees])[:-1]
+    packed = _PackedPrefixes(weights, buffers, prefixes)
+    hidden = packed.forward()
+    targets = np.concatenate([shared.targets for shared in prefixes])
+    losses, best = head.answers(buffers, hidden[packed.read], weights.head, targets)
+    cuts = np.cumsum([len(shared.at) for shared in prefixes])[:-1]
     return list(zip(np.split(losses, cuts), np.split(best == targets, cuts), strict=True))
 
 
-class _Forest(layers.Chunk):
+class _PackedPrefixes(layers.Chunk):
     """Trees one behind another on their way through the layers.
 
     The last layer computes only the positions that something is predicted at: ``forward`` returns
     those, and target n is predicted at the row ``read[n]`` of them.
     """
 
-    def __init__(self, weights: llama.Weights, buffers: Buffers, trees: list[SharedPrefix]) -> None:
-        super().__init__(weights, buffers, np.concatenate([tree.ids for tree in trees])[None])
-        self.trees = trees
-        starts = np.cumsum([0, *(len(tree.ids) for tree in trees)])
+    def __init__(
+        self, weights: llama.Weights, buffers: Buffers, prefixes: list[SharedPrefix]
+    ) -> None:
+        super().__init__(
+            weights, buffers, np.concatenate([shared.ids for shared in prefixes])[None]
+        )
+        self.prefixes = prefixes
+        starts = np.cumsum([0, *(len(shared.ids) for shared in prefixes)])
         self.spans = list(itertools.pairwise(starts.tolist()))
-        self.unseen = [tree.hidden() if len(tree.branches) > 1 else None for tree in trees]
-        places = np.concatenate([tree.positions() for tree in trees])
+        self.unseen = [
+            shared.hidden() if len(shared.suffix_lengths) > 1 else None for shared in prefixes
+        ]
+        places = np.concatenate([shared.positions() for shared in prefixes])
         longest = 1 << int(places.max()).bit_length()  # few lengths, so that they are kept
         turns = llama.turns(longest, self.shape.head_width, self.shape.rope_base)
         self.turns = turns[places]
-        read = [tree.at + start for tree, start in zip(trees, starts, strict=False)]
+        read = [shared.at + start for shared, start in zip(prefixes, starts, strict=False)]
         self.wanted, self.read = np.unique(np.concatenate(read), return_inverse=True)
 
     def forward(self) -> np.ndarray:
@@ -106,14 +117,14 @@ class _Forest(layers.Chunk):
         cuts = np.searchsorted(self.wanted, [first for first, _ in self.spans] + [qkv.shape[0]])
         self.length = len(self.wanted)
         out = self.grouped(mixed)
-        for tree, (first, stop), (low, high), unseen in zip(
-            self.trees, self.spans, itertools.pairwise(cuts.tolist()), self.unseen, strict=True
+        for shared, (first, stop), (low, high), unseen in zip(
+            self.prefixes, self.spans, itertools.pairwise(cuts.tolist()), self.unseen, strict=True
         ):
             at = self.wanted[low:high] - first
-            hidden = np.arange(len(tree.ids))[None] > at[:, None]
+            hidden = np.arange(len(shared.ids))[None] > at[:, None]
             if unseen is not None:
-                inside = at >= tree.trunk
-                hidden[inside, tree.trunk :] |= unseen[at[inside] - tree.trunk]
+                inside = at >= shared.prefix_length
+                hidden[inside, shared.prefix_length :] |= unseen[at[inside] - shared.prefix_length]
             attention.attend_few(
                 self.buffers,
                 q[..., self.wanted[low:high], :],

@@ -15,27 +15,27 @@ class CpuThreads:
     """One thread a core, each with buffers that stay from call to call."""
 
     def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane") if count > 1 else None
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="mlxprune") if count > 1 else None
         self._buffers = [Buffers() for _ in range(count)]
 
     def map(self, work: Callable[[Buffers, Any], Any], items: list[list[Any]]) -> list[Any]:
-        """Give lane n the list n of items; the results, in the order of lanes and items."""
+        """Give thread n the list n of items; the results, in the order of threads and items."""
 
-        def lane(number: int) -> list[Any]:
+        def on_thread(number: int) -> list[Any]:
             # What overflows ends as an infinite loss, which whoever trains looks at.
             with np.errstate(all="ignore"):
                 return [work(self._buffers[number], item) for item in items[number]]
 
         numbers = range(len(items))
         if self._pool is None:
-            return [result for n in numbers for result in lane(n)]
-        return [result for results in self._pool.map(lane, numbers) for result in results]
+            return [result for n in numbers for result in on_thread(n)]
+        return [result for results in self._pool.map(on_thread, numbers) for result in results]
 
     def __len__(self) -> int:
         return len(self._buffers)
 
     def deal(self, items: list[Any]) -> list[list[Any]]:
-        """Items in neighbouring runs of nearly equal length, one run a lane."""
+        """Items in neighbouring runs of nearly equal length, one run a thread."""
         cuts = [len(items) * n // len(self) for n in range(len(self) + 1)]
         return [items[a:b] for a, b in itertools.pairwise(cuts)]
 

@@ -37,7 +37,7 @@ def loss_function(
     import mlx.core as mx
     from mlx.utils import tree_map
 
-    trunk, head = parts(model)
+    body, head = parts(model)
 
     def cast(array: mx.array) -> mx.array:
         return array.astype(dtype) if dtype and array.dtype == mx.float32 else array
@@ -51,7 +51,7 @@ def loss_function(
             model.update(masters)
 
     def chunked(inputs: mx.array, targets: mx.array) -> mx.array:
-        hidden = trunk(inputs)
+        hidden = body(inputs)
         flat = hidden.reshape(-1, hidden.shape[-1])
         expected = targets.reshape(-1)
         rows = rows_at_once(int(head(flat[:1]).shape[-1]))

@@ -1,6 +1,6 @@
-"""The engine of Metal and CUDA for trees: the trunks of a batch once, then all their branches.
+"""Shared prefixes on Metal and CUDA: the prefixes of a batch once, then all their suffixes.
 
-Keys and values of the trunks are kept as a generating model keeps them, so it works for every
+Keys and values of the prefixes are kept as a generating model keeps them, so it works for every
 architecture whose cache is the plain one; others compute every choice whole.
 """
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 Answers = list[tuple[np.ndarray, np.ndarray]]
 
 
-def graph_answers(model: nn.Module, trees: list[SharedPrefix]) -> Answers:
-    """For every tree -ln p of its targets in nats, float32 [S], and whether each is the most
-    likely id, bool [S]. The trees of one call are one batch."""
-    return _shared(model, trees) if _remembers_plainly(model) else _whole(model, trees)
+def graph_answers(model: nn.Module, prefixes: list[SharedPrefix]) -> Answers:
+    """Of every shared prefix -ln p of its targets in nats, float32 [S], and whether each is the
+    most likely id, bool [S]. The shared prefixes of one call are one batch."""
+    return _shared(model, prefixes) if _remembers_plainly(model) else _whole(model, prefixes)
 
 
 def _remembers_plainly(model: Any) -> bool:
     """Whether keys and values are all that a layer keeps, and positions are turns: a table of
-    learned ones has no place for what pads a branch."""
+    learned ones has no place for what pads a suffix."""
     from mlx_lm.models.cache import KVCache, make_prompt_cache
 
     turned = all(hasattr(getattr(layer, "self_attn", None), "rope") for layer in model.layers)
@@ -36,7 +36,7 @@ def _remembers_plainly(model: Any) -> bool:
 
 
 class _Trunk:
-    """What attention remembers of the trunks, in place of mlx-lm's cache of one layer."""
+    """What attention remembers of the prefixes, in place of mlx-lm's cache of one layer."""
 
     def __init__(self) -> None:
         self.offset: Any = 0
@@ -61,84 +61,88 @@ class _Trunk:
             return self.mask
         return None if count == 1 else "causal"
 
-    def branch(self, owner: mx.array, lengths: mx.array, mask: mx.array) -> None:
-        """From here on the rows are branches: row r goes on from trunk ``owner[r]``."""
+    def extend(self, owner: mx.array, lengths: mx.array, mask: mx.array) -> None:
+        """From here on the rows are suffixes: row r goes on from prefix ``owner[r]``."""
         self.owner, self.offset, self.mask = owner, lengths, mask
 
 
-def _shared(model: Any, trees: list[SharedPrefix]) -> Answers:
+def _shared(model: Any, prefixes: list[SharedPrefix]) -> Answers:
     import mlx.core as mx
 
     found, head = loss_graph.parts(model)
     inner: Any = found  # it takes a cache, too
-    lengths = np.array([tree.trunk for tree in trees])
+    lengths = np.array([shared.prefix_length for shared in prefixes])
     caches = [_Trunk() for _ in range(len(model.layers))]
     if lengths.min() == 0:
-        return _whole(model, trees)
-    trunks = _padded([tree.ids[: tree.trunk] for tree in trees])
-    hidden = inner(mx.array(trunks), cache=caches)
+        return _whole(model, prefixes)
+    prefix_ids = _padded([shared.ids[: shared.prefix_length] for shared in prefixes])
+    hidden = inner(mx.array(prefix_ids), cache=caches)
     mx.eval(hidden, [cache.kept for cache in caches])
     states = [hidden.reshape(-1, hidden.shape[-1])]
-    starts = np.arange(len(trees)) * trunks.shape[1]  # of each trunk among the states
-    owner = np.repeat(np.arange(len(trees)), [len(tree.branches) for tree in trees])
-    rows = [part for tree in trees for part in _parts(tree)]
+    starts = np.arange(len(prefixes)) * prefix_ids.shape[1]  # of each prefix among the states
+    owner = np.repeat(np.arange(len(prefixes)), [len(shared.suffix_lengths) for shared in prefixes])
+    rows = [part for shared in prefixes for part in _parts(shared)]
     places: list[np.ndarray] = []
     width = max((len(row) for row in rows), default=0)
     causal = np.tri(width, dtype=bool)
-    # A few rows at a time: every row has its trunk's keys and values once more.
-    together = max(1, trunks.size // (trunks.shape[1] + width))
+    # A few rows at a time: every row has its prefix's keys and values once more.
+    together = max(1, prefix_ids.size // (prefix_ids.shape[1] + width))
     for first in range(0, len(rows) if width else 0, together):
         mine = owner[first : first + together]
-        seen = np.arange(trunks.shape[1])[None] < lengths[mine][:, None]
+        seen = np.arange(prefix_ids.shape[1])[None] < lengths[mine][:, None]
         mask = np.concatenate(
             [
-                np.broadcast_to(seen[:, None, :], (len(mine), width, trunks.shape[1])),
+                np.broadcast_to(seen[:, None, :], (len(mine), width, prefix_ids.shape[1])),
                 np.broadcast_to(causal, (len(mine), width, width)),
             ],
             axis=2,
         )
         for cache in caches:
-            cache.branch(mx.array(mine), mx.array(lengths[mine]), mx.array(mask[:, None]))
+            cache.extend(mx.array(mine), mx.array(lengths[mine]), mx.array(mask[:, None]))
         after = inner(mx.array(_padded(rows[first : first + together], width)), cache=caches)
         mx.eval(after)
         states.append(after.reshape(-1, after.shape[-1]))
     first_row = 0
-    for number, tree in enumerate(trees):
-        # Where every input of the tree lies among the states.
-        where = [starts[number] + np.arange(tree.trunk)]
-        for offset, length in enumerate(tree.branches):
-            at = trunks.size + (first_row + offset) * width
+    for number, shared in enumerate(prefixes):
+        # Where every input of the shared prefix lies among the states.
+        where = [starts[number] + np.arange(shared.prefix_length)]
+        for offset, length in enumerate(shared.suffix_lengths):
+            at = prefix_ids.size + (first_row + offset) * width
             where.append(at + np.arange(length))
-        first_row += len(tree.branches)
-        places.append(np.concatenate(where)[tree.at])
-    return _read(mx.concatenate(states), head, trees, places)
+        first_row += len(shared.suffix_lengths)
+        places.append(np.concatenate(where)[shared.at])
+    return _read(mx.concatenate(states), head, prefixes, places)
 
 
-def _whole(model: Any, trees: list[SharedPrefix]) -> Answers:
+def _whole(model: Any, prefixes: list[SharedPrefix]) -> Answers:
     """Every choice a row of its own."""
     import mlx.core as mx
 
     inner, head = loss_graph.parts(model)
     rows: list[np.ndarray] = []
-    where: list[np.ndarray] = []  # of every input of a tree: row and column
-    for tree in trees:
-        trunk, first = tree.ids[: tree.trunk], len(rows)
-        parts = _parts(tree) or [tree.ids[:0]]
-        rows += [np.concatenate([trunk, part]) for part in parts]
-        place = [np.stack([np.full(tree.trunk, first), np.arange(tree.trunk)])]
+    where: list[np.ndarray] = []  # of every input of a shared prefix: row and column
+    for shared in prefixes:
+        prefix, first = shared.ids[: shared.prefix_length], len(rows)
+        parts = _parts(shared) or [shared.ids[:0]]
+        rows += [np.concatenate([prefix, part]) for part in parts]
+        place = [np.stack([np.full(shared.prefix_length, first), np.arange(shared.prefix_length)])]
         for n, part in enumerate(parts):
-            inside = tree.trunk + np.arange(len(part))
+            inside = shared.prefix_length + np.arange(len(part))
             place.append(np.stack([np.full(len(part), first + n), inside]))
-        where.append(np.concatenate(place, axis=1)[:, tree.at])
+        where.append(np.concatenate(place, axis=1)[:, shared.at])
     inputs = _padded(rows)
     hidden = inner(mx.array(inputs))
     places = [row * inputs.shape[1] + column for row, column in where]
-    return _read(hidden.reshape(-1, hidden.shape[-1]), head, trees, places)
+    return _read(hidden.reshape(-1, hidden.shape[-1]), head, prefixes, places)
 
 
-def _parts(tree: SharedPrefix) -> list[np.ndarray]:
-    """The inputs of every branch."""
-    return np.split(tree.ids[tree.trunk :], np.cumsum(tree.branches)[:-1]) if tree.branches else []
+def _parts(shared: SharedPrefix) -> list[np.ndarray]:
+    """The inputs of every suffix."""
+    return (
+        np.split(shared.ids[shared.prefix_length :], np.cumsum(shared.suffix_lengths)[:-1])
+        if shared.suffix_lengths
+        else []
+    )
 
 
 def _padded(rows: list[np.ndarray], width: int = 0) -> np.ndarray:
@@ -150,13 +154,16 @@ def _padded(rows: list[np.ndarray], width: int = 0) -> np.ndarray:
 
 
 def _read(
-    states: mx.array, head: loss_graph.Head, trees: list[SharedPrefix], places: list[np.ndarray]
+    states: mx.array,
+    head: loss_graph.Head,
+    prefixes: list[SharedPrefix],
+    places: list[np.ndarray],
 ) -> Any:
     """Losses and hits at the places, a few at a time."""
     import mlx.core as mx
 
     at = np.concatenate(places)
-    targets = np.concatenate([tree.targets for tree in trees])
+    targets = np.concatenate([shared.targets for shared in prefixes])
     rows = loss_graph.rows_at_once(int(head(states[:1]).shape[-1]))
     losses, hits = [], []
     for first in range(0, len(at), rows):
@@ -170,7 +177,7 @@ def _read(
         mx.eval(loss, hit)
         losses.append(np.array(loss))
         hits.append(np.array(hit))
-    cuts = np.cumsum([len(tree.at) for tree in trees])[:-1]
+    cuts = np.cumsum([len(shared.at) for shared in prefixes])[:-1]
     return list(
         zip(
             np.split(np.concatenate(losses), cuts),

@@ -1,4 +1,4 @@
-"""The CPU's engine: the same bytes for any number of lanes, and chunks that change nothing."""
+"""The CPU's engine: the same bytes for any number of threads, and chunks that change nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_losses_are_the_same_bytes_for_any_number_of_lanes(
     assert len(set(found)) == 1
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 9])
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
 @pytest.mark.parametrize(
     ("module", "name"),
     [(layers, "CHUNK_POSITIONS"), (head, "VOCABULARY_COLUMNS"), (attention, "BLOCK_QUERIES")],
@@ -53,7 +53,7 @@ def test_the_sizes_of_pieces_change_no_gradient(
     case: tuple[llama.LlamaShape, llama.Parameters],
     generator: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
-    lanes: int,
+    threads: int,
     module: Any,
     name: str,
 ) -> None:
@@ -65,7 +65,7 @@ def test_the_sizes_of_pieces_change_no_gradient(
     for size in (1, 16, 97, LENGTH, 10_000):
         monkeypatch.setattr(module, name, size)
         monkeypatch.setattr(head, "LOGITS", 97 * min(size, 50))
-        workers = CpuThreads(lanes)
+        workers = CpuThreads(threads)
         for _ in range(2):
             loss, found = layers.loss_and_gradients(workers, llama.Weights(*case), inputs, targets)
             assert loss == pytest.approx(expected, rel=1e-6)
