@@ -266,8 +266,8 @@ def day(folder: Path, hours: float) -> None:
     """Memory of a reader that draws every screen while the events of a day pass by."""
     run = begin(folder)
     run.events.mkdir()
-    desk = AppContext(run_view.View(run.path), GLYPHS["braille"])
-    pages = [kind(desk) for name, kind in PAGES.items() if name != "runs"]
+    context = AppContext(run_view.View(run.path), GLYPHS["braille"])
+    pages = [kind(context) for name, kind in PAGES.items() if name != "runs"]
     path = run.events / "000001-bench.msgpack"
     first = {"v": 1, "seq": 0, "t": 1.0, "writer": "bench", "stage": None}
     state = RunState()
@@ -281,8 +281,8 @@ def day(folder: Path, hours: float) -> None:
             some = range(begin_at, min(begin_at + 2000, total))
             out.write(b"".join(msgpack.packb(event(n, n / 4)) for n in some))
             out.flush()
-            assert desk.view is not None
-            desk.view.read(10.0)
+            assert context.view is not None
+            context.view.read(10.0)
             for one in pages:
                 one.draw(CELLS, ROWS)
             sizes.append(psutil.Process().memory_info().rss)

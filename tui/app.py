@@ -65,10 +65,14 @@ class Monitor(App[None]):
         self.kept = {**self.kept, **(chosen or {})}
         self.remember, self.read_only, self.now = remember, read_only, now
         own = settings.glyphs_of(self.kept, dict(os.environ))
-        self.desk = AppContext(None, GLYPHS[own], options=self.kept["options"])
-        self.desk.later, self.desk.open, self.desk.go = self._later, self.open_run, self.show_page
-        self.desk.tell = lambda sentence: self._answered(sentence)
-        self.pages = {name: page(self.desk) for name, page in PAGES.items()}
+        self.context = AppContext(None, GLYPHS[own], options=self.kept["options"])
+        self.context.later, self.context.open, self.context.go = (
+            self._later,
+            self.open_run,
+            self.show_page,
+        )
+        self.context.tell = lambda sentence: self._answered(sentence)
+        self.pages = {name: page(self.context) for name, page in PAGES.items()}
         self.runs_page.read_only = read_only
         screen = self.kept["screen"]
         self.page = self.pages[screen if screen in self.pages else "overview"]
@@ -87,10 +91,10 @@ class Monitor(App[None]):
         self.theme = wanted if wanted in self.available_themes else "textual-dark"
         self.picture.focus()
         if (self.start / "run.json").exists():
-            self.desk.folder = self.start.absolute().parent
+            self.context.folder = self.start.absolute().parent
             self.open_run(self.start)
         else:
-            self.desk.folder = self.start.absolute()
+            self.context.folder = self.start.absolute()
             self._open_only_run()
         hertz = self.kept["hertz"] or HERTZ
         self.set_interval(1 / hertz, self.tick)
@@ -121,21 +125,21 @@ class Monitor(App[None]):
     def open_run(self, folder: Any) -> None:
         self._note_seen()
         path = Path(folder)
-        self.desk.view = View(path, self.now)
-        self.desk.view.look()
+        self.context.view = View(path, self.now)
+        self.context.view.look()
         seen = self.kept["seen"].get(str(path.absolute()))
-        self.desk.seen = float(seen) if isinstance(seen, int | float) else None
+        self.context.seen = float(seen) if isinstance(seen, int | float) else None
         for name, page in PAGES.items():
             if name != "runs":
-                self.pages[name] = page(self.desk)
+                self.pages[name] = page(self.context)
         self.page = self.pages[self.page.name]
         self._told = None
-        load: Callable[[], Awaitable[None]] = partial(self._load, self.desk.view)
+        load: Callable[[], Awaitable[None]] = partial(self._load, self.context.view)
         self.run_worker(load, exclusive=True, group="load")
 
     async def _load(self, view: View) -> None:
         """Read a long log in slices, so that keys are answered meanwhile."""
-        while not view.loaded and self.desk.view is view:
+        while not view.loaded and self.context.view is view:
             view.read(SLICE_SECONDS)
             self.paint()
             await asyncio.sleep(0)
@@ -145,7 +149,7 @@ class Monitor(App[None]):
 
     def tick(self) -> None:
         """Take in what is new, and draw what changed; a clock moves once a second."""
-        view, changed = self.desk.view, False
+        view, changed = self.context.view, False
         if view is not None and view.loaded:
             changed = view.read(SLICE_SECONDS)
             changed |= view.look()
@@ -208,7 +212,7 @@ class Monitor(App[None]):
 
     def frame(self, cells: int, rows: int) -> list[Line]:
         """Every line of the app for a size."""
-        view, glyphs = self.desk.view, self.desk.glyphs
+        view, glyphs = self.context.view, self.context.glyphs
         if cells < LEAST[0] or rows < LEAST[1]:
             return [bars.tiny(view, glyphs, cells)]
         top = bars.status(view, glyphs, cells)
@@ -255,7 +259,7 @@ class Monitor(App[None]):
     def why_not(self, key: keys.Key) -> str | None:
         """Why a key can do nothing now."""
         if key.action in COMMANDS and key.screen == keys.EVERYWHERE:
-            return steering.why_not(self.desk.view, key.action, self.read_only)
+            return steering.why_not(self.context.view, key.action, self.read_only)
         if key.screen == keys.EVERYWHERE:
             if key.action == "copy" and self.page.copied() is None:
                 return "there is nothing to copy yet"
@@ -332,8 +336,8 @@ class Monitor(App[None]):
         self.page.zoomed = not self.page.zoomed
 
     def key_freeze_pressed(self) -> None:
-        if self.desk.view is not None:
-            self.desk.view.frozen = not self.desk.view.frozen
+        if self.context.view is not None:
+            self.context.view.frozen = not self.context.view.frozen
 
     def key_theme_pressed(self) -> None:
         known = [t for t in THEMES if t in self.available_themes]
@@ -354,17 +358,17 @@ class Monitor(App[None]):
         self._other_run(1)
 
     def _other_run(self, step: int) -> None:
-        found = [r.path.absolute() for r in runs_under(Path(self.desk.folder))]
+        found = [r.path.absolute() for r in runs_under(Path(self.context.folder))]
         if not found:
             self.notify("no other run in this folder", severity="warning")
             return
-        view = self.desk.view
+        view = self.context.view
         here = view.run.path.absolute() if view else None
         at = found.index(here) if here in found else -1
         self.open_run(found[(at + step) % len(found)])
 
     def _ask_to(self, verb: str) -> None:
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
 
         def answered(yes: bool | None) -> None:
@@ -403,7 +407,7 @@ class Monitor(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         yield from palette.commands(
-            self.desk.folder, list(self.available_themes), self.from_palette, self.open_run,
+            self.context.folder, list(self.available_themes), self.from_palette, self.open_run,
             self.choose_theme, self.choose_glyphs,
         )  # fmt: skip
 
@@ -417,14 +421,14 @@ class Monitor(App[None]):
 
     def choose_glyphs(self, name: str) -> None:
         self.kept["glyphs"] = name
-        self.desk.glyphs = GLYPHS[name]
+        self.context.glyphs = GLYPHS[name]
         self.paint(True)
 
     # --- the end
 
     def _note_seen(self) -> None:
-        if self.desk.view is not None:
-            self.kept["seen"][str(self.desk.view.run.path.absolute())] = self.now()
+        if self.context.view is not None:
+            self.kept["seen"][str(self.context.view.run.path.absolute())] = self.now()
 
     def _keep(self) -> None:
         self._note_seen()

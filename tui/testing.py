@@ -58,7 +58,7 @@ def frame(app: Monitor) -> str:
 
 
 async def opened(app: Monitor, pilot: Any) -> None:
-    await until(pilot, lambda: app.desk.view is None or app.desk.view.loaded)
+    await until(pilot, lambda: app.context.view is None or app.context.view.loaded)
     await pilot.pause(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Look: the commands that look at runs, machines and speeds, and change no result."""
+"""The commands that look at runs, machines and speeds, and change no result."""
 
 from __future__ import annotations
 

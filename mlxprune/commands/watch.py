@@ -1,4 +1,4 @@
-"""Attend: the commands that look on while a run works: the app, and its twin in plain words."""
+"""The commands that look on while a run works: the app, and its twin in plain words."""
 
 from __future__ import annotations
 

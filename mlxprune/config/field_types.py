@@ -1,4 +1,4 @@
-"""Fields: the kinds of values that a configuration holds, and how each is read from text."""
+"""Field types: the kinds of values that a configuration holds, and how each is read from text."""
 
 from __future__ import annotations
 

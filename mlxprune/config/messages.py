@@ -1,4 +1,4 @@
-"""Mistakes: what is wrong with a configuration, as the three lines that a user reads."""
+"""Messages: what is wrong with a configuration, as the three lines that a user reads."""
 
 from __future__ import annotations
 

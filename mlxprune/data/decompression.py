@@ -1,4 +1,4 @@
-"""Unpack: the decompressed bytes and lines of a file, whatever its name says it is.
+"""Decompression: the decompressed bytes and lines of a file, whatever its name says it is.
 
 A compressed file that ends early is an error that names it.
 """

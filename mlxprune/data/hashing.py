@@ -1,4 +1,4 @@
-"""Keys: the hashes that documents are known by, and how copies get ids of their own."""
+"""Hashing: what documents are known by, and how copies get ids of their own."""
 
 from __future__ import annotations
 

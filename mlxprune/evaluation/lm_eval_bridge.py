@@ -1,4 +1,4 @@
-"""Harness: any task of lm-evaluation-harness, through the bridge that mlx-lm ships."""
+"""lm-eval: any task of lm-evaluation-harness, through the bridge that mlx-lm ships."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws: which documents an arm takes, blind to scores or by an order of preference.
+"""Controls: which documents an arm takes, blind to scores or by an order of preference.
 
 ``lengths`` are tokens with the closing end-of-text, int64; results are ascending numbers of rows.
 The last document is taken where that comes closer to the budget, so budgets hold within one.

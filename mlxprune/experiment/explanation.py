@@ -1,4 +1,4 @@
-"""Explain: why a document was kept or dropped, wherever in the run it ended up."""
+"""Explanation: why a document was kept or dropped, wherever in the run it ended up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stability: how far the ranks of different references agree, and how small one is enough."""
+"""Rank stability: how far the ranks of different references agree, and how small one is enough."""
 
 from __future__ import annotations
 

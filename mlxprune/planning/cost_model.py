@@ -1,4 +1,4 @@
-"""Costs: what a study takes in FLOPs, time and memory, from sizes alone, and what would fit."""
+"""Cost model: what a study takes in FLOPs, time and memory, from sizes alone, and what would fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Free scores: what needs no model, and what a reference has to beat.
+"""Model-free scores: what needs no model, and what a reference has to beat.
 
 They have the columns of any scores file. ``zlib``: the bits that zlib takes for the text, as nats,
 so that bits per byte is 8 times the compression ratio. ``unigram``: the NLL under frequencies.

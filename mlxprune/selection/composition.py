@@ -1,4 +1,4 @@
-"""Accounting: what a slice does to the domains and the lengths of a corpus."""
+"""Composition: what a slice does to the domains and the lengths of a corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tails: what lies at the two ends of the ranks.
+"""Near-duplicates: what lies at the two ends of the ranks.
 
 The low end of perplexity holds near-duplicates and templates, the high end gibberish: this counts
 how much of it, by shingles of tokens.

@@ -1,4 +1,4 @@
-"""Cut: which documents come before a point of the rank order, without sorting them all.
+"""Radix select: which documents come before a point of the rank order, without sorting them all.
 
 The order is by value, then a seeded mix of the key, then the key. The point is given in weight,
 such as tokens. A few passes over the values narrow it down to a few documents, by the leading bits

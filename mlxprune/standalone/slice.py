@@ -1,4 +1,4 @@
-"""Choose: slices of any scores, without a study: no text is read, but to name domains from data."""
+"""Slices of any scores, without a study: no text is read, but to name domains from data."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ def test_every_screen_in_every_state_and_size(state: str, make_run: Callable[[st
         async with app.run_test(size=(80, 24)) as pilot:
             await opened(app, pilot)
             wanted = {"empty": "pending", "starting": "running", "live": "running"}
-            assert app.desk.view is not None
-            assert app.desk.view.standing == wanted.get(state, state)
+            assert app.context.view is not None
+            assert app.context.view.standing == wanted.get(state, state)
             for cells, rows in SIZES:
                 await pilot.resize_terminal(cells, rows)
                 await until(pilot, lambda size=(cells, rows): app.picture.size == size)
@@ -127,7 +127,7 @@ def test_it_remembers_where_it_was(tiny_run: RunFolder) -> None:
             await opened(again, pilot)
             assert again.page.name == "training"
             assert again.page.options["figure"] == figure != "loss"
-            assert again.desk.seen is not None
+            assert again.context.seen is not None
 
     asyncio.run(go())
 
@@ -160,7 +160,7 @@ def test_brackets_go_round_the_runs(make_run: Callable[[str], Path]) -> None:
             order = [r.path for r in runs_under(folders["done"].parent)]
             at = order.index(folders["crashed"])
             await pilot.press("right_square_bracket")
-            assert app.desk.view.run.path == order[(at + 1) % 3]
+            assert app.context.view.run.path == order[(at + 1) % 3]
 
     asyncio.run(go())
 
@@ -214,11 +214,11 @@ def test_seen_is_when_it_was_left(make_run: Callable[[str], Path]) -> None:
             await opened(app, pilot)
             clock[0] = 2000.0
             app.open_run(other)
-            assert app.desk.seen is None
+            assert app.context.seen is None
             await opened(app, pilot)
             clock[0] = 3000.0
             app.open_run(one)
-            assert app.desk.seen == 2000.0
+            assert app.context.seen == 2000.0
 
     asyncio.run(go())
 

@@ -1,4 +1,4 @@
-"""Words: text for a terminal. What comes from data is hostile: it is written out, and measured."""
+"""Text for a terminal. What comes from data is hostile: it is written out, and measured."""
 
 from __future__ import annotations
 

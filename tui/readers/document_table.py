@@ -1,4 +1,4 @@
-"""Library: the documents of a run as columns of numbers, filtered and sorted without their text.
+"""The documents of a run as columns of numbers, filtered and sorted without their text.
 
 Text, ids and sources are read for the rows that are looked at, never for all of them.
 """
@@ -31,7 +31,7 @@ SORTS = ("corpus", "score", "tokens")
 
 
 @dataclass(frozen=True)
-class Library:
+class DocumentTable:
     """One row a document of the pool: ``nll`` mean in nats, NaN where it is not scored;
     ``kept`` by slice; ``numbers`` in the corpus."""
 
@@ -83,7 +83,7 @@ class Facts:
         return DocumentFacts(*(table.column(name)[at].as_py() for name in ("id", "source", "row")))
 
 
-def open_library(run: RunFolder, config: Config) -> Library:
+def open_document_table(run: RunFolder, config: Config) -> DocumentTable:
     """The scored pool, or before it is scored the train part. Raises OSError and others where the
     run has no tokens yet."""
     texts = Texts(run)
@@ -112,7 +112,7 @@ def open_library(run: RunFolder, config: Config) -> Library:
         "score": np.argsort(nll, kind="stable"),
         "tokens": np.argsort(tokens, kind="stable"),
     }
-    return Library(nll, tokens, codes, names, numbers, kept, texts, Facts(run), orders)
+    return DocumentTable(nll, tokens, codes, names, numbers, kept, texts, Facts(run), orders)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def parse(text: str) -> Query:
     return Query(**found, words=" ".join(words), without=tuple(without))
 
 
-def mask_of(library: Library, query: Query, slice_name: str | None) -> np.ndarray:
+def mask_of(library: DocumentTable, query: Query, slice_name: str | None) -> np.ndarray:
     """The rows that a query leaves, bool, by figures alone; ``kept`` is by a slice.
 
     Raises ValueError: no domain begins with that name.
@@ -206,7 +206,7 @@ def mask_of(library: Library, query: Query, slice_name: str | None) -> np.ndarra
     return mask
 
 
-def ordered(library: Library, mask: np.ndarray, sort: str, reverse: bool) -> np.ndarray:
+def ordered(library: DocumentTable, mask: np.ndarray, sort: str, reverse: bool) -> np.ndarray:
     """The rows of a mask by score or length, equal ones as in the corpus; those without a score
     stand at the end, whichever way around."""
     if sort == "corpus":
@@ -223,7 +223,7 @@ def ordered(library: Library, mask: np.ndarray, sort: str, reverse: bool) -> np.
 
 
 def search(
-    library: Library, rows: np.ndarray, query: Query, wanted_still: Callable[[], bool]
+    library: DocumentTable, rows: np.ndarray, query: Query, wanted_still: Callable[[], bool]
 ) -> tuple[np.ndarray, str]:
     """The rows whose text holds the words as they stand, and none of those without, in order; and
     how much was searched: it ends after a while, or when nobody wants it."""

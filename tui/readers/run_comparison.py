@@ -1,4 +1,4 @@
-"""Contest: arms of one run, or of several, beside each other: what is known of each, in numbers."""
+"""Arms of one run, or of several, beside each other: what is known of each, in numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shelf: every run under a folder, and how it stands: by its newest segment, not its whole log."""
+"""Runs: every one under a folder, and how it stands: by its newest segment, not its whole log."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class Compare(Page):
     defaults = {"what": "verdicts", "axis": "tokens", "relative": False}  # noqa: RUF012
     choices = {"what": WHATS, "axis": AXES}  # noqa: RUF012
 
-    def __init__(self, desk: Any) -> None:
-        super().__init__(desk)
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
         self.first: str | None = None
         self.second: str | None = None
         self.top = 0
@@ -47,16 +47,16 @@ class Compare(Page):
         return changed
 
     def _marked(self) -> list[View]:
-        view = self.desk.view
+        view = self.context.view
         here = str(view.run.path.absolute()) if view is not None else ""
-        for folder in self.desk.marked:
+        for folder in self.context.marked:
             if folder != here and folder not in self.others:
                 self.others[folder] = View(Path(folder))
-        return [self.others[f] for f in self.desk.marked if f != here]
+        return [self.others[f] for f in self.context.marked if f != here]
 
     def entries(self) -> list[Entry]:
         """The arms of the run in hand, then those of the marked runs."""
-        view = self.desk.view
+        view = self.context.view
         found: list[View] = [view] if view is not None else []
         found += self._marked()
         key = (self.options["axis"], *((id(v), v.state.events, v.standing) for v in found))
@@ -74,7 +74,7 @@ class Compare(Page):
         if len(found) < 2:
             return None
         first, second = self.first, self.second
-        view = self.desk.view
+        view = self.context.view
         if view is not None and (first not in found or second not in found):
             main = next((c for c in self._comparisons() if c.main), None)
             kinds = [e.label for e in found.values() if e.record and e.record.kind == "pruned"]
@@ -91,7 +91,7 @@ class Compare(Page):
         return found[first], found[second]
 
     def _result(self) -> StudyResult | None:
-        view = self.desk.view
+        view = self.context.view
         return run_comparison.result_of(view) if view is not None else None
 
     def _comparisons(self) -> list[Comparison]:
@@ -136,7 +136,7 @@ class Compare(Page):
             if series:
                 frame = line_chart.frame_of(series, quantile=0.02)
                 lines = line_chart.chart(
-                    series, frame, cells, rows - 2, self.desk.glyphs, band_of=band
+                    series, frame, cells, rows - 2, self.context.glyphs, band_of=band
                 )
         lines = lines or [[("no validation yet", "dim")]]
         lines += [[] for _ in range(rows - 2 - len(lines))]
@@ -155,7 +155,9 @@ class Compare(Page):
             Series(x, between, "a", "*"),
             Series(np.array([x[0], x[-1]]), np.zeros(2), "dim", "-", dashed=True),
         ]
-        return line_chart.chart(series, line_chart.frame_of(series), cells, rows, self.desk.glyphs)
+        return line_chart.chart(
+            series, line_chart.frame_of(series), cells, rows, self.context.glyphs
+        )
 
     # --- the table
 
@@ -190,7 +192,7 @@ class Compare(Page):
             style=lambda row: "bold" if found[row].main else "",
         )
         seeds = max(len(c.seeds) for c in found)
-        view = self.desk.view
+        view = self.context.view
         primary = view.config.evaluation.primary if view and view.config else "the primary figure"
         told = f"{primary}, lower is better; paired over {seeds} seeds, 95 %"
         if seeds == 1:

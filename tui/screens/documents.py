@@ -17,7 +17,7 @@ from mlxprune.units import count
 from mlxprune_tui.drawing.cells import Line, pad, sparkline
 from mlxprune_tui.drawing.text import cut, fit, line_of, made_visible, width, wrap
 from mlxprune_tui.readers import document_table
-from mlxprune_tui.readers.document_table import Library
+from mlxprune_tui.readers.document_table import DocumentTable
 from mlxprune_tui.screens.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty
 
 PREVIEW_TOKENS = 60
@@ -33,9 +33,9 @@ class Documents(Page):
     defaults = {"sort": "score", "reverse": False, "kept": "all", "filter": ""}  # noqa: RUF012
     choices = {"sort": document_table.SORTS, "kept": ("all", "kept", "dropped")}  # noqa: RUF012
 
-    def __init__(self, desk: Any) -> None:
-        super().__init__(desk)
-        self.library: Library | None = None
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self.library: DocumentTable | None = None
         self.rows = np.zeros(0, np.int64)
         self.at = self.top = self.scrolled = 0
         self.page_rows = 10
@@ -70,11 +70,11 @@ class Documents(Page):
 
             def load() -> Any:
                 try:
-                    return document_table.open_library(run, config)
+                    return document_table.open_document_table(run, config)
                 except Exception as error:  # a file that is being replaced, or older
                     return str(error) or type(error).__name__
 
-            self.desk.later(load, self._loaded)
+            self.context.later(load, self._loaded)
         return self.library is not None
 
     def _loaded(self, found: Any) -> None:
@@ -124,7 +124,7 @@ class Documents(Page):
                     self.rows = result[0]
                     self.told = f"{len(self.rows):,} hold the words; {result[1]}"
 
-            self.desk.later(lambda: document_table.search(held, rows, query, wanted), found)
+            self.context.later(lambda: document_table.search(held, rows, query, wanted), found)
         return None
 
     # --- panes
@@ -170,7 +170,7 @@ class Documents(Page):
         for place in range(self.top, min(self.top + self.page_rows, len(self.rows))):
             row = int(self.rows[place])
             chosen = place == self.at
-            mark = self.desk.glyphs.arrow if chosen else " "
+            mark = self.context.glyphs.arrow if chosen else " "
             inside = " " if kept is None else ("K" if kept[row] else "D")
             nll = held.nll[row]
             score = f"{nll:7.3f}" if math.isfinite(nll) else "      -"
@@ -238,13 +238,13 @@ class Documents(Page):
         at = line_of(pieces[worst]) if worst < len(pieces) else ""
         lines: list[Line] = [
             [(f"largest {losses[worst] or 0:.1f} nats at '{at[:20]}'; underlined from 7", "dim")],
-            [(sparkline(losses, cells, self.desk.glyphs), "")],
+            [(sparkline(losses, cells, self.context.glyphs), "")],
         ]  # fmt: skip
         return lines + _shaded(pieces, losses, cells)[self.scrolled : self.scrolled + rows - 2]
 
     def _ask_losses(self, row: int) -> None:
         """One at a time: each loads the reference."""
-        view, held = self.desk.view, self.library
+        view, held = self.context.view, self.library
         assert view is not None
         assert held is not None
         if self.asking is not None:
@@ -263,7 +263,7 @@ class Documents(Page):
             except Exception as error:  # what a file or a process can do
                 return str(error) or type(error).__name__
 
-        self.desk.later(ask, answered)
+        self.context.later(ask, answered)
 
     # --- keys
 
@@ -275,7 +275,7 @@ class Documents(Page):
         if action == "slice" and len(self.library.kept) < 2:
             return "the run has one slice"
         if action == "heat":
-            view = self.desk.view
+            view = self.context.view
             config = view.config if view else None
             if view is None or config is None:
                 return "no run is open"
@@ -385,7 +385,7 @@ class Documents(Page):
         return held.facts.of(int(held.numbers[row])).id
 
 
-def _losses(run: RunFolder, held: Library, document: int) -> Any:
+def _losses(run: RunFolder, held: DocumentTable, document: int) -> Any:
     """(pieces, losses) of a document, from the reference in a process of its own; or why not."""
     command = [sys.executable, "-m", "mlxprune", "explain", str(run.path.absolute())]
     try:

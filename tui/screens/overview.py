@@ -29,15 +29,15 @@ BROKEN = (Standing.CRASHED, Standing.PAUSED, Standing.UNKNOWN)
 class Overview(Page):
     name = "overview"
 
-    def __init__(self, desk: Any) -> None:
-        super().__init__(desk)
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
         self.stage: int | None = None  # None: the one that works
         self.since_hidden = False
 
     def layout(self, cells: int, rows: int) -> Layout:
-        view = self.desk.view
+        view = self.context.view
         if view is None or view.state.started is None:
-            folder = self.desk.folder
+            folder = self.context.folder
             return empty(
                 "No run has written a word here yet.",
                 "",
@@ -90,8 +90,8 @@ class Overview(Page):
 
     @property
     def _state(self) -> RunState:
-        assert self.desk.view is not None
-        return self.desk.view.state
+        assert self.context.view is not None
+        return self.context.view.state
 
     def _pipeline(self, cells: int, rows: int) -> list[Line]:
         return [self._row(name, cells) for name in STAGES][:rows]
@@ -99,10 +99,10 @@ class Overview(Page):
     def _row(self, name: str, cells: int) -> Line:
         stage = self._state.stages[name]
         state = stage.state
-        view = self.desk.view
+        view = self.context.view
         if state == "running" and view is not None and view.standing in BROKEN:
             state = view.standing
-        glyphs = self.desk.glyphs
+        glyphs = self.context.glyphs
         marked = glyphs.arrow if name == self._chosen() else " "
         line: Line = [
             (marked, "focus"),
@@ -155,10 +155,10 @@ class Overview(Page):
         return ", ".join(w for w in words if w)
 
     def _now_title(self) -> str:
-        return f"Now: {self._busy() or self.desk.view.standing}" if self.desk.view else "Now"
+        return f"Now: {self._busy() or self.context.view.standing}" if self.context.view else "Now"
 
     def _now(self, cells: int, rows: int) -> list[Line]:
-        state, view = self._state, self.desk.view
+        state, view = self._state, self.context.view
         assert view is not None
         busy = self._busy()
         stage = state.stages.get(busy or "", StageState())
@@ -166,7 +166,7 @@ class Overview(Page):
         unit = line_of(str(stage.unit or ""))
         rate = f"{count(stage.rate)}/s " if stage.rate else "- "
         shown = sparkline(stage.rates["rate"], cells - 10 - len(rate),
-                          self.desk.glyphs)  # fmt: skip
+                          self.context.glyphs)  # fmt: skip
         done = f"{count(stage.done)} / {count(stage.total)} {unit}"
         what = line_of(str(stage.what or ""))
         pairs = [
@@ -231,7 +231,7 @@ class Overview(Page):
         return ", ".join(words)
 
     def _leave(self, cells: int, rows: int) -> list[Line]:
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
         if not view.live:
             told = "nothing is left to watch" if view.standing == "done" else "nothing is at work"
@@ -249,7 +249,7 @@ class Overview(Page):
     def _stage(self, cells: int, rows: int) -> list[Line]:
         name = self._chosen()
         stage = self._state.stages[name]
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
         broken = stage.state == "running" and view.standing in BROKEN
         pairs = [("state", view.standing if broken else stage.state, "")]
@@ -267,9 +267,9 @@ class Overview(Page):
         return say(pairs[:rows], cells)
 
     def _told(self) -> tuple[str, Any]:
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
-        seen = self.desk.seen
+        seen = self.context.seen
         if view.troubles():
             return "Trouble", lambda cells, rows: _sentences(view.troubles(), cells, rows, "warn")
         news = run_view.since(view.state, seen) if seen is not None else []
@@ -298,7 +298,7 @@ class Overview(Page):
         self._move(1)
 
     def _move(self, step: int) -> None:
-        if self.desk.view is not None:
+        if self.context.view is not None:
             at = STAGES.index(self._chosen())
             self.stage = min(len(STAGES) - 1, max(0, at + step))
 
@@ -308,7 +308,7 @@ class Overview(Page):
 
     def do_since(self) -> str | None:
         self.since_hidden = not self.since_hidden
-        if self.desk.seen is None:
+        if self.context.seen is None:
             return "this is the first look at this run"
         return None
 
@@ -317,7 +317,7 @@ class Overview(Page):
             self.stage = y
 
     def copied(self) -> str | None:
-        return self.desk.view.again if self.desk.view else None
+        return self.context.view.again if self.context.view else None
 
 
 def _check(good: bool | None, name: str, told: str, cells: int) -> Line:

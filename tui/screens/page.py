@@ -167,19 +167,19 @@ class Page:
     defaults: dict[str, Any] = {}  # noqa: RUF012 (read, never written)
     choices: dict[str, Sequence[Any]] = {}  # noqa: RUF012 (what an option can be, where few)
 
-    def __init__(self, desk: AppContext) -> None:
-        self.desk = desk
-        kept = desk.options.get(self.name, {})
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
+        kept = context.options.get(self.name, {})
         self.options = {
             key: kept[key] if self.sound(key, kept.get(key)) else usual
             for key, usual in self.defaults.items()
         }
-        desk.options[self.name] = self.options
+        context.options[self.name] = self.options
         self.held, self.zoomed = 0, False
 
     def in_hand(self) -> tuple[View, Config] | str:
         """The run in hand with its configuration; or why there is none."""
-        view = self.desk.view
+        view = self.context.view
         if view is None:
             return "no run is open"
         config = view.config
@@ -194,7 +194,7 @@ class Page:
         raise NotImplementedError
 
     def draw(self, cells: int, rows: int) -> list[Line]:
-        glyphs = self.desk.glyphs
+        glyphs = self.context.glyphs
         try:
             layout = self.layout(cells, rows)
         except Exception as error:  # odd values of a log must not end who looks at it

@@ -29,8 +29,8 @@ class Runs(Page):
     defaults = {"sort": "time", "filter": ""}  # noqa: RUF012
     choices = {"sort": run_list.SORTS}  # noqa: RUF012
 
-    def __init__(self, desk: Any) -> None:
-        super().__init__(desk)
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
         self.shelf = RunList()
         self.rows: list[Row] = []
         self.at = self.top = 0
@@ -39,12 +39,12 @@ class Runs(Page):
 
     def tick(self) -> bool:
         """Look again, every other second."""
-        if self.desk.folder is None:
+        if self.context.folder is None:
             return False
         if not self.shelf.unread and time.monotonic() - self.looked <= LOOK_SECONDS:
             return False
         self.looked = time.monotonic()
-        self.rows = self.shelf.look(Path(self.desk.folder), time.time(), SLICE_SECONDS)
+        self.rows = self.shelf.look(Path(self.context.folder), time.time(), SLICE_SECONDS)
         return True
 
     def shown(self) -> list[Row]:
@@ -61,7 +61,7 @@ class Runs(Page):
 
     def layout(self, cells: int, rows: int) -> Layout:
         found = self.shown()
-        folder = line_of(str(self.desk.folder or ""))
+        folder = line_of(str(self.context.folder or ""))
         if not self.rows:
             return empty(
                 f"There is no run under {folder}.",
@@ -88,13 +88,13 @@ class Runs(Page):
         name = max(12, min(28, cells - 58))
         head = f"    {'run':<{name}} {'state':<10} {'stage':<16} {'verdict':>8} {'valid':>7}  heard"
         lines: list[Line] = [[(fit(head, cells), "head")]]
-        glyphs, now = self.desk.glyphs, time.time()
-        view = self.desk.view
+        glyphs, now = self.context.glyphs, time.time()
+        view = self.context.view
         opened = view.run.path.absolute() if view is not None else None
         for place in range(self.top, min(self.top + room, len(found))):
             row = found[place]
             here = place == self.at
-            marked = "*" if str(row.folder.absolute()) in self.desk.marked else " "
+            marked = "*" if str(row.folder.absolute()) in self.context.marked else " "
             marked = "o" if marked == " " and row.folder.absolute() == opened else marked
             state = f"{glyphs.states.get(row.standing, '?')} {line_of(row.standing)}"
             share = f" {100 * row.share:.0f}%" if row.share is not None else ""
@@ -155,18 +155,18 @@ class Runs(Page):
     def do_open(self) -> None:
         row = self.chosen()
         if row is not None:
-            self.desk.open(row.folder)
-            self.desk.go("overview")
+            self.context.open(row.folder)
+            self.context.go("overview")
 
     def do_mark(self) -> str | None:
         row = self.chosen()
         if row is None:
             return None
         folder = str(row.folder.absolute())
-        if folder in self.desk.marked:
-            self.desk.marked.remove(folder)
+        if folder in self.context.marked:
+            self.context.marked.remove(folder)
             return f"{line_of(row.name)} is no longer marked"
-        self.desk.marked.append(folder)
+        self.context.marked.append(folder)
         return f"{line_of(row.name)} is marked: screen 5 compares its arms, too"
 
     def do_sort(self) -> None:
@@ -190,8 +190,8 @@ class Runs(Page):
             words = shlex.split(given)
             if not words:
                 return None
-            folder = Path(self.desk.folder) if self.desk.folder is not None else None
-            self.desk.later(lambda: start(words, folder), self._started)
+            folder = Path(self.context.folder) if self.context.folder is not None else None
+            self.context.later(lambda: start(words, folder), self._started)
             return "starting ..."
 
         row = self.chosen()
@@ -207,7 +207,7 @@ class Runs(Page):
 
     def _started(self, told: str) -> None:
         self.looked = 0.0
-        self.desk.tell(told)
+        self.context.tell(told)
 
     def clicked(self, pane: str, x: int, y: int) -> None:
         if pane != "Run" and y >= 1:

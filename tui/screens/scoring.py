@@ -113,12 +113,12 @@ class Scoring(Page):
     defaults = {"weight": "documents", "log": False, "sort": "documents", "whole": False}  # noqa: RUF012
     choices = {"weight": WEIGHTS, "sort": SORTS}  # noqa: RUF012
 
-    def __init__(self, desk: Any) -> None:
-        super().__init__(desk)
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
         self._sure: tuple[tuple[Any, ...], SliceManifest | None] | None = None
 
     def layout(self, cells: int, rows: int) -> Layout:
-        view = self.desk.view
+        view = self.context.view
         found = view.state.histogram if view else None
         if view is None or not found or not sum(found.documents or []):
             state = view.state.stages["score"].state if view else ""
@@ -143,14 +143,14 @@ class Scoring(Page):
 
     @property
     def _found(self) -> Histogram:
-        assert self.desk.view is not None
-        found = self.desk.view.state.histogram
+        assert self.context.view is not None
+        found = self.context.view.state.histogram
         assert found is not None
         return found
 
     def band(self) -> Band | None:
         """That of the first slice: by the selection where it is made, else by what is scored."""
-        view = self.desk.view
+        view = self.context.view
         config = view.config if view else None
         if view is None or config is None:
             return None
@@ -162,7 +162,7 @@ class Scoring(Page):
 
     def manifest(self) -> SliceManifest | None:
         """That of the first slice, once it is made."""
-        view = self.desk.view
+        view = self.context.view
         config = view.config if view else None
         if view is None or config is None:
             return None
@@ -203,7 +203,7 @@ class Scoring(Page):
             kept = ((centres >= band.low) & (centres <= band.high)).astype(float)
         plot = max(2, rows - 2)
         lines = histogram.histogram(
-            heights, kept, low, high, cells, plot, self.desk.glyphs, options["log"]
+            heights, kept, low, high, cells, plot, self.context.glyphs, options["log"]
         )
         lines.append(self._under(band, low, high, cells))
         logged = ", log heights" if options["log"] else ""
@@ -217,7 +217,7 @@ class Scoring(Page):
         return lines
 
     def _under(self, band: Band | None, low: float, high: float, cells: int) -> Line:
-        view = self.desk.view
+        view = self.context.view
         config = view.config if view else None
         if config is None:
             return [("      the configuration cannot be read: no band", "warn")]
@@ -258,7 +258,7 @@ class Scoring(Page):
         return lines
 
     def _pace(self, cells: int, rows: int) -> list[Line]:
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
         stage = view.state.stages["score"]
         points = zip(stage.rates["t"], stage.rates["rate"], strict=True)
@@ -273,12 +273,12 @@ class Scoring(Page):
             ("waiting", f"{_share(stage.input_wait_share)} for input", ""),
             ("use", f"{_share(stage.utilisation)} of peak", ""),
             ("ranks", self._ranks(), ""),
-            ("", sparkline([r for _, r in rates], cells - 9, self.desk.glyphs), "good"),
+            ("", sparkline([r for _, r in rates], cells - 9, self.context.glyphs), "good"),
         ]
         return say(pairs[:rows], cells)
 
     def _ranks(self) -> str:
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
         told = []
         for name, curve in view.state.curves.items():
@@ -295,7 +295,7 @@ class Scoring(Page):
 
     def do_weight(self) -> str | None:
         weight = self.cycle("weight", list(WEIGHTS))
-        found = self.desk.view.state.histogram if self.desk.view else None
+        found = self.context.view.state.histogram if self.context.view else None
         return None if not found or getattr(found, weight) else f"this log does not tell {weight}"
 
     def do_log(self) -> None:
@@ -308,7 +308,7 @@ class Scoring(Page):
         self.options["whole"] = not self.options["whole"]
 
     def copied(self) -> str | None:
-        if self.desk.view is None or not self.desk.view.state.histogram:
+        if self.context.view is None or not self.context.view.state.histogram:
             return None
         rows, _ = self.rows()
         lines = ["| domain | documents | mean | median | kept |", "|---|---|---|---|---|"]

@@ -67,8 +67,8 @@ class SliceCosts:
 class Selection(Page):
     name = "selection"
 
-    def __init__(self, desk: Any) -> None:
-        super().__init__(desk)
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
         self.number = 0  # which slice of the run it began from
         self.choice: Slice | None = None
         self.table: slice_preview.Table | None = None
@@ -99,7 +99,7 @@ class Selection(Page):
         wanted = (self.number, written)
         if self.loading != wanted:
             self.loading, self.trouble = wanted, None
-            self.desk.later(lambda: _load(view.run, config, choice), self._loaded)
+            self.context.later(lambda: _load(view.run, config, choice), self._loaded)
         return self.table is not None
 
     def _loaded(self, found: Any) -> None:
@@ -111,7 +111,7 @@ class Selection(Page):
         if self.table.scores.domain is not None:  # the other groupings, before a key asks for them
             table, choice = self.table, self.choice
             wanted = [choice.model_copy(update={"by": by}) for by in GROUPS]
-            self.desk.later(lambda: [table.sorted(one) for one in wanted], lambda found: None)
+            self.context.later(lambda: [table.sorted(one) for one in wanted], lambda found: None)
         self._ask()
 
     def _ask(self) -> None:
@@ -121,8 +121,8 @@ class Selection(Page):
 
     @property
     def config(self) -> Config:
-        assert self.desk.view is not None
-        config = self.desk.view.config
+        assert self.context.view is not None
+        config = self.context.view.config
         assert config is not None
         return config
 
@@ -173,7 +173,9 @@ class Selection(Page):
         assert self.table is not None
         assert self.choice is not None
         assert self.kept is not None
-        return slice_panes.bars(self.table, self.choice, self.kept, cells, rows, self.desk.glyphs)
+        return slice_panes.bars(
+            self.table, self.choice, self.kept, cells, rows, self.context.glyphs
+        )
 
     def _facts(self, cells: int, rows: int) -> list[Line]:
         found = self.costs()
@@ -199,7 +201,7 @@ class Selection(Page):
                 told += more if len(told) + len(more) <= cells - 7 else ""
             style = "warn" if name == "passes" and value is not None and value > 4 else ""
             pairs.append((name, told, style))
-        if self.desk.view is not None and not self.desk.view.state.forecast:
+        if self.context.view is not None and not self.context.view.state.forecast:
             pairs = [(n, "this log has no forecast" if t == "not known yet" else t, s)
                      for n, t, s in pairs]  # fmt: skip
         if rows > len(pairs):
@@ -217,7 +219,7 @@ class Selection(Page):
         assert kept is not None
         unique = kept.all_tokens + kept.all_documents  # each closed by end-of-text
         targets, flops = self._targets(max(1, unique))
-        view = self.desk.view
+        view = self.context.view
         pace = forecast.pace(view.state) if view is not None else None
         return SliceCosts(
             documents=kept.all_documents,
@@ -233,7 +235,7 @@ class Selection(Page):
 
     def _targets(self, unique: int) -> tuple[int, float | None]:
         """T for so many unique tokens, and what all final models cost, from the run's forecast."""
-        config, view = self.config, self.desk.view
+        config, view = self.config, self.context.view
         if view is None:
             return 0, None
         planned = view.state.forecast.get("final")
@@ -374,7 +376,7 @@ class Selection(Page):
 
     def command(self) -> str:
         """What makes it so: the run goes on from its scores with this slice."""
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
         words = ["mlxprune", "run", str(view.run.config), "--dir", str(view.run.path)]
         for setting in settings_of(self.choice or self.own):

@@ -42,8 +42,8 @@ class Training(Page):
     }  # fmt: skip
     choices = {"figure": FIGURES, "axis": AXES, "smooth": SMOOTH}  # noqa: RUF012
 
-    def __init__(self, desk: Any) -> None:
-        super().__init__(desk)
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
         self.model: str | None = None  # None: the one that trains
         self.cursor: float | None = None  # a share of what is shown
         self.window = (0.0, 1.0)  # of the whole axis
@@ -53,7 +53,7 @@ class Training(Page):
     # --- what is shown
 
     def names(self) -> list[str]:
-        view = self.desk.view
+        view = self.context.view
         return list(view.state.curves) if view else []
 
     def chosen(self) -> str | None:
@@ -63,7 +63,7 @@ class Training(Page):
         return names[-1] if names else None
 
     def curve(self, name: str) -> Curve:
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
         held = view.state.curves[name]
         key = (id(view), name, len(held.train), len(held.validation), view.state.updated)
@@ -73,7 +73,7 @@ class Training(Page):
 
     def bytes_per_token(self, name: str | None = None) -> float | None:
         """Of what a model trains on: of its slice where it is one, else of the corpus."""
-        view, name = self.desk.view, name or self.chosen()
+        view, name = self.context.view, name or self.chosen()
         if view is None or name is None:
             return None
         key = (id(view), name, view.state.stages["selection"].state)
@@ -105,7 +105,7 @@ class Training(Page):
             return "validation of every arm, bits per byte, mean over seeds"
         figure = self.options["figure"]
         at = f"{self.names().index(name) + 1} of {len(self.names())}"
-        view = self.desk.view
+        view = self.context.view
         at += " so far" if view is not None and view.live else ""
         logged = ", log" if self.options["log"] else ""
         return f"{line_of(name)} ({at}): {UNITS[figure]}{logged}"
@@ -141,12 +141,12 @@ class Training(Page):
         if len(one.validation["targets"]):
             held_out = one.validation["bits_per_byte"]
             series.append(Series(one.axis(axis, True), held_out, "b", "o", dashed=True))
-            mark = "o" if self.desk.glyphs.name == "ascii" else "dashed"
+            mark = "o" if self.context.glyphs.name == "ascii" else "dashed"
             told.append((f"validation ({mark})", "b"))
         return series, told
 
     def _every_arm(self, cells: int, rows: int) -> list[Line]:
-        view = self.desk.view
+        view = self.context.view
         assert view is not None
         found = [training_curves.curve(n, c) for n, c in view.state.curves.items()]
         arms = training_curves.by_arm(found, self.options["axis"])
@@ -207,7 +207,7 @@ class Training(Page):
             reading = self._reading(series, told, cursor)
         room = rows - len(legend) - (1 if reading else 0)
         lines = line_chart.chart(
-            series, frame, cells, room, self.desk.glyphs, boundaries.tolist(), cursor, band
+            series, frame, cells, room, self.context.glyphs, boundaries.tolist(), cursor, band
         )
         if reading:
             lines.append(pad([(reading, "bold")], cells))
@@ -235,7 +235,7 @@ class Training(Page):
 
     def _facts(self, cells: int, rows: int) -> list[Line]:
         name = self.chosen()
-        view = self.desk.view
+        view = self.context.view
         assert name is not None
         assert view is not None
         one = self.curve(name)
@@ -262,7 +262,7 @@ class Training(Page):
             ("train", trained, "a"),
             ("valid", f"{valid[-1]:.4f}{change}" if len(valid) else "none yet", "b"),
             ("rate", f"{count(last['rate']) if math.isfinite(last['rate']) else '-'} tokens/s", ""),
-            ("", sparkline(one.train["rate"].tolist(), cells - 9, self.desk.glyphs), "dim"),
+            ("", sparkline(one.train["rate"].tolist(), cells - 9, self.context.glyphs), "dim"),
             ("use", f"{_percent(last['utilisation'])} of peak", ""),
             ("lr, grad", f"{_g(last['learning_rate'])}, {_g(last['gradient_norm'])}", ""),
             ("memory", f"peak {size(view.state.peak_memory_bytes or None)}", ""),

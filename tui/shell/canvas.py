@@ -1,4 +1,4 @@
-"""Picture: all lines of the app as one widget; only lines that changed go to the terminal."""
+"""Canvas: all lines of the app as one widget; only lines that changed go to the terminal."""
 
 from __future__ import annotations
 

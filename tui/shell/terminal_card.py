@@ -1,4 +1,4 @@
-"""Card: a test card, so that a terminal shows what it can do before the app is blamed."""
+"""Terminal card: a test card, so that a terminal shows what it can do before the app is blamed."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from mlxprune_tui.readers.document_table import Query
 
 
 @pytest.fixture(scope="module")
-def held(tiny_run: RunFolder) -> document_table.Library:
-    return document_table.open_library(tiny_run, load_config(tiny_run.config))
+def held(tiny_run: RunFolder) -> document_table.DocumentTable:
+    return document_table.open_document_table(tiny_run, load_config(tiny_run.config))
 
 
 def originals(tiny_corpus: Path) -> dict[str, dict[str, str]]:
@@ -28,7 +28,7 @@ def originals(tiny_corpus: Path) -> dict[str, dict[str, str]]:
 
 
 def test_a_row_is_the_document_that_it_says(
-    held: document_table.Library, tiny_corpus: Path
+    held: document_table.DocumentTable, tiny_corpus: Path
 ) -> None:
     known = originals(tiny_corpus)
     for row in range(0, len(held), 7):
@@ -40,7 +40,7 @@ def test_a_row_is_the_document_that_it_says(
         assert "".join(held.texts.pieces(document, 100_000)) == original["text"]
 
 
-def test_filters_leave_what_they_say(held: document_table.Library) -> None:
+def test_filters_leave_what_they_say(held: document_table.DocumentTable) -> None:
     name = next(iter(held.kept))
     middle = float(np.median(held.nll))
     for query, mask in (
@@ -55,7 +55,7 @@ def test_filters_leave_what_they_say(held: document_table.Library) -> None:
         document_table.mask_of(held, Query(domain="nowhere"), name)
 
 
-def test_orders(held: document_table.Library) -> None:
+def test_orders(held: document_table.DocumentTable) -> None:
     everything = np.ones(len(held), bool)
     rows = np.arange(len(held))
     assert np.all(np.diff(held.nll[document_table.ordered(held, everything, "score", False)]) >= 0)
@@ -65,7 +65,7 @@ def test_orders(held: document_table.Library) -> None:
     assert np.array_equal(document_table.ordered(held, everything, "corpus", True), rows[::-1])
 
 
-def test_a_part_keeps_the_order_of_the_whole(held: document_table.Library) -> None:
+def test_a_part_keeps_the_order_of_the_whole(held: document_table.DocumentTable) -> None:
     mask = held.domain == held.domains.index("code")
     found = document_table.ordered(held, mask, "score", True)
     assert np.array_equal(np.sort(found), np.flatnonzero(mask))
@@ -78,7 +78,9 @@ def test_a_part_keeps_the_order_of_the_whole(held: document_table.Library) -> No
         assert mask[tail[-int(mask.sum()) :]].all()
 
 
-def test_words_are_searched_in_the_text(held: document_table.Library, tiny_corpus: Path) -> None:
+def test_words_are_searched_in_the_text(
+    held: document_table.DocumentTable, tiny_corpus: Path
+) -> None:
     known = originals(tiny_corpus)
     query = document_table.parse("IMPORT   os !print(i)")
     found, told = document_table.search(held, np.arange(len(held)), query, lambda: True)
@@ -116,14 +118,14 @@ def test_the_filter_line() -> None:
 
 def test_scores_of_the_library_are_those_of_the_run(tiny_run: RunFolder) -> None:
     settings_ = load_config(tiny_run.config)
-    held = document_table.open_library(tiny_run, settings_)
+    held = document_table.open_document_table(tiny_run, settings_)
     found = read_scores(tiny_run.scores(settings_.scorers[0].name))
     assert held.nll == pytest.approx(found.nll_sum / found.num_tokens)
 
 
 def test_dropped_and_most(tiny_run: RunFolder) -> None:
     assert document_table.parse("dropped").kept is False
-    held = document_table.open_library(tiny_run, load_config(tiny_run.config))
+    held = document_table.open_document_table(tiny_run, load_config(tiny_run.config))
     most = int(held.tokens[3])
     found = document_table.mask_of(held, document_table.Query(most=most), None)
     assert np.array_equal(found, held.tokens <= most)
@@ -132,7 +134,7 @@ def test_dropped_and_most(tiny_run: RunFolder) -> None:
 def test_losses_of_every_token(tiny_run: RunFolder) -> None:
     """Their sum is the score: the same text, the same tokens."""
     settings_ = load_config(tiny_run.config)
-    held = document_table.open_library(tiny_run, settings_)
+    held = document_table.open_document_table(tiny_run, settings_)
     found = read_scores(tiny_run.scores(settings_.scorers[0].name))
     for row in (0, int(held.tokens.argmax())):
         number = int(held.numbers[row])

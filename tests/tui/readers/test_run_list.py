@@ -69,10 +69,10 @@ def test_orders_and_filters() -> None:
 
 def test_the_shelf_tells_the_newest_training(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), overview.Overview)
-    held = page.desk.view.state
-    row = run_list.row_of(page.desk.view.run, held, time.time())
+    held = page.context.view.state
+    row = run_list.row_of(page.context.view.run, held, time.time())
     newest = [c for c in held.curves.values() if len(c.validation)][-1]
     assert row.validation == newest.validation.last("bits_per_byte")
     assert row.share == held.stages["final"].done / held.stages["final"].total
-    stale = on(make_run("stale"), overview.Overview).desk.view
+    stale = on(make_run("stale"), overview.Overview).context.view
     assert run_list.row_of(stale.run, stale.state, time.time()).standing == "stale"

@@ -18,13 +18,13 @@ from mlxprune_tui.testing import check_frame, frame, on, opened, until, write_se
 
 def test_since_you_left(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, overview.Overview)
-    view = page.desk.view
+    view = page.context.view
     ends = [e for e in view.state.recent if e.kind == "stage.end"]
     then = ends[-2].t
     found = run_view.since(view.state, then)
     assert f"{ends[-1].stage} done" in found
     assert f"{ends[0].stage} done" not in found
-    page.desk.seen = then
+    page.context.seen = then
     assert page._told()[0].startswith("Since you left")
     page.do_since()
     assert page._told()[0].startswith("Events")
@@ -46,7 +46,7 @@ def test_a_changed_configuration_is_read(tiny_run: RunFolder, tmp_path: Path) ->
 
 def test_a_held_picture_stays_what_is_pressed(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), overview.Overview)
-    view = page.desk.view
+    view = page.context.view
     view.frozen = True
     before = view.state.events
     log = EventLog(view.run.events)

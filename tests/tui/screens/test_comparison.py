@@ -52,7 +52,7 @@ def test_runs_on_other_data_name_no_winner(tiny_run: RunFolder, tmp_path: Path) 
     other = tmp_path / "other"
     shutil.copytree(tiny_run.path, other)
     page = on(tiny_run.path, comparison.Compare)
-    page.desk.marked.append(str(other))
+    page.context.marked.append(str(other))
     while page.tick():
         pass
     assert {e.label for e in page.entries()} >= {"high-50", "other:high-50"}
@@ -66,7 +66,7 @@ def test_runs_on_other_data_name_no_winner(tiny_run: RunFolder, tmp_path: Path) 
     RunFolder(other).config.write_text(write_yaml(tree))
     os.utime(RunFolder(other).config, (1, 1))
     assert "no winner" in plain(page._told(100, 20))
-    page.desk.marked.clear()
+    page.context.marked.clear()
     assert not any(e.label.startswith("other:") for e in page.entries())
 
 
@@ -75,14 +75,14 @@ def test_a_new_report_is_read(tiny_run: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(tiny_run.path, folder)
     page = on(folder, comparison.Compare)
     report = folder / "report.json"
-    before = run_comparison.result_of(page.desk.view)
+    before = run_comparison.result_of(page.context.view)
     assert before is not None and before.comparisons
     report.write_text(json.dumps({**json.loads(report.read_text()), "comparisons": []}))
     os.utime(report, (5, 5))
-    after = run_comparison.result_of(page.desk.view)
+    after = run_comparison.result_of(page.context.view)
     assert after is not None and after.comparisons == []
     report.write_text('{"made": "by another version"}')
-    assert run_comparison.result_of(page.desk.view) is None
+    assert run_comparison.result_of(page.context.view) is None
 
 
 def test_figures_of_an_arm_are_its_own(tiny_run: RunFolder) -> None:
@@ -105,7 +105,7 @@ def test_the_share_of_the_targets_is_that_of_the_report(
 ) -> None:
     """Of ends that come earlier, and of one that is never reached."""
     page = on(tiny_run.path, comparison.Compare)
-    result = run_comparison.result_of(page.desk.view)
+    result = run_comparison.result_of(page.context.view)
     assert result is not None
     for rho, shown in (
         (Rho(share=0.83, bound=""), "0.83"),

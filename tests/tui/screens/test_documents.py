@@ -44,7 +44,7 @@ def test_losses_are_of_the_document_asked_for(
     page = on(tiny_run.path, documents.Documents)
     assert page._ready()
     waiting: list[Any] = []
-    page.desk.later = lambda work, done: waiting.append((work, done))
+    page.context.later = lambda work, done: waiting.append((work, done))
     asked: list[int] = []
     monkeypatch.setattr(documents, "_losses", lambda run, held, number: asked.append(number))
     row = page._row()
@@ -60,7 +60,7 @@ def test_a_late_search_is_not_shown(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, documents.Documents)
     assert page._ready()
     waiting: list[Any] = []
-    page.desk.later = lambda work, done: waiting.append(done)
+    page.context.later = lambda work, done: waiting.append(done)
     page.options["filter"] = "import"
     page._find()
     page.options["filter"] = ""

@@ -16,7 +16,7 @@ from mlxprune_tui.testing import BRAILLE, on
 
 def test_safe_to_leave_marks(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), overview.Overview)
-    page.desk.view.state.machine = Device(
+    page.context.view.state.machine = Device(
         power="battery", battery=0.4, disk_free=1 << 40, memory_total=100, memory_used=9
     )
     lines = plain(page._leave(100, 10)).split("\n")
@@ -28,7 +28,7 @@ def test_safe_to_leave_marks(make_run: Callable[[str], Path]) -> None:
 
 def test_the_end_is_between_early_and_late(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), overview.Overview)
-    view = page.desk.view
+    view = page.context.view
     view.finish = lambda: forecast.Finish(3600.0, 7200.0, 10800.0)
     now = view.now()
     at = [time.strftime("%H:%M", time.localtime(now + s)) for s in (3600, 7200, 10800)]
@@ -38,7 +38,7 @@ def test_the_end_is_between_early_and_late(make_run: Callable[[str], Path]) -> N
 
 def test_an_ended_run_has_an_end_and_a_length(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, overview.Overview, lambda: time.time() + 86400)
-    view = page.desk.view
+    view = page.context.view
     ended = time.strftime("%H:%M", time.localtime(view.state.updated))
     assert ended in run_phrases.finish_words(view)[0]
     took = clock(view.state.updated - view.state.attempt_started)
@@ -47,7 +47,7 @@ def test_an_ended_run_has_an_end_and_a_length(tiny_run: RunFolder) -> None:
 
 def test_the_status_line_of_a_second_attempt(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), overview.Overview)
-    view = page.desk.view
+    view = page.context.view
     view.state.started -= 7200.0
     line = plain([bars.status(view, BRAILLE, 160)])
     assert "8/10 final" in line

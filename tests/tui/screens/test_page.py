@@ -7,8 +7,8 @@ from mlxprune_tui.testing import BRAILLE
 
 
 def test_an_odd_option_is_not_used() -> None:
-    desk = AppContext(None, BRAILLE, options={"compare": {"what": "nothing", "axis": "steps"}})
-    assert comparison.Compare(desk).options == {
+    context = AppContext(None, BRAILLE, options={"compare": {"what": "nothing", "axis": "steps"}})
+    assert comparison.Compare(context).options == {
         "what": "verdicts",
         "axis": "steps",
         "relative": False,

@@ -29,7 +29,7 @@ def test_runs_page(make_run: Callable[[str], Path]) -> None:
     folders = [make_run(s) for s in ("done", "failed", "crashed")]
     page = runs.Runs(AppContext(None, BRAILLE, folder=folders[0].parent))
     went: list[Any] = []
-    page.desk.open = went.append
+    page.context.open = went.append
     page.options["sort"] = "name"
     page.shelf.look(folders[0].parent, time.time(), 30.0)
     page.tick()
@@ -44,4 +44,4 @@ def test_runs_page(make_run: Callable[[str], Path]) -> None:
     for at in (0, 1, 0):
         page.at = at
         page.do_mark()
-    assert page.desk.marked == [str(marks[1])]
+    assert page.context.marked == [str(marks[1])]

@@ -97,7 +97,7 @@ def test_flops_grow_with_the_targets(tiny_run: RunFolder, monkeypatch: pytest.Mo
     assert page._ready()
     final = page.config.final.model_copy(update={"passes": 2.0, "tokens": None})
     monkeypatch.setattr(type(page), "config", page.config.model_copy(update={"final": final}))
-    page.desk.view.state.forecast = {"final": 100.0}
+    page.context.view.state.forecast = {"final": 100.0}
     few, many = page._targets(1000), page._targets(2000)
     assert many[0] == 2 * few[0] == 4000
     assert many[1] == pytest.approx(2 * few[1])

@@ -15,7 +15,7 @@ from mlxprune_tui.testing import on, passes_curve
 
 def test_training_tells_gap_and_memorising(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, training.Training)
-    curves_ = page.desk.view.state.curves
+    curves_ = page.context.view.state.curves
     curves_.clear()
     curves_["final/high-50-s0"] = passes_curve([(600, 1.0), (1200, 1.5)])
     lines = plain(page._passes(60, 10)).split("\n")
@@ -38,7 +38,7 @@ def test_training_tells_gap_and_memorising(tiny_run: RunFolder) -> None:
 
 def test_what_is_left_is_told_of_what_trains(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("live"), training.Training)
-    stage = page.desk.view.state.stages["final"]
+    stage = page.context.view.state.stages["final"]
     stage.done, stage.total = 350, 1000
     stage.rates.take([[float(n), 10.0] for n in range(9)])
     page.model = page.names()[-1]

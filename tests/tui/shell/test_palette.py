@@ -40,7 +40,7 @@ def test_the_palette_opens_a_run(make_run: Callable[[str], Path]) -> None:
             )
             command.callback()
             await opened(app, pilot)
-            assert app.desk.view is not None
-            assert app.desk.view.run.path == other
+            assert app.context.view is not None
+            assert app.context.view.run.path == other
 
     asyncio.run(go())

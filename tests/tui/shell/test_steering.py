@@ -15,7 +15,7 @@ from mlxprune_tui.testing import on, opened, until
 
 
 def test_only_a_live_run_hears_a_command(make_run: Callable[[str], Path]) -> None:
-    live, crashed = (on(make_run(s), overview.Overview).desk.view for s in ("live", "crashed"))
+    live, crashed = (on(make_run(s), overview.Overview).context.view for s in ("live", "crashed"))
     assert steering.why_not(live, "stop", False) is None
     assert "no process" in str(steering.why_not(crashed, "stop", False))
     assert steering.why_not(live, "resume", False) == "the run is not paused"
