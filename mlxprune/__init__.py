@@ -1,11 +1,69 @@
 """mlxprune: find the part of a text corpus that is worth training on.
 
-Importing this package first gives MLX a fast BLAS on Linux (see ``mlxprune/engine/blas.py``).
+What other programs may use is listed in ``__all__`` and loaded when it is first asked for;
+docs/api.md shows it. Importing this package first gives MLX a fast BLAS on Linux (see
+``mlxprune/engine/blas.py``).
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from mlxprune.engine import blas
 from mlxprune.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from mlxprune.config.loading import load_config, validate_config
+    from mlxprune.config.schema import Config
+    from mlxprune.config.slices import Slice
+    from mlxprune.errors import MlxpruneError
+    from mlxprune.experiment.artifacts import RunArtifacts, open_run
+    from mlxprune.experiment.study_result import StudyResult
+    from mlxprune.pipeline.runner import run_study
+    from mlxprune.run.folder import RunFolder
+    from mlxprune.scoring.score_file import Scores, read_scores
+    from mlxprune.selection.selector import select_slice
+
+__all__ = [
+    "Config",
+    "MlxpruneError",
+    "RunArtifacts",
+    "RunFolder",
+    "Scores",
+    "Slice",
+    "StudyResult",
+    "__version__",
+    "load_config",
+    "open_run",
+    "read_scores",
+    "run_study",
+    "select_slice",
+    "validate_config",
+]
+
+_HOMES = {
+    "Config": "mlxprune.config.schema",
+    "MlxpruneError": "mlxprune.errors",
+    "RunArtifacts": "mlxprune.experiment.artifacts",
+    "RunFolder": "mlxprune.run.folder",
+    "Scores": "mlxprune.scoring.score_file",
+    "Slice": "mlxprune.config.slices",
+    "StudyResult": "mlxprune.experiment.study_result",
+    "load_config": "mlxprune.config.loading",
+    "open_run": "mlxprune.experiment.artifacts",
+    "read_scores": "mlxprune.scoring.score_file",
+    "run_study": "mlxprune.pipeline.runner",
+    "select_slice": "mlxprune.selection.selector",
+    "validate_config": "mlxprune.config.loading",
+}
 
 blas.load()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

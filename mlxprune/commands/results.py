@@ -17,7 +17,7 @@ from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.files import tree_bytes
 from mlxprune.run import lock
 from mlxprune.run.event_kinds import Wire
-from mlxprune.run.folder import RunFolder, open_run, runs_under
+from mlxprune.run.folder import RunFolder, existing_run, runs_under
 from mlxprune.run.markers import forget
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def report(run_path: RunPath, as_json: AsJson = False) -> None:
     from mlxprune.report.result import study_result
     from mlxprune.run.events import fold_log
 
-    run = open_run(run_path)
+    run = existing_run(run_path)
     state = fold_log(run.events)
     held = RunArtifacts(run, load_config(run.config))
     write_report(held, state)
@@ -82,7 +82,7 @@ def tail(
     from mlxprune.commands.console import event_line
     from mlxprune.run.events import EventReader, read_records
 
-    run = open_run(run_path)
+    run = existing_run(run_path)
     show: Callable[[Wire], str] = event_line
     if as_json:
         show = functools.partial(json.dumps, ensure_ascii=True)
@@ -121,7 +121,7 @@ def explain(
         explain_document,
     )
 
-    run = open_run(run_path)
+    run = existing_run(run_path)
     held = RunArtifacts(run, load_config(run.config))
     if losses:
         _print_losses(document_token_losses(held, document), as_json)
@@ -166,7 +166,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
     """Remove what a finished run no longer needs; the report always stays."""
-    run = open_run(run_path)
+    run = existing_run(run_path)
     holder = lock.owner(run)
     if holder is not None and holder.alive():
         raise UsageError(f"process {holder.pid} works on this run", str(run.path), "stop it first")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlxprune.commands.options import RunPath
 from mlxprune.errors import UsageError
 from mlxprune.run import lock
-from mlxprune.run.folder import open_run, send_command
+from mlxprune.run.folder import existing_run, send_command
 
 
 def pause(run_path: RunPath) -> None:
@@ -29,7 +29,7 @@ def checkpoint(run_path: RunPath) -> None:
 
 
 def _send(run_path: RunPath, verb: str) -> None:
-    run = open_run(run_path)
+    run = existing_run(run_path)
     holder = lock.owner(run)
     if holder is None or holder.alive() is False:
         fix = f"mlxprune run {run.config} --dir {run.path}"

@@ -14,7 +14,7 @@ import typer
 
 from mlxprune.commands.options import RunPath
 from mlxprune.errors import UsageError
-from mlxprune.run.folder import open_run
+from mlxprune.run.folder import existing_run
 
 FONT_LINK = re.compile(r"<link[^>]*fonts\.googleapis[^>]*>")
 
@@ -28,7 +28,7 @@ def watch(
     """Watch a run: in the app, or with --plain in sentences for screen readers and logs."""
     from mlxprune.run.narration import follow_sentences
 
-    run = open_run(run_path)
+    run = existing_run(run_path)
     if not plain:
         _open(run_path, {}, False)
         return

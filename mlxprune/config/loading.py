@@ -16,11 +16,12 @@ from mlxprune.config.yaml_file import parse_value, read_yaml
 from mlxprune.errors import ConfigError
 
 
-def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     """Read, override, validate. ``overrides`` are ``a.b=value`` with YAML values.
 
     Paths come back absolute: relative ones are looked up beside the file, then here.
     """
+    path = Path(path)
     tree = read_yaml(path)
     for setting in overrides or []:
         override_setting(tree, setting)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlxprune.config.loading import load_config
 from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
 from mlxprune.data import split
@@ -21,9 +22,13 @@ from mlxprune.experiment.arms import ArmPool
 from mlxprune.experiment.records import StudyArms, read_arms
 from mlxprune.experiment.scorers import scorers_of, snapshot_name
 from mlxprune.files import read_json
-from mlxprune.run.folder import RunFolder
+from mlxprune.records import read_record
+from mlxprune.run.events import fold_log
+from mlxprune.run.folder import RunFolder, existing_run
 from mlxprune.run.markers import is_current
+from mlxprune.run.state import RunState
 from mlxprune.scoring.score_file import Scores
+from mlxprune.selection.manifest import SliceManifest
 from mlxprune.selection.metric import scores_of_slice
 from mlxprune.tokenization.token_file import Tokens, open_tokens
 
@@ -32,7 +37,7 @@ from mlxprune.tokenization.token_file import Tokens, open_tokens
 class RunArtifacts:
     """What the stages of a run have made, opened once each, when it is first asked for.
 
-    held = RunArtifacts(open_run(folder), load_config(folder / "config.yaml"))
+    held = open_run(Path("runs/mine"))
     held.scores(held.config.slices[0]).nll_sum
     """
 
@@ -110,6 +115,21 @@ class RunArtifacts:
         return scores_of_slice(self.run.scores, choice, first.name, early)
 
     @property
+    def state(self) -> RunState:
+        """What the log tells of the run so far, read anew."""
+        return fold_log(self.run.events)
+
+    def manifest(self, choice: Slice) -> SliceManifest:
+        """What a slice is and keeps. Raises OSError before it is taken."""
+        return read_record(self.run.selection(choice.label) / "manifest.json", SliceManifest)
+
+    def kept(self, choice: Slice) -> np.ndarray:
+        """bool [pool]: the documents that a slice keeps, in the order of ``pool`` and of the
+        scores. Raises OSError before it is taken."""
+        mask: np.ndarray = np.load(self.run.selection(choice.label) / "kept.npy")
+        return mask
+
+    @property
     def arms(self) -> StudyArms:
         """What every arm is; none before the stage ``final``."""
         return read_arms(self.run)
@@ -143,11 +163,18 @@ class RunArtifacts:
             index["domain"].astype(np.int64),
             tokens.lengths(self.pool) + 1,
             spare[tokens.lengths(spare) > 0],
-            {c.label: np.load(self.run.selection(c.label) / "kept.npy") for c in slices},
+            {c.label: self.kept(c) for c in slices},
             {c.label: c for c in slices},
             scores_of,
             self.config.seed,
         )
+
+
+def open_run(folder: Path | str) -> RunArtifacts:
+    """A run by its folder, finished or not. Raises UsageError where there is none, ConfigError
+    where its configuration cannot be read."""
+    run = existing_run(Path(folder))
+    return RunArtifacts(run, load_config(run.config))
 
 
 def leaves_out_items(config: Config) -> bool:

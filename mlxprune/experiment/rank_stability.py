@@ -18,7 +18,7 @@ from mlxprune.experiment.scorers import Scorer, scorers_of, scoring_context
 from mlxprune.files import read_json
 from mlxprune.model.architecture import flops_per_token
 from mlxprune.records import Json, Record, SparseRecord, read_record
-from mlxprune.run.folder import open_run
+from mlxprune.run.folder import existing_run
 from mlxprune.run.markers import read_marker
 from mlxprune.scoring.score_file import Scores, read_scores
 from mlxprune.selection.ranking import ranked_values
@@ -85,7 +85,7 @@ def compare_references(folders: list[Path], wanted: Json) -> Stability:
     found: list[ScoreSet] = []
     choice: Slice | None = None
     for folder in {f.resolve(): f for f in folders}.values():
-        run = open_run(folder)
+        run = existing_run(folder)
         held = RunArtifacts(run, load_config(run.config))
         if choice is None:
             choice = _slice(held.config, wanted, str(folder))

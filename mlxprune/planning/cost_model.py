@@ -1,4 +1,4 @@
-"""Cost model: what a study takes in FLOPs, time and memory, from sizes alone, and what would fit."""
+"""Cost model: FLOPs, time and memory of a study, from sizes alone, and what would fit."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mlxprune.config.yaml_file import write_yaml
 from mlxprune.data import split
 from mlxprune.errors import UsageError, one_line
@@ -108,7 +106,7 @@ def _scored(held: RunArtifacts, result: StudyResult) -> Scored | None:
     if choice.label not in manifests:
         return None
     scores, manifest = held.scores(choice), manifests[choice.label]
-    kept = np.load(run.selection(choice.label) / "kept.npy")
+    kept = held.kept(choice)
     metric = choice.metric_name
     what = {"perplexity": "mean NLL, nats a token", "bpb": "bits per byte"}.get(metric, metric)
     domains = [r for r in manifest.domains or [] if r.quantiles is not None]

@@ -58,11 +58,10 @@ def study_result(held: RunArtifacts, told: RunState, state: str | None = None) -
 
 def slice_manifests(held: RunArtifacts) -> dict[str, SliceManifest]:
     """Of every slice that is taken, by its label."""
-    folders = {c.label: held.run.selection(c.label) for c in held.config.slices}
     return {
-        label: read_record(folder / "manifest.json", SliceManifest)
-        for label, folder in folders.items()
-        if is_current(held.run, folder)
+        choice.label: held.manifest(choice)
+        for choice in held.config.slices
+        if is_current(held.run, held.run.selection(choice.label))
     }
 
 

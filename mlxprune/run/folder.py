@@ -80,7 +80,7 @@ class RunFolder:
         return self.path / "report.html"
 
 
-def open_run(path: Path) -> RunFolder:
+def existing_run(path: Path) -> RunFolder:
     """An existing run. Raises UsageError where there is none."""
     if not (path / "run.json").exists():
         raise UsageError("no run in this folder", str(path), "name a folder that holds run.json")

@@ -1,4 +1,4 @@
-"""Score file: one row a document, read from a file, and the figures that documents are ranked by."""
+"""Score file: one row a document, and the figures that documents are ranked by."""
 
 from __future__ import annotations
 

@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mlxprune.experiment.artifacts import open_run
 from mlxprune.experiment.explanation import document_token_losses, explain_document
 from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import read_scores
-from mlxprune.testing.runs import open_artifacts
 
 
 def test_explain_tells_every_slice(several: RunFolder) -> None:
-    held = open_artifacts(several)
+    held = open_run(several.path)
     chosen = held.config
     table = pq.read_table(several.scores("long"), columns=["id", "num_tokens"]).to_pydict()
     for at, (identity, size) in enumerate(zip(table["id"], table["num_tokens"], strict=True)):
@@ -37,7 +37,7 @@ def test_token_losses_are_of_the_model_that_scored_the_document(
     """Of several references the first, of cross-scoring the document's own fold: their sum is what
     stands in the scores that the slice ranks by."""
     run: RunFolder = request.getfixturevalue(name)
-    held = open_artifacts(run)
+    held = open_run(run.path)
     primary = held.config.primary_reference.name
     scores = read_scores(run.scores(primary))
     for row in range(0, len(scores), 20):

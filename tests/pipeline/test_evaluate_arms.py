@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlxprune.config.loading import load_config, validate_config
+from mlxprune.config.loading import validate_config
 from mlxprune.errors import ConfigError, DataError
 from mlxprune.evaluation import requests
 from mlxprune.evaluation.bits_per_byte import BITS_METRIC_VERSION
 from mlxprune.evaluation.task_metrics import TASK_METRIC_VERSION
 from mlxprune.evaluation.tasks import find_tasks
-from mlxprune.experiment.artifacts import RunArtifacts
+from mlxprune.experiment.artifacts import open_run
 from mlxprune.experiment.comparisons import verdict_sentence
 from mlxprune.experiment.explanation import explain_document
 from mlxprune.experiment.task_results import contaminated_rows
@@ -67,10 +67,6 @@ def run(place: Path) -> RunFolder:
     folder = RunFolder(place / "one" / "run")
     run_study(validate_config(tree(place), "test"), folder)
     return folder
-
-
-def held_of(run: RunFolder) -> RunArtifacts:
-    return RunArtifacts(run, load_config(run.config))
 
 
 def evaluations(run: RunFolder) -> dict[str, dict[str, Any]]:
@@ -153,7 +149,7 @@ def test_contamination_is_told_of_each_arm(run: RunFolder) -> None:
 
 def test_the_average_of_the_report_is_that_of_the_marks(run: RunFolder) -> None:
     report = read_json(run.path / "report.json")
-    for arm, seeds in held_of(run).assessed_arms().items():
+    for arm, seeds in open_run(run.path).assessed_arms().items():
         told = [read_json(run.evaluation(name))["tasks"] for name in seeds.values()]
         entry = report["tasks"]["arms"][arm]
         assert entry["seeds"] == len(seeds)
@@ -285,7 +281,7 @@ def test_documents_that_hold_items_can_be_left_out(place: Path) -> None:
     settings = tree(place, contamination="remove", target=[], limit=10)
     settings["final"] |= {"arms": ["pruned", "random", "all"], "seeds": [0], "tokens": 1024}
     found = run_study(validate_config(settings, "test"), folder)
-    held = held_of(folder)
+    held = open_run(folder.path)
     removed = np.load(held.cleaned / "documents.npy")
     assert len(removed)
     pool = held.pool

@@ -15,6 +15,7 @@ from mlxprune.config.slices import Slice
 from mlxprune.data import split
 from mlxprune.errors import ConfigError, UsageError
 from mlxprune.experiment import budgets
+from mlxprune.experiment.artifacts import open_run
 from mlxprune.experiment.explanation import explain_document
 from mlxprune.experiment.rank_stability import compare_references
 from mlxprune.files import read_json
@@ -26,7 +27,6 @@ from mlxprune.scoring.score_file import positions_of, read_scores
 from mlxprune.selection.metric import metric_values
 from mlxprune.selection.ranking import ranked_values
 from mlxprune.testing import tiny
-from mlxprune.testing.runs import open_artifacts
 
 
 def test_every_model_that_scores_has_its_file(several: RunFolder) -> None:
@@ -44,7 +44,7 @@ def test_an_early_copy_costs_nothing_and_its_reference_goes_on(several: RunFolde
 
 
 def test_each_slice_ranks_by_what_it_says(several: RunFolder) -> None:
-    held = open_artifacts(several)
+    held = open_run(several.path)
     long, early, short = (read_scores(several.scores(n)) for n in ("long", "long.at-25", "short"))
     ln2 = np.log(2.0)
     expected = {
@@ -69,8 +69,8 @@ def test_floors_and_least_lengths_hold_in_a_run(several: RunFolder) -> None:
 
 
 def test_zlib_scores_are_compressed_sizes(several: RunFolder) -> None:
-    names = open_artifacts(several).corpus
-    pool = open_artifacts(several).pool
+    names = open_run(several.path).corpus
+    pool = open_run(several.path).pool
     wanted = np.zeros(len(names), bool)
     wanted[pool[:20]] = True
     own = read_scores(several.scores("zlib"))
@@ -81,13 +81,13 @@ def test_zlib_scores_are_compressed_sizes(several: RunFolder) -> None:
 
 
 def test_unigram_scores_are_token_frequencies(several: RunFolder) -> None:
-    tokens = open_artifacts(several).tokens()
+    tokens = open_run(several.path).tokens()
     counts = np.ones(tokens.vocab_size)
     for d in split.open_split(several.split).members(split.REFERENCE):
         for token in tokens.document(int(d)):
             counts[token] += 1
     own = read_scores(several.scores("unigram"))
-    pool = open_artifacts(several).pool
+    pool = open_run(several.path).pool
     for d, nll in zip(pool[:20].tolist(), own.nll_sum, strict=False):
         expected = -np.log(counts[tokens.document(d)] / counts.sum()).sum()
         assert nll == pytest.approx(expected)
@@ -96,7 +96,7 @@ def test_unigram_scores_are_token_frequencies(several: RunFolder) -> None:
 def test_cross_scoring_loses_no_document_and_no_model_scores_what_it_saw(
     crossed: RunFolder,
 ) -> None:
-    held = open_artifacts(crossed)
+    held = open_run(crossed.path)
     pool = held.pool
     parts = split.open_split(crossed.split)
     assert not len(parts.members(split.REFERENCE))
@@ -124,7 +124,7 @@ def test_cross_scoring_loses_no_document_and_no_model_scores_what_it_saw(
 def test_cross_scoring_tells_how_far_the_references_agree(crossed: RunFolder) -> None:
     told = read_json(crossed.selection("high-50") / "manifest.json")["agreement"]
     assert told["references"] == 3
-    assert told["documents"] == len(open_artifacts(crossed).validation)
+    assert told["documents"] == len(open_run(crossed.path).validation)
     assert 0 <= told["flips"] <= 1
     assert told["lowest_spearman"] <= told["spearman"] <= 1
     assert b"references of cross-scoring" in crossed.report.read_bytes()
@@ -145,7 +145,7 @@ def test_a_fold_is_kept_at_the_rate(crossed: RunFolder) -> None:
 
 def test_all_is_the_whole_pool_where_no_part_is_set_apart(crossed: RunFolder) -> None:
     plan = read_json(crossed.arms)["arms"]["all-s0"]
-    assert plan["documents"] == len(open_artifacts(crossed).pool)
+    assert plan["documents"] == len(open_run(crossed.path).pool)
 
 
 def test_a_domain_that_is_not_there_is_refused_before_the_work(
@@ -196,7 +196,7 @@ def test_a_pretrained_reference_beside_a_trained_one(
     assert (own.key == given.key).all()
     assert (own.num_tokens != given.num_tokens).any()
     assert (own.num_bytes == given.num_bytes).all()
-    assert open_artifacts(run).tokens("reference-given").vocab_size == 384
+    assert open_run(run.path).tokens("reference-given").vocab_size == 384
     assert {r.name for r in compare_references([run.path], {}).scores} == {
         "own", "given", "unigram",
     }  # fmt: skip
@@ -225,5 +225,5 @@ def test_a_pool_beyond_need_is_left_out_and_said(
     assert any("need no larger pool" in w.message for w in told)
     left = next(iter(pools[0] - pools[1]))
     identity = pq.read_table(cut.corpus / "documents.parquet").column("id")[left].as_py()
-    found = explain_document(open_artifacts(cut), identity)
+    found = explain_document(open_run(cut.path), identity)
     assert "need no larger pool" in found[0].reason

@@ -19,7 +19,7 @@ from mlxprune.files import (
     write_json,
 )
 from mlxprune.run import lock
-from mlxprune.run.folder import RunFolder, open_run, send_command, take_commands
+from mlxprune.run.folder import RunFolder, existing_run, send_command, take_commands
 from mlxprune.run.markers import claim, is_done, mark_done, read_marker, set_aside
 from mlxprune.units import duration
 
@@ -122,7 +122,7 @@ def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        open_run(tmp_path)
+        existing_run(tmp_path)
 
 
 @pytest.mark.parametrize(

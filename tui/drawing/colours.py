@@ -1,4 +1,4 @@
-"""Colours: what colour a style has in a theme. Every style has one: an unset one breaks NO_COLOR."""
+"""Colours: that of a style in a theme. Every style has one: an unset one breaks NO_COLOR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slice panes: the pictures of a what-if: which bars a slice keeps, and what it does to the domains."""
+"""Slice panes: which bars a what-if slice keeps, and what it does to the domains."""
 
 from __future__ import annotations
 
