@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from mlxprune.files import json_bytes
-from mlxprune.records import plain
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file; see init")]
@@ -32,6 +31,8 @@ IdKey = Annotated[str, typer.Option("--id-key", help="where the id is")]
 
 
 def print_json(value: Any) -> None:
+    from mlxprune.records import plain
+
     sys.stdout.buffer.write(json_bytes(plain(value)))
     sys.stdout.flush()
 

@@ -16,12 +16,11 @@ from mlxprune.commands.options import AsJson, RunPath, print_json
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.files import tree_bytes
 from mlxprune.run import lock
-from mlxprune.run.event_kinds import Wire
 from mlxprune.run.folder import RunFolder, existing_run, runs_under
-from mlxprune.run.markers import forget
 
 if TYPE_CHECKING:
     from mlxprune.experiment.explanation import RankedDocument, TokenLosses
+    from mlxprune.run.event_kinds import Wire
 
 
 def report(run_path: RunPath, as_json: AsJson = False) -> None:
@@ -166,6 +165,8 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
     """Remove what a finished run no longer needs; the report always stays."""
+    from mlxprune.run.markers import forget
+
     run = existing_run(run_path)
     holder = lock.owner(run)
     if holder is not None and holder.alive():
