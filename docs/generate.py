@@ -1,10 +1,11 @@
-"""Write docs/config.md, events.md and keys.md from the code: one home for each fact.
+"""Write docs/config.md, events.md, formats.md and keys.md from the code: one home for each fact.
 
 python docs/generate.py
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from mlxprune.run.event_kinds import KINDS
 from mlxprune_tui.shell import keys
 
 FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER))
+
+import formats_page  # noqa: E402
 
 
 def config_page() -> str:
@@ -104,7 +108,12 @@ def events_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"config.md": config_page, "events.md": events_page, "keys.md": keys.page}
+PAGES = {
+    "config.md": config_page,
+    "events.md": events_page,
+    "keys.md": keys.page,
+    "formats.md": formats_page.page,
+}
 
 
 def main() -> None:

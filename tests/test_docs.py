@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from mlxprune import cli
+from mlxprune.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +26,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["config.md", "events.md"])
+@pytest.mark.parametrize("name", ["config.md", "events.md", "formats.md"])
 def test_generated_pages_are_current(name: str, generator: ModuleType) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generator.PAGES[name]()
 
@@ -56,3 +57,25 @@ def test_links_in_the_docs_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_page_of_formats_names_every_file_of_a_run(
+    generator: ModuleType, tiny_run: RunFolder
+) -> None:
+    """And nothing that no run has: what only some studies make is listed here."""
+    paths = [path for path, _ in generator.formats_page.RUN_FOLDER]
+    patterns = {path: re.compile(_pattern(path)) for path in paths}
+    files = [p.relative_to(tiny_run.path) for p in tiny_run.path.rglob("*") if p.is_file()]
+    names = [name.as_posix() for name in files if name.name != "stage.json"]
+    for name in names:
+        hidden = name.rpartition("/")[2].startswith(".")
+        assert hidden or any(p.fullmatch(name) for p in patterns.values()), name
+    rare = {"commands/*.json", "lock", "*/stage.json", "target/", "eval/contamination.json"}
+    rare |= {path for path in paths if path.endswith((".target.npy", ".items.parquet"))}
+    for path, pattern in patterns.items():
+        assert path in rare or any(pattern.fullmatch(name) for name in names), path
+
+
+def _pattern(path: str) -> str:
+    inside = re.sub(r"<\w+>", "[^/]+", path.replace(".", r"\.").replace("*", "[^/]+"))
+    return inside + (".*" if inside.endswith("/") else "")

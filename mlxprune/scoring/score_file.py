@@ -44,6 +44,25 @@ def summary_of_scores(path: Path) -> ScoreSummary | None:
     return record_of(marker.summary, ScoreSummary)
 
 
+def score_schema(with_fold: bool = False) -> pa.Schema:
+    """The columns of a score file; ``fold`` where several models have scored the documents."""
+    return pa.schema(
+        [
+            ("key", pa.uint64()),
+            ("id", pa.string()),
+            ("source", pa.dictionary(pa.int32(), pa.string())),
+            ("row", pa.int64()),
+            ("domain", pa.dictionary(pa.int32(), pa.string())),
+            ("nll_sum", pa.float64()),
+            ("num_tokens", pa.int64()),
+            ("num_bytes", pa.int64()),
+            ("perplexity", pa.float64()),
+            ("truncated", pa.bool_()),
+            *([("fold", pa.uint8())] if with_fold else []),
+        ]
+    )
+
+
 def write_scores(
     path: Path,
     corpus: Corpus,
@@ -60,25 +79,8 @@ def write_scores(
     ``fold`` uint8 [documents] says which model scored each, where there are several; ``against``
     float64 [documents] is a figure whose rank correlation with these mean losses is told.
     """
-    schema = pa.schema(
-        [
-            ("key", pa.uint64()),
-            ("id", pa.string()),
-            ("source", pa.dictionary(pa.int32(), pa.string())),
-            ("row", pa.int64()),
-            ("domain", pa.dictionary(pa.int32(), pa.string())),
-            ("nll_sum", pa.float64()),
-            ("num_tokens", pa.int64()),
-            ("num_bytes", pa.int64()),
-            ("perplexity", pa.float64()),
-            ("truncated", pa.bool_()),
-            *([("fold", pa.uint8())] if fold is not None else []),
-        ],
-        metadata={
-            **metadata,
-            **position_metadata(positions),
-            "metric_version": str(SCORE_METRIC_VERSION),
-        },
+    schema = score_schema(fold is not None).with_metadata(
+        {**metadata, **position_metadata(positions), "metric_version": str(SCORE_METRIC_VERSION)}
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)

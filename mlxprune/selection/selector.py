@@ -39,6 +39,9 @@ from mlxprune.selection.ranking import (
 SELECTION_VERSION = 2
 
 
+KEPT_COLUMNS = ("key", "id", "source", "row")
+
+
 def select_slice(
     scores: Scores,
     choice: Slice,
@@ -225,9 +228,9 @@ def _bounded(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray)
 
 
 def write_kept(scores_path: Path, kept: Kept, ranks: np.ndarray, target: Path) -> None:
-    """kept.parquet: key, id, source, row, rank of the kept documents, in canonical order."""
+    """kept.parquet: KEPT_COLUMNS and the rank of the kept documents, in canonical order."""
     source = pq.ParquetFile(scores_path)
-    names = [n for n in ("key", "id", "source", "row") if n in source.schema_arrow.names]
+    names = [n for n in KEPT_COLUMNS if n in source.schema_arrow.names]
     schema = pa.schema(
         [*(source.schema_arrow.field(n) for n in names), pa.field("rank", pa.int64())]
     )
