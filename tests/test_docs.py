@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -79,3 +80,33 @@ def test_the_page_of_formats_names_every_file_of_a_run(
 def _pattern(path: str) -> str:
     inside = re.sub(r"<\w+>", "[^/]+", path.replace(".", r"\.").replace("*", "[^/]+"))
     return inside + (".*" if inside.endswith("/") else "")
+
+
+def test_files_that_the_docs_name_are_there() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        if page.name == "log.md":  # findings keep the names of their day
+            continue
+        for name in re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text(encoding="utf-8")):
+            known = [ROOT / top / name for top in (".", "mlxprune", "tui", "docs")]
+            assert any(path.exists() for path in known), f"{page.name}: {name}"
+
+
+def test_the_glossary_has_every_term_once_in_order() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\*\*(.+?)\*\*", text, re.M)
+    assert len(terms) > 40
+    assert terms == sorted(set(terms), key=str.lower)
+
+
+def test_the_layers_are_drawn_as_they_are_checked() -> None:
+    """CONTRIBUTING.md shows the packages in the order of the contract in pyproject.toml."""
+    tree = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = next(
+        c["layers"] for c in tree["tool"]["importlinter"]["contracts"] if "mlxprune" in
+        c.get("containers", [])
+    )  # fmt: skip
+    declared = [name for layer in layers for name in re.split(r"\s*\|\s*", layer)]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"^    (\w+)  +\S", text, re.M)
+    assert drawn[: len(declared)] == declared

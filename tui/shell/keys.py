@@ -177,7 +177,7 @@ def page() -> str:
     lines = [
         "# Keys of the app",
         "",
-        "Made by `python docs/generate.py` from `tui/keys.py`; a test keeps it current.",
+        "Made by `python docs/generate.py` from `tui/shell/keys.py`; a test keeps it current.",
         "",
         "Remap one in the settings (`mlxprune tui --check` names the file) by its action, as in",
         '`"keys": {"training.model": "ctrl+n"}`.',
