@@ -16,6 +16,7 @@ from mlxprune.engine import blas
 ROOT = Path(__file__).parents[1]
 ENGINE = sorted((ROOT / "mlxprune").rglob("*.py"))
 APP = sorted((ROOT / "tui").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # Who may import mlx, and only when they run: where arrays are computed, and the proofs of that.
 MLX_MODULES = {
     "diagnostics.benchmark", "diagnostics.doctor", "diagnostics.selftest", "engine.backend",
@@ -26,6 +27,71 @@ MLX_MODULES = {
 }  # fmt: skip
 AT_IMPORT = {"engine.backend", "testing.models"}  # these two are imported only when they compute
 LINES = 450
+
+# Modules without a test file of their own: (the file whose tests hold them, why).
+HELD_ELSEWHERE = {
+    ("commands/test_study.py", "thin: arguments in, one call, words out; each is started as a user"
+     " would"): "__main__ cli commands.console commands.options commands.single_stages"
+    " commands.slices commands.steering commands.watch",
+    ("test_golden.py", "what they say of a run folder is compared with what they said before"):
+    "commands.results report.terminal experiment.study_result report.result run.event_kinds",
+    ("standalone/test_evaluate.py", "the command and its tables"):
+    "commands.evaluate report.terminal_tasks evaluation.asking evaluation.items_file",
+    ("config/test_schema.py", "a configuration is read and refused as a whole"):
+    "config.field_types config.loading config.messages config.yaml_file",
+    ("evaluation/test_tasks.py", "the facts of the suite are held against its files"):
+    "config.task_suite",
+    ("data/test_readers.py", "files are found, unpacked and read in one go"):
+    "data.decompression data.sources data.hub",
+    ("data/test_index.py", "the index is what they make"): "data.hashing data.indexing",
+    ("standalone/test_score.py", "a user's data through a user's commands"):
+    "data.demo_corpus standalone.train scoring.score_corpus tokenization.prepare",
+    ("diagnostics/test_benchmark.py", "`.ci/run` runs the self-test itself"):
+    "diagnostics.doctor diagnostics.selftest",
+    ("engine/cpu/test_layers.py", "parts of one pass through a model, held as a whole"):
+    "engine.cpu.attention engine.cpu.head engine.cpu.llama engine.cpu.threads",
+    ("engine/test_shared_prefix.py", "both engines against the same float64 answers"):
+    "engine.cpu.shared_prefix engine.gpu.shared_prefix",
+    ("engine/gpu/test_loss_graph.py", "the graph and its gradients"): "engine.gpu.training_graph",
+    ("pipeline/test_runner.py", "how stages run, stop and are reused is seen in whole runs"):
+    "execution.context execution.control execution.lifecycle execution.progress execution.stage"
+    " pipeline.prepare_data pipeline.select_slices pipeline.train_arms pipeline.train_documents"
+    " errors",
+    ("pipeline/test_train_references.py", "scores of several models, in whole runs"):
+    "pipeline.score_pool experiment.scorers scoring.model_free experiment.artifacts",
+    ("pipeline/test_evaluate_arms.py", "evaluation in whole runs"):
+    "pipeline.decontaminate evaluation.target_text experiment.task_results",
+    ("experiment/test_comparisons.py", "records of arms are what comparisons are made of"):
+    "experiment.records",
+    ("planning/test_cost_model.py", "the plan is its figures and what data say"):
+    "planning.plan planning.throughput planning.draft_config",
+    ("model/test_weights.py", "a model is built, counted, saved and opened"): "model.architecture",
+    ("report/test_page.py", "one page: its pictures, tables and samples"):
+    "report.figures report.samples report.task_tables",
+    ("run/test_state.py", "the fold is what makes a state"): "run.fold",
+    ("run/test_lock.py", "how a run stands follows from its lock"): "run.status",
+    ("scoring/test_nll.py", "documents are scored through them"): "scoring.windows scoring.workers",
+    ("selection/test_selector.py", "a slice is what they choose"):
+    "selection.metric selection.ranking selection.manifest",
+    ("tokenization/test_tokenizer.py", "trained, saved and used"):
+    "tokenization.sentencepiece_bpe tokenization.token_file",
+    ("training/test_loop.py", "a training is a job, its progress and its summary"):
+    "training.job training.progress training.summary",
+    ("test_kill.py", "doubles and makers of data that tests use"):
+    "testing.corpora testing.float64_llama testing.models testing.quiet testing.task_files"
+    " testing.tiny testing.training tui.testing",
+    ("test_docs.py", "one line"): "version",
+    ("tui/drawing/test_cells.py", "charts are drawn into cells"):
+    "tui.drawing.histogram tui.drawing.line_chart",
+    ("tui/readers/test_document_table.py", "texts of its rows"): "tui.readers.document_text",
+    ("tui/screens/test_comparison.py", "the screen shows what it reads"):
+    "tui.readers.run_comparison",
+    ("tui/screens/test_overview.py", "the overview shows them"): "tui.screens.run_phrases",
+    ("tui/screens/test_selection.py", "the panes of that screen"): "tui.screens.slice_panes",
+    ("tui/test_app.py", "frames of the whole app"): "tui.shell.bars tui.shell.canvas",
+    ("tui/shell/test_keys.py", "settings keep own keys"): "tui.shell.settings",
+    ("tui/test_terminal.py", "on a terminal"): "tui.shell.terminal_card",
+}  # fmt: skip
 
 
 def imports_of(path: Path) -> tuple[set[str], set[str]]:
@@ -123,14 +189,28 @@ def test_no_module_is_named_like_the_standard_library() -> None:
     assert not {p.stem for p in ENGINE} & set(sys.stdlib_module_names)
 
 
-def test_the_tests_mirror_the_modules() -> None:
-    """Every test file stands where the module stands that it is of."""
-    known = {"walls", "kill", "docs", "golden", "tui.terminal", "tui.serve"}
+def test_every_test_file_is_of_a_module() -> None:
+    """It stands where its module stands; what is of none is listed here."""
+    known = {"walls", "kill", "docs", "golden", "api", "tui.terminal", "tui.serve"}
     known |= {module_of(p) for p in ENGINE} | {f"tui.{module_of(p)}" for p in APP}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        parts = path.relative_to(ROOT / "tests").with_suffix("").parts
-        name = ".".join([*parts[:-1], parts[-1].removeprefix("test_")])
-        assert name in known, path
+        assert of_test(path) in known, path
+
+
+def of_test(path: Path) -> str:
+    parts = path.relative_to(ROOT / "tests").with_suffix("").parts
+    return ".".join([*parts[:-1], parts[-1].removeprefix("test_")])
+
+
+def test_every_module_has_a_test_file_or_a_reason() -> None:
+    modules = {module_of(p) for p in ENGINE} | {f"tui.{module_of(p)}" for p in APP}
+    modules = {name for name in modules if name.rpartition(".")[2] != "__init__"}
+    own = {of_test(path) for path in (ROOT / "tests").rglob("test_*.py")}
+    listed = {name for names in HELD_ELSEWHERE.values() for name in names.split()}
+    assert listed == modules - own
+    assert sum(len(names.split()) for names in HELD_ELSEWHERE.values()) == len(listed)
+    for test, _ in HELD_ELSEWHERE:
+        assert (ROOT / "tests" / test).exists(), test
 
 
 def test_the_shim_is_one_small_file() -> None:
@@ -158,3 +238,15 @@ def test_every_folder_of_code_is_a_package_of_the_wheel() -> None:
     names = {folder.relative_to(ROOT).as_posix().replace("/", ".") for folder in folders}
     found = {re.sub(r"^tui\b", "mlxprune_tui", name) for name in names}
     assert found | {"mlxprune_models"} == {*listed}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_tests_reach_no_private_names(path: Path) -> None:
+    """What a test needs is public, or it tests how a thing is made and not what it does."""
+    own = {"self", "cls", "os", "sys"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not any(alias.name.startswith("_") for alias in node.names), path
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            is_own = isinstance(node.value, ast.Name) and node.value.id in own
+            assert is_own or node.attr.startswith("__"), f"{path}:{node.lineno} {node.attr}"

@@ -66,11 +66,8 @@ class Monitor(App[None]):
         self.remember, self.read_only, self.now = remember, read_only, now
         own = settings.glyphs_of(self.kept, dict(os.environ))
         self.context = AppContext(None, GLYPHS[own], options=self.kept["options"])
-        self.context.later, self.context.open, self.context.go = (
-            self._later,
-            self.open_run,
-            self.show_page,
-        )
+        self.context.later, self.context.open = self._later, self.open_run
+        self.context.go = self.show_page
         self.context.tell = lambda sentence: self._answered(sentence)
         self.pages = {name: page(self.context) for name, page in PAGES.items()}
         self.runs_page.read_only = read_only
@@ -80,7 +77,7 @@ class Monitor(App[None]):
         self.start = folder
         self._painted: tuple[Any, ...] | None = None
         self._painted_at = 0.0
-        self._told: str | None = None
+        self.told: str | None = None
         self._terminal = _terminal()
 
     def compose(self) -> ComposeResult:
@@ -133,7 +130,7 @@ class Monitor(App[None]):
             if name != "runs":
                 self.pages[name] = page(self.context)
         self.page = self.pages[self.page.name]
-        self._told = None
+        self.told = None
         load: Callable[[], Awaitable[None]] = partial(self._load, self.context.view)
         self.run_worker(load, exclusive=True, group="load")
 
@@ -144,7 +141,7 @@ class Monitor(App[None]):
             self.paint()
             await asyncio.sleep(0)
         view.look(at_once=True)
-        self._told = view.standing
+        self.told = view.standing
         self.paint()
 
     def tick(self) -> None:
@@ -153,20 +150,20 @@ class Monitor(App[None]):
         if view is not None and view.loaded:
             changed = view.read(SLICE_SECONDS)
             changed |= view.look()
-            self._tell_ends(view)
+            self.tell_ends(view)
         changed |= self.page.tick()
         moves = view is not None and view.live and not view.frozen
         if changed or (moves and time.monotonic() - self._painted_at >= 1.0):
             self.paint()
 
-    def _tell_ends(self, view: View) -> None:
-        before, self._told = self._told, view.standing
+    def tell_ends(self, view: View) -> None:
+        before, self.told = self.told, view.standing
         if before == view.standing or before is None:
             return
         if view.standing in ("done", "failed", "stopped", "crashed"):
             bad = view.standing in ("failed", "crashed")
             error = view.state.error
-            told = one_line(error.problem if error else "") or f"to go on: {view.again}"
+            told = one_line((error and error.problem) or "") or f"to go on: {view.again}"
             if view.standing == "done":
                 told = "its report is written: report.html in the run's folder"
             kind: Any = "error" if bad else "information"

@@ -156,7 +156,7 @@ def loss_function(model: Any) -> Losses:
     """
     device = detect()
     vocab_size = _vocab_size(model)
-    shape = _llama(model) if device.name == "cpu" else None
+    shape = llama_shape(model) if device.name == "cpu" else None
     start: Losses
     if shape is None:
         start = _graph_losses(model)
@@ -175,7 +175,7 @@ def answer_function(model: Any) -> Callable[[list[SharedPrefix]], Answers]:
     """Of every shared prefix in a batch -ln p of its targets in nats, float32 [S], and whether each
     is the most likely id, bool [S]. Ids outside the vocabulary are a RunError."""
     vocab_size = _vocab_size(model)
-    shape = _llama(model) if detect().name == "cpu" else None
+    shape = llama_shape(model) if detect().name == "cpu" else None
     weights = None
     if shape is not None:
         weights = llama.Weights(shape, arrays_of(model.parameters()), for_losses=True)
@@ -213,7 +213,7 @@ def step_function(model: Any, its_optimizer: Any, accumulate: int, clip: float) 
     """
     device = detect()
     vocab_size = _vocab_size(model)
-    shape = _llama(model) if device.name == "cpu" else None
+    shape = llama_shape(model) if device.name == "cpu" else None
     if shape is None:
         step = training_graph.step_function(
             model,
@@ -236,7 +236,7 @@ def step_function(model: Any, its_optimizer: Any, accumulate: int, clip: float) 
 
 def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> llama.Parameters:
     """The gradient of the mean loss by every parameter, as a training step computes it."""
-    shape = _llama(model) if detect().name == "cpu" else None
+    shape = llama_shape(model) if detect().name == "cpu" else None
     if shape is not None:
         weights = llama.Weights(shape, arrays_of(model.trainable_parameters()))
         held = layers.loss_and_gradients(cpu_threads(), weights, inputs, targets)[1]
@@ -285,7 +285,7 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: llama.LlamaShape, clip: flo
     return step
 
 
-def _llama(model: Any) -> llama.LlamaShape | None:
+def llama_shape(model: Any) -> llama.LlamaShape | None:
     """The shape of an mlx-lm model if the CPU's engine can compute it, else None."""
     from mlx.utils import tree_flatten
     from mlx_lm.models import llama as stock

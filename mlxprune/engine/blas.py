@@ -38,7 +38,7 @@ class Blas:
 
 
 _loaded: Blas | None = None
-_openblas: ctypes.CDLL | None = None
+openblas: ctypes.CDLL | None = None
 
 
 def load() -> Blas:
@@ -51,8 +51,8 @@ def load() -> Blas:
 
 def set_num_threads(threads: int) -> None:
     """Bound the threads of the BLAS that ``load`` brought; no effect on any other BLAS."""
-    if _openblas is not None:
-        _openblas.scipy_openblas_set_num_threads(threads)
+    if openblas is not None:
+        openblas.scipy_openblas_set_num_threads(threads)
 
 
 def _load() -> Blas:
@@ -92,8 +92,8 @@ def _scipy_openblas() -> Path | None:
 
 
 def _interpose(library: Path) -> None:
-    global _openblas
-    _openblas = ctypes.CDLL(str(library), mode=ctypes.RTLD_LOCAL)
+    global openblas
+    openblas = ctypes.CDLL(str(library), mode=ctypes.RTLD_LOCAL)
     fd = os.memfd_create("mlxprune-blas")
     try:
         os.write(fd, shim_bytes(NAMES))
@@ -102,7 +102,7 @@ def _interpose(library: Path) -> None:
         os.close(fd)
     slots = (ctypes.c_void_p * len(NAMES)).in_dll(shim, SLOTS_SYMBOL)
     for index, name in enumerate(NAMES):
-        target = getattr(_openblas, f"scipy_{name}")
+        target = getattr(openblas, f"scipy_{name}")
         slots[index] = ctypes.cast(target, ctypes.c_void_p).value
 
 

@@ -32,13 +32,14 @@ SUMMARY_COUNTS = (
 
 
 def console_line(event: Event) -> str | None:
+    stage = event.stage or ""
     match event:
         case StageStart(why=why):
             is_first = why == "was not done before"
-            return None if is_first else f"{event.stage:<10} {one_line(why)}"
+            return None if is_first else f"{stage:<10} {one_line(why)}"
         case StageEnd():
             told = summary_words(event.summary)
-            ended = f"{event.stage:<10} {event.state}, {duration(event.seconds)}"
+            ended = f"{stage:<10} {event.state}, {duration(event.seconds)}"
             return f"{ended}: {told}" if told else ended
         case Warned():
             return f"warning: {one_line(event.message)}"

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mlxprune.config.loading import validate_config
+from mlxprune.config.schema import Config
+
 WORDS = [
     "the",
     "of",
@@ -114,6 +117,14 @@ def tiny_config(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
     for name, section in sections.items():
         tree[name] = {**tree.get(name, {}), **section}
     return tree
+
+
+def short_study(**sections: Any) -> Config:
+    """A configuration whose data are never read; ``sections`` override keys."""
+    tree: dict[str, Any] = {"data": {"paths": ["x"]}, "reference": {"tokens": 2_000_000}}
+    for name, section in sections.items():
+        tree[name] = {**tree.get(name, {}), **section}
+    return validate_config(tree, "test")
 
 
 ARTIFACTS = ("split", "tokenizer", "tokens", "references", "scores", "selection", "final", "eval")

@@ -80,8 +80,8 @@ def test_ids_outside_the_vocabulary_are_refused(
 def test_other_models_run_the_graph(generator: np.random.Generator) -> None:
     """Biases, scaled rotary embeddings and other types are not guessed at."""
     for changes in ({"attention_bias": True}, {"rope_scaling": {"type": "linear", "factor": 2.0}}):
-        assert backend._llama(build_model(config_of(**changes))) is None
-    assert isinstance(backend._llama(build_model(config_of())), llama.LlamaShape)
+        assert backend.llama_shape(build_model(config_of(**changes))) is None
+    assert isinstance(backend.llama_shape(build_model(config_of())), llama.LlamaShape)
 
 
 def test_the_peak_is_a_number_of_flops(generator: np.random.Generator) -> None:

@@ -25,7 +25,7 @@ from mlxprune.engine import blas
 calls = []
 number, matrix = ctypes.c_float, [ctypes.c_void_p, ctypes.c_int]
 signature = ctypes.CFUNCTYPE(None, *[ctypes.c_int] * 6, number, *matrix * 2, number, *matrix)
-real = signature(("scipy_cblas_sgemm", blas._openblas))
+real = signature(("scipy_cblas_sgemm", blas.openblas))
 def counted(*a):
     calls.append(a[3:6]); real(*a)
 keep = signature(counted)

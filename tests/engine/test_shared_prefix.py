@@ -16,10 +16,10 @@ from mlxprune.engine.cpu.threads import Buffers, CpuThreads
 from mlxprune.engine.gpu import loss_graph
 from mlxprune.engine.gpu.shared_prefix import (
     Answers,
-    _remembers_plainly,
-    _shared,
-    _whole,
     graph_answers,
+    remembers_plainly,
+    shared_answers,
+    whole_answers,
 )
 from mlxprune.engine.shared_prefix import SharedPrefix, batch_shared_prefixes, shared_prefixes_of
 from mlxprune.errors import RunError
@@ -88,7 +88,7 @@ def engine(request: pytest.FixtureRequest) -> Any:
     """The engine of this machine, and both ways of the graph's."""
     if request.param == "engine":
         return backend.answer_function
-    inner = {"shared": _shared, "whole": _whole}[request.param]
+    inner = {"shared": shared_answers, "whole": whole_answers}[request.param]
     return lambda model: lambda batch: inner(model, batch)
 
 
@@ -125,7 +125,7 @@ def test_the_cpu_engine_gives_the_same_bytes_for_any_number_of_lanes(
     tmp_path: Path, generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, _ = model_and_weights(config_of(), tmp_path, generator)
-    shape = backend._llama(model)
+    shape = backend.llama_shape(model)
     if shape is None:
         pytest.skip("the CPU backend's engine")
     monkeypatch.setattr(layers, "CHUNK_POSITIONS", 200)
@@ -184,7 +184,7 @@ def test_learned_positions_are_computed_whole(generator: np.random.Generator) ->
         "n_positions": 32, "layer_norm_epsilon": 1e-5, "vocab_size": VOCABULARY,
     }  # fmt: skip
     model = initialise_model(config, 0)
-    assert not _remembers_plainly(model)
+    assert not remembers_plainly(model)
     context = generator.integers(0, VOCABULARY, 24)
     said = [generator.integers(0, VOCABULARY, n) for n in (8, 3, 1)]
     prefixes = shared_prefixes_of(0, [context] * 3, said)
@@ -205,6 +205,6 @@ def test_many_branches_go_a_few_rows_at_a_time(
     context = generator.integers(0, VOCABULARY, 40)
     said = [generator.integers(0, VOCABULARY, 4) for _ in range(24)]
     prefixes = shared_prefixes_of(0, [context] * 24, said)
-    (shared, _), *_ = _shared(model, prefixes)
-    (whole, _), *_ = _whole(model, prefixes)
+    (shared, _), *_ = shared_answers(model, prefixes)
+    (whole, _), *_ = whole_answers(model, prefixes)
     np.testing.assert_allclose(shared, whole, rtol=1e-4, atol=1e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import msgspec
@@ -17,12 +16,7 @@ from mlxprune.pipeline.runner import run_study
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import read_marker
 from mlxprune.stats import (
-    FAMILY_ERROR_RATE,
     Verdict,
-    adjust_by_holm,
-    compare_paired,
-    equal_groups,
-    student_two_sided,
 )
 from mlxprune.testing import tiny
 
@@ -72,33 +66,6 @@ def test_an_arm_meets_the_controls_of_its_size_slice_and_rung() -> None:
     assert main == {"high-50", "low-25"}
 
 
-def test_the_effects_add_up() -> None:
-    """Selection = mix alone + within domains, for every seed."""
-    rng = np.random.default_rng(3)
-    sizes, domains = rng.integers(50, 900, 60), rng.integers(0, 3, 60)
-    losses = {k: [rng.uniform(50, 900, 60) for _ in range(3)] for k in "prm"}
-
-    def between(a: str, b: str) -> list[float]:
-        compared = compare_paired(losses[a], losses[b], equal_groups(sizes, domains), 0)
-        return compared.by_seed
-
-    whole, mix, within = between("p", "r"), between("m", "r"), between("p", "m")
-    np.testing.assert_allclose(np.add(mix, within), whole, atol=1e-12)
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 8, 29])
-def test_the_tail_of_students_t_is_its_integral(degrees: int) -> None:
-    x = np.linspace(0, 60, 2_000_001)
-    density = (1 + x * x / degrees) ** (-(degrees + 1) / 2)
-    density *= math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2)
-    density /= math.sqrt(degrees * math.pi)
-    step = x[1] - x[0]
-    for t in (0.0, 0.3, 1.0, 2.5, 7.0):
-        inside = 2 * step * (density[x <= t].sum() - (density[0] + density[x <= t][-1]) / 2)
-        assert student_two_sided(t, degrees) == pytest.approx(1 - inside, abs=2e-5)
-        assert student_two_sided(-t, degrees) == student_two_sided(t, degrees)
-
-
 def test_the_first_slice_is_the_first_that_was_written(tmp_path: Any) -> None:
     """arms.json is written with sorted keys; the order of the configuration is kept beside."""
     run = RunFolder(tmp_path)
@@ -133,30 +100,6 @@ def test_the_better_slice_is_named_before_a_lower_undecided_one() -> None:
         Comparison(arm="high-50", difference=-0.1, verdict=Verdict.BETTER, **shared),
     ]
     assert "selection/high-50" in verdict_sentence(found, "macro")
-
-
-def test_holm_adjusts_the_slices_together() -> None:
-    assert adjust_by_holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-
-
-def test_noise_is_rarely_called_a_difference() -> None:
-    """Arms that differ by noise alone, three seeds, three slices: an error in few studies."""
-    rng = np.random.default_rng(11)
-    sizes, domains = np.full(40, 400), np.arange(40) % 4
-    errors = 0
-    for study in range(120):
-        base = rng.uniform(500, 900, 40)
-        family = []
-        for _ in range(3):
-            arm, control = (
-                [base + rng.normal(0, 30, 40) + rng.normal(0, 10) for _ in range(3)]
-                for _ in range(2)
-            )
-            compared = compare_paired(arm, control, equal_groups(sizes, domains), study)
-            family.append(compared)
-        adjusted = adjust_by_holm([c.probability for c in family])
-        errors += any(p < FAMILY_ERROR_RATE for p in adjusted)
-    assert errors <= 12
 
 
 @pytest.mark.slow

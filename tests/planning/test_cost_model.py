@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mlxprune.config.loading import override_setting, validate_config
-from mlxprune.config.schema import Config
-from mlxprune.experiment.budgets import POOL_LEAST, effective_data, pool_need, pool_tokens
+from mlxprune.experiment.budgets import effective_data
 from mlxprune.planning import cost_model
 from mlxprune.planning.cost_model import CorpusTokens, cheapest_changes, estimate_costs
 from mlxprune.planning.throughput import Throughput
+from mlxprune.testing.tiny import short_study
 
 SIZES = CorpusTokens(30e6, 3e6, 25e6, 1e6, 1e6)
 
@@ -29,15 +28,8 @@ def steady_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost_model, "measured_throughput", measure)
 
 
-def study(**sections: Any) -> Config:
-    tree: dict[str, Any] = {"data": {"paths": ["x"]}, "reference": {"tokens": 2_000_000}}
-    for name, section in sections.items():
-        tree[name] = {**tree.get(name, {}), **section}
-    return validate_config(tree, "test")
-
-
 def test_every_arm_has_its_tokens_targets_passes_and_worth() -> None:
-    chosen = study(
+    chosen = short_study(
         selection={"criterion": ["low", "high"], "rate": [0.25, 0.5]},
         final={"tokens": 20_000_000, "arms": ["pruned", "random", "all"], "ladder": [0.5, 2]},
     )
@@ -57,17 +49,17 @@ def test_every_arm_has_its_tokens_targets_passes_and_worth() -> None:
 
 
 def test_references_folds_and_snapshots_are_paid_for() -> None:
-    plain = estimate_costs(study(), SIZES, True).stage_seconds
-    early = estimate_costs(study(reference={"snapshots": [0.5]}), SIZES, True).stage_seconds
+    plain = estimate_costs(short_study(), SIZES, True).stage_seconds
+    early = estimate_costs(short_study(reference={"snapshots": [0.5]}), SIZES, True).stage_seconds
     assert early["reference"] == plain["reference"]
     assert early["score"] == pytest.approx(2 * plain["score"])
-    folds = estimate_costs(study(split={"cross": 4}), SIZES, True).stage_seconds
+    folds = estimate_costs(short_study(split={"cross": 4}), SIZES, True).stage_seconds
     assert folds["reference"] == pytest.approx(4 * plain["reference"])
     assert folds["score"] == pytest.approx(plain["score"] * (25 + 4) / 25)
 
 
 def test_changes_fit_and_the_least_harmful_comes_first() -> None:
-    chosen = study(final={"tokens": 20_000_000})
+    chosen = short_study(final={"tokens": 20_000_000})
     seconds = estimate_costs(chosen, SIZES, True).seconds
     for share in (0.8, 0.5, 0.3, 0.12, 0.02):
         found = cheapest_changes(chosen, SIZES, seconds, share * seconds)
@@ -88,32 +80,19 @@ def test_changes_fit_and_the_least_harmful_comes_first() -> None:
     assert len(several[0].set) > 2
 
 
-def test_the_pool_is_no_larger_than_the_budgets_need() -> None:
-    chosen = study(final={"tokens": 3_000_000})
-    need = pool_need(chosen)
-    assert need == pytest.approx(1.1 * 3e6 / 0.5)
-    assert pool_tokens(chosen, 25e6) == need
-    assert pool_tokens(chosen, 1.9 * need) == pytest.approx(1.9 * need)
-    assert pool_tokens(study(split={"pool": "all"}), 25e6) == 25e6
-    assert pool_need(study(final={"passes": 2})) is None
-    ladder = study(final={"tokens": 3_000_000, "ladder": [0.25, 1]})
-    assert pool_need(ladder) == pytest.approx(1.1 * 3e6 / 0.25)
-    quarter = study(final={"tokens": 3_000_000}, selection={"rate": [0.1, 0.5]})
-    assert pool_need(quarter) == pytest.approx(1.1 * 3e6 / 0.1)
-    assert pool_need(study(final={"tokens": 1000})) == POOL_LEAST
-
-
 def test_tasks_and_branches_are_counted(tmp_path: Path) -> None:
     """Every end of every arm is asked; what branches share is trained once."""
     rows = [{"query": "x" * 100, "choices": ["ab", "cd"], "gold": 0}] * 50
     (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    plain = estimate_costs(study(), SIZES, True)
-    asked = estimate_costs(study(evaluation={"tasks": [str(tmp_path)]}), SIZES, True)
-    few = estimate_costs(study(evaluation={"tasks": [str(tmp_path)], "limit": 10}), SIZES, True)
+    plain = estimate_costs(short_study(), SIZES, True)
+    asked = estimate_costs(short_study(evaluation={"tasks": [str(tmp_path)]}), SIZES, True)
+    few = estimate_costs(
+        short_study(evaluation={"tasks": [str(tmp_path)], "limit": 10}), SIZES, True
+    )
     assert plain.task_tokens == 0 < few.task_tokens < asked.task_tokens
     assert asked.task_tokens == pytest.approx(5 * few.task_tokens, rel=0.01)
     assert asked.seconds > few.seconds > plain.seconds
-    branched = estimate_costs(study(final={"branches": [0.5, 0.8]}), SIZES, True)
+    branched = estimate_costs(short_study(final={"branches": [0.5, 0.8]}), SIZES, True)
     ratio = branched.stage_seconds["final"] / plain.stage_seconds["final"]
     assert ratio == pytest.approx(1 + 0.15 * 1.3)
     ends = branched.stage_seconds["evaluation"] / plain.stage_seconds["evaluation"]

@@ -276,13 +276,12 @@ def test_a_record_larger_than_a_chunk_is_read(tmp_path: Path) -> None:
 
 
 def test_a_slow_reader_takes_segments_in_order(tmp_path: Path) -> None:
+    reader = EventReader(tmp_path)  # there from the beginning: it begins with no newest segment
     for n in range(3):
         log = EventLog(tmp_path)
         for k in range(300):
             log.emit("corpus", Warned(message=f"{n} {k}" + 2000 * "x"))
         log.close()
-    reader = EventReader(tmp_path)
-    reader._at = {}  # as one that was there from the beginning
     seen: list[int] = []
     while True:
         new = reader.read(0.002)

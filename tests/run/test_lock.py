@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from mlxprune.files import write_json
+from mlxprune.files import (
+    write_json,
+)
 from mlxprune.run import lock
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.state import RunState
@@ -52,3 +56,25 @@ def test_a_copied_lock_names_a_process_that_does_not_hold_it(tmp_path: Path) -> 
     write_json(tmp_path / "lock", told)
     now = time.time()
     assert standing_of(RunFolder(tmp_path), held("running", now), now) == "crashed"
+
+
+def test_a_dead_owner_is_known_to_be_dead(tmp_path: Path) -> None:
+    """The lock names a process by its pid and start; another process with that pid is not it."""
+    run = RunFolder(tmp_path)
+    code = (
+        "import sys, os\nfrom pathlib import Path\nfrom mlxprune.run import lock\n"
+        "from mlxprune.run.folder import RunFolder\n"
+        "with lock.locked(RunFolder(Path(sys.argv[1]))): os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    holder = lock.owner(run)
+    assert holder is not None
+    assert holder.alive() is False
+    with lock.locked(run):
+        mine = lock.owner(run)
+        assert mine is not None
+        assert mine.pid == os.getpid()
+        assert mine.alive() is True
+        assert lock.Owner(mine.pid, mine.started - 1000, mine.host, tmp_path).alive() is False
+        assert lock.Owner(1, 0.0, "elsewhere", tmp_path).alive() is None
+    assert lock.owner(run) is None

@@ -109,13 +109,13 @@ class Compare(Page):
         title = f"A {line_of(one.label)} and B {line_of(other.label)}: validation"
         if self.options["relative"]:
             title = f"A - B: {line_of(one.label)} minus {line_of(other.label)}, validation"
-        picture = Pane(title, self._picture)
-        told = Pane(self.options["what"].capitalize(), self._told)
+        picture = Pane(title, self.draw_picture)
+        told = Pane(self.options["what"].capitalize(), self.draw_table)
         if cells >= WIDE:
             return Split(True, [(0.52, picture), (0.48, told)])
         return Split(False, [(0.55, picture), (0.45, told)])
 
-    def _picture(self, cells: int, rows: int) -> list[Line]:
+    def draw_picture(self, cells: int, rows: int) -> list[Line]:
         both = self.pair()
         assert both is not None
         shown = [e.curve for e in both]
@@ -161,14 +161,14 @@ class Compare(Page):
 
     # --- the table
 
-    def _told(self, cells: int, rows: int) -> list[Line]:
-        lines: list[Line] = getattr(self, f"_{self.options['what']}")(cells)
+    def draw_table(self, cells: int, rows: int) -> list[Line]:
+        lines: list[Line] = getattr(self, f"table_of_{self.options['what']}")(cells)
         self.top = min(self.top, max(0, len(lines) - rows))
         if self.top and len(lines) > 1:
             return [lines[0], *lines[1 + self.top : self.top + rows]]
         return lines[:rows]
 
-    def _verdicts(self, cells: int) -> list[Line]:
+    def table_of_verdicts(self, cells: int) -> list[Line]:
         found = self._comparisons()
         if not found:
             return self._so_far(cells)
@@ -225,7 +225,7 @@ class Compare(Page):
             )
         return lines
 
-    def _tasks(self, cells: int) -> list[Line]:
+    def table_of_tasks(self, cells: int) -> list[Line]:
         result = self._result()
         told = result.tasks.arms if result is not None and result.tasks is not None else None
         if not told:
@@ -269,7 +269,7 @@ class Compare(Page):
                 rows.append((line_of(name), f"{a:.1f}", f"{b:.1f}", f"{a - b:+.1f}"))
         return table(rows, ("category", "A", "B", "A - B"), cells) if rows else []
 
-    def _domains(self, cells: int) -> list[Line]:
+    def table_of_domains(self, cells: int) -> list[Line]:
         both = self.pair()
         assert both is not None
         one, other = (e.domains for e in both)
@@ -286,7 +286,7 @@ class Compare(Page):
             cells,
         )
 
-    def _differences(self, cells: int) -> list[Line]:
+    def table_of_differences(self, cells: int) -> list[Line]:
         both = self.pair()
         assert both is not None
         one, other = both

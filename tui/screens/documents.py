@@ -52,7 +52,7 @@ class Documents(Page):
 
     # --- what it rests on
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         found = self.in_hand()
         if isinstance(found, str):
             self.trouble = found
@@ -84,15 +84,15 @@ class Documents(Page):
         self.library = found
         self.previews.clear()
         self.losses.clear()
-        if self._find() is not None:  # one that was kept from another run
+        if self.find() is not None:  # one that was kept from another run
             self.options["filter"], self.domain = "", None
-            self._find()
+            self.find()
 
     def slice_name(self) -> str | None:
         names = list(self.library.kept) if self.library else []
         return names[self.slice % len(names)] if names else None
 
-    def _find(self) -> str | None:
+    def find(self) -> str | None:
         """Apply filter and sort; returns what is wrong with them."""
         held = self.library
         assert held is not None
@@ -130,10 +130,10 @@ class Documents(Page):
     # --- panes
 
     def layout(self, cells: int, rows: int) -> Layout:
-        if not self._ready():
+        if not self.ready():
             told = self.trouble or "reading the scores ..."
             return empty(f"Documents: {line_of(told)}.")
-        listed = Pane(self._title(), self._list)
+        listed = Pane(self._title(), self.draw_list)
         text = Pane(self._text_title(), self._text)
         if cells >= WIDE:
             return Split(True, [(0.55, listed), (0.45, text)])
@@ -157,7 +157,7 @@ class Documents(Page):
             words.append(f"filter {line_of(self.options['filter'])}")
         return "; ".join(words)
 
-    def _list(self, cells: int, rows: int) -> list[Line]:
+    def draw_list(self, cells: int, rows: int) -> list[Line]:
         held = self.library
         assert held is not None
         self.page_rows = max(1, rows - 1)
@@ -193,11 +193,11 @@ class Documents(Page):
             self.previews[row] = text
         return self.previews[row]
 
-    def _row(self) -> int | None:
+    def chosen_row(self) -> int | None:
         return int(self.rows[self.at]) if self.at < len(self.rows) else None
 
     def _text_title(self) -> str:
-        row, held = self._row(), self.library
+        row, held = self.chosen_row(), self.library
         if row is None or held is None or held.numbers[row] < 0:
             return "text"
         facts = held.facts.of(int(held.numbers[row]))
@@ -207,7 +207,7 @@ class Documents(Page):
         return f"{name} ({line_of(facts.source)}, row {facts.row}){score}"
 
     def _text(self, cells: int, rows: int) -> list[Line]:
-        row, held = self._row(), self.library
+        row, held = self.chosen_row(), self.library
         if row is None or held is None or held.numbers[row] < 0:
             return []
         if self.heat:
@@ -227,7 +227,7 @@ class Documents(Page):
         assert self.library is not None
         found = self.losses.get(row)
         if found is None:
-            self._ask_losses(row)
+            self.ask_losses(row)
             told = "asking the reference, which loads in a process of its own; h shows the text"
             return [[(line, "dim")] for line in wrap(told, cells, rows)]
         if isinstance(found, str):
@@ -240,9 +240,9 @@ class Documents(Page):
             [(f"largest {losses[worst] or 0:.1f} nats at '{at[:20]}'; underlined from 7", "dim")],
             [(sparkline(losses, cells, self.context.glyphs), "")],
         ]  # fmt: skip
-        return lines + _shaded(pieces, losses, cells)[self.scrolled : self.scrolled + rows - 2]
+        return lines + shaded(pieces, losses, cells)[self.scrolled : self.scrolled + rows - 2]
 
-    def _ask_losses(self, row: int) -> None:
+    def ask_losses(self, row: int) -> None:
         """One at a time: each loads the reference."""
         view, held = self.context.view, self.library
         assert view is not None
@@ -315,7 +315,7 @@ class Documents(Page):
         def take(given: str) -> Answer:
             before = self.options["filter"]
             self.options["filter"] = given.strip()
-            wrong = self._find()
+            wrong = self.find()
             if wrong is None:
                 return None
             self.options["filter"] = before
@@ -328,31 +328,31 @@ class Documents(Page):
         if not self.options["filter"] and self.domain is None:
             return False
         self.options["filter"], self.domain = "", None
-        self._find()
+        self.find()
         return True
 
     def do_kept(self) -> str | None:
         self.cycle("kept", ["all", "kept", "dropped"])
-        return self._find()
+        return self.find()
 
     def do_domain(self) -> str | None:
         assert self.library is not None
         names: list[str | None] = [None, *self.library.domains]
         self.domain = names[(names.index(self.domain) + 1) % len(names)]
-        return self._find()
+        return self.find()
 
     def do_sort(self) -> str | None:
         self.cycle("sort", ["score", "tokens", "corpus"])
-        return self._find()
+        return self.find()
 
     def do_reverse(self) -> str | None:
         self.options["reverse"] = not self.options["reverse"]
-        return self._find()
+        return self.find()
 
     def do_slice(self) -> str | None:
         self.slice += 1
         if self.options["kept"] != "all" or "kept" in self.options["filter"]:
-            self._find()
+            self.find()
         return f"kept and dropped by {self.slice_name()}"
 
     def do_jump(self) -> Answer:
@@ -379,7 +379,7 @@ class Documents(Page):
             self.scrolled = 0
 
     def copied(self) -> str | None:
-        row, held = self._row(), self.library
+        row, held = self.chosen_row(), self.library
         if row is None or held is None or held.numbers[row] < 0:
             return None
         return held.facts.of(int(held.numbers[row])).id
@@ -408,7 +408,7 @@ def _losses(run: RunFolder, held: DocumentTable, document: int) -> Any:
     return pieces, told.nll[:HEAT_TOKENS]
 
 
-def _shaded(pieces: list[str], losses: list[float | None], cells: int) -> list[Line]:
+def shaded(pieces: list[str], losses: list[float | None], cells: int) -> list[Line]:
     """Lines of text in which the style of a token is its loss; the largest are underlined, too."""
     lines: list[Line] = [[]]
     used = marks = 0

@@ -49,9 +49,9 @@ class Overview(Page):
             )
         pipeline = Pane("Pipeline", self._pipeline)
         now = Pane(self._now_title(), self._now)
-        leave = Pane("Safe to leave?", self._leave)
+        leave = Pane("Safe to leave?", self.draw_leaving)
         stage = Pane(f"Stage {self._chosen()}", self._stage)
-        told = Pane(*self._told())
+        told = Pane(*self.told_pane())
         troubled = view.standing in run_phrases.ENDED_EARLY
         if cells >= WIDE:
             left = Split(False, [(len(STAGES) + 2, pipeline), (1.0, stage)])
@@ -94,9 +94,9 @@ class Overview(Page):
         return self.context.view.state
 
     def _pipeline(self, cells: int, rows: int) -> list[Line]:
-        return [self._row(name, cells) for name in STAGES][:rows]
+        return [self.draw_stage_row(name, cells) for name in STAGES][:rows]
 
-    def _row(self, name: str, cells: int) -> Line:
+    def draw_stage_row(self, name: str, cells: int) -> Line:
         stage = self._state.stages[name]
         state = stage.state
         view = self.context.view
@@ -230,7 +230,7 @@ class Overview(Page):
         words.append(f"{heat:.0f} degrees" if heat is not None else "heat not measured")
         return ", ".join(words)
 
-    def _leave(self, cells: int, rows: int) -> list[Line]:
+    def draw_leaving(self, cells: int, rows: int) -> list[Line]:
         view = self.context.view
         assert view is not None
         if not view.live:
@@ -266,7 +266,7 @@ class Overview(Page):
         ]
         return say(pairs[:rows], cells)
 
-    def _told(self) -> tuple[str, Any]:
+    def told_pane(self) -> tuple[str, Any]:
         view = self.context.view
         assert view is not None
         seen = self.context.seen
@@ -276,9 +276,9 @@ class Overview(Page):
         if news and not self.since_hidden and seen is not None:
             title = f"Since you left, {ago(view.now() - seen)} ago (l: close)"
             return title, lambda cells, rows: _sentences(news, cells, rows)
-        return "Events, newest first", self._events
+        return "Events, newest first", self.draw_events
 
-    def _events(self, cells: int, rows: int) -> list[Line]:
+    def draw_events(self, cells: int, rows: int) -> list[Line]:
         lines: list[Line] = []
         for event in reversed(self._state.recent):
             if len(lines) >= rows:

@@ -128,10 +128,12 @@ class Scoring(Page):
             }.get(state, "Nothing is scored yet: the histogram grows here.")
             return empty(told)
         total = sum(found.documents or [])
-        picture = Pane(f"log perplexity, nats a token; {count(total, 12)} documents", self._bars)
+        picture = Pane(
+            f"log perplexity, nats a token; {count(total, 12)} documents", self.draw_bars
+        )
         config = view.config
         kept = f"; kept by {line_of(config.slices[0].label)}" if config is not None else ""
-        domains = Pane(f"Domains, by {self.options['sort']}{kept}", self._domains)
+        domains = Pane(f"Domains, by {self.options['sort']}{kept}", self.draw_domains)
         pace = Pane("Pace", self._pace)
         if cells >= WIDE:
             side = Split(False, [(1.0, domains), (9, pace)])
@@ -186,7 +188,7 @@ class Scoring(Page):
         means = {row.domain: row.mean for row in found}
         return [replace(row, mean=means.get(row.domain)) for row in exact_rows(made)], True
 
-    def _bars(self, cells: int, rows: int) -> list[Line]:
+    def draw_bars(self, cells: int, rows: int) -> list[Line]:
         found, band, options = self._found, self.band(), self.options
         weight = options["weight"] if getattr(found, options["weight"]) else "documents"
         counts = np.array(getattr(found, weight), np.float64)
@@ -230,7 +232,7 @@ class Scoring(Page):
         sure = "" if band.sure else ", so far"
         return histogram.band(band.low, band.high, low, high, f"{choice.label}{sure}", cells)
 
-    def _domains(self, cells: int, rows: int) -> list[Line]:
+    def draw_domains(self, cells: int, rows: int) -> list[Line]:
         found, sure = self.rows()
         if not found:
             return [[("this log does not tell domains", "dim")]]

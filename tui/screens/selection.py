@@ -82,7 +82,7 @@ class Selection(Page):
 
     # --- what it rests on
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         """Whether the scores are at hand; else they are fetched, aside."""
         found = self.in_hand()
         if isinstance(found, str):
@@ -132,7 +132,7 @@ class Selection(Page):
         return self.config.slices[self.number % len(self.config.slices)]
 
     def layout(self, cells: int, rows: int) -> Layout:
-        if not self._ready():
+        if not self.ready():
             if self.trouble:
                 return empty(
                     f"What-if waits: {line_of(self.trouble)}.",
@@ -140,11 +140,11 @@ class Selection(Page):
                 )
             return empty("Sorting the scores; it takes a moment for each million documents ...")
         picture = Pane(self._title(), self._picture)
-        kept = Pane("Kept, and what training on it takes", self._facts)
+        kept = Pane("Kept, and what training on it takes", self.draw_facts)
         mix = Pane("Domain mix, share of tokens", self._mix)
         assert self.choice is not None
         of = "" if self.choice.by == "corpus" else " of the largest group"
-        around = Pane(f"Around the {self._edge_name()} edge{of}", self._around)
+        around = Pane(f"Around the {self._edge_name()} edge{of}", self.draw_around)
         if cells >= WIDE:
             left = Split(False, [(0.55, picture), (0.45, around)])
             right = Split(False, [(11, kept), (1.0, mix)])
@@ -177,7 +177,7 @@ class Selection(Page):
             self.table, self.choice, self.kept, cells, rows, self.context.glyphs
         )
 
-    def _facts(self, cells: int, rows: int) -> list[Line]:
+    def draw_facts(self, cells: int, rows: int) -> list[Line]:
         found = self.costs()
         before = self.costs(self.own)
         targets = count(found.targets)
@@ -218,7 +218,7 @@ class Selection(Page):
         kept = self.kept if choice is None else self._own_kept
         assert kept is not None
         unique = kept.all_tokens + kept.all_documents  # each closed by end-of-text
-        targets, flops = self._targets(max(1, unique))
+        targets, flops = self.targets(max(1, unique))
         view = self.context.view
         pace = forecast.pace(view.state) if view is not None else None
         return SliceCosts(
@@ -233,7 +233,7 @@ class Selection(Page):
             seconds=flops / pace if pace and flops else None,
         )
 
-    def _targets(self, unique: int) -> tuple[int, float | None]:
+    def targets(self, unique: int) -> tuple[int, float | None]:
         """T for so many unique tokens, and what all final models cost, from the run's forecast."""
         config, view = self.config, self.context.view
         if view is None:
@@ -250,7 +250,7 @@ class Selection(Page):
         assert self.kept is not None
         return slice_panes.mix(self.table, self.kept, cells, rows)
 
-    def _around(self, cells: int, rows: int) -> list[Line]:
+    def draw_around(self, cells: int, rows: int) -> list[Line]:
         assert self.table is not None
         assert self.choice is not None
         assert self.kept is not None
@@ -289,7 +289,7 @@ class Selection(Page):
             return "the run has one slice"
         return None
 
-    def _change(self, **fields: Any) -> str | None:
+    def change(self, **fields: Any) -> str | None:
         assert self.choice is not None
         told = {**self.choice.model_dump(exclude={"name"}), **fields}
         try:
@@ -303,20 +303,20 @@ class Selection(Page):
         assert self.choice is not None
         at = CRITERIA.index(self.choice.criterion) if self.choice.criterion in CRITERIA else 0
         following = CRITERIA[(at + 1) % len(CRITERIA)]
-        rate = self._rate()
+        rate = self.rate()
         if following == "band":
             low = (1 - rate) / 2
-            return self._change(criterion="band", rate=None, band=(low, low + rate))
-        return self._change(criterion=following, rate=rate, band=None)
+            return self.change(criterion="band", rate=None, band=(low, low + rate))
+        return self.change(criterion=following, rate=rate, band=None)
 
-    def _rate(self) -> Decimal:
+    def rate(self) -> Decimal:
         assert self.choice is not None
         if self.choice.band is not None:
             return self.choice.band[1] - self.choice.band[0]
         return self.choice.rate or Decimal("0.5")
 
     def _move(self, step: Decimal) -> str | None:
-        return self._change(rate=min(Decimal(1), max(STEP, self._rate() + step)))
+        return self.change(rate=min(Decimal(1), max(STEP, self.rate() + step)))
 
     def do_less(self) -> str | None:
         return self._move(-STEP)
@@ -344,7 +344,7 @@ class Selection(Page):
             high = min(Decimal(1), max(low + STEP, high + step))
         else:
             low = max(Decimal(0), min(high - STEP, low + step))
-        return self._change(band=(low, high))
+        return self.change(band=(low, high))
 
     def do_edge(self) -> None:
         self.upper = not self.upper
@@ -352,7 +352,7 @@ class Selection(Page):
     def do_unit(self) -> str | None:
         assert self.choice is not None
         other = "documents" if self.choice.unit == "tokens" else "tokens"
-        return self._change(unit=other, rule="exact")
+        return self.change(unit=other, rule="exact")
 
     def _next_group(self) -> Any:
         assert self.choice is not None
@@ -360,7 +360,7 @@ class Selection(Page):
         return GROUPS[(at + 1) % len(GROUPS)]
 
     def do_group(self) -> str | None:
-        return self._change(by=self._next_group())
+        return self.change(by=self._next_group())
 
     def do_sample(self) -> None:
         self.skip = (self.skip * 3 + 1) % 1000
@@ -392,11 +392,11 @@ class Selection(Page):
         return Ask(
             "Write a configuration with this slice to",
             f"{name}.yaml",
-            lambda given: self._write(Path(given).expanduser(), name),
+            lambda given: self.write(Path(given).expanduser(), name),
             "the run in hand stays as it is; mlxprune run FILE makes a new one",
         )
 
-    def _write(self, path: Path, name: str) -> str:
+    def write(self, path: Path, name: str) -> str:
         tree = self.config.model_dump(mode="json")
         assert self.choice is not None
         chosen = self.choice.model_dump(mode="json")

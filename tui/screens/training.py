@@ -90,8 +90,8 @@ class Training(Page):
             )
         title = self._title(name)
         picture = Pane(title, self._picture)
-        facts = Pane(f"Now: {line_of(name.partition('/')[2])}", self._facts)
-        passes = Pane("Train and validation by pass", self._passes)
+        facts = Pane(f"Now: {line_of(name.partition('/')[2])}", self.draw_facts)
+        passes = Pane("Train and validation by pass", self.draw_passes)
         if cells >= WIDE:
             side = Split(False, [(12, facts), (1.0, passes)])
             return Split(True, [(0.68, picture), (0.32, side)])
@@ -233,7 +233,7 @@ class Training(Page):
             return clock(value)
         return f"{count(value, 10)} {axis}"
 
-    def _facts(self, cells: int, rows: int) -> list[Line]:
+    def draw_facts(self, cells: int, rows: int) -> list[Line]:
         name = self.chosen()
         view = self.context.view
         assert name is not None
@@ -274,7 +274,7 @@ class Training(Page):
             pairs = [p for p in pairs if p[0]]
         return say(pairs[:rows], cells)
 
-    def _passes(self, cells: int, rows: int) -> list[Line]:
+    def draw_passes(self, cells: int, rows: int) -> list[Line]:
         name, scale = self.chosen(), self.bytes_per_token()
         if name is None or scale is None:
             return [[("bytes a token are not known yet", "dim")]]

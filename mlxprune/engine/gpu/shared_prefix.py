@@ -23,10 +23,14 @@ Answers = list[tuple[np.ndarray, np.ndarray]]
 def graph_answers(model: nn.Module, prefixes: list[SharedPrefix]) -> Answers:
     """Of every shared prefix -ln p of its targets in nats, float32 [S], and whether each is the
     most likely id, bool [S]. The shared prefixes of one call are one batch."""
-    return _shared(model, prefixes) if _remembers_plainly(model) else _whole(model, prefixes)
+    return (
+        shared_answers(model, prefixes)
+        if remembers_plainly(model)
+        else whole_answers(model, prefixes)
+    )
 
 
-def _remembers_plainly(model: Any) -> bool:
+def remembers_plainly(model: Any) -> bool:
     """Whether keys and values are all that a layer keeps, and positions are turns: a table of
     learned ones has no place for what pads a suffix."""
     from mlx_lm.models.cache import KVCache, make_prompt_cache
@@ -66,7 +70,7 @@ class _Trunk:
         self.owner, self.offset, self.mask = owner, lengths, mask
 
 
-def _shared(model: Any, prefixes: list[SharedPrefix]) -> Answers:
+def shared_answers(model: Any, prefixes: list[SharedPrefix]) -> Answers:
     import mlx.core as mx
 
     found, head = loss_graph.parts(model)
@@ -74,7 +78,7 @@ def _shared(model: Any, prefixes: list[SharedPrefix]) -> Answers:
     lengths = np.array([shared.prefix_length for shared in prefixes])
     caches = [_Trunk() for _ in range(len(model.layers))]
     if lengths.min() == 0:
-        return _whole(model, prefixes)
+        return whole_answers(model, prefixes)
     prefix_ids = _padded([shared.ids[: shared.prefix_length] for shared in prefixes])
     hidden = inner(mx.array(prefix_ids), cache=caches)
     mx.eval(hidden, [cache.kept for cache in caches])
@@ -114,7 +118,7 @@ def _shared(model: Any, prefixes: list[SharedPrefix]) -> Answers:
     return _read(mx.concatenate(states), head, prefixes, places)
 
 
-def _whole(model: Any, prefixes: list[SharedPrefix]) -> Answers:
+def whole_answers(model: Any, prefixes: list[SharedPrefix]) -> Answers:
     """Every choice a row of its own."""
     import mlx.core as mx
 

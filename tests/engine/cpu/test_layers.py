@@ -24,7 +24,7 @@ def case(
     tmp_path: Path, generator: np.random.Generator
 ) -> tuple[llama.LlamaShape, llama.Parameters]:
     model, _ = model_and_weights(config_of(num_key_value_heads=2), tmp_path, generator)
-    shape = backend._llama(model)
+    shape = backend.llama_shape(model)
     if shape is None:
         pytest.skip("the CPU backend's engine")
     return shape, {n: a.copy() for n, a in backend.arrays_of(model.parameters()).items()}
@@ -86,7 +86,7 @@ def test_every_element_of_the_gradient_equals_that_of_mlx(
     float32, so they differ by its noise in the largest elements; test_backend has float64."""
     config = config_of(num_key_value_heads=2)
     model, weights = model_and_weights(config, tmp_path, generator)
-    shape = backend._llama(model)
+    shape = backend.llama_shape(model)
     if shape is None:
         pytest.skip("the CPU backend's engine")
     inputs, targets = generator.integers(0, 97, (2, ROWS, LENGTH)).astype(np.int32)

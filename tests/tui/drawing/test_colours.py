@@ -46,8 +46,8 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: RunFolder) ->
             await pilot.press("question_mark")
             await pilot.press("escape")
             assert app.context.view is not None
-            app._told = "running"
-            app._tell_ends(app.context.view)
+            app.told = "running"
+            app.tell_ends(app.context.view)
             await pilot.press("ctrl+p")
             await until(pilot, lambda: len(app.screen_stack) > 1)
             await pilot.pause(0.3)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from rich.style import Style
 
-from mlxprune.units import ago, clock, count, size
 from mlxprune_tui.drawing import colours
 from mlxprune_tui.drawing.text import (
     INVISIBLE,
@@ -64,14 +63,3 @@ def test_wrapping_loses_nothing() -> None:
     lines = wrap(text, 12, 100)
     assert "".join(lines) == text.replace("\n", "").replace("\t", "    ")
     assert len(wrap(text, 12, 3)) == 3
-
-
-def test_numbers_in_words() -> None:
-    assert [count(n) for n in (0, 1234, 123_456, 1_234_567, 12_345_678, None)] == [
-        "0", "1,234", "123.5k", "1.23M", "12.3M", "-",
-    ]  # fmt: skip
-    assert [clock(s) for s in (0, 65, 3723, 86400 * 3, None)] == [
-        "00:00", "01:05", "1:02:03", "3 d 00 h", "-",
-    ]  # fmt: skip
-    assert size(1.5e9) == "1.5 GB"
-    assert ago(0.44) == "0.4 s"

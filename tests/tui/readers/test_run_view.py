@@ -25,9 +25,9 @@ def test_since_you_left(tiny_run: RunFolder) -> None:
     assert f"{ends[-1].stage} done" in found
     assert f"{ends[0].stage} done" not in found
     page.context.seen = then
-    assert page._told()[0].startswith("Since you left")
+    assert page.told_pane()[0].startswith("Since you left")
     page.do_since()
-    assert page._told()[0].startswith("Events")
+    assert page.told_pane()[0].startswith("Events")
     held = RunState()
     held.curve("m").validation.take([[1, 3.0, None, 10.0], [2, 2.0, None, 30.0]])
     assert run_view.since(held, 20.0) == ["m: validation 3.0000 -> 2.0000"]

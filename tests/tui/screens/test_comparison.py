@@ -31,14 +31,14 @@ def test_compare_is_a_minus_b(tiny_run: RunFolder, monkeypatch: pytest.MonkeyPat
         line_chart, "chart", lambda series, *rest, **more: seen.append(series) or []
     )
     page.options["relative"] = True
-    page._picture(80, 20)
+    page.draw_picture(80, 20)
     between = seen[0][0]
     last = np.interp(between.x[-1], other.curve.x, other.curve.mean)
     assert between.y[-1] == pytest.approx(one.curve.mean[len(between.x) - 1] - last)
-    for line in plain(page._domains(100)).split("\n")[1:]:
+    for line in plain(page.table_of_domains(100)).split("\n")[1:]:
         *_, a, b, gap = line.split()
         assert float(gap) == pytest.approx(float(a) - float(b), abs=2e-4)
-    assert "n=1" in plain(page._verdicts(100))
+    assert "n=1" in plain(page.table_of_verdicts(100))
 
 
 def test_first_and_second_stay_apart(tiny_run: RunFolder) -> None:
@@ -58,14 +58,14 @@ def test_runs_on_other_data_name_no_winner(tiny_run: RunFolder, tmp_path: Path) 
     assert {e.label for e in page.entries()} >= {"high-50", "other:high-50"}
     page.first, page.second = "high-50", "other:high-50"
     page.options["what"] = "differences"
-    assert "no winner" not in plain(page._told(100, 20))
+    assert "no winner" not in plain(page.draw_table(100, 20))
     from mlxprune.config.yaml_file import write_yaml
 
     tree = load_config(RunFolder(other).config).model_dump(mode="json")
     tree["data"]["limit"] = 50
     RunFolder(other).config.write_text(write_yaml(tree))
     os.utime(RunFolder(other).config, (1, 1))
-    assert "no winner" in plain(page._told(100, 20))
+    assert "no winner" in plain(page.draw_table(100, 20))
     page.context.marked.clear()
     assert not any(e.label.startswith("other:") for e in page.entries())
 
@@ -113,6 +113,6 @@ def test_the_share_of_the_targets_is_that_of_the_report(
     ):
         (main, *rest) = result.comparisons
         result.comparisons = [msgspec.structs.replace(main, rho=rho), *rest]
-        told = " ".join(plain(page._verdicts(100)).split())
+        told = " ".join(plain(page.table_of_verdicts(100)).split())
         assert f"reaches the end of {main.control} at {shown} of its targets" in told
     main.rho = None

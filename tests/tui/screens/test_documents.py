@@ -13,7 +13,7 @@ from mlxprune_tui.testing import on
 
 def test_documents_filters(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, documents.Documents)
-    assert page._ready()
+    assert page.ready()
     held = page.library
     page.do_domain()
     first = held.domains.index(page.domain)
@@ -23,7 +23,7 @@ def test_documents_filters(tiny_run: RunFolder) -> None:
     page.do_kept()
     assert page.options["kept"] == "kept"
     assert set(page.rows) == set(np.flatnonzero(kept))
-    lines = plain(page._list(100, 8)).split("\n")[1:]
+    lines = plain(page.draw_list(100, 8)).split("\n")[1:]
     assert all(" K " in line for line in lines)
     page.do_kept()
     assert set(page.rows) == set(np.flatnonzero(~kept))
@@ -31,7 +31,7 @@ def test_documents_filters(tiny_run: RunFolder) -> None:
 
 def test_documents_jump(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, documents.Documents)
-    assert page._ready()
+    assert page.ready()
     page.do_jump().then("0")
     assert page.at == 0
     page.do_jump().then("100")
@@ -42,13 +42,13 @@ def test_losses_are_of_the_document_asked_for(
     tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = on(tiny_run.path, documents.Documents)
-    assert page._ready()
+    assert page.ready()
     waiting: list[Any] = []
     page.context.later = lambda work, done: waiting.append((work, done))
     asked: list[int] = []
     monkeypatch.setattr(documents, "_losses", lambda run, held, number: asked.append(number))
-    row = page._row()
-    page._ask_losses(row)
+    row = page.chosen_row()
+    page.ask_losses(row)
     page.do_last()
     work, done = waiting.pop()
     done(work())
@@ -58,20 +58,20 @@ def test_losses_are_of_the_document_asked_for(
 
 def test_a_late_search_is_not_shown(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, documents.Documents)
-    assert page._ready()
+    assert page.ready()
     waiting: list[Any] = []
     page.context.later = lambda work, done: waiting.append(done)
     page.options["filter"] = "import"
-    page._find()
+    page.find()
     page.options["filter"] = ""
-    page._find()
+    page.find()
     everything = len(page.rows)
     waiting.pop()((np.zeros(0, np.int64), "searched"))
     assert len(page.rows) == everything
 
 
 def test_shades_are_warmer_for_larger_losses() -> None:
-    (line,) = documents._shaded(["a", "b", "c"], [0.1, 20.0, None], 40)
+    (line,) = documents.shaded(["a", "b", "c"], [0.1, 20.0, None], 40)
     assert [style for _, style in line] == ["heat0", "heat5", "dim"]
-    (line,) = documents._shaded(["\x1b[31m"], [1.0], 40)
+    (line,) = documents.shaded(["\x1b[31m"], [1.0], 40)
     assert "\x1b" not in line[0][0]

@@ -19,7 +19,7 @@ def test_safe_to_leave_marks(make_run: Callable[[str], Path]) -> None:
     page.context.view.state.machine = Device(
         power="battery", battery=0.4, disk_free=1 << 40, memory_total=100, memory_used=9
     )
-    lines = plain(page._leave(100, 10)).split("\n")
+    lines = plain(page.draw_leaving(100, 10)).split("\n")
     told = {line.split()[1]: line.split()[0] for line in lines}
     assert told["power"] == "NO"
     assert told["disk"] == told["memory"] == "ok"
@@ -62,11 +62,11 @@ def test_enter_opens_the_screen_of_the_stage_in_hand(tiny_run: RunFolder) -> Non
 
 def test_events_are_newest_first(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, overview.Overview)
-    assert "the run ended" in plain(page._events(90, 10)).split("\n")[0]
+    assert "the run ended" in plain(page.draw_events(90, 10)).split("\n")[0]
 
 
 def test_a_crashed_stage_is_not_running(make_run: Callable[[str], Path]) -> None:
     page = on(make_run("crashed"), overview.Overview)
-    line = plain([page._row("final", 90)])
+    line = plain([page.draw_stage_row("final", 90)])
     assert "crashed" in line
     assert BRAILLE.states["crashed"] in line

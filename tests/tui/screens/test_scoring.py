@@ -44,8 +44,8 @@ def test_bars_and_band_agree_with_the_selection(tiny_run: RunFolder) -> None:
     made = json.loads((tiny_run.selection("high-50") / "manifest.json").read_text())
     band = page.band()
     assert (band.low, band.high, band.sure) == (made["lowest"], made["highest"], True)
-    kept = [c for line in page._bars(100, 20) for t, s in line if s == "kept" for c in t]
-    lines = plain(page._bars(100, 20)).split("\n")
+    kept = [c for line in page.draw_bars(100, 20) for t, s in line if s == "kept" for c in t]
+    lines = plain(page.draw_bars(100, 20)).split("\n")
     under = lines[-2]
     left, right = under.index("["), under.index("]")
     solid = [x for line in lines[:-3] for x, c in enumerate(line) if c == BRAILLE.kept and x >= 6]
@@ -55,5 +55,5 @@ def test_bars_and_band_agree_with_the_selection(tiny_run: RunFolder) -> None:
     page.do_sort()
     rows, _ = page.rows()
     page.options["sort"] = "documents"
-    first = plain(page._domains(60, 20)).split("\n")[1]
+    first = plain(page.draw_domains(60, 20)).split("\n")[1]
     assert max(rows, key=lambda r: r.documents).domain in first

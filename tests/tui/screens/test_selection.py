@@ -62,29 +62,29 @@ def test_the_mix_is_of_what_is_kept() -> None:
 
 def test_what_if_keys_and_costs(tiny_run: RunFolder) -> None:
     page = on(tiny_run.path, selection.Selection)
-    assert page._ready()
+    assert page.ready()
     known = {k.key: k.action for k in keys.of_screen("selection")}
     assert (known["left"], known["right"]) == ("less", "more")
-    rate = page._rate()
+    rate = page.rate()
     page.do_more()
-    assert page._rate() > rate
+    assert page.rate() > rate
     page.do_reset()
     assert page.choice == page.own
     page.do_much_less()
-    below = page._rate()
+    below = page.rate()
     assert below < rate
     page.do_much_more()
-    assert page._rate() == rate
+    assert page.rate() == rate
     found = page.costs()
     kept_tokens = found.tokens + found.documents
     assert found.passes == pytest.approx(found.targets / kept_tokens)
-    facts = plain(page._facts(80, 11))
+    facts = plain(page.draw_facts(80, 11))
     assert f"{100 * found.documents / found.all_documents:.1f} %" in facts.split("\n")[0]
-    page._change(criterion="band", rate=None, band=(0.2, 0.6))
+    page.change(criterion="band", rate=None, band=(0.2, 0.6))
     page.upper = True
     page.do_edge_up()
     assert [float(b) for b in page.choice.band] == [0.2, 0.61]
-    lines = plain(page._around(120, 6)).split("\n")
+    lines = plain(page.draw_around(120, 6)).split("\n")
     for (row, _), line in zip(
         page.table.around(page.choice, page.kept, True, 6, page.skip), lines, strict=True
     ):
@@ -94,11 +94,11 @@ def test_what_if_keys_and_costs(tiny_run: RunFolder) -> None:
 
 def test_flops_grow_with_the_targets(tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     page = on(tiny_run.path, selection.Selection)
-    assert page._ready()
+    assert page.ready()
     final = page.config.final.model_copy(update={"passes": 2.0, "tokens": None})
     monkeypatch.setattr(type(page), "config", page.config.model_copy(update={"final": final}))
     page.context.view.state.forecast = {"final": 100.0}
-    few, many = page._targets(1000), page._targets(2000)
+    few, many = page.targets(1000), page.targets(2000)
     assert many[0] == 2 * few[0] == 4000
     assert many[1] == pytest.approx(2 * few[1])
 
@@ -107,9 +107,9 @@ def test_the_written_configuration_is_the_slice_in_hand(
     tiny_run: RunFolder, tmp_path: Path
 ) -> None:
     page = on(tiny_run.path, selection.Selection)
-    assert page._ready()
+    assert page.ready()
     page.do_much_less()
-    assert "wrote" in page._write(tmp_path / "x.yaml", "another")
+    assert "wrote" in page.write(tmp_path / "x.yaml", "another")
     made = load_config(tmp_path / "x.yaml")
     assert made.name == "another"
     assert made.slices == [page.choice]

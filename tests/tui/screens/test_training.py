@@ -18,11 +18,11 @@ def test_training_tells_gap_and_memorising(tiny_run: RunFolder) -> None:
     curves_ = page.context.view.state.curves
     curves_.clear()
     curves_["final/high-50-s0"] = passes_curve([(600, 1.0), (1200, 1.5)])
-    lines = plain(page._passes(60, 10)).split("\n")
+    lines = plain(page.draw_passes(60, 10)).split("\n")
     _, train, valid, gap = lines[1].split()
     assert float(gap) == pytest.approx(float(valid) - float(train), abs=2e-3)
     assert "memorising" in lines[-1]
-    facts = plain(page._facts(90, 12))
+    facts = plain(page.draw_facts(90, 12))
     assert "(+0.5000)" in facts
     scale = page.bytes_per_token()
     manifest = json.loads((tiny_run.selection("high-50") / "manifest.json").read_text())
@@ -42,8 +42,8 @@ def test_what_is_left_is_told_of_what_trains(make_run: Callable[[str], Path]) ->
     stage.done, stage.total = 350, 1000
     stage.rates.take([[float(n), 10.0] for n in range(9)])
     page.model = page.names()[-1]
-    assert "01:05 of this stage" in plain(page._facts(90, 12))
+    assert "01:05 of this stage" in plain(page.draw_facts(90, 12))
     finals = [n for n in page.names() if n.startswith("final/")]
     if len(finals) > 1:
         page.model = finals[0]
-        assert "of this stage" not in plain(page._facts(90, 12))
+        assert "of this stage" not in plain(page.draw_facts(90, 12))

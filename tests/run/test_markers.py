@@ -1,0 +1,44 @@
+"""Markers: what is finished is set aside, never overwritten; what is half done is cleared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlxprune.run.markers import claim, is_done, mark_done, read_marker, set_aside
+
+
+def test_setting_aside_loses_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "high-50"
+    for fingerprint in ("aaaaaaaaaa", "bbbbbbbbbb"):
+        assert not set_aside(place, fingerprint)
+        place.mkdir()
+        (place / "data").write_text(fingerprint)
+        mark_done(place, "selection", fingerprint)
+    assert set_aside(place, "aaaaaaaaaa")
+    assert (place / "data").read_text() == "aaaaaaaaaa"
+    assert set_aside(place, "bbbbbbbbbb")
+    assert (place / "data").read_text() == "bbbbbbbbbb"
+
+
+def test_a_file_is_marked_beside_itself_and_set_aside_with_its_mark(tmp_path: Path) -> None:
+    place = tmp_path / "main.parquet"
+    for fingerprint in ("aaaaaaaaaa", "bbbbbbbbbb"):
+        assert not set_aside(place, fingerprint)
+        place.write_text(fingerprint)
+        assert read_marker(place) is None
+        mark_done(place, "score", fingerprint, summary={"n": fingerprint})
+    assert set_aside(place, "aaaaaaaaaa")
+    assert place.read_text() == "aaaaaaaaaa"
+    assert read_marker(place).summary == {"n": "aaaaaaaaaa"}
+    place.unlink()
+    assert not is_done(place, "aaaaaaaaaa"), "a mark without its file is nothing"
+
+
+def test_unfinished_work_towards_something_else_is_cleared(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    claim(place, "aaaa")
+    (place / "half").write_text("x")
+    assert not set_aside(place, "aaaa")
+    assert (place / "half").exists()
+    assert not set_aside(place, "bbbb")
+    assert not place.exists()

@@ -1,0 +1,46 @@
+"""Files: whole or not at all, and what identifies them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from mlxprune.errors import SpaceError
+from mlxprune.files import (
+    fingerprint_of,
+    folder_in_the_making,
+    no_space_is_an_error,
+    read_json,
+    write_json,
+)
+
+
+def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"n": 1})
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(SpaceError), no_space_is_an_error(tmp_path):
+        write_json(path, {"n": 2})
+    assert read_json(path) == {"n": 1}
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), folder_in_the_making(tmp_path / "x") as partial:
+        (partial / "half").write_text("x")
+        raise ValueError
+    assert not (tmp_path / "x").exists()
+    with folder_in_the_making(tmp_path / "x") as partial:
+        assert not (partial / "half").exists()
+    assert (tmp_path / "x").is_dir()
+
+
+def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
+    assert fingerprint_of({"a": 1, "b": [2]}) == fingerprint_of({"b": [2], "a": 1})
+    assert fingerprint_of({"a": 1}) != fingerprint_of({"a": 2})
