@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from mlxprune_tui.app import Monitor
+from mlxprune_tui.shell.settings import Settings
 
 FOLDER = Path(__file__).parent
 SIZE = (120, 36)
@@ -22,7 +23,7 @@ PICTURES = {
 
 async def draw(run: Path) -> None:
     for name, keys in PICTURES.items():
-        app = Monitor(run, remember=False, chosen={"theme": "textual-dark"})
+        app = Monitor(run, remember=False, kept=Settings(theme="textual-dark"))
         async with app.run_test(size=SIZE) as pilot:
             while app.desk.view is None or not app.desk.view.loaded:
                 await pilot.pause(0.1)

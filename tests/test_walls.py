@@ -250,3 +250,13 @@ def test_tests_reach_no_private_names(path: Path) -> None:
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             is_own = isinstance(node.value, ast.Name) and node.value.id in own
             assert is_own or node.attr.startswith("__"), f"{path}:{node.lineno} {node.attr}"
+
+
+@pytest.mark.parametrize("path", [*ENGINE, *APP], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_a_long_function_has_a_reason(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            assert lines[first - 2].startswith("# Over 60 lines: "), f"{path}:{node.name}"

@@ -56,22 +56,21 @@ class Monitor(App[None]):
         self,
         folder: Path,
         read_only: bool = False,
-        chosen: dict[str, Any] | None = None,
+        kept: settings.Settings | None = None,
         now: Callable[[], float] = time.time,
         remember: bool = True,
     ) -> None:
         super().__init__()
-        self.kept = settings.load() if remember else settings.usual()
-        self.kept = {**self.kept, **(chosen or {})}
+        self.kept = kept or (settings.load() if remember else settings.Settings())
         self.remember, self.read_only, self.now = remember, read_only, now
         own = settings.glyphs_of(self.kept, dict(os.environ))
-        self.context = AppContext(None, GLYPHS[own], options=self.kept["options"])
+        self.context = AppContext(None, GLYPHS[own], options=self.kept.options)
         self.context.later, self.context.open = self._later, self.open_run
         self.context.go = self.show_page
         self.context.tell = lambda sentence: self._answered(sentence)
         self.pages = {name: page(self.context) for name, page in PAGES.items()}
         self.runs_page.read_only = read_only
-        screen = self.kept["screen"]
+        screen = self.kept.screen
         self.page = self.pages[screen if screen in self.pages else "overview"]
         self.before: list[str] = []
         self.start = folder
@@ -84,7 +83,7 @@ class Monitor(App[None]):
         yield Picture(self.clicked, self.scrolled)
 
     async def on_mount(self) -> None:
-        wanted = self.kept["theme"] or ("ansi-dark" if _few_colours() else "textual-dark")
+        wanted = self.kept.theme or ("ansi-dark" if _few_colours() else "textual-dark")
         self.theme = wanted if wanted in self.available_themes else "textual-dark"
         self.picture.focus()
         if (self.start / "run.json").exists():
@@ -93,7 +92,7 @@ class Monitor(App[None]):
         else:
             self.context.folder = self.start.absolute()
             self._open_only_run()
-        hertz = self.kept["hertz"] or HERTZ
+        hertz = self.kept.hertz or HERTZ
         self.set_interval(1 / hertz, self.tick)
         self.set_interval(1.0, self._look_at_terminal)
         self.set_interval(KEEP_SECONDS, self._keep)
@@ -124,7 +123,7 @@ class Monitor(App[None]):
         path = Path(folder)
         self.context.view = View(path, self.now)
         self.context.view.look()
-        seen = self.kept["seen"].get(str(path.absolute()))
+        seen = self.kept.seen.get(str(path.absolute()))
         self.context.seen = float(seen) if isinstance(seen, int | float) else None
         for name, page in PAGES.items():
             if name != "runs":
@@ -214,7 +213,7 @@ class Monitor(App[None]):
             return [bars.tiny(view, glyphs, cells)]
         top = bars.status(view, glyphs, cells)
         tab_line, _ = bars.tabs(self.page.name, cells)
-        shown = keys.line(self.page.name, self.kept["keys"], cells - 2)
+        shown = keys.line(self.page.name, self.kept.keys, cells - 2)
         key_line = bars.keys([(key, self.why_not(key) is None) for key in shown], cells)
         if view is not None and not view.loaded and self.page.name != "runs":
             body: list[Line] = [[] for _ in range(rows - 3)]
@@ -246,7 +245,7 @@ class Monitor(App[None]):
     async def on_key(self, event: events.Key) -> None:
         if len(self.screen_stack) > 1:
             return
-        known = {k.key: k for k in keys.of_screen(self.page.name, self.kept["keys"])}
+        known = {k.key: k for k in keys.of_screen(self.page.name, self.kept.keys)}
         found = known.get(event.key) or known.get(event.character or "")
         if found is not None:
             event.stop()
@@ -302,13 +301,11 @@ class Monitor(App[None]):
         if name in self.pages and name != self.page.name:
             self.before.append(self.page.name)
             self.page = self.pages[name]
-            self.kept["screen"] = name
+            self.kept.screen = name
         self.paint()
 
     def key_help_pressed(self) -> None:
-        rows = [
-            (key, self.why_not(key)) for key in keys.of_screen(self.page.name, self.kept["keys"])
-        ]
+        rows = [(key, self.why_not(key)) for key in keys.of_screen(self.page.name, self.kept.keys)]
         self.push_screen(dialogs.Help(self.page.name, rows))
 
     def key_palette_pressed(self) -> None:
@@ -339,7 +336,7 @@ class Monitor(App[None]):
     def key_theme_pressed(self) -> None:
         known = [t for t in THEMES if t in self.available_themes]
         at = known.index(self.theme) if self.theme in known else -1
-        self.theme = self.kept["theme"] = known[(at + 1) % len(known)]
+        self.theme = self.kept.theme = known[(at + 1) % len(known)]
         self.notify(self.theme, timeout=2)
 
     def key_copy_pressed(self) -> None:
@@ -414,10 +411,10 @@ class Monitor(App[None]):
         self.do(key)
 
     def choose_theme(self, name: str) -> None:
-        self.theme = self.kept["theme"] = name
+        self.theme = self.kept.theme = name
 
     def choose_glyphs(self, name: str) -> None:
-        self.kept["glyphs"] = name
+        self.kept.glyphs = name
         self.context.glyphs = GLYPHS[name]
         self.paint(True)
 
@@ -425,7 +422,7 @@ class Monitor(App[None]):
 
     def _note_seen(self) -> None:
         if self.context.view is not None:
-            self.kept["seen"][str(self.context.view.run.path.absolute())] = self.now()
+            self.kept.seen[str(self.context.view.run.path.absolute())] = self.now()
 
     def _keep(self) -> None:
         self._note_seen()

@@ -29,6 +29,7 @@ Names = Annotated[
 ]
 
 
+# Over 60 lines: every option of the command is a parameter with its help.
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a folder or a hub id")],
     tasks: Names = None,

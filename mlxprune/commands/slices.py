@@ -25,6 +25,7 @@ Bands = Annotated[
 ]
 
 
+# Over 60 lines: every option of the command is a parameter with its help.
 def select(
     source: Annotated[Path, typer.Argument(metavar="SCORES_OR_RUN", help="a parquet or a run")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the slices go")],

@@ -8,7 +8,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,7 +30,7 @@ def watch(
 
     run = existing_run(run_path)
     if not plain:
-        _open(run_path, {}, False)
+        _open(run_path, None, None, None, False)
         return
     for sentence in follow_sentences(run):
         print(sentence, flush=True)
@@ -60,19 +60,20 @@ def tui(
         raise UsageError(f"no glyphs are called {glyphs!r}", "--glyphs", "braille, block or ascii")
     if hertz is not None and not 0.1 <= hertz <= 30:
         raise UsageError(f"{hertz} pictures a second", "--hertz", "give 0.1 to 30")
-    chosen = {"glyphs": glyphs, "theme": theme, "hertz": hertz}
-    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
     if check:
+        from mlxprune_tui.shell import settings
         from mlxprune_tui.shell.terminal_card import text
 
-        print(text(given))
+        print(text(settings.load().with_chosen(theme, glyphs, hertz)))
     elif serve:
         _serve(path, port)
     else:
-        _open(path, given, read_only)
+        _open(path, theme, glyphs, hertz, read_only)
 
 
-def _open(path: Path, chosen: dict[str, Any], read_only: bool) -> None:
+def _open(
+    path: Path, theme: str | None, glyphs: str | None, hertz: float | None, read_only: bool
+) -> None:
     served = "TEXTUAL_DRIVER" in os.environ  # by textual-serve, which is no terminal
     _refuse_terminal(path, served)
     if os.environ.get("SSH_TTY"):  # fewer pictures and no animation over a line
@@ -81,8 +82,10 @@ def _open(path: Path, chosen: dict[str, Any], read_only: bool) -> None:
     for name in () if served else ("COLUMNS", "LINES"):  # they would hide that a window changes
         os.environ.pop(name, None)
     from mlxprune_tui.app import Monitor
+    from mlxprune_tui.shell import settings
 
-    Monitor(path, read_only or served, dict(chosen)).run()
+    kept = settings.load().with_chosen(theme, glyphs, hertz)
+    Monitor(path, read_only or served, kept).run()
 
 
 def _refuse_terminal(path: Path, served: bool) -> None:

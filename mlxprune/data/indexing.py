@@ -259,6 +259,7 @@ class _Scan:
         if not documents:
             raise DataError("no documents", where, "check data.paths and data.text_key")
 
+    # Over 60 lines: one pass over the input with all that it counts.
     def _write(
         self,
         taken: np.ndarray,

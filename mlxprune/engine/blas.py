@@ -106,6 +106,7 @@ def _interpose(library: Path) -> None:
         slots[index] = ctypes.cast(target, ctypes.c_void_p).value
 
 
+# Over 60 lines: it is a file written field by field, in the order of its format.
 def shim_bytes(names: tuple[str, ...]) -> bytes:
     """An x86-64 ELF shared object: each name is ``jmp *slot``, the slots are one exported array.
 

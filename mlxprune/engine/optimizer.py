@@ -41,6 +41,7 @@ def gradient_norm(threads: CpuThreads, gradients: Parameters) -> float:
     return math.sqrt(math.fsum(threads.map(squares, threads.deal(list(gradients)))))
 
 
+# Over 60 lines: one update with its block as an inner function: they share every array.
 def update_in_place(
     threads: CpuThreads,
     optimizer: Any,

@@ -59,6 +59,7 @@ class ScoringTask:
     units: list[tuple[int, int]]
 
 
+# Over 60 lines: one loop over processes and units, whose order is what keeps a kill cheap.
 def score_units(
     task: ScoringTask,
     corpus: Corpus,

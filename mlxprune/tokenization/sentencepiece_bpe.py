@@ -33,6 +33,7 @@ class TokenizerSummary(Record):
     trained_on_bytes: int
 
 
+# Over 60 lines: the trainer takes its settings in one call, and refuses in many ways.
 def train_tokenizer(
     settings: TrainTokenizer, texts: Iterable[str], threads: int, folder: Path
 ) -> TokenizerSummary:
@@ -132,6 +133,7 @@ def cut_at_lines(text: str) -> Iterator[str]:
         yield text[start:]
 
 
+# Over 60 lines: it is one description of a tokenizer, key by key.
 def huggingface_layout(processor: Any) -> dict[str, Any]:
     """``tokenizer.json`` that merges as SentencePiece does.
 

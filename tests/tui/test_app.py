@@ -229,6 +229,6 @@ def test_the_theme_is_remembered(tiny_run: RunFolder) -> None:
         async with app.run_test(size=(100, 30)) as pilot:
             await opened(app, pilot)
             await pilot.press("T")
-            assert app.kept["theme"] == app.theme
+            assert app.kept.theme == app.theme
 
     asyncio.run(go())

@@ -10,7 +10,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ def parse(text: str) -> Query:
 
     Raises ValueError with what is wrong.
     """
-    found: dict[str, Any] = {}
+    query = Query()
     words: list[str] = []
     without: list[str] = []
     for word in text.split():
@@ -153,9 +153,9 @@ def parse(text: str) -> Query:
                 words.append(word)
             continue
         if word.startswith("domain:"):
-            found["domain"] = word[7:]
+            query = replace(query, domain=word[7:])
         elif word in ("kept", "dropped"):
-            found["kept"] = word == "kept"
+            query = replace(query, kept=word == "kept")
         else:
             figure, side, number = re.split(r"([<>])=?", word)
             try:
@@ -169,15 +169,16 @@ def parse(text: str) -> Query:
             strict = "=" not in word
             if figure == "tokens":
                 step = (1 if side == ">" else -1) if strict else 0
-                found["least" if side == ">" else "most"] = int(value) + step
+                limit = int(value) + step
+                query = replace(query, least=limit) if side == ">" else replace(query, most=limit)
             else:
                 value = (
                     float(np.nextafter(value, np.inf if side == ">" else -np.inf))
                     if strict
                     else value
                 )
-                found["low" if side == ">" else "high"] = value
-    return Query(**found, words=" ".join(words), without=tuple(without))
+                query = replace(query, low=value) if side == ">" else replace(query, high=value)
+    return replace(query, words=" ".join(words), without=tuple(without))
 
 
 def mask_of(library: DocumentTable, query: Query, slice_name: str | None) -> np.ndarray:

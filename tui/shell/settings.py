@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mlxprune.files import read_json, write_json
 
-DEFAULTS: dict[str, Any] = {
-    "theme": None,  # a theme of Textual's; None: by the terminal
-    "glyphs": None,  # braille, block, ascii; None: by the terminal
-    "screen": "overview",
-    "hertz": None,  # how often the picture is drawn; None: 4
-    "keys": {},  # {"screen.action": "key"}
-    "options": {},  # of each screen, as they were left
-    "seen": {},  # {run folder: when it was last looked at}
-}
+Options = dict[str, Any]  # of a screen, by name: what it lets people choose
+
+
+@dataclass
+class Settings:
+    """What is kept from one time to the next; None: as the terminal has it."""
+
+    theme: str | None = None  # a theme of Textual's
+    glyphs: str | None = None  # braille, block, ascii
+    screen: str = "overview"
+    hertz: float | None = None  # how often the picture is drawn; None: 4
+    keys: dict[str, str] = field(default_factory=dict)  # {"screen.action": "key"}
+    options: dict[str, Options] = field(default_factory=dict)  # of each screen, as they were left
+    seen: dict[str, float] = field(default_factory=dict)  # {run folder: when last looked at}
+
+    def with_chosen(self, theme: str | None, glyphs: str | None, hertz: float | None) -> Settings:
+        """The same with what was asked for this time."""
+        return replace(
+            self,
+            theme=theme or self.theme,
+            glyphs=glyphs or self.glyphs,
+            hertz=hertz or self.hertz,
+        )
+
+
 SEEN_KEPT = 200
 
 
@@ -31,25 +47,19 @@ def path() -> Path:
     return Path(base) / "mlxprune" / "tui.json"
 
 
-def usual() -> dict[str, Any]:
-    """The defaults, anew."""
-    return copy.deepcopy(DEFAULTS)
-
-
-def load() -> dict[str, Any]:
-    """What is kept; a file that cannot be read is as if there were none."""
+def load() -> Settings:
+    """What is kept; a file that cannot be read is as if there were none, and so is a value."""
     try:
         found = read_json(path())
     except (OSError, ValueError):
         found = {}
-    known = found if isinstance(found, dict) else {}
-    result = usual()
-    for key, sound in SOUND.items():
-        if key in known and sound(known[key]):
-            result[key] = known[key]
-    result["seen"] = {k: v for k, v in result["seen"].items() if _number(v)}
-    result["keys"] = {k: v for k, v in result["keys"].items() if isinstance(v, str) and v}
-    result["options"] = {k: v for k, v in result["options"].items() if isinstance(v, dict)}
+    result = Settings()
+    for name, sound in SOUND.items():
+        if isinstance(found, dict) and name in found and sound(found[name]):
+            setattr(result, name, found[name])
+    result.seen = {k: v for k, v in result.seen.items() if _number(v)}
+    result.keys = {k: v for k, v in result.keys.items() if isinstance(v, str) and v}
+    result.options = {k: v for k, v in result.options.items() if isinstance(v, dict)}
     return result
 
 
@@ -72,21 +82,21 @@ SOUND: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def save(settings: dict[str, Any]) -> str | None:
+def save(settings: Settings) -> str | None:
     """Keep them; returns why that was not possible."""
-    seen = sorted(settings["seen"].items(), key=lambda s: -float(s[1]))[:SEEN_KEPT]
+    seen = sorted(settings.seen.items(), key=lambda s: -float(s[1]))[:SEEN_KEPT]
     try:
-        write_json(path(), {**settings, "seen": dict(seen)})
+        write_json(path(), {**asdict(settings), "seen": dict(seen)})
     except OSError as error:
         return f"settings are not kept: {error.strerror or error}"
     return None
 
 
-def glyphs_of(settings: dict[str, Any], environment: dict[str, str]) -> str:
+def glyphs_of(settings: Settings, environment: dict[str, str]) -> str:
     """What the terminal can show: the settings' word, else by its character set."""
-    chosen = settings["glyphs"]
+    chosen = settings.glyphs
     if chosen in ("braille", "block", "ascii"):
-        return str(chosen)
+        return chosen
     named = " ".join(environment.get(k, "") for k in ("LC_ALL", "LC_CTYPE", "LANG")).lower()
     if named.strip() and "utf" not in named:
         return "ascii"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any
 
 import numpy as np
 
@@ -14,17 +13,16 @@ from mlxprune_tui.screens.page import TALL, WIDE
 from mlxprune_tui.shell import settings
 
 
-def text(chosen: dict[str, Any]) -> str:
+def text(kept: settings.Settings) -> str:
     """Size, colours, what the app would choose, and the same picture in all glyphs."""
     size = shutil.get_terminal_size()
-    kept = {**settings.load(), **chosen}
     named = settings.glyphs_of(kept, dict(os.environ))
     lines = [
         f"size       {size.columns} x {size.lines}: {_room(size.columns, size.lines)}",
         f"TERM       {os.environ.get('TERM', '(none)')}, "
         f"COLORTERM {os.environ.get('COLORTERM', '(none)')}, "
         f"NO_COLOR {'set' if os.environ.get('NO_COLOR') else 'not set'}",
-        f"theme      {kept['theme'] or '(by the terminal)'}",
+        f"theme      {kept.theme or '(by the terminal)'}",
         f"glyphs     {named}: another with --glyphs braille, block or ascii",
         f"settings   {settings.path()}",
     ]

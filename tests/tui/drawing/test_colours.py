@@ -9,6 +9,7 @@ from mlxprune.run.events import read_records
 from mlxprune.run.folder import RunFolder
 from mlxprune_tui.app import PAGES, Monitor
 from mlxprune_tui.drawing.cells import GLYPHS
+from mlxprune_tui.shell.settings import Settings
 from mlxprune_tui.testing import check_frame, frame, opened, until, write_segment
 
 
@@ -61,7 +62,7 @@ def test_no_colour_and_few_colours(tiny_run: RunFolder, monkeypatch: pytest.Monk
 
     async def go() -> None:
         for theme in ("textual-dark", "textual-light", "ansi-dark"):
-            app = Monitor(tiny_run.path, remember=False, chosen={"theme": theme})
+            app = Monitor(tiny_run.path, remember=False, kept=Settings(theme=theme))
             async with app.run_test(size=(100, 30)) as pilot:
                 await opened(app, pilot)
                 for name in PAGES:
@@ -76,7 +77,7 @@ def test_no_colour_and_few_colours(tiny_run: RunFolder, monkeypatch: pytest.Monk
 
 def test_ascii_glyphs_are_ascii(tiny_run: RunFolder) -> None:
     async def go() -> None:
-        app = Monitor(tiny_run.path, remember=False, chosen={"glyphs": "ascii"})
+        app = Monitor(tiny_run.path, remember=False, kept=Settings(glyphs="ascii"))
         async with app.run_test(size=(120, 40)) as pilot:
             await opened(app, pilot)
             for name in PAGES:

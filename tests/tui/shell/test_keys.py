@@ -52,34 +52,41 @@ def test_settings_survive_and_odd_ones_do_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLXPRUNE_CONFIG_HOME", str(tmp_path))
-    assert settings.load() == settings.usual()
-    kept = settings.usual() | {"theme": "nord", "seen": {"a": 1.0}}
+    assert settings.load() == settings.Settings()
+    kept = settings.Settings(theme="nord", seen={"a": 1.0})
     assert settings.save(kept) is None
     assert settings.load() == kept
     for bad in ("[]", "{", '{"options": 3, "seen": [], "keys": null}', "null", "\x00"):
         settings.path().write_text(bad)
-        assert settings.load() == settings.usual()
+        assert settings.load() == settings.Settings()
     monkeypatch.setenv("MLXPRUNE_CONFIG_HOME", "/proc/none")
     assert "not kept" in str(settings.save(kept))
 
 
 def test_glyphs_follow_the_terminal() -> None:
-    usual = settings.usual()
+    usual = settings.Settings()
     assert settings.glyphs_of(usual, {"LANG": "en_US.UTF-8"}) == "braille"
     assert settings.glyphs_of(usual, {"LANG": "C"}) == "ascii"
     assert settings.glyphs_of(usual, {}) == "braille"
-    assert settings.glyphs_of({**usual, "glyphs": "block"}, {"LANG": "C"}) == "block"
+    assert settings.glyphs_of(settings.Settings(glyphs="block"), {"LANG": "C"}) == "block"
 
 
 def test_the_newest_looks_are_kept() -> None:
-    kept = settings.usual()
-    kept["seen"] = {str(n): float(n) for n in range(settings.SEEN_KEPT + 5)}
+    kept = settings.Settings()
+    kept.seen = {str(n): float(n) for n in range(settings.SEEN_KEPT + 5)}
     settings.save(kept)
-    assert str(settings.SEEN_KEPT + 4) in settings.load()["seen"]
-    assert "0" not in settings.load()["seen"]
+    assert str(settings.SEEN_KEPT + 4) in settings.load().seen
+    assert "0" not in settings.load().seen
 
 
 def test_where_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLXPRUNE_CONFIG_HOME")
     monkeypatch.setenv("XDG_CONFIG_HOME", "/x")
     assert settings.path() == Path("/x/mlxprune/tui.json")
+
+
+def test_what_is_asked_for_comes_before_what_was_kept() -> None:
+    kept = settings.Settings(theme="nord", hertz=2.0, seen={"a": 1.0})
+    chosen = kept.with_chosen("gruvbox", None, None)
+    assert chosen == settings.Settings(theme="gruvbox", hertz=2.0, seen={"a": 1.0})
+    assert kept.theme == "nord"
