@@ -44,8 +44,8 @@ def full_hash(path: Path) -> str:
 
 def files_identity(folder: Path, patterns: tuple[str, ...]) -> list[list[Any]]:
     """Name, size and edges of the files of a folder that match: what a fingerprint hashes."""
-    found = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
-    return [[p.name, p.stat().st_size, edges_hash(p)] for p in found]
+    files = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
+    return [[p.name, p.stat().st_size, edges_hash(p)] for p in files]
 
 
 def flush(fd: int) -> None:

@@ -57,11 +57,11 @@ PACKAGES = (
 
 def package_versions() -> dict[str, str]:
     """Versions of what can change a result."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 @dataclass(frozen=True)

@@ -173,10 +173,10 @@ def _shown(standing: Standing, state: RunState) -> str:
     return state.state
 
 
-def print_runs(found: list[tuple[RunFolder, RunState]], now: float) -> None:
-    if not found:
+def print_runs(runs: list[tuple[RunFolder, RunState]], now: float) -> None:
+    if not runs:
         print("no runs here")
-    for run, state in found:
+    for run, state in runs:
         standing = _shown(standing_of(run, state, now), state)
         ended = sum(stage.state in ("done", "reused") for stage in state.stages.values())
         stage = forecast.running_stage(state) or f"{ended} of {len(state.stages)} stages"

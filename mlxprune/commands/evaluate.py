@@ -86,16 +86,18 @@ def evaluate(
     target = out or Path(f"eval-{Path(model).expanduser().resolve().name}")
     config = validate_config(tree, "command line")
     outside = LmEvalRequest(others, include or [], shots) if others else None
-    found = evaluate_model(model, config, bool(text), outside, target, context, listeners(quiet))
+    evaluation = evaluate_model(
+        model, config, bool(text), outside, target, context, listeners(quiet)
+    )
     if as_json:
-        print_json(found)
+        print_json(evaluation)
     else:
-        if (answers := found.answers) is not None:
-            print_suite(answers, found.context)
-        if found.lm_eval is not None:
-            print_lm_eval(found.lm_eval)
-        if found.text is not None:
-            print_text(found.text)
+        if (answers := evaluation.answers) is not None:
+            print_suite(answers, evaluation.context)
+        if evaluation.lm_eval is not None:
+            print_lm_eval(evaluation.lm_eval)
+        if evaluation.text is not None:
+            print_text(evaluation.text)
         print(f"details: {target}")
 
 

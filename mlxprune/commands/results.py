@@ -59,16 +59,16 @@ def status(
         raise UsageError("no such folder", str(path), "name a run, or a folder of runs")
     is_run = (path / "run.json").exists()
     now = time.time()
-    found = [
+    runs_found = [
         (run, fold_log(run.events)) for run in ([RunFolder(path)] if is_run else runs_under(path))
     ]
     if as_json:
-        told = [status_json(run, state, now) for run, state in found]
+        told = [status_json(run, state, now) for run, state in runs_found]
         print_json(told[0] if is_run else {"runs": told})
     elif is_run:
-        print_status(*found[0], now)
+        print_status(*runs_found[0], now)
     else:
-        print_runs(found, now)
+        print_runs(runs_found, now)
 
 
 def tail(
@@ -125,12 +125,12 @@ def explain(
     if losses:
         _print_losses(document_token_losses(held, document), as_json)
         return
-    found = explain_document(held, document)
+    explained = explain_document(held, document)
     if as_json:
-        print_json({"id": document, "documents": found})
+        print_json({"id": document, "documents": explained})
         return
     shown = None
-    for row in found:
+    for row in explained:
         source, domain = one_line(row.source), one_line(row.domain)
         if shown != (source, row.row):
             shown = (source, row.row)
@@ -148,12 +148,12 @@ def _ranked_words(row: RankedDocument) -> str:
     return f"{rank}{score}perplexity {row.perplexity:.2f}{under}, {row.num_tokens:,} tokens"
 
 
-def _print_losses(found: TokenLosses, as_json: bool) -> None:
+def _print_losses(losses: TokenLosses, as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(losses)
         return
-    print(f"nats a token under {found.reference}")
-    for number, loss in zip(found.ids, found.nll, strict=True):
+    print(f"nats a token under {losses.reference}")
+    for number, loss in zip(losses.ids, losses.nll, strict=True):
         print(f"{number:8d}  {'-' if loss is None else f'{loss:.4f}'}")
 
 
@@ -236,8 +236,8 @@ def bench(
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    found = measure_machine(model, vocab_size, context, only or [], tune, say, seconds)
+    figures = measure_machine(model, vocab_size, context, only or [], tune, say, seconds)
     if as_json:
-        print_json(found)
+        print_json(figures)
     else:
-        print("\n".join(benchmark_lines(found)))
+        print("\n".join(benchmark_lines(figures)))

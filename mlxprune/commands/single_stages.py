@@ -55,11 +55,11 @@ def score(
     config = _data_config(
         [*data, *(more or [])], text_key, id_key, domain_key, score=section, memory=memory
     )
-    found = score_data(config, model, out, listeners(quiet))
+    scored = score_data(config, model, out, listeners(quiet))
     if as_json:
-        print_json(found)
+        print_json(scored)
     else:
-        print(f"{found.documents:,} documents, {found.tokens:,} tokens: {found.scores}")
+        print(f"{scored.documents:,} documents, {scored.tokens:,} tokens: {scored.scores}")
 
 
 def train(
@@ -95,9 +95,9 @@ def train(
     config = _data_config(
         paths, text_key, id_key, domain_key, final=final, tokenizer=chosen, memory=memory
     )
-    found = train_alone(config, out, listeners(quiet))
+    trained = train_alone(config, out, listeners(quiet))
     if as_json:
-        print_json(found)
+        print_json(trained)
     else:
-        passes = f"{found.passes:.2f} passes"
-        print(f"trained on {found.tokens:,} targets, {passes}: {found.model}")
+        passes = f"{trained.passes:.2f} passes"
+        print(f"trained on {trained.tokens:,} targets, {passes}: {trained.model}")

@@ -100,20 +100,20 @@ def select(
     entries = [{**shared, **entry} for entry in entries]
     tree["selection"] = entries[0] if len(entries) == 1 else {"slices": entries}
     config = validate_config(tree, "command line")
-    found = select_scores(source, config, out, column, bool(data), max_missing)
+    manifests = select_scores(source, config, out, column, bool(data), max_missing)
     if as_json:
         print_json(
-            found[0]
-            if len(found) == 1
-            else {"slices": {manifest.name: manifest for manifest in found}}
+            manifests[0]
+            if len(manifests) == 1
+            else {"slices": {manifest.name: manifest for manifest in manifests}}
         )
         return
-    for manifest in found:
+    for manifest in manifests:
         kept, pool = manifest.kept_documents, manifest.pool_documents
         share, of = kept / pool, ""
         if manifest.kept_tokens is not None and manifest.pool_tokens is not None:
             share, of = manifest.kept_tokens / manifest.pool_tokens, " of the tokens"
-        place = out if len(found) == 1 else out / manifest.name
+        place = out if len(manifests) == 1 else out / manifest.name
         print(f"{manifest.name}: {kept:,} of {pool:,} documents, {share:.1%}{of}: {place}")
         for side, count in (manifest.missing or {}).items():
             if count:
@@ -170,8 +170,8 @@ def stability(
     from mlxprune.experiment.rank_stability import compare_references, stability_lines
 
     wanted = {"criterion": criterion, "rate": _decimal(rate) if rate else None, "unit": unit}
-    found = compare_references(folders, {k: v for k, v in wanted.items() if v is not None})
+    compared = compare_references(folders, {k: v for k, v in wanted.items() if v is not None})
     if as_json:
-        print_json(found)
+        print_json(compared)
     else:
-        print("\n".join(stability_lines(found)))
+        print("\n".join(stability_lines(compared)))

@@ -74,22 +74,22 @@ def init(
     _refuse_hours(hours)
     paths = [resolve_path(entry, Path.cwd()) for entry in data]
     seen = look_at_data(paths)
-    told = sys.stderr
+    err = sys.stderr
     forms = ", ".join(f"{n} {form}" for form, n in seen.forms.items())
-    print(f"data       {forms}; about {seen.bytes / 1e6:,.1f} MB of text", file=told)
+    print(f"data       {forms}; about {seen.bytes / 1e6:,.1f} MB of text", file=err)
     if seen.left_out:
-        print(f"           {seen.left_out} other files in these folders are left out", file=told)
-    print(f"keys       text: {seen.text_key}, id: {seen.id_key}", file=told)
+        print(f"           {seen.left_out} other files in these folders are left out", file=err)
+    print(f"keys       text: {seen.text_key}, id: {seen.id_key}", file=err)
     domains = ", ".join(f"{one_line(d)} {n}" for d, n in seen.domains.items())
-    print(f"domains    {domains} (in the rows looked at)", file=told)
+    print(f"domains    {domains} (in the rows looked at)", file=err)
     for identity, domain, text in seen.rows:
-        print(f"           {one_line(identity or '-')} | {one_line(domain)} | {text}", file=told)
-    print("machine    measuring for a few seconds ...", file=told, flush=True)
+        print(f"           {one_line(identity or '-')} | {one_line(domain)} | {text}", file=err)
+    print("machine    measuring for a few seconds ...", file=err, flush=True)
     sizes = choose_sizes(seen.bytes, hours)
     print(
         f"sizes      reference {sizes.reference}, final {sizes.final}: "
         f"about {sizes.hours:.1f} of {hours:g} hours",
-        file=told,
+        file=err,
     )
     relative = [_relative(p, output.parent) for p in paths]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("-._")[:60] or "run"

@@ -16,10 +16,10 @@ COUNT_SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 def parse_count(value: object) -> object:
     """``26B`` -> 26_000_000_000. Suffixes count in thousands; anything else is left to pydantic."""
     if isinstance(value, str):
-        found = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKmMbBtT]?)\s*", value)
-        if not found:
+        match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKmMbBtT]?)\s*", value)
+        if not match:
             raise ValueError(f"{one_line(value)!r} is not a count such as 512, 512k, 20M or 26B")
-        number, suffix = found.groups()
+        number, suffix = match.groups()
         scaled = Decimal(number.replace("_", "")) * COUNT_SUFFIXES.get(suffix.lower(), 1)
         if scaled != int(scaled):
             raise ValueError(f"{one_line(value)!r} is not a whole number")

@@ -29,9 +29,9 @@ def hub_snapshot(
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
+        folder = snapshot_download(
             repository, repo_type=kind, revision=revision, allow_patterns=patterns
         )
     except Exception as error:  # the hub's client raises many kinds, over several libraries
         raise DataError(f"cannot fetch it: {one_line(error)}", repository, OFFLINE) from None
-    return Path(found)
+    return Path(folder)

@@ -33,25 +33,25 @@ class Source:
 
 def find_sources(paths: list[str]) -> tuple[list[Source], list[str]]:
     """The input files in canonical order, and the files of data folders that were left out."""
-    found: dict[Path, tuple[str, str]] = {}
+    names: dict[Path, tuple[str, str]] = {}
     left_out: list[str] = []
     for entry in paths:
         for path, form, top in _expand(entry, left_out):
-            found.setdefault(path, (form, top))
-    if not found:
+            names.setdefault(path, (form, top))
+    if not names:
         raise DataError("no input files", ", ".join(paths), "check data.paths")
-    files = sorted(_each_once(found))
+    files = sorted(_each_once(names))
     for path in files:
         _refuse_odd_name(path)
     root = Path(*_common_parts([p.parent for p in files]))
-    sources = [Source(p, p.relative_to(root).as_posix(), *found[p]) for p in files]
+    sources = [Source(p, p.relative_to(root).as_posix(), *names[p]) for p in files]
     return sorted(sources, key=lambda s: s.name), sorted(left_out)
 
 
-def _each_once(found: dict[Path, tuple[str, str]]) -> list[Path]:
+def _each_once(names: dict[Path, tuple[str, str]]) -> list[Path]:
     """A file that links lead to twice is read once, under its own name where it has one here."""
     own: dict[str, Path] = {}
-    for path in sorted(found, key=lambda p: (p.is_symlink(), p)):
+    for path in sorted(names, key=lambda p: (p.is_symlink(), p)):
         own.setdefault(os.path.realpath(path), path)
     return list(own.values())
 

@@ -116,9 +116,9 @@ def _held_out(asked: Any, config: Config, sizes: DomainSizes, total: float) -> f
     return min(need, HELD_OUT_LIMIT)
 
 
-def tokens_taken(found: float, need: float | None) -> float:
+def tokens_taken(available: float, need: float | None) -> float:
     """Tokens of the pool that are taken of ``found``, where ``need`` are enough; None: all."""
-    return found if need is None or found <= POOL_WORTH * need else need
+    return available if need is None or available <= POOL_WORTH * need else need
 
 
 def beyond_need(config: Config, corpus: Corpus, part: np.ndarray, need: float | None) -> np.ndarray:

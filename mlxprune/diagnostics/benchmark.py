@@ -392,36 +392,36 @@ def _selection(what: Workload) -> SelectionFigures:
     return SelectionFigures(documents_per_second=SELECTED / seconds, documents=SELECTED)
 
 
-def benchmark_lines(found: MachineFigures) -> list[str]:
+def benchmark_lines(figures: MachineFigures) -> list[str]:
     """The figures as a table for people."""
-    what = found.what
+    what = figures.what
     shown = [f"{what.model}, vocabulary {what.vocab_size:,}, context {what.context}"]
-    if (peak := found.peak) is not None:
+    if (peak := figures.peak) is not None:
         rate = peak.flops_per_second / 1e9
         shown.append(f"peak        {rate:>12,.0f} GFLOP/s   {peak.device}, {peak.dtype}")
-    if (scoring := found.scoring) is not None:
+    if (scoring := figures.scoring) is not None:
         shown.append(
             f"scoring     {scoring.tokens_per_second:>12,.0f} tokens/s  "
             f"utilisation {scoring.utilisation or 0:.0%}, padding {scoring.padding_share:.1%}, "
             f"waiting for input {scoring.input_wait_share:.1%}, {scoring.processes} "
             f"process(es) of {scoring.peak_memory_bytes / 2**20:,.0f} MiB"
         )
-    if (training := found.training) is not None:
+    if (training := figures.training) is not None:
         batch, context = training.batch
         shown.append(
             f"training    {training.tokens_per_second:>12,.0f} targets/s "
             f"utilisation {training.utilisation or 0:.0%}, batch {batch} x {context} in "
             f"{training.accumulate} part(s), {training.peak_memory_bytes / 2**20:,.0f} MiB"
         )
-    if (tokenizing := found.tokenizing) is not None:
+    if (tokenizing := figures.tokenizing) is not None:
         shown.append(
             f"tokenizing  {tokenizing.bytes_per_second / 1e6:>12,.1f} MB/s      "
             f"{tokenizing.of_the_library:.0%} of what the library alone reaches"
         )
-    if (selected := found.selection) is not None:
+    if (selected := figures.selection) is not None:
         rate = selected.documents_per_second / 1e6
         shown.append(f"selection   {rate:>12,.1f} M documents/s")
-    if (tune := found.tune) is not None:
+    if (tune := figures.tune) is not None:
         shown += [
             "",
             "# fastest here; put this into the configuration",

@@ -31,10 +31,10 @@ def run_selftest() -> MachineFacts:
     for name, check in checks.items():
         start = time.monotonic()
         try:
-            found = check()
+            outcome = check()
         except (MlxpruneError, ArithmeticError, ValueError, RuntimeError, OSError) as error:
-            found = {"ok": False, "error": f"{type(error).__name__}: {one_line(error)}"}
-        results[name] = {**found, "seconds": round(time.monotonic() - start, 2)}
+            outcome = {"ok": False, "error": f"{type(error).__name__}: {one_line(error)}"}
+        results[name] = {**outcome, "seconds": round(time.monotonic() - start, 2)}
     ok = all(result["ok"] for result in results.values())
     return msgspec.structs.replace(examine_machine(), ok=ok, checks=results)
 
@@ -99,9 +99,11 @@ def _gradient() -> Json:
         weights = float64_llama.read_weights(Path(name) / "model.safetensors")
     generator = np.random.default_rng(3)
     rows = generator.integers(2, 256, (3, 33))
-    found = backend.gradients(model, rows[:, :-1].astype(np.int32), rows[:, 1:].astype(np.int32))
+    gradients = backend.gradients(
+        model, rows[:, :-1].astype(np.int32), rows[:, 1:].astype(np.int32)
+    )
     direction = {n: generator.standard_normal(w.shape) for n, w in weights.items()}
-    along = sum(float((found[n].astype(np.float64) * d).sum()) for n, d in direction.items())
+    along = sum(float((gradients[n].astype(np.float64) * d).sum()) for n, d in direction.items())
     true = float64_llama.slope_along(weights, config, rows, direction)
     error = abs(along - true) / abs(true)
     bound = 1e-4 if backend.detect().name == "cpu" else 5e-2

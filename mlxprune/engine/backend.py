@@ -245,10 +245,10 @@ def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> llama.Para
         training_graph.mean_loss(model, detect().compute_dtype),
         model.trainable_parameters(),
     )
-    found = mx.grad(loss)(masters, mx.array(inputs), mx.array(targets))
-    mx.eval(found)
+    gradients = mx.grad(loss)(masters, mx.array(inputs), mx.array(targets))
+    mx.eval(gradients)
     model.update(masters)
-    return arrays_of(found)
+    return arrays_of(gradients)
 
 
 def _cpu_step(model: Any, its_optimizer: Any, shape: llama.LlamaShape, clip: float) -> Step:

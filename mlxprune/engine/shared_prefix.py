@@ -36,8 +36,8 @@ class SharedPrefix:
 
     def hidden(self) -> np.ndarray:
         """bool [B, B] over the inputs of the suffixes: those of another suffix."""
-        of = np.repeat(np.arange(len(self.suffix_lengths)), self.suffix_lengths)
-        result: np.ndarray = of[:, None] != of[None]
+        suffix_of = np.repeat(np.arange(len(self.suffix_lengths)), self.suffix_lengths)
+        result: np.ndarray = suffix_of[:, None] != suffix_of[None]
         return result
 
 

@@ -47,7 +47,7 @@ def write_items(requests: TaskRequests, answers: np.ndarray, path: Path) -> None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found = item_outcomes(requests, answers)
+    outcomes = item_outcomes(requests, answers)
     labels = [asked.task.label for asked in requests.asked]
     counts = [asked.stop - asked.first for asked in requests.asked]
     task = pa.DictionaryArray.from_arrays(
@@ -64,8 +64,8 @@ def write_items(requests: TaskRequests, answers: np.ndarray, path: Path) -> None
             "row": pa.array([row for asked in requests.asked for row in asked.rows], pa.int64()),
             "group": pa.array(requests.group),
             "gold": pa.array(requests.gold),
-            "prediction": pa.array(found.prediction),
-            "correct": pa.array(found.correct),
+            "prediction": pa.array(outcomes.prediction),
+            "correct": pa.array(outcomes.correct),
             "nll": lists(answers["nll"]),
             "greedy": lists(answers["hit"]),
             "num_tokens": lists(requests.tokens),

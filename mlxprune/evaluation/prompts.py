@@ -48,16 +48,16 @@ def drawn_shots(count: int, shots: int, number: int, generator: random.Random) -
     return chosen
 
 
-def shots_before(found: TaskItems, seed: int) -> Iterator[list[Item]]:
+def shots_before(task_items: TaskItems, seed: int) -> Iterator[list[Item]]:
     """The examples of every item, in the items' order."""
-    for first, stop in _groups(found.items):
+    for first, stop in _groups(task_items.items):
         generator = random.Random(seed)
-        group = found.items[first:stop]
+        group = task_items.items[first:stop]
         for number in range(len(group)):
-            if found.task.shots == 0:
+            if task_items.task.shots == 0:
                 yield []
             else:
-                chosen = drawn_shots(len(group), found.task.shots, number, generator)
+                chosen = drawn_shots(len(group), task_items.task.shots, number, generator)
                 yield [group[n] for n in chosen]
 
 
@@ -69,17 +69,17 @@ def _groups(items: list[Item]) -> Iterator[tuple[int, int]]:
             first = number
 
 
-def chosen_items(found: TaskItems, limit: int | None, seed: int) -> list[int]:
+def chosen_items(task_items: TaskItems, limit: int | None, seed: int) -> list[int]:
     """Which items are asked, in order: all, or ``limit`` by a seeded draw.
 
     Of a task whose categories count alike, as many of each as there are places.
     """
-    count = len(found.items)
+    count = len(task_items.items)
     if limit is None or count <= limit:
         return list(range(count))
-    generator = random.Random(f"{seed} {found.task.label}")
+    generator = random.Random(f"{seed} {task_items.task.label}")
     ranks: list[tuple[int, float, int]] = []
-    for first, stop in _groups(found.items):
+    for first, stop in _groups(task_items.items):
         shuffled = generator.sample(range(first, stop), stop - first)
         lot = [generator.random() for _ in shuffled]
         ranks += [(turn, lot[turn], n) for turn, n in enumerate(shuffled)]
@@ -87,12 +87,12 @@ def chosen_items(found: TaskItems, limit: int | None, seed: int) -> list[int]:
 
 
 def prompt_texts(
-    found: TaskItems, chosen: list[int], seed: int
+    task_items: TaskItems, chosen: list[int], seed: int
 ) -> Iterator[tuple[str, list[str], list[str]]]:
     """(examples, contexts, continuations) of the chosen items, before a space joins anything."""
-    task = found.task
+    task = task_items.task
     wanted = set(chosen)
-    for number, examples in enumerate(shots_before(found, seed)):
+    for number, examples in enumerate(shots_before(task_items, seed)):
         if number not in wanted:
             continue
         parts = []
@@ -103,7 +103,7 @@ def prompt_texts(
         lead = task.between if preamble else ""
         # A prompt that ends in a space leaves a model nothing good to say.
         tail = task.delimiter.rstrip()
-        item = found.items[number]
+        item = task_items.items[number]
         contexts = [
             # A schema without examples has no delimiter either: so it is in the original.
             f"{lead}{c}{tail if preamble or task.kind != 'schema' else ''}"
@@ -122,12 +122,12 @@ def needs_space(tokenizer: Tokenizer) -> bool:
 
 
 def prompts_of(
-    found: TaskItems, chosen: list[int], tokenizer: Tokenizer, context: int, seed: int
+    task_items: TaskItems, chosen: list[int], tokenizer: Tokenizer, context: int, seed: int
 ) -> Iterator[Prompt]:
     """The chosen items as ids. A context is cut from the left, for each choice by itself, where
     context and continuation are longer than ``context``."""
     spaced = needs_space(tokenizer)
-    waiting = prompt_texts(found, chosen, seed)
+    waiting = prompt_texts(task_items, chosen, seed)
     while True:
         batch = list(itertools.islice(waiting, AT_ONCE))
         if not batch:

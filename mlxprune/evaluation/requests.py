@@ -62,7 +62,7 @@ class TaskRequests:
 
 # Over 60 lines: one pass fills a dozen columns of equal length side by side.
 def prepare_requests(
-    found: FoundTasks,
+    tasks: FoundTasks,
     tokenizer: Tokenizer,
     context: int,
     limit: int | None,
@@ -79,7 +79,7 @@ def prepare_requests(
     lengths: list[int] = []
     unfit: dict[str, str] = {}
     whole = 0
-    read = [read_task(task) for task in found.tasks]
+    read = [read_task(task) for task in tasks.tasks]
     drawn = [chosen_items(items, limit, seed) for items in read]
     total, done = sum(map(len, drawn)), 0
     shots_seed = int(suite_facts()["seed"])
@@ -119,7 +119,7 @@ def prepare_requests(
     inputs = sum(len(shared.ids) for shared in prefixes)
     return TaskRequests(
         asked,
-        {**found.absent, **unfit},
+        {**tasks.absent, **unfit},
         np.array(gold, np.int64),
         np.array(groups, np.int64),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -196,7 +196,7 @@ def _note(answers: np.ndarray, shared: SharedPrefix, losses: np.ndarray, hits: n
         answers["hit"][choice] = hits[mine].all()
 
 
-def requests_identity(found: FoundTasks, limit: int | None, seed: int) -> dict[str, Any]:
+def requests_identity(tasks: FoundTasks, limit: int | None, seed: int) -> dict[str, Any]:
     """What the questions depend on, apart from tokenizer and context: for a fingerprint."""
     return {
         "version": REQUESTS_VERSION,
@@ -205,9 +205,9 @@ def requests_identity(found: FoundTasks, limit: int | None, seed: int) -> dict[s
                 task.label, task.category, task.kind, task.shots, task.delimiter, task.between,
                 task.baseline, task.by_category, full_hash(task.path),
             ]
-            for task in found.tasks
+            for task in tasks.tasks
         ],
-        "absent": sorted(found.absent),
+        "absent": sorted(tasks.absent),
         "limit": limit,
         "seed": seed if limit is not None else None,
         "shots_seed": suite_facts()["seed"],

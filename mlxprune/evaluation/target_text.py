@@ -62,10 +62,10 @@ def open_target(run: RunFolder, config: Config) -> tuple[Corpus, Tokens, np.ndar
     """What ``prepare_target`` made."""
     place = RunFolder(target_folder(run))
     names = open_corpus(place.corpus, target_data(config))
-    found = open_tokens(place.tokens())
+    tokens = open_tokens(place.tokens())
     documents = np.arange(len(names))
-    documents = documents[found.lengths(documents) > 0]
+    documents = documents[tokens.lengths(documents) > 0]
     if not len(documents):
         where = ", ".join(config.evaluation.target)
         raise DataError("the target has no token", where, "give files with text")
-    return names, found, documents
+    return names, tokens, documents

@@ -49,14 +49,14 @@ def item_outcomes(requests: TaskRequests, answers: np.ndarray) -> ItemOutcomes:
     first, stop = requests.offsets[:-1], requests.offsets[1:]
     gold = first + requests.gold
     count = stop - first
-    of = np.repeat(np.arange(len(gold)), count)
+    item_of = np.repeat(np.arange(len(gold)), count)
     mean = answers["nll"] / requests.tokens
     # Not a number is never the lowest: a broken model is wrong, not lucky.
     mean = np.where(np.isnan(mean), np.inf, mean)
     lowest = np.minimum.reduceat(mean, first) if len(gold) else mean
-    is_lowest = np.flatnonzero(mean == lowest[of])
+    is_lowest = np.flatnonzero(mean == lowest[item_of])
     prediction = np.zeros(len(gold), np.int64)
-    prediction[of[is_lowest[::-1]]] = is_lowest[::-1]
+    prediction[item_of[is_lowest[::-1]]] = is_lowest[::-1]
     prediction -= first
     broken = ~np.isfinite(lowest)
     correct = np.where(count == 1, answers["hit"][gold], prediction == requests.gold) & ~broken
@@ -212,13 +212,13 @@ def above_guessing(accuracy: float, baseline: float) -> float:
     return (accuracy - baseline) / (1 - baseline)
 
 
-def one_answer_accuracy(found: TaskItems) -> float:
+def one_answer_accuracy(task_items: TaskItems) -> float:
     """The best accuracy of a model that says the same to every item: one text, or one place."""
-    answers = [choices_of(item)[item.gold] for item in found.items]
-    choices = len(choices_of(found.items[0])) > 1
-    said: list[Any] = [answer if found.task.kind != "schema" else c for c, answer in answers]
-    places: list[Any] = [item.gold for item in found.items]
-    groups = [item.group for item in found.items]
+    answers = [choices_of(item)[item.gold] for item in task_items.items]
+    choices = len(choices_of(task_items.items[0])) > 1
+    said: list[Any] = [answer if task_items.task.kind != "schema" else c for c, answer in answers]
+    places: list[Any] = [item.gold for item in task_items.items]
+    groups = [item.group for item in task_items.items]
     each = Counter(groups)
     best = 0.0
     for column in (said, places) if choices else (said,):
@@ -230,12 +230,12 @@ def one_answer_accuracy(found: TaskItems) -> float:
 
 
 def task_traps(
-    found: TaskItems, asked: int, baseline: float, normalised_one_answer: float
+    task_items: TaskItems, asked: int, baseline: float, normalised_one_answer: float
 ) -> list[str]:
     """What makes the accuracy of a task say less than it seems to; ``asked`` of its items are."""
     notes = []
-    golds = {item.gold for item in found.items}
-    choices = len(choices_of(found.items[0])) > 1
+    golds = {item.gold for item in task_items.items}
+    choices = len(choices_of(task_items.items[0])) > 1
     if choices and len(golds) == 1:
         notes.append(
             f"the right choice is always number {golds.pop() + 1}: a model that finds all alike "
@@ -243,10 +243,10 @@ def task_traps(
         )
     elif normalised_one_answer >= ONE_ANSWER:
         notes.append(f"one answer to all scores {100 * normalised_one_answer:.1f}")
-    if len(found.items) < FEW_ITEMS:
+    if len(task_items.items) < FEW_ITEMS:
         point = 100 / asked / (1 - baseline)
-        some = "" if asked == len(found.items) else f", {asked} asked"
-        notes.append(f"{len(found.items)} items{some}: one is {point:.1f} points")
+        some = "" if asked == len(task_items.items) else f", {asked} asked"
+        notes.append(f"{len(task_items.items)} items{some}: one is {point:.1f} points")
     return notes
 
 

@@ -20,8 +20,8 @@ def stage_progress(
         elapsed = time.monotonic() - began
         rate = done / elapsed if elapsed > 0 else 0.0
         left = (total - done) / rate if rate else None
-        told = Progress(done=done, total=total, unit=unit, what=what, rate=rate, eta_seconds=left)
-        execution.log.emit(stage, told)
+        event = Progress(done=done, total=total, unit=unit, what=what, rate=rate, eta_seconds=left)
+        execution.log.emit(stage, event)
 
     return report
 

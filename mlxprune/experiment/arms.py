@@ -40,25 +40,25 @@ class Arm:
 def arms_of(config: Config) -> list[Arm]:
     """Every arm that the configuration asks for. The arms of a seed stand beside each other, so
     a stopped study has whole pairs."""
-    found = []
+    arms = []
     for seed in config.final.seeds:
         for kind in config.final.arms:
             if kind == "random":
                 shares = dict.fromkeys(c.share for c in config.slices)
-                found += [Arm(f"random-{s}", kind, seed, share=s) for s in shares]
+                arms += [Arm(f"random-{s}", kind, seed, share=s) for s in shares]
             elif kind in BLIND:
-                found.append(Arm(kind, kind, seed))
+                arms.append(Arm(kind, kind, seed))
             else:
                 for choice in config.slices:
                     label = choice.label
                     name = label if kind == "pruned" else f"{kind}.{label}"
-                    found.append(Arm(name, kind, seed, slice=label, share=choice.share))
+                    arms.append(Arm(name, kind, seed, slice=label, share=choice.share))
         for rung in config.final.ladder:
-            found.append(Arm(f"base-x{rung:g}", "base", seed, rung=rung))
+            arms.append(Arm(f"base-x{rung:g}", "base", seed, rung=rung))
             for choice in config.slices:
                 label = choice.label
-                found.append(Arm(f"{label}-x{rung:g}", "pruned", seed, label, rung=rung))
-    return found
+                arms.append(Arm(f"{label}-x{rung:g}", "pruned", seed, label, rung=rung))
+    return arms
 
 
 def branches_of(arm: Arm, config: Config) -> list[Arm]:

@@ -136,11 +136,11 @@ class RunArtifacts:
 
     def assessed_arms(self) -> dict[str, dict[int, str]]:
         """The names of the evaluations of each arm, by seed."""
-        found: dict[str, dict[int, str]] = {}
+        evaluations: dict[str, dict[int, str]] = {}
         for name, record in self.arms.arms.items():
             if is_current(self.run, self.run.evaluation(name)):
-                found.setdefault(record.arm, {})[record.seed] = name
-        return found
+                evaluations.setdefault(record.arm, {})[record.seed] = name
+        return evaluations
 
     def arm_pool(self) -> ArmPool:
         """The pool and its slices, as arms draw from them."""

@@ -31,9 +31,9 @@ def pool_need(config: Config) -> float | None:
     return max(POOL_LEAST, POOL_MARGIN * targets / min([*shares, *config.final.ladder, 1.0]))
 
 
-def pool_tokens(config: Config, found: float) -> float:
+def pool_tokens(config: Config, available: float) -> float:
     """Tokens of the pool that are taken of ``found``."""
-    return split.tokens_taken(found, pool_need(config))
+    return split.tokens_taken(available, pool_need(config))
 
 
 def final_targets(config: Config, preset: Preset, vocab_size: int, unique: int) -> int:

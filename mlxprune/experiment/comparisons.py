@@ -263,15 +263,15 @@ def verdict_sentence(comparisons: list[Comparison], primary: str) -> str:
     best = min(main, key=lambda c: (c.verdict != Verdict.BETTER, c.difference))
     change = abs(best.difference)
     side = "lower (better)" if best.difference < 0 else "higher (worse)"
-    of = f"of {len(main)} slices, the best against its control: " if len(main) > 1 else ""
+    lead = f"of {len(main)} slices, the best against its control: " if len(main) > 1 else ""
     if len(main) > 1 and best.difference >= 0:
-        of = f"none of {len(main)} slices beat its control; the nearest: "
+        lead = f"none of {len(main)} slices beat its control; the nearest: "
     seen = (
-        f"{of}{best.arm} ended {change:.4f} bits per byte {side} than {best.control} "
+        f"{lead}{best.arm} ended {change:.4f} bits per byte {side} than {best.control} "
         f"{ON[primary]} (interval {best.interval[0]:+.4f} to "
         f"{best.interval[1]:+.4f})"
     )
-    seen = seen[0].upper() + seen[1:] if of else seen
+    seen = seen[0].upper() + seen[1:] if lead else seen
     if len(best.seeds) == 1:
         return f"{seen}; with one seed that is no verdict: add seeds (final.seeds: [0, 1, 2])."
     if best.verdict == Verdict.BETTER:

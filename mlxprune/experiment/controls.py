@@ -30,8 +30,8 @@ def _stop(sums: np.ndarray, budget: float) -> int:
 def draw_random(keys: np.ndarray, lengths: np.ndarray, budget: float, seed: str) -> np.ndarray:
     """Documents in seeded hash order until ``budget`` tokens, one at least."""
     order = np.lexsort((keys, mix(keys, seed)))
-    found = take_until(order, lengths, budget)
-    return found if len(found) else order[:1]
+    taken = take_until(order, lengths, budget)
+    return taken if len(taken) else order[:1]
 
 
 def fit_to_budget(

@@ -71,13 +71,13 @@ class TokenLosses(Record):
 def explain_document(held: RunArtifacts, document_id: str) -> Sequence[ExplainedDocument]:
     """One row for every document with this id and every slice. Raises UsageError when there is no
     such document."""
-    found: list[RankedDocument] = []
+    explained: list[RankedDocument] = []
     for choice in held.config.slices:
         name = choice.reference or held.config.primary_reference.name
         done = is_current(held.run, held.run.selection(choice.label))
         if done and is_current(held.run, held.run.scores(name)):
-            found += _in_slice(held, choice, name, document_id)
-    return found or _outside(held, document_id)
+            explained += _in_slice(held, choice, name, document_id)
+    return explained or _outside(held, document_id)
 
 
 def _in_slice(

@@ -82,7 +82,7 @@ def compare_references(folders: list[Path], wanted: Json) -> Stability:
     ``wanted`` overrides keys of the first run's first slice. Raises UsageError: no run, fewer than
     two scores, runs over different corpora.
     """
-    found: list[ScoreSet] = []
+    score_sets: list[ScoreSet] = []
     choice: Slice | None = None
     for folder in {f.resolve(): f for f in folders}.values():
         run = existing_run(folder)
@@ -90,12 +90,12 @@ def compare_references(folders: list[Path], wanted: Json) -> Stability:
         if choice is None:
             choice = _slice(held.config, wanted, str(folder))
         prefix = f"{folder.resolve().name}:" if len(folders) > 1 else ""
-        found += _of_run(held, prefix)
+        score_sets += _of_run(held, prefix)
     assert choice is not None
-    if len(found) < 2:
+    if len(score_sets) < 2:
         fix = "name several runs, or give `references:` or `reference.snapshots` in one"
         raise UsageError("there is only one set of scores", str(folders[0]), fix)
-    ranked = _on_common_documents(found, str(folders[-1]))
+    ranked = _on_common_documents(score_sets, str(folders[-1]))
     ranked.sort(key=lambda r: -r.flops)
     return _compared(ranked, choice)
 
@@ -114,7 +114,7 @@ def _slice(config: Config, wanted: Json, where: str) -> Slice:
 
 def _of_run(held: RunArtifacts, prefix: str) -> list[ScoreSet]:
     run, config = held.run, held.config
-    found = []
+    score_sets = []
     scorers = {s.name: s for s in scorers_of(config) if s.fold is None}
     names = [*scorers, *FREE_SCORES]
     if config.split.cross:
@@ -125,12 +125,14 @@ def _of_run(held: RunArtifacts, prefix: str) -> list[ScoreSet]:
             continue
         own = scorers.get(name)
         folds = [s for s in scorers_of(config) if s.fold is not None]
-        of = folds if name == config.primary_reference.name and folds else [own] if own else []
-        flops = sum(_flops(held, s) for s in of)
+        scored_by = (
+            folds if name == config.primary_reference.name and folds else [own] if own else []
+        )
+        flops = sum(_flops(held, s) for s in scored_by)
         scores = read_scores(run.scores(name))
-        origin = _origin(of[0]) if of else Origin(free=True)
-        found.append(ScoreSet(prefix + name, scores, flops, origin))
-    return found
+        origin = _origin(scored_by[0]) if scored_by else Origin(free=True)
+        score_sets.append(ScoreSet(prefix + name, scores, flops, origin))
+    return score_sets
 
 
 def _origin(scorer: Scorer) -> Origin:
@@ -155,16 +157,16 @@ def _flops(held: RunArtifacts, scorer: Scorer) -> float:
     return flops_per_token(stated, context) * (3 * trained + scored)
 
 
-def _on_common_documents(found: list[ScoreSet], where: str) -> list[ScoreSet]:
-    common = found[0].scores.key
-    for ranked in found[1:]:
+def _on_common_documents(score_sets: list[ScoreSet], where: str) -> list[ScoreSet]:
+    common = score_sets[0].scores.key
+    for ranked in score_sets[1:]:
         common = np.intersect1d(common, ranked.scores.key)
-    largest = max(len(r.scores) for r in found)
+    largest = max(len(r.scores) for r in score_sets)
     if len(common) < LEAST_COMMON * largest:
         fix = "runs to compare have the same data, seed and split"
         raise UsageError(f"the runs share {len(common):,} of {largest:,} documents", where, fix)
     result = []
-    for ranked in found:
+    for ranked in score_sets:
         order = np.argsort(ranked.scores.key)
         at = order[np.searchsorted(ranked.scores.key, common, sorter=order)]
         result.append(replace(ranked, scores=ranked.scores.take(at)))
@@ -175,14 +177,14 @@ def _compared(ranked: list[ScoreSet], choice: Slice) -> Stability:
     """The table; the dearest scores come first and are what the others are held against."""
     lengths = ranked[0].scores.num_tokens  # one weight for all, or the slices differ by tokenizer
     values, kept = [], []
-    for one in ranked:
+    for score_set in ranked:
         mine = choice
-        if one.name.rpartition(":")[2] == "zlib":  # as the arm of this name ranks it
+        if score_set.name.rpartition(":")[2] == "zlib":  # as the arm of this name ranks it
             mine = choice.model_copy(update={"metric": "bpb"})
-        elif choice.metric == "adjusted" and one.scores.curve is None:
+        elif choice.metric == "adjusted" and score_set.scores.curve is None:
             mine = choice.model_copy(update={"metric": "perplexity"})
-        values.append(ranked_values(one.scores, mine, 0)(slice(None)))
-        kept.append(select_slice(one.scores, mine, 0, lengths).mask)
+        values.append(ranked_values(score_set.scores, mine, 0)(slice(None)))
+        kept.append(select_slice(score_set.scores, mine, 0, lengths).mask)
     count = len(ranked)
     correlation = np.eye(count)
     overlap = np.eye(count)
@@ -194,14 +196,14 @@ def _compared(ranked: list[ScoreSet], choice: Slice) -> Stability:
             overlap[i, j] = overlap[j, i] = 2 * shared / sizes
     rows = [
         ComparedScores(
-            name=one.name,
-            flops=one.flops,
-            share_of_cost=one.flops / ranked[0].flops if ranked[0].flops else 0.0,
+            name=score_set.name,
+            flops=score_set.flops,
+            share_of_cost=score_set.flops / ranked[0].flops if ranked[0].flops else 0.0,
             spearman=float(correlation[0, i]),
             overlap=float(overlap[0, i]),
-            **msgspec.structs.asdict(one.origin),
+            **msgspec.structs.asdict(score_set.origin),
         )
-        for i, one in enumerate(ranked)
+        for i, score_set in enumerate(ranked)
     ]
     cheaper = [r for r in rows[1:] if r.flops < 0.99 * ranked[0].flops]
     enough = [r for r in cheaper if r.overlap >= ENOUGH]
@@ -218,41 +220,41 @@ def _compared(ranked: list[ScoreSet], choice: Slice) -> Stability:
     )
 
 
-def stability_lines(found: Stability) -> list[str]:
+def stability_lines(stability: Stability) -> list[str]:
     """The comparison as text: a table against the dearest reference, the matrix, one sentence."""
-    rows = found.scores
+    rows = stability.scores
     width = max(24, *(len(r.name) for r in rows)) + 2
-    told = [
-        f"{found.documents:,} documents, slice {found.slice} by {found.unit}; "
-        f"in common by chance {found.kept_by_chance:.0%}",
+    lines = [
+        f"{stability.documents:,} documents, slice {stability.slice} by {stability.unit}; "
+        f"in common by chance {stability.kept_by_chance:.0%}",
         "",
         f"{'scores':<{width}} {'FLOPs*':>9} {'of dearest':>11} {'Spearman':>9} {'in common':>10}",
     ]
     for row in rows:
         cost = f"{row.flops:.1e}" if row.flops else "free"
-        told.append(
+        lines.append(
             f"{row.name:<{width}} {cost:>9} {row.share_of_cost:>11.1%} "
             f"{row.spearman:>9.3f} {row.overlap:>10.1%}"
         )
     if len(rows) > 2:
-        told += ["", "kept documents in common (above the diagonal) and Spearman (below)"]
-        for i, name in enumerate(found.names):
+        lines += ["", "kept documents in common (above the diagonal) and Spearman (below)"]
+        for i, name in enumerate(stability.names):
             cells = [
                 "      -"
                 if i == j
-                else f"{found.overlap[i][j]:>7.1%}"
+                else f"{stability.overlap[i][j]:>7.1%}"
                 if j > i
-                else f"{found.spearman[i][j]:>7.3f}"
+                else f"{stability.spearman[i][j]:>7.3f}"
                 for j in range(len(rows))
             ]
-            told.append(f"{name:<{width}} {' '.join(cells)}")
-    told += ["", "* to train the reference and to score the pool with it"]
+            lines.append(f"{name:<{width}} {' '.join(cells)}")
+    lines += ["", "* to train the reference and to score the pool with it"]
     best = rows[0].name
-    if found.enough is None:
-        told.append(f"No cheaper scores keep {ENOUGH:.0%} of what {best} keeps.")
+    if stability.enough is None:
+        lines.append(f"No cheaper scores keep {ENOUGH:.0%} of what {best} keeps.")
     else:
-        told.append(
-            f"{found.enough} is enough for this slice: the cheapest that keeps {ENOUGH:.0%} of "
+        lines.append(
+            f"{stability.enough} is enough for this slice: the cheapest that keeps {ENOUGH:.0%} of "
             f"what {best} keeps."
         )
-    return told
+    return lines

@@ -45,10 +45,10 @@ class StudyArms(Record):
 
     def firsts(self) -> dict[str, ArmRecord]:
         """Of the seeds of every arm the first."""
-        found: dict[str, ArmRecord] = {}
+        records: dict[str, ArmRecord] = {}
         for record in self.arms.values():
-            found.setdefault(record.arm, record)
-        return found
+            records.setdefault(record.arm, record)
+        return records
 
     def seed_of(self, name: str) -> ArmRecord | None:
         """The arm that a model is of, by the name of its folder, shorter ends included."""

@@ -29,16 +29,16 @@ class Scorer:
 
 def scorers_of(config: Config) -> list[Scorer]:
     """Every model that scores; a snapshot stands before the reference that goes on from it."""
-    found = []
+    scorers = []
     for reference in config.scorers:
         if config.split.cross:
             folds = range(config.split.cross)
-            found += [Scorer(f"fold-{n}", reference, fold=n) for n in folds]
+            scorers += [Scorer(f"fold-{n}", reference, fold=n) for n in folds]
             continue
         for share in sorted(reference.snapshots):
-            found.append(Scorer(snapshot_name(reference.name, share), reference, snapshot=share))
-        found.append(Scorer(reference.name, reference))
-    return found
+            scorers.append(Scorer(snapshot_name(reference.name, share), reference, snapshot=share))
+        scorers.append(Scorer(reference.name, reference))
+    return scorers
 
 
 def snapshot_name(reference: str, share: float) -> str:

@@ -121,8 +121,8 @@ def clean_items(answers: ItemAnswers, contaminated: dict[str, dict[str, list[int
 
 def contaminated_rows(run: RunFolder) -> dict[str, dict[str, list[int]]] | None:
     """Of every arm, the rows of each task that stand in its documents; None if nobody looked."""
-    found = read_contamination(run)
-    return None if found is None else found.arms
+    record = read_contamination(run)
+    return None if record is None else record.arms
 
 
 def read_contamination(run: RunFolder) -> ContaminationRecord | None:
@@ -196,17 +196,17 @@ def task_standing(run: RunFolder, arms: dict[str, dict[int, str]]) -> TaskStandi
     """``arms`` names the evaluations of each arm by seed."""
     contamination = read_contamination(run)
     rows = None if contamination is None else contamination.arms
-    found: dict[str, ArmTasks] = {}
+    standing: dict[str, ArmTasks] = {}
     first: SuiteResult | None = None
     for arm, seeds in arms.items():
         answers = {name: a for name in seeds.values() if (a := read_answers(run, name))}
         if answers:
             first = first or next(iter(answers.values())).result
-            found[arm] = _of_arm(answers, rows)
+            standing[arm] = _of_arm(answers, rows)
     if first is None:
         return None
     return TaskStanding(
-        arms=found,
+        arms=standing,
         absent=first.absent,
         suite=first.suite,
         common=None if contamination is None else sum(map(len, contamination.common.values())),

@@ -173,13 +173,13 @@ def build_model(config: Json) -> nn.Module:
 def read_model_config(folder: Path) -> Json:
     """The config.json of a model's folder. Raises DataError where there is none."""
     try:
-        found = read_json(folder / "config.json")
+        config = read_json(folder / "config.json")
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or "model_type" not in found:
+        config = None
+    if not isinstance(config, dict) or "model_type" not in config:
         fix = "give a folder with config.json and model*.safetensors, or a hub id"
         raise DataError("this is not a model", str(folder), fix)
-    return found
+    return config
 
 
 def longest_context(config: Json) -> int | None:

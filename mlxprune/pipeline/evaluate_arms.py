@@ -193,7 +193,7 @@ def _tell(study: StudyExecution, name: str) -> None:
     evaluation = read_evaluation(study.run, name)
     target, suite = evaluation.target, evaluation.tasks
     categories = suite.categories if suite else {}
-    told = Assessed(
+    assessed = Assessed(
         model=name,
         macro=evaluation.macro,
         original_mix=evaluation.original_mix,
@@ -202,7 +202,7 @@ def _tell(study: StudyExecution, name: str) -> None:
         accuracy=suite.average.normalised_accuracy if suite else None,
         categories={k: v.normalised_accuracy for k, v in categories.items()},
     )
-    study.log.emit("evaluation", told)
+    study.log.emit("evaluation", assessed)
 
 
 def _contamination(inputs: EvaluationInputs, trained: list[Arm], described: Json) -> Artifact:

@@ -160,9 +160,9 @@ def task_tokens(config: Config, context: int, bytes_per_token: float) -> float:
     """About how many tokens the items of the tasks are, for one model, contexts shared."""
     if not config.evaluation.tasks:
         return 0.0
-    found = find_tasks(config.evaluation.tasks, config.evaluation.gauntlet)
+    tasks = find_tasks(config.evaluation.tasks, config.evaluation.gauntlet)
     return sum(
-        _one_task(task, config.evaluation.limit, context, bytes_per_token) for task in found.tasks
+        _one_task(task, config.evaluation.limit, context, bytes_per_token) for task in tasks.tasks
     )
 
 
@@ -230,12 +230,12 @@ def cheapest_changes(
 ) -> list[FittingChange]:
     """Changes after which the study fits ``allowed`` seconds, the least harmful first: single ones,
     or where none is enough, one by one until it fits."""
-    found = []
+    changes = []
     for setting, loses in _candidates(config, sizes, seconds, allowed):
         after = estimate_costs(_changed(config, setting), sizes, True).seconds
         if after is not None and after <= allowed:
-            found.append(FittingChange(set=[setting], seconds=after, loses=loses))
-    return found or _together(config, sizes, seconds, allowed)
+            changes.append(FittingChange(set=[setting], seconds=after, loses=loses))
+    return changes or _together(config, sizes, seconds, allowed)
 
 
 def _together(

@@ -95,8 +95,8 @@ def look_at_data(paths: list[str]) -> DataSample:
 
 def _values(source: Source) -> list[Json]:
     if source.form == "jsonl":
-        found = (value for _, _, value in jsonl_values(source.path))
-        return [v for _, v in zip(range(LOOKED_AT), found, strict=False) if isinstance(v, dict)]
+        rows = (value for _, _, value in jsonl_values(source.path))
+        return [v for _, v in zip(range(LOOKED_AT), rows, strict=False) if isinstance(v, dict)]
     if source.form == "parquet":
         import pyarrow.parquet as pq
 

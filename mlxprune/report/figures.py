@@ -224,8 +224,8 @@ def normalised_accuracies(categories: list[str], arms: dict[str, dict[str, MeanF
     figure, axes = _figure(8, 0.9 + (0.16 * len(arms) + 0.22) * len(categories))
     at = np.arange(len(categories), dtype=float)
     first = next(iter(arms.values()))
-    one = [100 * (first[name].normalised_one_answer or 0.0) for name in categories]
-    axes.scatter(one, at, marker="|", s=160, color=ORANGE, label="one answer to all", zorder=1)
+    constant = [100 * (first[name].normalised_one_answer or 0.0) for name in categories]
+    axes.scatter(constant, at, marker="|", s=160, color=ORANGE, label="one answer to all", zorder=1)
     for number, (arm, told) in enumerate(arms.items()):
         values, low, high = (
             np.array([100 * getattr(told[name], key) for name in categories])

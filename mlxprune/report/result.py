@@ -29,7 +29,7 @@ from mlxprune.selection.manifest import SliceManifest
 from mlxprune.training.summary import TrainingSummary
 
 
-def study_result(held: RunArtifacts, told: RunState, state: str | None = None) -> StudyResult:
+def study_result(held: RunArtifacts, run_state: RunState, state: str | None = None) -> StudyResult:
     """What the run has found so far; ``state`` where it is about to have another."""
     run, config = held.run, held.config
     arms = _arms(held)
@@ -42,8 +42,8 @@ def study_result(held: RunArtifacts, told: RunState, state: str | None = None) -
     manifests = slice_manifests(held)
     return StudyResult(
         run=str(run.path),
-        state=state or told.state,
-        stages={name: _of_stage(stage) for name, stage in told.stages.items()},
+        state=state or run_state.state,
+        stages={name: _of_stage(stage) for name, stage in run_state.stages.items()},
         arms=arms,
         left_out=held.arms.left_out if arms else {},
         comparisons=comparisons,

@@ -34,8 +34,8 @@ class TaskBoard:
 
 
 def budget_picture(result: StudyResult, names: list[str]) -> Any:
-    told = {name: result.budgets[name] for name in names if name in result.budgets}
-    return figures.budgets(told) if told else None
+    budgets = {name: result.budgets[name] for name in names if name in result.budgets}
+    return figures.budgets(budgets) if budgets else None
 
 
 def task_board(result: StudyResult, names: list[str]) -> TaskBoard | None:

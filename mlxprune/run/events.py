@@ -90,10 +90,10 @@ class EventLog:
 def log_segments(folder: Path) -> list[Path]:
     """The segments in the order of their numbers."""
     try:
-        found = [p for p in folder.iterdir() if p.suffix == ".msgpack"]
+        segments = [p for p in folder.iterdir() if p.suffix == ".msgpack"]
     except OSError:
         return []
-    return sorted(found, key=lambda p: (segment_number(p), p.name))
+    return sorted(segments, key=lambda p: (segment_number(p), p.name))
 
 
 def log_bytes(folder: Path) -> int:

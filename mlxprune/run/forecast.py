@@ -32,18 +32,18 @@ def finish(state: RunState, now: float) -> Finish:
     early = likely = late = 0.0
     unknown = []
     for name, stage in state.stages.items():
-        told = None
+        span = None
         if stage.state in ("running", "stopped", "failed"):
-            told = _running(stage) or _ahead(name, stage, state, speed)
+            span = _running(stage) or _ahead(name, stage, state, speed)
         elif stage.state == "pending":
-            told = _ahead(name, stage, state, speed)
+            span = _ahead(name, stage, state, speed)
         else:
             continue
-        if told is None:
+        if span is None:
             if name in COMPUTE:
                 unknown.append(name)
             continue
-        early, likely, late = early + told[0], likely + told[1], late + told[2]
+        early, likely, late = early + span[0], likely + span[1], late + span[2]
     if unknown:
         return Finish(None, None, None, tuple(unknown))
     return Finish(early, likely, late)
@@ -52,19 +52,19 @@ def finish(state: RunState, now: float) -> Finish:
 def expected(state: RunState) -> dict[str, float]:
     """Likely seconds of the stages that have not begun, where anything is known of them."""
     speed = pace(state)
-    found = {}
+    seconds = {}
     for name, stage in state.stages.items():
-        told = _ahead(name, stage, state, speed) if stage.state == "pending" else None
-        if told is not None and told[1]:
-            found[name] = told[1]
-    return found
+        span = _ahead(name, stage, state, speed) if stage.state == "pending" else None
+        if span is not None and span[1]:
+            seconds[name] = span[1]
+    return seconds
 
 
 def left(stage: StageState) -> float | None:
     """Seconds that a running stage still takes, at its mean rate of late: a single report wavers,
     and the first ones are of a start."""
-    told = _running(stage)
-    return told[1] if told is not None else None
+    span = _running(stage)
+    return span[1] if span is not None else None
 
 
 def _running(stage: StageState) -> tuple[float, float, float] | None:
@@ -98,8 +98,8 @@ def pace(state: RunState) -> float | None:
         if not planned:
             continue
         if stage.state == "done" and stage.seconds:
-            told = stage.summary or {}
-            built = told["built"] / told["pieces"] if told.get("pieces") else 1.0
+            summary = stage.summary or {}
+            built = summary["built"] / summary["pieces"] if summary.get("pieces") else 1.0
             flops, seconds = flops + built * planned, seconds + stage.seconds
         elif stage.state == "running" and stage.rate and stage.total:
             share = (stage.done or 0) / stage.total

@@ -45,8 +45,8 @@ class Owner:
 def owner(run: RunFolder) -> Owner | None:
     """Who works on the run, or did until it was killed; None when the last one ended properly."""
     try:
-        found = read_json(run.path / "lock")
-        return Owner(int(found["pid"]), float(found["started"]), str(found["host"]), run.path)
+        known = read_json(run.path / "lock")
+        return Owner(int(known["pid"]), float(known["started"]), str(known["host"]), run.path)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -57,14 +57,14 @@ class Narrator:
 def standing_sentence(run: RunFolder, state: RunState) -> str:
     """How a run stands, and when it will be done, in one sentence."""
     now = time.time()
-    told = standing_of(run, state, now)
+    standing = standing_of(run, state, now)
     busy = forecast.running_stage(state)
-    sentence = f"Run {state.run or run.path.name} is {told}"
-    if busy and told != Standing.CRASHED:
+    sentence = f"Run {state.run or run.path.name} is {standing}"
+    if busy and standing != Standing.CRASHED:
         sentence += f", in stage {busy}"
         left = forecast.finish(state, now).likely
         sentence += f", about {duration(left)} to the end" if left is not None else ""
-    if told == Standing.CRASHED:
+    if standing == Standing.CRASHED:
         command = shlex.join(["mlxprune", "run", str(run.config), "--dir", str(run.path)])
         sentence += f"; to go on: {command}"
     return one_line(sentence) + "."

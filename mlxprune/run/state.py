@@ -69,14 +69,14 @@ class StageState:
 
     def as_json(self) -> Wire:
         """What is known, by name; of progress also what is known to be unknown."""
-        told: Wire = {}
+        known: Wire = {}
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
             if one.name == "rates":
-                told |= {"rates": value.rows()} if len(value) else {}
+                known |= {"rates": value.rows()} if len(value) else {}
             elif one.name != "told" and (value is not None or one.name in self.told):
-                told[one.name] = value
-        return told
+                known[one.name] = value
+        return known
 
 
 # What of a progress event is kept of a stage: how far it is, and how well it uses the machine.
@@ -164,9 +164,9 @@ class RunState:
 
     def as_json(self) -> Wire:
         """As a snapshot holds it."""
-        told = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        told["stages"] = {name: stage.as_json() for name, stage in self.stages.items()}
-        told["curves"] = {
+        known = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        known["stages"] = {name: stage.as_json() for name, stage in self.stages.items()}
+        known["curves"] = {
             model: {
                 "train": curve.train.cells,
                 "validation": curve.validation.cells,
@@ -174,12 +174,12 @@ class RunState:
             }
             for model, curve in self.curves.items()
         }
-        told["memory"] = self.memory.cells
-        told["recent"] = [event.wire() for event in self.recent]
+        known["memory"] = self.memory.cells
+        known["recent"] = [event.wire() for event in self.recent]
         for name in ("histogram", "machine"):
-            held = told[name]
-            told[name] = None if held is None else _without_order(held.wire(), name)
-        return plain(told)  # type: ignore[no-any-return]
+            held = known[name]
+            known[name] = None if held is None else _without_order(held.wire(), name)
+        return plain(known)  # type: ignore[no-any-return]
 
 
 def _without_order(wire: Wire, name: str) -> Wire:
@@ -188,25 +188,25 @@ def _without_order(wire: Wire, name: str) -> Wire:
     return {k: v for k, v in wire.items() if k not in dropped}
 
 
-def state_of(told: Wire) -> RunState:
+def state_of(snapshot: Wire) -> RunState:
     """The state that a snapshot holds; what another version says otherwise is not taken."""
     state = RunState()
     for name, kind in _PLAIN.items():
-        if told.get(name) is not None:
-            setattr(state, name, _taken(told[name], kind, getattr(state, name)))
-    for name, stage in _tables(told.get("stages")):
+        if snapshot.get(name) is not None:
+            setattr(state, name, _taken(snapshot[name], kind, getattr(state, name)))
+    for name, stage in _tables(snapshot.get("stages")):
         state.stages[name] = _stage_of(stage)
-    for model, curve in _tables(told.get("curves")):
+    for model, curve in _tables(snapshot.get("curves")):
         state.curves[model] = held = Curve()
         held.train.take(curve.get("train"))
         held.validation.take(curve.get("validation"))
         held.total_targets = _taken(curve.get("total_targets"), Number | None, None)
     for name, kind in (("histogram", Histogram), ("machine", Device)):
-        if isinstance(told.get(name), dict):
+        if isinstance(snapshot.get(name), dict):
             tag = {"kind": str(kind.__struct_config__.tag)}
-            setattr(state, name, _taken({**told[name], **tag}, kind | None, None))
-    state.memory.take(told.get("memory"))
-    recent = told.get("recent")
+            setattr(state, name, _taken({**snapshot[name], **tag}, kind | None, None))
+    state.memory.take(snapshot.get("memory"))
+    recent = snapshot.get("recent")
     state.recent = [event_of(e) for e in recent or [] if isinstance(e, dict)]
     return state
 
@@ -246,17 +246,17 @@ def _tables(told: object) -> list[tuple[str, Wire]]:
     return [(str(name), value) for name, value in held.items() if isinstance(value, dict)]
 
 
-def _stage_of(told: Wire) -> StageState:
+def _stage_of(snapshot: Wire) -> StageState:
     stage = StageState()
     for one in dataclasses.fields(stage):
-        if one.name in told and one.name not in ("rates", "told"):
-            value = told[one.name]
+        if one.name in snapshot and one.name not in ("rates", "told"):
+            value = snapshot[one.name]
             fits = value is None or isinstance(
                 value, (str | int | float, dict)[one.name == "summary"]
             )
             if fits:
                 setattr(stage, one.name, value)
     stage.state = str(stage.state)
-    stage.told = {name for name in PROGRESS if name in told}
-    stage.rates.take(told.get("rates"))
+    stage.told = {name for name in PROGRESS if name in snapshot}
+    stage.rates.take(snapshot.get("rates"))
     return stage

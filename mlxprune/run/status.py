@@ -35,9 +35,9 @@ LIVE = (
 
 def standing_of(run: RunFolder, state: RunState, now: float) -> Standing:
     """What the log says; what should be at work is looked after."""
-    told = Standing(state.state) if state.state in [*Standing] else Standing.UNKNOWN
-    if told not in (Standing.RUNNING, Standing.PAUSED):
-        return told
+    standing = Standing(state.state) if state.state in [*Standing] else Standing.UNKNOWN
+    if standing not in (Standing.RUNNING, Standing.PAUSED):
+        return standing
     holder = lock.owner(run)
     if holder is None:
         return Standing.UNKNOWN  # the log is damaged, or a copy of one that ran
@@ -49,28 +49,28 @@ def standing_of(run: RunFolder, state: RunState, now: float) -> Standing:
     silent = now - (state.updated or now)
     if silent > STALE_SECONDS:
         return Standing.STALE
-    is_slow = silent > SLOW_SECONDS and told == Standing.RUNNING
-    return Standing.SLOW if is_slow else told
+    is_slow = silent > SLOW_SECONDS and standing == Standing.RUNNING
+    return Standing.SLOW if is_slow else standing
 
 
 def status_json(run: RunFolder, state: RunState, now: float) -> Json:
     """What ``status --json`` prints of a run: its state without what is long, how it stands, where
     it lies, who works on it, and when it will be done."""
-    told = state.as_json()
+    status = state.as_json()
     holder = lock.owner(run)
     standing = standing_of(run, state, now)
     left = forecast.finish(state, now) if state.state == "running" else None
     if standing in (Standing.CRASHED, Standing.UNKNOWN):
-        told["state"] = "crashed"
-    told["standing"] = str(standing)
-    told["finish_seconds"] = left and {
+        status["state"] = "crashed"
+    status["standing"] = str(standing)
+    status["finish_seconds"] = left and {
         "early": left.early,
         "likely": left.likely,
         "late": left.late,
     }
-    told["folder"] = str(run.path)
-    at_work = told["state"] in ("running", "paused")
-    told["pid"] = holder.pid if holder and at_work else None
+    status["folder"] = str(run.path)
+    at_work = status["state"] in ("running", "paused")
+    status["pid"] = holder.pid if holder and at_work else None
     for key in ("curves", "result", "recent", "memory"):
-        del told[key]
-    return told
+        del status[key]
+    return status

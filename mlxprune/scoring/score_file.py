@@ -337,6 +337,6 @@ def places_of(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         return np.full(len(wanted), -1, np.int64)
     order = np.argsort(keys)
     at = np.searchsorted(keys, wanted, sorter=order)
-    found = order[np.minimum(at, len(keys) - 1)]
-    result: np.ndarray = np.where(keys[found] == wanted, found, -1)
+    nearest = order[np.minimum(at, len(keys) - 1)]
+    result: np.ndarray = np.where(keys[nearest] == wanted, nearest, -1)
     return result

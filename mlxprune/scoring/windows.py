@@ -106,13 +106,13 @@ def fit_edges(lengths: np.ndarray, context: int) -> tuple[int, ...]:
     return tuple(reversed(edges))
 
 
-def batches_of(found: Windows, policy: WindowPolicy) -> Iterator[tuple[int, int, np.ndarray]]:
+def batches_of(windows: Windows, policy: WindowPolicy) -> Iterator[tuple[int, int, np.ndarray]]:
     """(padded length, rows of the shape, which rows fill it), longest first.
 
     A batch that one bucket does not fill takes the longest rows of the next, so that there are as
     many shapes as edges, and only the last batch can have rows to spare.
     """
-    lengths = found.stop - found.first
+    lengths = windows.stop - windows.first
     edges = np.array(policy.edges or fit_edges(lengths, policy.context))
     order = np.argsort(-lengths, kind="stable")
     start = 0

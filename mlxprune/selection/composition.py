@@ -109,15 +109,15 @@ def _table(
         some = weights[mask] if chosen else weights
         return np.bincount(kept if chosen else codes, weights=some, minlength=count)
 
-    found = {
+    columns = {
         f"{'kept_' if chosen else ''}{name}": sums(weights, chosen)
         for name, weights in (("documents", None), ("tokens", of.tokens), ("bytes", of.sizes))
         for chosen in (False, True)
     }
-    all_tokens, all_kept = max(found["tokens"].sum(), 1), max(found["kept_tokens"].sum(), 1)
+    all_tokens, all_kept = max(columns["tokens"].sum(), 1), max(columns["kept_tokens"].sum(), 1)
     table = []
     for code in range(count):
-        row: Json = {k: int(v[code]) for k, v in found.items()}
+        row: Json = {k: int(v[code]) for k, v in columns.items()}
         row["share_before"] = row["tokens"] / all_tokens
         row["share_after"] = row["kept_tokens"] / all_kept
         row["keep_rate"] = row["kept_tokens"] / row["tokens"] if row["tokens"] else 0.0

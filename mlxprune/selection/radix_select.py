@@ -39,10 +39,10 @@ def lies_before(
             bins = ((codes[here] >> np.uint64(left - BITS)) & np.uint64((1 << BITS) - 1)).astype(
                 np.int64
             )
-            found = np.bincount(bins, minlength=1 << BITS)
-            numbers += found
+            counts = np.bincount(bins, minlength=1 << BITS)
+            numbers += counts
             if weights is None:
-                sums += found
+                sums += counts
             else:  # float64 is exact for integers to 2^53
                 sums += np.bincount(bins, weights[part][here], 1 << BITS).astype(np.int64)
         ends = base + np.cumsum(sums)

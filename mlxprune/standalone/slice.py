@@ -79,9 +79,9 @@ def select_scores(
         fix = "leave --score and --data away, or give the scores file itself"
         raise UsageError("a run knows its scores and its data", str(source), fix)
     if run is not None:
-        found = load_config(run.config).model_dump(mode="json")
-        found |= {"selection": config.selection.model_dump(mode="json")}
-        config = validate_config({**found, "seed": config.seed}, str(source))
+        tree = load_config(run.config).model_dump(mode="json")
+        tree |= {"selection": config.selection.model_dump(mode="json")}
+        config = validate_config({**tree, "seed": config.seed}, str(source))
     path = _scores_path(source, run, config)
     out = out.absolute()
     if out.exists() and not out.is_dir():
@@ -101,9 +101,9 @@ def select_scores(
                     table = Table(path if known is None else known, None, {})
                     if index is not None:
                         scores, tokens, table = _joined(index, scores, tokens, path, max_missing)
-                    of = _columns(scores, tokens, choice)
+                    columns = _columns(scores, tokens, choice)
                     ranked = _ranked(scores, tokens, config, choice)
-                    what, loaded = wanted, LoadedScores(scores, tokens, table, of, ranked)
+                    what, loaded = wanted, LoadedScores(scores, tokens, table, columns, ranked)
                 place = partial / choice.label if several else partial
                 place.mkdir(exist_ok=True)
                 manifests.append(_write(place, loaded, choice, config.seed))
@@ -186,8 +186,8 @@ def _joined(
     if len(unscored) > limit * len(ids) or len(unknown) > limit * len(theirs):
         names = [ids[i] for i in unscored[:NAMED].tolist()]
         if not names:
-            told = pq.read_table(path, columns=["id"]).column("id")
-            names = [str(told[i].as_py()) for i in unknown[:NAMED].tolist()]
+            ids_of_scores = pq.read_table(path, columns=["id"]).column("id")
+            names = [str(ids_of_scores[i].as_py()) for i in unknown[:NAMED].tolist()]
         raise DataError(
             f"{len(unscored):,} of {len(ids):,} documents have no score and "
             f"{len(unknown):,} of {len(theirs):,} scores no document, such as "
@@ -197,7 +197,7 @@ def _joined(
         )
     rows = np.flatnonzero(at >= 0)
     entries = index.index[rows]
-    found = replace(
+    joined = replace(
         scores.take(at[rows]),
         key=np.array(entries["key"]),
         domain=entries["domain"].astype(np.int64),
@@ -205,7 +205,7 @@ def _joined(
         num_bytes=entries["bytes"].astype(np.int64),
         has_bytes=True,
     )
-    return found, tokens[at[rows]], Table(table, rows, missing)
+    return joined, tokens[at[rows]], Table(table, rows, missing)
 
 
 def _columns(scores: Scores, tokens: np.ndarray, choice: Slice) -> CompositionColumns | None:

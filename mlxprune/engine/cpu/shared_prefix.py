@@ -26,10 +26,12 @@ def numpy_answers(
     chunks = list(enumerate(_chunks(prefixes)))
     # In turns, because neighbours are of like length and the longest come first.
     dealt = [chunks[n :: len(threads)] for n in range(len(threads))]
-    found = threads.map(
+    numbered = threads.map(
         lambda buffers, chunk: (chunk[0], _answer(buffers, weights, chunk[1])), dealt
     )
-    return [answer for _, answers in sorted(found, key=lambda f: int(f[0])) for answer in answers]
+    return [
+        answer for _, answers in sorted(numbered, key=lambda f: int(f[0])) for answer in answers
+    ]
 
 
 def _chunks(prefixes: list[SharedPrefix]) -> list[list[SharedPrefix]]:
