@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,8 @@ from mlxprune.errors import one_line
 from mlxprune.execution.context import Execution
 from mlxprune.files import fingerprint_of, read_json, write_json
 from mlxprune.records import Json, plain
-from mlxprune.run.event_kinds import StageEnd, StageStart
+from mlxprune.run.event_kinds import Reason, StageEnd, StageStart
 from mlxprune.run.markers import forget, mark_done, read_marker, set_aside
-
-
-class Reason(StrEnum):
-    """Why a stage runs, where nothing has changed."""
-
-    FIRST = "was not done before"
-    FORCED = "forced"
-    UNFINISHED = "unfinished"
-    ASKED = "asked for"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ that a log does not have is None.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
 import msgspec
@@ -72,6 +73,15 @@ class RunStart(Event, tag="run.start"):
     versions: dict[str, str] | None = None
     pid: int | None = None
     disk_bytes: Number | None = None
+
+
+class Reason(StrEnum):
+    """Why a stage runs, where nothing has changed."""
+
+    FIRST = "was not done before"
+    FORCED = "forced"
+    UNFINISHED = "unfinished"
+    ASKED = "asked for"
 
 
 class StageStart(Event, tag="stage.start"):

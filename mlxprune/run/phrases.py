@@ -15,6 +15,7 @@ from mlxprune.run.event_kinds import (
     Evaluation,
     Event,
     Paused,
+    Reason,
     Resumed,
     RunEnd,
     RunStart,
@@ -35,8 +36,7 @@ def console_line(event: Event) -> str | None:
     stage = event.stage or ""
     match event:
         case StageStart(why=why):
-            is_first = why == "was not done before"
-            return None if is_first else f"{stage:<10} {one_line(why)}"
+            return None if why == Reason.FIRST else f"{stage:<10} {one_line(why)}"
         case StageEnd():
             told = summary_words(event.summary)
             ended = f"{stage:<10} {event.state}, {duration(event.seconds)}"

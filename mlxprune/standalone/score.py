@@ -10,12 +10,11 @@ import numpy as np
 from mlxprune.config.schema import Config
 from mlxprune.errors import DataError
 from mlxprune.execution.lifecycle import alone
-from mlxprune.execution.stage import Reason
 from mlxprune.files import files_identity, fingerprint_of
 from mlxprune.model.architecture import read_model_config
 from mlxprune.model.weights import MODEL_FILES, fetch_model
 from mlxprune.records import plain
-from mlxprune.run.event_kinds import StageStart
+from mlxprune.run.event_kinds import Reason, StageStart
 from mlxprune.run.events import Listener
 from mlxprune.run.markers import is_done, read_marker, set_aside
 from mlxprune.scoring.nll import SCORING_VERSION

@@ -16,12 +16,11 @@ from mlxprune.data.sources import find_sources
 from mlxprune.evaluation.bits_per_byte import documents_for_curves, validator
 from mlxprune.execution.context import Execution
 from mlxprune.execution.lifecycle import alone
-from mlxprune.execution.stage import Reason
 from mlxprune.experiment.budgets import final_targets
 from mlxprune.files import fingerprint_of, folder_in_the_making
 from mlxprune.model.architecture import preset_of
 from mlxprune.records import plain, read_record
-from mlxprune.run.event_kinds import StageStart
+from mlxprune.run.event_kinds import Reason, StageStart
 from mlxprune.run.events import Listener
 from mlxprune.run.markers import is_done, mark_done, read_marker, set_aside
 from mlxprune.tokenization.prepare import prepare_text
