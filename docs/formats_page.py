@@ -5,6 +5,7 @@ The types come from the annotations, the meanings from the comments beside the f
 
 from __future__ import annotations
 
+import enum
 import inspect
 import re
 import typing
@@ -192,6 +193,8 @@ def _comments(kind: type) -> dict[str, str]:
 def _type(hint: object, seen: dict[type, None]) -> str:
     if hint is type(None):
         return "null"
+    if isinstance(hint, type) and issubclass(hint, enum.StrEnum):
+        return " or ".join(f"`{word.value}`" for word in hint)
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return _linked(hint, seen)
     if typing.get_origin(hint) in (list, tuple, dict, set):

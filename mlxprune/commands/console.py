@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from mlxprune.errors import one_line
 from mlxprune.run import forecast
-from mlxprune.run.event_kinds import Event, Progress, TrainStep, Wire
+from mlxprune.run.event_kinds import Event, Progress, StageStatus, TrainStep, Wire
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.phrases import console_line
 from mlxprune.run.state import RunState, StageState
@@ -149,7 +149,7 @@ def print_status(run: RunFolder, state: RunState, now: float) -> None:
     standing = _shown(standing_of(run, state, now), state)
     print(f"{one_line(state.run or '?')}: {standing}  ({run.path})")
     for name, stage in state.stages.items():
-        if stage.state == "running":
+        if stage.state == StageStatus.RUNNING:
             print(f"  {progress_line(name, stage)}")
         else:
             took = f", {duration(stage.seconds)}" if stage.seconds is not None else ""
@@ -178,6 +178,8 @@ def print_runs(runs: list[tuple[RunFolder, RunState]], now: float) -> None:
         print("no runs here")
     for run, state in runs:
         standing = _shown(standing_of(run, state, now), state)
-        ended = sum(stage.state in ("done", "reused") for stage in state.stages.values())
+        ended = sum(
+            stage.state in (StageStatus.DONE, StageStatus.REUSED) for stage in state.stages.values()
+        )
         stage = forecast.running_stage(state) or f"{ended} of {len(state.stages)} stages"
         print(f"{one_line(state.run or '?'):<24} {standing:<9} {stage:<14} {run.path}")

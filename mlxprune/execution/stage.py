@@ -14,7 +14,7 @@ from mlxprune.errors import one_line
 from mlxprune.execution.context import Execution
 from mlxprune.files import fingerprint_of, read_json, write_json
 from mlxprune.records import Json, plain
-from mlxprune.run.event_kinds import Reason, StageEnd, StageStart
+from mlxprune.run.event_kinds import Reason, StageEnd, StageStart, StageStatus
 from mlxprune.run.markers import forget, mark_done, read_marker, set_aside
 
 
@@ -55,7 +55,7 @@ def run_stage(
         execution.current[place] = artifact.fingerprint
     if not missing:
         remember_inputs(execution)
-        ended = StageEnd(state="reused", seconds=time.monotonic() - began)
+        ended = StageEnd(state=StageStatus.REUSED, seconds=time.monotonic() - began)
         execution.log.emit(name, ended)
         return
     why = Reason.FORCED if name in execution.forced else _why(execution, name)
@@ -72,7 +72,7 @@ def run_stage(
         built = len(missing) - elsewhere
         summary = {"pieces": len(artifacts), "built": built, "found_elsewhere": elsewhere}
     ended = StageEnd(
-        state="done",
+        state=StageStatus.DONE,
         seconds=time.monotonic() - began,
         why=why,
         summary=summary,

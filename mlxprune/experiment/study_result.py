@@ -8,12 +8,13 @@ from mlxprune.experiment.data_efficiency import BudgetPoint
 from mlxprune.experiment.records import ArmEvaluation
 from mlxprune.experiment.task_results import TaskStanding
 from mlxprune.records import Record, SparseRecord
+from mlxprune.run.event_kinds import RunStatus, StageStatus
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.training.summary import TrainingTotals
 
 
 class StageResult(Record):
-    state: str
+    state: StageStatus
     seconds: float | None
 
 
@@ -60,7 +61,7 @@ class StudyResult(SparseRecord):
     """The object that ``run --json`` prints and report.json holds: whatever of it exists so far."""
 
     run: str
-    state: str
+    state: RunStatus
     stages: dict[str, StageResult]
     arms: dict[str, ArmResult]
     left_out: dict[str, str]  # arm: why

@@ -39,6 +39,7 @@ from mlxprune.planning.plan import check_possible
 from mlxprune.records import Json, plain, write_record
 from mlxprune.report.result import study_result
 from mlxprune.run import lock
+from mlxprune.run.event_kinds import RunStatus
 from mlxprune.run.events import EventLog, Listener
 from mlxprune.run.folder import STAGES, RunFolder, check_same_study, take_commands
 from mlxprune.run.markers import mark_done
@@ -107,7 +108,7 @@ def run_study(
                     if name == until:
                         break
                 remember_inputs(study)
-                result = study_result(study.held, log.state, state="done")
+                result = study_result(study.held, log.state, state=RunStatus.DONE)
                 write_record(run.path / "report.json", result)
             except BaseException as error:
                 finish_run(study, error)

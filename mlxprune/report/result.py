@@ -22,6 +22,7 @@ from mlxprune.experiment.study_result import (
 )
 from mlxprune.experiment.task_results import task_standing
 from mlxprune.records import read_record
+from mlxprune.run.event_kinds import RunStatus
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current, read_marker
 from mlxprune.run.state import RunState, StageState
@@ -29,7 +30,9 @@ from mlxprune.selection.manifest import SliceManifest
 from mlxprune.training.summary import TrainingSummary
 
 
-def study_result(held: RunArtifacts, run_state: RunState, state: str | None = None) -> StudyResult:
+def study_result(
+    held: RunArtifacts, run_state: RunState, state: RunStatus | None = None
+) -> StudyResult:
     """What the run has found so far; ``state`` where it is about to have another."""
     run, config = held.run, held.config
     arms = _arms(held)

@@ -75,6 +75,28 @@ class RunStart(Event, tag="run.start"):
     disk_bytes: Number | None = None
 
 
+class RunStatus(StrEnum):
+    """What the log of a run says of it."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class StageStatus(StrEnum):
+    """What the log of a run says of a stage; reused: what an earlier start has made."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    REUSED = "reused"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
 class Reason(StrEnum):
     """Why a stage runs, where nothing has changed."""
 

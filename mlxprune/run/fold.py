@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 
 from mlxprune.run import event_kinds as kinds
-from mlxprune.run.event_kinds import EVENTS_VERSION, Device, Event, Histogram, Number
+from mlxprune.run.event_kinds import (
+    EVENTS_VERSION,
+    Device,
+    Event,
+    Histogram,
+    Number,
+    RunStatus,
+    StageStatus,
+)
 from mlxprune.run.state import (
     PROGRESS,
     TRAIN_POINT,
@@ -21,6 +29,7 @@ from mlxprune.run.state import (
     RunState,
     WarningFacts,
     state_of,
+    status_of,
 )
 
 CURVE_POINTS = 2000
@@ -76,7 +85,7 @@ def _short(event: Event) -> Event:
 
 
 def _run_start(state: RunState, event: kinds.RunStart) -> None:
-    state.run, state.state, state.error = event.run, "running", None
+    state.run, state.state, state.error = event.run, RunStatus.RUNNING, None
     state.started = state.started or event.t
     state.attempts += 1
     state.attempt_started = event.t
@@ -88,7 +97,7 @@ def _run_start(state: RunState, event: kinds.RunStart) -> None:
 
 def _stage_start(state: RunState, event: kinds.StageStart) -> None:
     stage = state.stage(event.stage).renewed(False)
-    stage.state, stage.started, stage.why = "running", event.t, event.why
+    stage.state, stage.started, stage.why = StageStatus.RUNNING, event.t, event.why
     state.stages[str(event.stage)] = stage
 
 
@@ -148,11 +157,11 @@ def _checkpoint(state: RunState, event: kinds.Checkpoint) -> None:
 
 
 def _paused(state: RunState, event: kinds.Paused) -> None:
-    state.state = "paused"
+    state.state = RunStatus.PAUSED
 
 
 def _resumed(state: RunState, event: kinds.Resumed) -> None:
-    state.state = "running"
+    state.state = RunStatus.RUNNING
 
 
 def _warning(state: RunState, event: kinds.Warned) -> None:
@@ -163,18 +172,20 @@ def _warning(state: RunState, event: kinds.Warned) -> None:
 
 def _stage_end(state: RunState, event: kinds.StageEnd) -> None:
     stage = state.stage(event.stage)
-    stage.state, stage.seconds = str(event.state), event.seconds
-    if stage.state == "done":
+    stage.state, stage.seconds = status_of(event.state, StageStatus.DONE), event.seconds
+    if stage.state == StageStatus.DONE:
         stage.built_seconds = stage.seconds
     stage.why = stage.why if event.why is None else event.why
     stage.summary = stage.summary if event.summary is None else event.summary
 
 
 def _run_end(state: RunState, event: kinds.RunEnd) -> None:
-    state.state, state.error, state.result = str(event.status), event.error, event.result
+    state.state = status_of(event.status, RunStatus.FAILED)
+    state.error, state.result = event.error, event.result
     for stage in state.stages.values():
-        if stage.state == "running":
-            stage.state = "failed" if event.status == "failed" else "stopped"
+        if stage.state == StageStatus.RUNNING:
+            is_failed = state.state == RunStatus.FAILED
+            stage.state = StageStatus.FAILED if is_failed else StageStatus.STOPPED
 
 
 _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlxprune.run.event_kinds import Device
+from mlxprune.run.event_kinds import Device, RunStatus, StageStatus
 from mlxprune.run.state import RunState, StageState
 
 COMPUTE = ("reference", "score", "final", "evaluation")  # the stages whose FLOPs are forecast
@@ -33,9 +33,9 @@ def finish(state: RunState, now: float) -> Finish:
     unknown = []
     for name, stage in state.stages.items():
         span = None
-        if stage.state in ("running", "stopped", "failed"):
+        if stage.state in (StageStatus.RUNNING, StageStatus.STOPPED, StageStatus.FAILED):
             span = _running(stage) or _ahead(name, stage, state, speed)
-        elif stage.state == "pending":
+        elif stage.state == StageStatus.PENDING:
             span = _ahead(name, stage, state, speed)
         else:
             continue
@@ -54,7 +54,7 @@ def expected(state: RunState) -> dict[str, float]:
     speed = pace(state)
     seconds = {}
     for name, stage in state.stages.items():
-        span = _ahead(name, stage, state, speed) if stage.state == "pending" else None
+        span = _ahead(name, stage, state, speed) if stage.state == StageStatus.PENDING else None
         if span is not None and span[1]:
             seconds[name] = span[1]
     return seconds
@@ -97,11 +97,11 @@ def pace(state: RunState) -> float | None:
         stage, planned = state.stages.get(name, StageState()), state.forecast.get(name)
         if not planned:
             continue
-        if stage.state == "done" and stage.seconds:
+        if stage.state == StageStatus.DONE and stage.seconds:
             summary = stage.summary or {}
             built = summary["built"] / summary["pieces"] if summary.get("pieces") else 1.0
             flops, seconds = flops + built * planned, seconds + stage.seconds
-        elif stage.state == "running" and stage.rate and stage.total:
+        elif stage.state == StageStatus.RUNNING and stage.rate and stage.total:
             share = (stage.done or 0) / stage.total
             spent = share * stage.total / stage.rate
             flops, seconds = flops + share * planned, seconds + spent
@@ -164,7 +164,7 @@ def _memory(device: Device) -> Check:
 def _checkpoint(state: RunState, now: float) -> Check:
     """What a kill now would cost."""
     busy = running_stage(state)
-    if state.state == "paused":
+    if state.state == RunStatus.PAUSED:
         return Check("checkpoint", True, "saved when it paused")
     if busy in ("reference", "final"):
         last = state.checkpoint
@@ -187,4 +187,4 @@ def _minutes(seconds: float) -> str:
 
 
 def running_stage(state: RunState) -> str | None:
-    return next((n for n, s in state.stages.items() if s.state == "running"), None)
+    return next((n for n, s in state.stages.items() if s.state == StageStatus.RUNNING), None)

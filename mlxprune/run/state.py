@@ -20,6 +20,8 @@ from mlxprune.run.event_kinds import (
     Event,
     Histogram,
     Number,
+    RunStatus,
+    StageStatus,
     Wire,
     event_of,
 )
@@ -32,13 +34,14 @@ TRAIN_POINT = (
 )  # fmt: skip
 VALIDATION_POINT = ("targets", "bits_per_byte", "rank_correlation", "t")
 T = TypeVar("T")
+Status = TypeVar("Status", RunStatus, StageStatus)
 
 
 @dataclass
 class StageState:
     """How far a stage is, how fast, and how long it took when it was last built."""
 
-    state: str = "pending"  # pending, running, reused, done, failed, stopped
+    state: StageStatus = StageStatus.PENDING
     started: float | None = None
     why: str | None = None  # it runs or ran
     seconds: Number | None = None
@@ -127,7 +130,7 @@ class RunState:
     """A run as its events tell it."""
 
     run: str | None = None
-    state: str = "pending"  # pending, running, paused, done, failed, stopped
+    state: RunStatus = RunStatus.PENDING
     error: ErrorFacts | None = None
     started: float | None = None
     attempt_started: float | None = None
@@ -214,7 +217,7 @@ def state_of(snapshot: Wire) -> RunState:
 # The fields of a state that are read as they stand.
 _PLAIN: dict[str, Any] = {
     "run": str | None,
-    "state": str,
+    "state": RunStatus,
     "error": ErrorFacts | None,
     "started": float | None,
     "attempt_started": float | None,
@@ -241,6 +244,14 @@ def _taken(value: object, kind: Any, usual: T) -> T:
         return usual
 
 
+def status_of(word: object, usual: Status) -> Status:
+    """The status that a log says; ``usual`` where it is one of another version."""
+    try:
+        return type(usual)(str(word))
+    except ValueError:
+        return usual
+
+
 def _tables(told: object) -> list[tuple[str, Wire]]:
     held = told if isinstance(told, dict) else {}
     return [(str(name), value) for name, value in held.items() if isinstance(value, dict)]
@@ -256,7 +267,7 @@ def _stage_of(snapshot: Wire) -> StageState:
             )
             if fits:
                 setattr(stage, one.name, value)
-    stage.state = str(stage.state)
+    stage.state = status_of(snapshot.get("state"), StageStatus.PENDING)
     stage.told = {name for name in PROGRESS if name in snapshot}
     stage.rates.take(snapshot.get("rates"))
     return stage

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from mlxprune.records import Json
 from mlxprune.run import forecast, lock
+from mlxprune.run.event_kinds import RunStatus
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.state import RunState
 
@@ -35,7 +36,7 @@ LIVE = (
 
 def standing_of(run: RunFolder, state: RunState, now: float) -> Standing:
     """What the log says; what should be at work is looked after."""
-    standing = Standing(state.state) if state.state in [*Standing] else Standing.UNKNOWN
+    standing = Standing(str(state.state))
     if standing not in (Standing.RUNNING, Standing.PAUSED):
         return standing
     holder = lock.owner(run)
@@ -59,7 +60,7 @@ def status_json(run: RunFolder, state: RunState, now: float) -> Json:
     status = state.as_json()
     holder = lock.owner(run)
     standing = standing_of(run, state, now)
-    left = forecast.finish(state, now) if state.state == "running" else None
+    left = forecast.finish(state, now) if state.state == RunStatus.RUNNING else None
     if standing in (Standing.CRASHED, Standing.UNKNOWN):
         status["state"] = "crashed"
     status["standing"] = str(standing)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxprune.run import forecast, lock
+from mlxprune.run.event_kinds import StageStatus
 from mlxprune.run.events import EventReader, log_bytes
 from mlxprune.run.folder import STAGES, RunFolder, runs_under
 from mlxprune.run.state import RunState, StageState
@@ -77,7 +78,9 @@ def row_of(run: RunFolder, state: RunState, now: float) -> Row:
     standing = standing_of(run, state, now)
     busy = forecast.running_stage(state)
     stages = state.stages
-    touched = [n for n in STAGES if stages[n].state not in ("pending", "reused")]
+    touched = [
+        n for n in STAGES if stages[n].state not in (StageStatus.PENDING, StageStatus.REUSED)
+    ]
     stage = busy or (touched[-1] if touched else "-")
     told = stages.get(stage, StageState())
     done, total = told.done or 0, told.total or 0

@@ -13,7 +13,7 @@ from mlxprune.config.loading import load_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import MlxpruneError
 from mlxprune.run import forecast, lock
-from mlxprune.run.event_kinds import Assessed
+from mlxprune.run.event_kinds import Assessed, RunStatus
 from mlxprune.run.events import EventReader
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.phrases import news_of
@@ -61,7 +61,9 @@ class View:
     def look(self, at_once: bool = False) -> bool:
         """Whether the run still stands as it did: looked after every other second."""
         now = self.now()
-        other = (self.state.state in ("running", "paused")) != (self.standing in LIVE)
+        other = (self.state.state in (RunStatus.RUNNING, RunStatus.PAUSED)) != (
+            self.standing in LIVE
+        )
         due = now - self._looked >= STANDING_SECONDS
         if not (at_once or due or (self._news and other)):
             return False

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from mlxprune.run import forecast
-from mlxprune.run.event_kinds import Device, RunEnd, Warned
+from mlxprune.run.event_kinds import Device, RunEnd, StageStatus, Warned
 from mlxprune.run.folder import STAGES
 from mlxprune.run.phrases import words_of
 from mlxprune.run.state import RunState, StageState
@@ -85,7 +85,7 @@ class Overview(Page):
 
     def _last(self) -> str:
         stages = self._state.stages
-        touched = [n for n in STAGES if stages[n].state != "pending"]
+        touched = [n for n in STAGES if stages[n].state != StageStatus.PENDING]
         return touched[-1] if touched else STAGES[0]
 
     @property
@@ -98,7 +98,7 @@ class Overview(Page):
 
     def draw_stage_row(self, name: str, cells: int) -> Line:
         stage = self._state.stages[name]
-        state = stage.state
+        state: str = stage.state
         view = self.context.view
         if state == "running" and view is not None and view.standing in BROKEN:
             state = view.standing
@@ -107,16 +107,16 @@ class Overview(Page):
         line: Line = [
             (marked, "focus"),
             (glyphs.states.get(state, "?") + " ", run_phrases.STATE_STYLE.get(state, "dim")),
-            (f"{name:<11}", "bold" if stage.state == "running" else ""),
+            (f"{name:<11}", "bold" if stage.state == StageStatus.RUNNING else ""),
         ]
         took = stage.seconds
         right = clock(took) if took is not None else ""
-        if stage.state == "pending" and view is not None and view.live:
+        if stage.state == StageStatus.PENDING and view is not None and view.live:
             likely = forecast.expected(self._state).get(name)
             right = f"about {clock(likely)}" if likely is not None else ""
         done, total = stage.done or 0, stage.total or 0
-        begun = stage.state in ("stopped", "failed") and total
-        if stage.state == "running" or begun:
+        begun = stage.state in (StageStatus.STOPPED, StageStatus.FAILED) and total
+        if stage.state == StageStatus.RUNNING or begun:
             share = done / total if total else None
             left = forecast.left(stage)
             right = f"{clock(left)} left" if left is not None else "starting"
@@ -134,7 +134,7 @@ class Overview(Page):
     def _facts(self, name: str, stage: StageState) -> str:
         """A finished or waiting stage in some words."""
         state, told = stage.state, stage.summary or {}
-        words = [state] if state in ("failed", "stopped") else []
+        words: list[str] = [state] if state in ("failed", "stopped") else []
         if state == "reused":
             words.append("reused: unchanged")
         for key, what in (
@@ -251,13 +251,15 @@ class Overview(Page):
         stage = self._state.stages[name]
         view = self.context.view
         assert view is not None
-        broken = stage.state == "running" and view.standing in BROKEN
-        pairs = [("state", view.standing if broken else stage.state, "")]
+        broken = stage.state == StageStatus.RUNNING and view.standing in BROKEN
+        pairs: list[tuple[str, str, str]] = [
+            ("state", view.standing if broken else stage.state, "")
+        ]
         if stage.why:
             pairs.append(("why", line_of(str(stage.why)), ""))
         if stage.seconds is not None:
             pairs.append(("took", duration(stage.seconds), ""))
-        if stage.built_seconds is not None and stage.state == "reused":
+        if stage.built_seconds is not None and stage.state == StageStatus.REUSED:
             pairs.append(("built in", duration(stage.built_seconds), ""))
         pairs += [
             (line_of(key.replace("_", " ")), _plain(value), "")

@@ -11,7 +11,7 @@ import numpy as np
 from mlxprune.config.slices import Slice
 from mlxprune.records import read_record
 from mlxprune.run import forecast
-from mlxprune.run.event_kinds import Histogram
+from mlxprune.run.event_kinds import Histogram, StageStatus
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.selection.ranking import rank_band
 from mlxprune.units import clock, count
@@ -267,7 +267,11 @@ class Scoring(Page):
         rates = [(t, r or 0.0) for t, r in points if t is not None]
         now = f"{count(stage.rate)} {stage.unit or 'tokens'}/s"
         left = forecast.left(stage)
-        ends = f"{clock(left)} left" if left is not None and stage.state == "running" else "-"
+        ends = (
+            f"{clock(left)} left"
+            if left is not None and stage.state == StageStatus.RUNNING
+            else "-"
+        )
         pairs = [
             ("rate", f"{now}, {against_first_hour(rates)}", ""),
             ("left", ends, ""),

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlxprune.records import read_record
 from mlxprune.run import forecast
+from mlxprune.run.event_kinds import StageStatus
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.tokenization.token_file import TokenSummary
 from mlxprune.units import LN2, ago, clock, count, size
@@ -251,7 +252,7 @@ class Training(Page):
             view.live
             and view.standing != "paused"
             and name == self.names()[-1]
-            and stage.state == "running"
+            and stage.state == StageStatus.RUNNING
         )
         done = last["targets"] / one.total if one.total else math.nan
         saved = view.state.checkpoint
