@@ -34,8 +34,8 @@ def test_killed_in_every_long_stage_a_run_ends_with_the_same_bytes(tmp_path: Pat
         child = tiny.start_run(path, broken)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            state = fold_log(broken / "events")["stages"][stage]
-            if state["state"] == "running" and state.get("done"):
+            state = fold_log(broken / "events").stages[stage]
+            if state.state == "running" and state.done:
                 break
             assert child.poll() is None, f"ended before it was killed in {stage}"
             time.sleep(0.02)
