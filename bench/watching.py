@@ -206,8 +206,7 @@ def streaming(folder: Path, seconds: float) -> None:
         def emit() -> None:
             nonlocal number
             record = event(number * 10, time.time())
-            told = {k: v for k, v in record.items() if k not in ("v", "seq", "t", "writer")}
-            log.emit(told.pop("stage"), told.pop("kind"), force=True, **told)
+            log.emit(record["stage"], event_of(record), force=True)
             log.emit("final", Progress(done=number, total=10_000, rate=1.0), force=True)
             log.emit("score", Histogram(**HIST), force=True)
             log.emit(None, Device(memory_bytes=1 << 30), force=True)

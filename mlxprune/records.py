@@ -6,6 +6,8 @@ values, above it are attributes that a type checker sees.
 
 from __future__ import annotations
 
+import math
+import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,11 +33,52 @@ def plain(value: Any) -> Any:
 
 
 def record_of(value: object, kind: type[T]) -> T:
-    """The record that plain values are. Raises ValueError where they are none."""
+    """The record that plain values are. Raises ValueError where they are none.
+
+    JSON has no word for a figure that is no number: null is NaN where a float must stand.
+    """
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        pass
+    try:
+        return msgspec.convert(_with_nan(value, kind), kind, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
+
+
+def _with_nan(value: Any, kind: Any) -> Any:
+    """The same with NaN for null, wherever ``kind`` wants a float and no null."""
+    if value is None:
+        return math.nan if kind is float else None
+    of = typing.get_args(kind)
+    if isinstance(value, dict) and typing.get_origin(kind) is dict:
+        return {key: _with_nan(one, of[1]) for key, one in value.items()}
+    if isinstance(value, list) and typing.get_origin(kind) is list:
+        return [_with_nan(one, of[0]) for one in value]
+    if isinstance(value, list) and typing.get_origin(kind) is tuple and len(of) == len(value):
+        return [_with_nan(one, part) for one, part in zip(value, of, strict=True)]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _fields_with_nan(value, kind)
+    for part in of:  # of a union the one that can hold it
+        changed = _with_nan(value, part)
+        if changed != value:
+            return changed
+    return value
+
+
+def _fields_with_nan(value: Any, kind: type[msgspec.Struct]) -> Any:
+    hints = typing.get_type_hints(kind)
+    if isinstance(value, dict):
+        types = {f.encode_name: hints[f.name] for f in msgspec.structs.fields(kind)}
+        return {key: _with_nan(one, types.get(key)) for key, one in value.items()}
+    if isinstance(value, list) and kind.__struct_config__.array_like:
+        names = kind.__struct_fields__
+        return [
+            _with_nan(one, hints[names[n]] if n < len(names) else None)
+            for n, one in enumerate(value)
+        ]
+    return value
 
 
 def read_record(path: Path, kind: type[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -55,3 +56,32 @@ def test_a_field_that_may_be_left_out_is_not_null() -> None:
     assert record_of({"name": "a"}, Sparse).told is UNSET
     assert record_of({"name": "a", "told": None}, Sparse).told is None
     assert msgspec.structs.replace(Sparse(name="a"), told=2.0).told == 2.0
+
+
+class Nested(Record):
+    rows: list[Whole]
+    by_name: dict[str, float]
+    pair: tuple[float, float]
+    either: Whole | None
+
+
+def test_null_is_nan_where_a_number_must_be(tmp_path: Path) -> None:
+    """A broken model's figures: written as null, since JSON has no word for them."""
+    nan = math.nan
+    record = Nested(rows=[], by_name={"a": nan, "b": 1.0}, pair=(nan, 2.0), either=None)
+    write_record(tmp_path / "a.json", record)
+    assert read_json(tmp_path / "a.json")["by_name"] == {"a": None, "b": 1.0}
+    read = read_record(tmp_path / "a.json", Nested)
+    assert math.isnan(read.by_name["a"]) and math.isnan(read.pair[0])
+    assert (read.by_name["b"], read.pair[1], read.either) == (1.0, 2.0, None)
+    whole = record_of({"name": "a", "share": None}, Whole)
+    assert whole.share is None, "where null may be, it stays"
+
+
+def test_numbers_of_another_writer_are_taken() -> None:
+    class Counted(Record):
+        count: int
+        text: str | None
+
+    assert record_of({"count": 5.0, "text": "null"}, Counted).count == 5
+    assert record_of({"count": 5, "text": "null"}, Counted).text == "null"

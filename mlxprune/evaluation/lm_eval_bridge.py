@@ -16,10 +16,10 @@ INSTALL = "pip install 'mlxprune[lm-eval]'"
 class LmEvalResult(Record):
     """Of lm-eval's own object what is a figure or a name, by task."""
 
-    results: dict[str, dict[str, str | int | float]]
-    versions: dict[str, str | int | float | None]
-    shots: dict[str, int | None]
-    samples: dict[str, dict[str, int]]
+    results: dict[str, Json]
+    versions: Json
+    shots: Json
+    samples: Json
     packages: dict[str, str]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mlxprune.errors import DataError
 from mlxprune.evaluation.bits_per_byte import ScoredText
 from mlxprune.evaluation.task_metrics import SuiteResult
 from mlxprune.records import Record, SparseRecord, read_record, write_record
@@ -62,11 +63,15 @@ NO_ARMS = StudyArms(targets=0, arms={}, left_out={}, order=[])
 
 
 def read_arms(run: RunFolder) -> StudyArms:
-    """arms.json of a run; without any arm before the stage ``final``."""
+    """arms.json of a run; without any arm before the stage ``final``. Raises DataError where it is
+    damaged."""
+    if not run.arms.exists():
+        return NO_ARMS
     try:
         found = read_record(run.arms, StudyArms)
-    except (OSError, ValueError):
-        return NO_ARMS
+    except (OSError, ValueError) as error:
+        fix = "redo the stage: mlxprune run CONFIG --force final"
+        raise DataError(f"the arms cannot be read: {error}", str(run.arms), fix) from None
     arms = {name: found.arms[name] for name in found.order if name in found.arms}
     return msgspec.structs.replace(found, arms=arms)
 

@@ -7,6 +7,7 @@ that a log does not have is None.
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
@@ -307,6 +308,16 @@ Known = (
 KINDS: dict[str, type[Event]] = {str(c.__struct_config__.tag): c for c in get_args(Known)}
 
 
+def _sound(wire: Wire, kind: type[Event]) -> Wire:
+    """The fields of an event that are of its kind, each by itself."""
+    kept: Wire = {"kind": wire["kind"]}
+    for key, value in wire.items():
+        with contextlib.suppress(msgspec.ValidationError):
+            msgspec.convert({"kind": wire["kind"], key: value}, kind, strict=False)
+            kept[str(key)] = value
+    return kept
+
+
 def event_of(wire: Wire) -> Event:
     """The event that a record of the log is; never raises."""
     kind = str(wire.get("kind"))
@@ -316,6 +327,8 @@ def event_of(wire: Wire) -> Event:
             return msgspec.convert(wire, known, strict=False)
         except msgspec.ValidationError:
             pass
+        with contextlib.suppress(msgspec.ValidationError):  # one odd field takes no other along
+            return msgspec.convert(_sound(wire, known), known, strict=False)
     v, t = (x if isinstance(x, int | float) else None for x in (wire.get("v"), wire.get("t")))
     stage = wire.get("stage")
     return Unknown(

@@ -172,7 +172,7 @@ def _warning(state: RunState, event: kinds.Warned) -> None:
 
 def _stage_end(state: RunState, event: kinds.StageEnd) -> None:
     stage = state.stage(event.stage)
-    stage.state, stage.seconds = status_of(event.state, StageStatus.DONE), event.seconds
+    stage.state, stage.seconds = status_of(event.state, StageStatus.STOPPED), event.seconds
     if stage.state == StageStatus.DONE:
         stage.built_seconds = stage.seconds
     stage.why = stage.why if event.why is None else event.why
@@ -180,7 +180,7 @@ def _stage_end(state: RunState, event: kinds.StageEnd) -> None:
 
 
 def _run_end(state: RunState, event: kinds.RunEnd) -> None:
-    state.state = status_of(event.status, RunStatus.FAILED)
+    state.state = status_of(event.status, RunStatus.STOPPED)
     state.error, state.result = event.error, event.result
     for stage in state.stages.values():
         if stage.state == StageStatus.RUNNING:

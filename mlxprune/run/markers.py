@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from mlxprune.files import PARTIAL, folder_in_the_making, read_json, write_atomic
-from mlxprune.records import Json, SparseRecord, plain, read_record, write_record
+from mlxprune.records import Json, SparseRecord, plain, record_of, write_record
 from mlxprune.run.folder import RunFolder
 
 MARKER = "stage.json"
@@ -57,10 +57,15 @@ def mark_done(
 def read_marker(place: Path) -> Marker | None:
     """What a finished thing says of itself; None when it is not there or not finished."""
     try:
-        marker = read_record(marker_path(place), Marker)
+        told = read_json(marker_path(place))
     except (OSError, ValueError):
         return None
-    return marker if place.exists() else None
+    if not isinstance(told, dict) or not place.exists():
+        return None
+    try:
+        return record_of(told, Marker)
+    except ValueError:  # another version says more of it; what it answers to is what counts
+        return Marker(stage=str(told.get("stage")), fingerprint=str(told.get("fingerprint")))
 
 
 def is_done(place: Path, wanted: str) -> bool:

@@ -6,7 +6,9 @@ those of older versions.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -197,6 +199,8 @@ def state_of(snapshot: Wire) -> RunState:
     for name, kind in _PLAIN.items():
         if snapshot.get(name) is not None:
             setattr(state, name, _taken(snapshot[name], kind, getattr(state, name)))
+    if snapshot.get("state") is not None:
+        state.state = status_of(snapshot["state"], RunStatus.STOPPED)
     for name, stage in _tables(snapshot.get("stages")):
         state.stages[name] = _stage_of(stage)
     for model, curve in _tables(snapshot.get("curves")):
@@ -217,7 +221,6 @@ def state_of(snapshot: Wire) -> RunState:
 # The fields of a state that are read as they stand.
 _PLAIN: dict[str, Any] = {
     "run": str | None,
-    "state": RunStatus,
     "error": ErrorFacts | None,
     "started": float | None,
     "attempt_started": float | None,
@@ -238,10 +241,25 @@ _PLAIN: dict[str, Any] = {
 
 
 def _taken(value: object, kind: Any, usual: T) -> T:
-    try:
+    """A value of this kind; of a list or a table the elements that are of it, each by itself."""
+    with contextlib.suppress(msgspec.ValidationError):
         return msgspec.convert(value, kind, strict=False)  # type: ignore[no-any-return]
+    if isinstance(value, list) and typing.get_origin(kind) is list:
+        kept: Any = [one for part in value for one in _taken_alone(kind, [part])]
+        return kept  # type: ignore[no-any-return]
+    if isinstance(value, dict) and typing.get_origin(kind) is dict:
+        found: Any = {}
+        for key, part in value.items():
+            found |= _taken_alone(kind, {key: part})
+        return found  # type: ignore[no-any-return]
+    return usual
+
+
+def _taken_alone(kind: Any, alone: Any) -> Any:
+    try:
+        return msgspec.convert(alone, kind, strict=False)
     except msgspec.ValidationError:
-        return usual
+        return type(alone)()
 
 
 def status_of(word: object, usual: Status) -> Status:
@@ -267,7 +285,7 @@ def _stage_of(snapshot: Wire) -> StageState:
             )
             if fits:
                 setattr(stage, one.name, value)
-    stage.state = status_of(snapshot.get("state"), StageStatus.PENDING)
+    stage.state = status_of(snapshot.get("state", "pending"), StageStatus.STOPPED)
     stage.told = {name for name in PROGRESS if name in snapshot}
     stage.rates.take(snapshot.get("rates"))
     return stage

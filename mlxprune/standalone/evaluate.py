@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from mlxprune import machine
 from mlxprune.config.schema import Config
@@ -83,7 +84,7 @@ class ModelEvaluation(SparseRecord):
     categories: dict[str, CategoryResult] | None = None
     average: MeanResult | None = None
     average_over: int | None = None
-    gold_bpb: float | None = None
+    gold_bpb: float | UnsetType | None = UNSET
     absent: dict[str, str] | None = None
     items_file: str | None = None
     text: WholeText | None = None

@@ -181,3 +181,13 @@ def test_a_study_without_an_arm_is_refused(tiny_corpus: Any, tmp_path: Any) -> N
     with pytest.raises(DataError) as caught:
         run_study(validate_config(tree, "test"), RunFolder(tmp_path / "run"))
     assert "no arm is left" in caught.value.problem
+
+
+def test_damaged_arms_are_an_error_and_none_is_none(tmp_path: Any) -> None:
+    """A report without arms must not take the place of one with them."""
+    run = RunFolder(tmp_path)
+    assert read_arms(run).arms == {}
+    run.arms.parent.mkdir(parents=True)
+    run.arms.write_text('{"arms": {}}')
+    with pytest.raises(DataError, match="arms cannot be read"):
+        read_arms(run)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlxprune.run.markers import claim, is_done, mark_done, read_marker, set_aside
+from mlxprune.files import read_json, write_json
+from mlxprune.run.markers import claim, is_done, mark_done, marker_path, read_marker, set_aside
 
 
 def test_setting_aside_loses_nothing(tmp_path: Path) -> None:
@@ -42,3 +43,16 @@ def test_unfinished_work_towards_something_else_is_cleared(tmp_path: Path) -> No
     assert (place / "half").exists()
     assert not set_aside(place, "bbbb")
     assert not place.exists()
+
+
+def test_a_mark_of_another_version_still_says_what_it_answers_to(tmp_path: Path) -> None:
+    """Finished work must never be cleared because its mark says something odd beside."""
+    place = tmp_path / "model"
+    place.mkdir()
+    (place / "weights").write_text("x")
+    mark_done(place, "final", "aaaa")
+    told = read_json(marker_path(place))
+    write_json(marker_path(place), {**told, "documents": "many", "of": "tomorrow"})
+    assert is_done(place, "aaaa")
+    assert set_aside(place, "aaaa")
+    assert (place / "weights").exists()

@@ -135,3 +135,24 @@ def test_small_things_of_the_fold() -> None:
     assert [e.model for e in held.recent] == ["a", "b"]
     point = {"kind": "evaluation", "model": "m", "targets": 5, "bits_per_byte": 1.0}
     assert len(folded(point, point).curves["m"].validation) == 1
+
+
+def test_an_odd_field_takes_no_other_along() -> None:
+    """Of an event, of a snapshot: what another version says otherwise is left out alone."""
+    held = folded(
+        {"kind": "stage.start", "stage": "final"},
+        {"kind": "forecast", "flops": {"final": 3.0}},
+        {"kind": "run.end", "status": "failed", "error": "in one word"},
+    )
+    assert (held.state, held.error, held.stages["final"].state) == ("failed", None, "failed")
+    told = {"warnings": [{"message": 3}, {"message": "kept", "t": 1.0}], "state": "tomorrow's",
+            "forecast": {"final": None, "score": 2.0}, "events": "many"}  # fmt: skip
+    held = fold_event(RunState(), event_of({"kind": "snapshot", "state": told}))
+    assert [w.message for w in held.warnings] == ["kept"]
+    assert (held.forecast, held.events, held.state) == ({"score": 2.0}, 0, "stopped")
+
+
+def test_a_stage_that_ended_in_a_way_of_tomorrow_was_not_built() -> None:
+    held = folded({"kind": "stage.end", "stage": "score", "state": "skipped", "seconds": 5.0})
+    assert held.stages["score"].state == "stopped"
+    assert held.stages["score"].built_seconds is None

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from mlxprune.errors import MlxpruneError
 from mlxprune.experiment.records import ArmRecord, read_arms
 from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.files import read_json
-from mlxprune.records import record_of
+from mlxprune.records import Json, record_of
 from mlxprune_tui.readers import training_curves
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.readers.training_curves import ArmCurve
@@ -70,9 +71,14 @@ def result_of(view: View) -> StudyResult | None:
     return _reports[str(path)][1]
 
 
+# What reports of earlier versions do not have yet.
+LATER: Json = {"left_out": {}, "comparisons": [], "budgets": {}, "tasks": None, "verdict": None}
+
+
 def _study_result(told: object) -> StudyResult | None:
     try:
-        return record_of(told, StudyResult)
+        whole = {**LATER, **told} if isinstance(told, dict) else told
+        return record_of(whole, StudyResult)
     except ValueError:
         return None
 
@@ -81,7 +87,10 @@ def entries_of(view: View, axis: str, prefix: str = "") -> list[Entry]:
     """The arms of a run that have begun to train or are planned."""
     curves = [training_curves.curve(name, curve) for name, curve in view.state.curves.items()]
     by_arm = {c.arm: c for c in training_curves.by_arm(curves, axis)}
-    records = read_arms(view.run).firsts()  # of the seeds the first, as in the report
+    try:
+        records = read_arms(view.run).firsts()  # of the seeds the first, as in the report
+    except MlxpruneError:
+        records = {}
     result = result_of(view)
     arms = {} if result is None else result.arms
     return [

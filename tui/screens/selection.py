@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable
@@ -239,7 +240,9 @@ class Selection(Page):
         if view is None:
             return 0, None
         planned = view.state.forecast.get("final")
-        before = read_arms(view.run).targets or int(config.final.tokens or 0)
+        before = int(config.final.tokens or 0)
+        with contextlib.suppress(MlxpruneError):  # damaged: the report says so
+            before = read_arms(view.run).targets or before
         if config.final.passes is None:
             return before, planned
         targets = round(config.final.passes * unique)
