@@ -17,7 +17,7 @@ from mlxprune.data.index import DOCUMENTS, CorpusSummary, InputFile
 from mlxprune.data.split import SplitSummary
 from mlxprune.diagnostics.benchmark import MachineFigures
 from mlxprune.diagnostics.doctor import MachineFacts
-from mlxprune.experiment.explanation import RankedDocument, TokenLosses
+from mlxprune.experiment.document_explanation import RankedDocument, TokenLosses
 from mlxprune.experiment.rank_stability import Stability
 from mlxprune.experiment.records import ArmEvaluation, ContaminationRecord, StudyArms
 from mlxprune.experiment.study_result import StudyResult

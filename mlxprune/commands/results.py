@@ -19,7 +19,7 @@ from mlxprune.run import lock
 from mlxprune.run.folder import RunFolder, existing_run, runs_under
 
 if TYPE_CHECKING:
-    from mlxprune.experiment.explanation import RankedDocument, TokenLosses
+    from mlxprune.experiment.document_explanation import RankedDocument, TokenLosses
     from mlxprune.run.event_kinds import Wire
 
 
@@ -114,7 +114,7 @@ def explain(
     """Say why a document was kept or dropped, or what the reference makes of every token."""
     from mlxprune.config.loading import load_config
     from mlxprune.experiment.artifacts import RunArtifacts
-    from mlxprune.experiment.explanation import (
+    from mlxprune.experiment.document_explanation import (
         RankedDocument,
         document_token_losses,
         explain_document,

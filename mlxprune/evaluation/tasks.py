@@ -174,7 +174,9 @@ OWN_KEYS: dict[str, Any] = {
 
 def _with_settings(task: Task, told: Any, where: Path) -> Task:
     if not isinstance(told, dict):
-        raise ConfigError(f"{task.label} is not a table of keys", str(where), "see docs/commands")
+        raise ConfigError(
+            f"{task.label} is not a table of keys", str(where), "see docs/commands.md"
+        )
     for key, value in told.items():
         if key not in OWN_KEYS:
             raise ConfigError(f"{task.label}: no key {key!r}", str(where), closest(key, OWN_KEYS))

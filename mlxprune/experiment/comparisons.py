@@ -36,8 +36,8 @@ from mlxprune.stats import (
 )
 from mlxprune.units import LN2
 
-# What an arm minus its control says.
-ABOUT = {
+# The kinds of arms that are compared, and what the first minus the second shows.
+COMPARED = {
     ("pruned", "random"): "selection",
     ("matched", "random"): "mix alone",
     ("pruned", "matched"): "within domains",
@@ -100,7 +100,7 @@ class MainVerdict(ComparedArms, kw_only=True):
 def pairs_of(arms: StudyArms) -> Iterator[Pair]:
     """Every comparison that the trained arms allow, by the names of the arms."""
     first = arms.firsts()
-    for (kind, control_kind), about in ABOUT.items():
+    for (kind, control_kind), about in COMPARED.items():
         for name, record in first.items():
             if record.kind != kind:
                 continue

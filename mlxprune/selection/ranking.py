@@ -55,7 +55,7 @@ def rank_band(choice: Slice) -> tuple[Fraction, Fraction]:
 
 
 def document_span(choice: Slice, count: int) -> tuple[int, int]:
-    """Ranks [first, stop) that the slice keeps of ``count`` documents (DESIGN, Select)."""
+    """Ranks [first, stop) that the slice keeps of ``count`` documents (docs/method.md, Select)."""
     if choice.band is not None:
         return half_up(Fraction(choice.band[0]), count), half_up(Fraction(choice.band[1]), count)
     k = half_up(Fraction(choice.rate or 0), count)
@@ -141,7 +141,7 @@ def members_by_group(codes: np.ndarray) -> Iterator[np.ndarray]:
 def rank_documents(
     scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray | None = None
 ) -> Ranked:
-    """The place of every document in its group; ``tokens`` as in ``select``."""
+    """The place of every document in its group; ``tokens`` int64 [documents]."""
     able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)
     columns = [
         np.full(len(scores), -1, np.int64),

@@ -50,7 +50,7 @@ def select_slice(
     ranked: Ranked | None = None,
 ) -> Kept:
     """Apply a slice. ``final_tokens``: tokens a document in the final model's tokenizer.
-    ``ranked``: what ``rank`` gave for a slice of the same figure, groups and least length.
+    ``ranked``: what ``rank_documents`` gave for a slice of the same figure, groups and least length.
 
     Raises DataError: nothing is kept, bounds that cannot all hold, a metric or a domain that the
     scores do not have.
@@ -129,7 +129,7 @@ def sizes_of(choice: Slice, tokens: np.ndarray) -> np.ndarray:
 
 def preference(scores: Scores, choice: Slice, seed: int | str, tokens: np.ndarray) -> np.ndarray:
     """Documents in the order in which a slice would take them, were its budget to grow; ``tokens``
-    as in ``select``.
+    int64 [documents].
 
     low: from the lowest; high: from the highest; medium, band: outwards from the centre, the lower
     first; soft: an exponential race with rates exp(-((position - centre) / spread)^2 / 2), which

@@ -16,7 +16,7 @@ from mlxprune.data import split
 from mlxprune.errors import ConfigError, UsageError
 from mlxprune.experiment import budgets
 from mlxprune.experiment.artifacts import open_run
-from mlxprune.experiment.explanation import explain_document
+from mlxprune.experiment.document_explanation import explain_document
 from mlxprune.experiment.rank_stability import compare_references
 from mlxprune.files import read_json
 from mlxprune.pipeline.runner import run_study

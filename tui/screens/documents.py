@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxprune.experiment.explanation import TokenLosses
+from mlxprune.experiment.document_explanation import TokenLosses
 from mlxprune.records import record_of
 from mlxprune.run.folder import RunFolder
 from mlxprune.units import count

@@ -9,7 +9,7 @@ import pytest
 
 from mlxprune.config.loading import load_config
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.explanation import document_token_losses
+from mlxprune.experiment.document_explanation import document_token_losses
 from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import read_scores
 from mlxprune_tui.readers import document_table

@@ -1,4 +1,4 @@
-"""Explanation: why a document was kept or dropped, wherever in the run it ended up."""
+"""Document explanation: why a document was kept or dropped, wherever in the run it ended up."""
 
 from __future__ import annotations
 

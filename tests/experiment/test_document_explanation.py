@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlxprune.experiment.artifacts import open_run
-from mlxprune.experiment.explanation import document_token_losses, explain_document
+from mlxprune.experiment.document_explanation import document_token_losses, explain_document
 from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import read_scores
 
