@@ -50,7 +50,8 @@ def select_slice(
     ranked: Ranked | None = None,
 ) -> Kept:
     """Apply a slice. ``final_tokens``: tokens a document in the final model's tokenizer.
-    ``ranked``: what ``rank_documents`` gave for a slice of the same figure, groups and least length.
+    ``ranked``: what ``rank_documents`` gave for a slice of the same figure, groups and least
+    length.
 
     Raises DataError: nothing is kept, bounds that cannot all hold, a metric or a domain that the
     scores do not have.
