@@ -101,6 +101,7 @@ def test_a_failure_with_json_is_one_object(tiny_yaml: Path, tmp_path: Path, comm
     assert set(found["error"]) == {"problem", "where", "fix"}
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_exits_with_1(tiny_yaml: Path, tmp_path: Path, command: Any) -> None:
     done = command(
         "run", str(tiny_yaml), "--dir", str(tmp_path / "r"),
@@ -152,7 +153,10 @@ def wait_for_training(run: Path, command: Any) -> dict[str, Any]:
     raise AssertionError("training never began")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_signal_leaves_a_checkpoint(
     number: int, code: int, tiny_yaml: Path, tmp_path: Path, command: Any
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_branch_is_what_its_own_length_alone_gives(run: RunFolder, place: Path
     assert told["targets"] == round(0.8 * 20) * 512
 
 
+@pytest.mark.slow
 def test_what_is_shared_is_trained_once(run: RunFolder) -> None:
     """Two arms of 20 steps; a branch adds its decay, 15 % of its length."""
     steps = tiny.targets_trained(run.path) // 512
@@ -125,6 +126,7 @@ def test_what_is_shared_is_trained_once(run: RunFolder) -> None:
     assert steps > reference + 2 * 20
 
 
+@pytest.mark.slow
 def test_every_end_is_assessed_and_told(run: RunFolder) -> None:
     report = read_json(run.path / "report.json")
     assert set(report["budgets"]) == {"high-50", "random-50"}
@@ -137,6 +139,7 @@ def test_every_end_is_assessed_and_told(run: RunFolder) -> None:
     assert "At shorter budgets" in (run.path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_added_branches_train_only_themselves(run: RunFolder, place: Path) -> None:
     before = {n: weights(run.final(n)) for n in ("high-50-s0", "high-50-s0.at-50")}
     found = run_study(study(place, branches=[0.5, 0.65, 0.8]), run)

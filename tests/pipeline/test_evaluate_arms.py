@@ -172,7 +172,8 @@ def test_pairs_are_compared_item_by_item(run: RunFolder) -> None:
         assert low < compared["gold_bpb"]["difference"] < high
 
 
-@pytest.mark.parametrize("primary", ["tasks", pytest.param("target", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("primary", ["tasks", "target"])
 def test_the_verdict_rests_on_the_primary_figure(run: RunFolder, place: Path, primary: str) -> None:
     """Named before training: the arms are other ones, so they are trained for it."""
     settings = tree(place, primary=primary)
@@ -204,6 +205,7 @@ def test_other_tasks_train_nothing_again(run: RunFolder, place: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_goes_on_unit_by_unit(
     run: RunFolder, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +311,7 @@ def test_the_figures_of_every_arm_are_told_as_events(run: RunFolder) -> None:
         assert assessed.target == told["target"]["macro"]
 
 
+@pytest.mark.slow
 def test_deciles_are_of_losses_under_the_window_of_the_scores(
     tiny_corpus: Path, tmp_path: Path
 ) -> None:

@@ -215,7 +215,7 @@ def test_what_can_only_fail_later_is_refused_before_work(
 
 @pytest.mark.parametrize(
     "stage",
-    [*(pytest.param(s, marks=pytest.mark.slow) for s in ("reference", "score")), "final"],
+    [*(pytest.param(s, marks=pytest.mark.slow) for s in ("reference", "final")), "score"],
 )
 def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
     stage: str, tiny_run: RunFolder, tiny_corpus: Path, tmp_path: Path
@@ -265,6 +265,7 @@ def test_the_arms_carry_equal_tokens_and_targets(tiny_run: RunFolder) -> None:
     assert abs(pruned["unique_tokens"] - random["unique_tokens"]) <= longest
 
 
+@pytest.mark.slow
 def test_a_reference_that_is_given_scores_with_its_own_tokenizer(
     tiny_run: RunFolder, tiny_corpus: Path, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_the_sentence_fits_the_verdict(tiny_run: RunFolder) -> None:
     assert "end to compare" in verdict_sentence([], "macro")
 
 
+@pytest.mark.slow
 def test_a_report_of_half_a_run_says_what_there_is(tmp_path: Path) -> None:
     corpus = tiny.tiny_corpus(tmp_path / "corpus")
     chosen = validate_config(tiny.tiny_config(corpus), "test")

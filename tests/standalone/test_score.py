@@ -15,6 +15,7 @@ from mlxprune.config.yaml_file import read_yaml
 from mlxprune.run.folder import RunFolder
 
 
+@pytest.mark.slow
 def test_scoring_alone_equals_the_run(
     tiny_run: RunFolder, tiny_corpus: Path, tmp_path: Path, command: Any
 ) -> None:
@@ -109,6 +110,7 @@ def test_init_finds_other_keys(tmp_path: Path, command: Any) -> None:
     assert "text: content, id: url" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_plan_says_what_will_happen_and_warns(tiny_yaml: Path, command: Any) -> None:
     done = command("plan", str(tiny_yaml), "--json", "--set", "final.tokens=1M")
     assert done.returncode == 0, done.stderr
