@@ -1,6 +1,6 @@
 """Records: typed in the code, plain values in JSON and in the event log.
 
-A record is a ``msgspec.Struct``. These three functions are the edge: below it are trees of plain
+A record is a ``msgspec.Struct``. These functions are the edge: below it are trees of plain
 values, above it are attributes that a type checker sees.
 """
 

@@ -16,7 +16,7 @@ from mlxprune.run.event_kinds import Event, Progress, StageStatus, TrainStep, Wi
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.phrases import console_line
 from mlxprune.run.state import RunState, StageState
-from mlxprune.run.status import Standing, standing_of
+from mlxprune.run.status import Standing, standing_of, status_word
 from mlxprune.units import duration, short_count
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _print_fit(fit: Fit, seconds: float) -> None:
 
 
 def print_status(run: RunFolder, state: RunState, now: float) -> None:
-    standing = _shown(standing_of(run, state, now), state)
+    standing = status_word(standing_of(run, state, now), state)
     print(f"{one_line(state.run or '?')}: {standing}  ({run.path})")
     for name, stage in state.stages.items():
         if stage.state == StageStatus.RUNNING:
@@ -162,22 +162,15 @@ def print_status(run: RunFolder, state: RunState, now: float) -> None:
     if state.error is not None:
         print(f"  error: {one_line(state.error.problem)}")
         print(f"  fix: {one_line(state.error.fix)}")
-    if standing == "crashed":
+    if standing == Standing.CRASHED:
         print(f"  go on: mlxprune run {run.path}/config.yaml --dir {run.path}")
-
-
-def _shown(standing: Standing, state: RunState) -> str:
-    """In one word: what should be at work and is not has crashed; else what the log says."""
-    if standing in (Standing.CRASHED, Standing.UNKNOWN):
-        return "crashed"
-    return state.state
 
 
 def print_runs(runs: list[tuple[RunFolder, RunState]], now: float) -> None:
     if not runs:
         print("no runs here")
     for run, state in runs:
-        standing = _shown(standing_of(run, state, now), state)
+        standing = status_word(standing_of(run, state, now), state)
         ended = sum(
             stage.state in (StageStatus.DONE, StageStatus.REUSED) for stage in state.stages.values()
         )

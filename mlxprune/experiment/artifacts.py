@@ -35,7 +35,8 @@ from mlxprune.tokenization.token_file import Tokens, open_tokens
 
 @dataclass
 class RunArtifacts:
-    """What the stages of a run have made, opened once each, when it is first asked for.
+    """What the stages of a run have made, opened once each, when it is first asked for;
+    ``arms`` and ``state`` are read anew, since they grow while a run works.
 
     held = open_run(Path("runs/mine"))
     held.scores(held.config.slices[0]).nll_sum

@@ -51,13 +51,6 @@ class StudyArms(Record):
             records.setdefault(record.arm, record)
         return records
 
-    def seed_of(self, name: str) -> ArmRecord | None:
-        """The arm that a model is of, by the name of its folder, shorter ends included."""
-        for own, record in self.arms.items():
-            if name == own or name in record.branches:
-                return record
-        return None
-
 
 NO_ARMS = StudyArms(targets=0, arms={}, left_out={}, order=[])
 

@@ -35,8 +35,9 @@ def study_result(
 ) -> StudyResult:
     """What the run has found so far; ``state`` where it is about to have another."""
     run, config = held.run, held.config
-    arms = _arms(held)
-    budgets = budget_points(run, config.evaluation.primary, held.arms)
+    study_arms = held.arms
+    arms = _arms(held, study_arms.arms)
+    budgets = budget_points(run, config.evaluation.primary, study_arms)
     comparisons = []
     for compared in compare_arms(held):
         arm, control = budgets.get(compared.arm), budgets.get(compared.control)
@@ -48,7 +49,7 @@ def study_result(
         state=state or run_state.state,
         stages={name: _of_stage(stage) for name, stage in run_state.stages.items()},
         arms=arms,
-        left_out=held.arms.left_out if arms else {},
+        left_out=study_arms.left_out if arms else {},
         comparisons=comparisons,
         budgets=budgets,
         tasks=task_standing(run, held.assessed_arms()),
@@ -89,9 +90,9 @@ def _selection(manifests: dict[str, SliceManifest]) -> SelectionTotals | None:
     return None
 
 
-def _arms(held: RunArtifacts) -> dict[str, ArmResult]:
+def _arms(held: RunArtifacts, records: dict[str, ArmRecord]) -> dict[str, ArmResult]:
     """Every arm that is trained, with the seeds that are."""
-    run, records = held.run, held.arms.arms
+    run = held.run
     seeds: dict[str, dict[str, SeedResult]] = {}
     first: dict[str, ArmRecord] = {}
     for name in (arm.name for arm in arms_of(held.config)):

@@ -54,6 +54,12 @@ def standing_of(run: RunFolder, state: RunState, now: float) -> Standing:
     return Standing.SLOW if is_slow else standing
 
 
+def status_word(standing: Standing, state: RunState) -> str:
+    """For ``status``: what should be at work and is not has crashed; else what the log says."""
+    has_crashed = standing in (Standing.CRASHED, Standing.UNKNOWN)
+    return str(Standing.CRASHED if has_crashed else state.state)
+
+
 def status_json(run: RunFolder, state: RunState, now: float) -> Json:
     """What ``status --json`` prints of a run: its state without what is long, how it stands, where
     it lies, who works on it, and when it will be done."""
@@ -61,8 +67,7 @@ def status_json(run: RunFolder, state: RunState, now: float) -> Json:
     holder = lock.owner(run)
     standing = standing_of(run, state, now)
     left = forecast.finish(state, now) if state.state == RunStatus.RUNNING else None
-    if standing in (Standing.CRASHED, Standing.UNKNOWN):
-        status["state"] = "crashed"
+    status["state"] = status_word(standing, state)
     status["standing"] = str(standing)
     status["finish_seconds"] = left and {
         "early": left.early,

@@ -93,9 +93,9 @@ def select_scores(
         several = len(config.slices) > 1
         manifests = []
         with folder_in_the_making(out) as partial:
-            what, loaded = "", None
+            what, loaded = None, None
             for choice in config.slices:
-                wanted = repr((choice.reference, choice.metric, choice.by, choice.min_tokens))
+                wanted = choice.scores_by
                 if loaded is None or wanted != what:  # slices of one score share what is read
                     scores, tokens, known = _read(run, config, choice, path, column)
                     table = Table(path if known is None else known, None, {})
@@ -222,12 +222,7 @@ def _columns(scores: Scores, tokens: np.ndarray, choice: Slice) -> CompositionCo
 
 def _ranked(scores: Scores, tokens: np.ndarray, config: Config, choice: Slice) -> Ranked | None:
     """All ranks at once, where several slices use them: sorting once beats cutting often."""
-    alike = [
-        c
-        for c in config.slices
-        if (c.reference, c.metric, c.by, c.min_tokens)
-        == (choice.reference, choice.metric, choice.by, choice.min_tokens)
-    ]
+    alike = [other for other in config.slices if other.scores_by == choice.scores_by]
     if len(alike) < SHARED:
         return None
     refuse_impossible(scores, choice)
