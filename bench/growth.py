@@ -32,12 +32,12 @@ def main() -> None:
     from mlxprune.run.markers import forget
     from mlxprune.scoring.nll import score_documents
     from mlxprune.scoring.windows import resolve_policy
-    from mlxprune.scoring.workers import joined_parts, part_path, work_units
+    from mlxprune.scoring.units import joined_parts, unit_bytes, work_units, write_part
     from mlxprune.tokenization.token_file import Tokens
 
     config = full_config(preset_of("pico"), 512, 128, 1, 1)
     model = initialise_model(config, 0)
-    model.set_dtype(backend.detect().compute_dtype)
+    model.set_dtype(backend.detect().score_dtype)
     cases = {}
     for count in arguments.documents:
         generator = np.random.default_rng(count)
@@ -46,8 +46,8 @@ def main() -> None:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         tokens = Tokens(ids, offsets, 512, 1, 1)
         # About 4 bytes a token, as text has: units of the size that a run has.
-        units = work_units(lengths * 4)
         policy = resolve_policy(lengths, config, 128)
+        units = work_units(lengths * 4, unit_bytes(policy))
         cases[count] = (tokens, units, policy, int(lengths.sum()))
     taken: dict[int, list[float]] = {count: [] for count in cases}
     largest = max(case[3] for case in cases.values())
@@ -64,10 +64,8 @@ def main() -> None:
                         found = score_documents(
                             model, tokens, np.arange(first, stop), policy, positions=positions
                         )
-                        path = part_path(parts, number)
-                        np.save(path.with_suffix(".positions.npy"), positions)
-                        np.save(path, found)
-                    joined_parts(parts, len(units))
+                        write_part(parts, number, found, positions)
+                    joined_parts(parts, len(units), policy.context)
                     forget(parts)
                 taken[count].append((time.perf_counter() - began) / (repeats * total))
     base = statistics.median(taken[min(taken)])

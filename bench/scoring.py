@@ -121,7 +121,7 @@ def ours(folder: Path, context: int) -> None:
 
     backend.detect()
     peak = backend.peak_flops()
-    if backend.detect().name == "cpu":
+    if backend.detect().on_cpu:
         backend.set_threads(1)  # as in mlxprune's workers
     model, stated = load_model(folder)
 

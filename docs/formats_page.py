@@ -21,6 +21,7 @@ from mlxprune.experiment.document_explanation import RankedDocument, TokenLosses
 from mlxprune.experiment.rank_stability import Stability
 from mlxprune.experiment.records import ArmEvaluation, ContaminationRecord, StudyArms
 from mlxprune.experiment.study_result import StudyResult
+from mlxprune.model.device_choice import DeviceChoice
 from mlxprune.planning.plan import Plan
 from mlxprune.run.markers import Marker
 from mlxprune.run.state import AssessedFigures, CheckpointFacts, StageState, WarningFacts
@@ -37,6 +38,7 @@ from mlxprune.training.summary import TrainingSummary
 RUN_FOLDER: list[tuple[str, type | str]] = [
     ("config.yaml", "the configuration with every default filled in; see config.md"),
     ("run.json", "what the folder belongs to for good, and what each stage rested on"),
+    ("device.json", DeviceChoice),
     ("events/*.msgpack", "the log; see events.md"),
     ("commands/*.json", "commands that wait for the next batch edge"),
     ("lock", "who works on the run: `pid`, `started`, `host`"),

@@ -7,7 +7,7 @@ MlxpruneError            three lines for people: problem, where, fix
 |   `-- SpaceError       the disk will not do
 +-- RunError             exit 1: the work failed
 |   +-- NonFiniteLoss    training diverged
-|   `-- WorkerDied       a child process ended without a word, most often out of memory
+|   `-- DeviceError      exit 3: memory or GPU failed, again and again; resumable
 +-- Stopped              exit 3: stopped on request, resumable
 `-- Interrupted          exit 130 or 143: SIGINT or SIGTERM after a clean checkpoint
 """
@@ -64,8 +64,8 @@ class NonFiniteLoss(RunError):
     pass
 
 
-class WorkerDied(RunError):
-    pass
+class DeviceError(RunError):
+    exit_code = 3
 
 
 class Stopped(MlxpruneError):

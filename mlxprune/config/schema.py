@@ -239,6 +239,9 @@ class Config(Section):
     memory: Bytes | None = speed(
         None, "what batches may fill, as in 8G; half of the device's working set by default"
     )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="what a GPU computes in; float16 is for scoring, and trains in float32"
+    )
     data: Data
     split: Split = Split()
     tokenizer: Tokenizer = Tokenizer(train=TrainTokenizer())
@@ -251,6 +254,11 @@ class Config(Section):
     final: Final = Final(tokens=50_000_000)
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+
+    @property
+    def dtype_identity(self) -> dict[str, str]:
+        """What of the dtype a result rests on: the one that was asked for."""
+        return {} if self.dtype == "auto" else {"dtype": self.dtype}
 
     @field_validator("name", mode="before")
     @classmethod

@@ -230,7 +230,7 @@ def _peak(what: Workload) -> PeakFigures:
     return PeakFigures(
         device=device.device,
         backend=device.name,
-        dtype=str(device.compute_dtype).removeprefix("mlx.core."),
+        dtype=str(device.train_dtype).removeprefix("mlx.core."),
         score_workers=device.score_workers,
         memory_for_batches=device.memory_bytes,
         flops_per_second=backend.peak_flops(),
@@ -243,7 +243,7 @@ def _random_model(what: Workload) -> tuple[Any, Json]:
     shape = preset_of(what.model)
     config = full_config(shape, what.vocab_size, what.context, 1, 1)
     model = initialise_model(config, 0)
-    model.set_dtype(backend.detect().compute_dtype)
+    model.set_dtype(backend.detect().score_dtype)
     return model, config
 
 
@@ -255,9 +255,9 @@ def _scoring(what: Workload) -> ScoringFigures:
     from mlxprune.tokenization.token_file import Tokens
 
     device = backend.detect()
-    if device.name == "cpu":
+    if device.on_cpu:
         backend.set_threads(1)
-    backend.limit_cache()
+    backend.limit_memory()
     model, config = _random_model(what)
     generator = np.random.default_rng(0)
     lengths = np.exp(generator.normal(np.log(MEDIAN_LENGTH), SPREAD, 4000)).astype(np.int64)
@@ -304,7 +304,7 @@ def _training(what: Workload) -> TrainingFigures:
     from mlxprune.engine.optimizer import make_optimizer
     from mlxprune.model.memory_bounds import memory_plan
 
-    backend.limit_cache()
+    backend.limit_memory()
     shape = preset_of(what.model)
     context = what.context
     config = full_config(shape, what.vocab_size, context, 1, 1)
@@ -316,10 +316,10 @@ def _training(what: Workload) -> TrainingFigures:
     step = backend.step_function(model, its, parts, 1.0)
     ids = np.random.default_rng(0).integers(0, what.vocab_size, (batch, context + 1))
     ids = ids.astype(np.int32)
-    step(ids[:, :-1], ids[:, 1:])()
+    step(ids[:, :-1], ids[:, 1:], 1e-4)()
     steps, began = 0, time.perf_counter()
     while steps < 3 or time.perf_counter() - began < what.seconds:
-        step(ids[:, :-1], ids[:, 1:])()
+        step(ids[:, :-1], ids[:, 1:], 1e-4)()
         steps += 1
     rate = steps * batch * context / (time.perf_counter() - began)
     return TrainingFigures(

@@ -71,7 +71,7 @@ def examine_machine() -> MachineFacts:
         held = BackendFacts(
             name=device.name,
             device=device.device,
-            dtype=str(device.compute_dtype),
+            dtype=str(device.train_dtype),
             memory_for_batches=device.memory_bytes,
         )
         speed = matmul_speed()

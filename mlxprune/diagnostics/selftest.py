@@ -48,6 +48,7 @@ def _kernels() -> Json:
 
     from mlxprune.engine import backend
     from mlxprune.engine.gpu import loss_graph, training_graph
+    from mlxprune.engine.gpu.attention import attention
     from mlxprune.testing import float64_llama
 
     generator = np.random.default_rng()
@@ -75,7 +76,7 @@ def _kernels() -> Json:
     exact = list(float64_llama.attention_and_gradients(q, k, v, c, 0.35))
     arrays = [mx.array(a.astype(np.float32)) for a in (q, k, v, c)]
     for name, attend in (
-        ("attention", lambda q, k, v: training_graph.attention(q, k, v, 0.35, rows=16)),
+        ("attention", lambda q, k, v: attention(q, k, v, 0.35, rows=16)),
         (
             "stock_attention",
             lambda q, k, v: mx.fast.scaled_dot_product_attention(

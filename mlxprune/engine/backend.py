@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import psutil
 
 from mlxprune import machine
 from mlxprune.engine import blas
@@ -28,49 +29,103 @@ from mlxprune.engine.shared_prefix import SharedPrefix
 from mlxprune.errors import RunError
 
 Losses = Callable[[np.ndarray, np.ndarray], Any]
-Step = Callable[[np.ndarray, np.ndarray], Callable[[], tuple[float, float]]]
+Step = training_graph.Step
 
 
 @dataclass(frozen=True)
 class Backend:
     """The device that MLX computes on, and what follows from it."""
 
-    name: str  # metal, cuda, cpu
+    name: str  # metal, cuda, cpu; graph: the engine of a GPU, forced on a CPU
     device: str  # for people
-    compute_dtype: mx.Dtype  # of weights and activations; loss and optimizer are float32
+    train_dtype: mx.Dtype  # of weights and activations; sums, loss and optimizer are float32
+    score_dtype: mx.Dtype
     score_tokens_per_batch: int  # input positions of one scoring batch, before the memory limit
     answer_tokens_per_batch: int  # of requests: a GPU keeps keys and values of all layers, too
     score_workers: int  # processes that score
     compiled: bool  # whether steps and batches are compiled, one trace a shape
     fused_attention_gradient: bool  # MLX has one; else ours goes by blocks of queries
     memory_bytes: int  # what batch shapes may assume: half of the recommended working set
+    part_flops: float | None = None  # of one batch or micro-batch at most; None: no bound
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the engine in NumPy works, for models that it knows."""
+        return self.name == "cpu"
+
+
+DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
+FORCED = "MLXPRUNE_FORCE_GRAPH"  # dtype[,eager]: what a GPU runs, on a CPU, for tests
+FORCED_PART_FLOPS = 2.0**30
+SPARE_BYTES = 1 << 30  # what a bound leaves out
+PART_SECONDS = 0.25  # of the measured peak: longer ones make a Mac's screen and its watchdog wait
+
+_settled: Backend | None = None
+_settled_peak: float | None = None
+
+
+def detect() -> Backend:
+    """The backend of this process; ``settle`` says what of it a run has decided."""
+    return _settled or _detect()
+
+
+def settle(
+    train_dtype: str, score_dtype: str, part_flops: float | None, peak: float | None = None
+) -> None:
+    """From here on this process computes with what was decided for the run: dtypes by name, the
+    FLOPs of one batch or micro-batch at most, and the ``peak`` that was measured, FLOPs a second.
+    """
+    global _settled, _settled_peak
+    _settled_peak = peak
+    _settled = replace(
+        _detect(),
+        train_dtype=DTYPES[train_dtype],
+        score_dtype=DTYPES[score_dtype],
+        part_flops=part_flops,
+    )
+
+
+def unsettle() -> None:
+    """Back to what the device has by default, looked at anew."""
+    global _settled, _settled_peak
+    _settled = _settled_peak = None
+    for seen in (_detect, measured_peak):
+        seen.cache_clear()
+    release()
 
 
 @cache
-def detect() -> Backend:
-    """The backend of this process. On the CPU it takes all cores for one process."""
-    info = _device_info()
+def _detect() -> Backend:
+    """On the CPU it takes all cores for one process."""
+    half = mx.bfloat16
+    forced = os.environ.get(FORCED)
+    if forced:
+        dtype, _, how = forced.partition(",")
+        kind = DTYPES[dtype]
+        return Backend(
+            "graph", f"the engine of a GPU on a CPU, {forced}", kind, kind, 4_096, 4_096, 1,
+            how != "eager", False, 4 << 30, FORCED_PART_FLOPS,
+        )  # fmt: skip
+    info = device_info()
     if mx.metal.is_available():
         working_set = int(info.get("max_recommended_working_set_size", 8 << 30))
         name = str(info.get("device_name", "Apple GPU"))
-        return Backend("metal", name, mx.bfloat16, 16_384, 8_192, 1, True, False, working_set // 2)
+        return Backend("metal", name, half, half, 16_384, 8_192, 1, True, False, working_set // 2)
     if mx.default_device().type == mx.DeviceType.gpu:
         total = int(info.get("memory_size", info.get("total_memory", 16 << 30)))
         name = str(info.get("device_name", "CUDA GPU"))
-        return Backend("cuda", name, mx.bfloat16, 32_768, 16_384, 1, True, True, total // 2)
-    import psutil
-
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+        return Backend("cuda", name, half, half, 32_768, 16_384, 1, True, False, total // 2)
+    cores = machine.cores()
     set_threads(cores)
     total = psutil.virtual_memory().total
+    single = mx.float32
     return Backend(
-        "cpu", f"CPU, {cores} cores", mx.float32, 4_096, 32_768, cores, False, False, total // 2
+        "cpu", f"CPU, {cores} cores", single, single, 2_048, 32_768, cores, False, False, total // 2
     )
 
 
-def _device_info() -> dict[str, Any]:
+def device_info() -> dict[str, Any]:
+    """What MLX says of its device; nothing where it says nothing."""
     try:
         return dict(mx.device_info())
     except Exception:  # MLX raises ValueError or RuntimeError by backend and version
@@ -90,6 +145,12 @@ def set_threads(count: int) -> None:
     blas.set_num_threads(count)  # MLX's, for models that run the graph
 
 
+def use_threads(count: int) -> None:
+    """CPU: so many threads from here on, with fresh buffers where the number changes."""
+    if detect().on_cpu and len(cpu_threads()) != count:
+        set_threads(count)
+
+
 def cpu_threads() -> CpuThreads:
     """CPU: the threads that chunks of a batch are dealt to."""
     detect()
@@ -99,7 +160,7 @@ def cpu_threads() -> CpuThreads:
 
 def peak_memory() -> int:
     """Bytes at most so far: of MLX's buffers on a GPU, of the whole process on the CPU."""
-    return machine.peak_resident_bytes() if detect().name == "cpu" else int(mx.get_peak_memory())
+    return machine.peak_resident_bytes() if detect().on_cpu else int(mx.get_peak_memory())
 
 
 def reset_peak_memory() -> None:
@@ -107,23 +168,39 @@ def reset_peak_memory() -> None:
     machine.reset_peak_resident()
 
 
-def limit_cache() -> None:
-    """Keep MLX's buffer cache from growing without bound as shapes change."""
+def limit_memory(bound: int | None = None) -> None:
+    """Keep MLX's buffer cache from growing without bound as shapes change. On a GPU also keep what
+    is encoded ahead within ``bound``, the bytes that are expected at most: over it MLX waits."""
     device = detect()
-    most = loss_graph.CPU_CACHE_BYTES if device.name == "cpu" else device.memory_bytes // 4
-    mx.set_cache_limit(most)
+    mx.set_cache_limit(loss_graph.CPU_CACHE_BYTES if device.on_cpu else device.memory_bytes // 4)
+    if bound is not None and not device.on_cpu:
+        most = int(0.9 * 2 * device.memory_bytes)
+        mx.set_memory_limit(min(most, bound + SPARE_BYTES))
+
+
+def release() -> None:
+    """Forget the last model and give its buffers back."""
+    global _last_losses
+    _last_losses = None
+    mx.clear_cache()
+
+
+def peak_flops() -> float:
+    """FLOPs a second of a large matrix product in the dtype of training: what utilisation refers
+    to. Measured once, unless the run has."""
+    return _settled_peak or measured_peak()
 
 
 @cache
-def peak_flops() -> float:
-    """FLOPs a second of a large matrix product in the compute dtype: what utilisation refers to.
+def measured_peak() -> float:
+    """FLOPs a second, measured now.
 
     The best of a few rounds; on the CPU the rounds run one matrix a thread, as the engine does.
     """
     device = detect()
-    size = 1024 if device.name == "cpu" else 4096
+    size = {"cpu": 1024, "graph": 256}.get(device.name, 4096)
     flops = 2.0 * size**3
-    if device.name == "cpu":
+    if device.on_cpu:
         matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
         outputs = [np.empty_like(matrix) for _ in range(len(cpu_threads()))]
 
@@ -134,7 +211,7 @@ def peak_flops() -> float:
 
         flops *= len(outputs)
     else:
-        a = mx.random.normal((size, size)).astype(device.compute_dtype)
+        a = mx.random.normal((size, size)).astype(device.train_dtype)
         mx.eval(a)
 
         def multiply() -> None:
@@ -156,7 +233,7 @@ def loss_function(model: Any) -> Losses:
     """
     device = detect()
     vocab_size = _vocab_size(model)
-    shape = llama_shape(model) if device.name == "cpu" else None
+    shape = llama_shape(model) if device.on_cpu else None
     start: Losses
     if shape is None:
         start = _graph_losses(model)
@@ -175,7 +252,7 @@ def answer_function(model: Any) -> Callable[[list[SharedPrefix]], Answers]:
     """Of every shared prefix in a batch -ln p of its targets in nats, float32 [S], and whether each
     is the most likely id, bool [S]. Ids outside the vocabulary are a RunError."""
     vocab_size = _vocab_size(model)
-    shape = llama_shape(model) if detect().name == "cpu" else None
+    shape = llama_shape(model) if detect().on_cpu else None
     weights = None
     if shape is not None:
         weights = llama.Weights(shape, arrays_of(model.parameters()), for_losses=True)
@@ -199,56 +276,69 @@ def _graph_losses(model: Any) -> Losses:
     global _last_losses
     if _last_losses is None or _last_losses[0] is not model:
         device = detect()
-        made = loss_graph.loss_function(model, device.compiled, device.compute_dtype)
+        made = loss_graph.loss_function(model, device.compiled, device.score_dtype)
         _last_losses = (model, made)
     return _last_losses[1]
 
 
-def step_function(model: Any, its_optimizer: Any, accumulate: int, clip: float) -> Step:
-    """Start an optimizer step: inputs, targets int [B, T] -> what waits for it and returns
-    (mean loss, gradient norm before the clip).
+def step_function(
+    model: Any,
+    its_optimizer: Any,
+    parts: int,
+    clip: float,
+    gradient_checkpointing: bool = False,
+) -> Step:
+    """Start an optimizer step: inputs, targets int [B, T], the learning rate, and what is called
+    between its parts -> what waits for it and returns (mean loss, gradient norm before the clip).
 
-    The model and the optimizer's state are changed. On the CPU a Llama's memory does not grow with
-    the batch, so ``accumulate`` changes nothing there.
+    The model and the optimizer's state are changed at the end of a step, so that one can be given
+    up: what is called between its parts may raise. On the CPU a Llama's memory does not grow with
+    the batch: ``parts`` and ``gradient_checkpointing`` change nothing there.
     """
     device = detect()
     vocab_size = _vocab_size(model)
-    shape = llama_shape(model) if device.name == "cpu" else None
+    shape = llama_shape(model) if device.on_cpu else None
     if shape is None:
-        step = training_graph.step_function(
-            model,
-            its_optimizer,
-            accumulate,
-            clip,
-            device.compute_dtype,
-            device.compiled,
-            device.fused_attention_gradient,
-        )
+        settings = step_settings(parts, clip, gradient_checkpointing)
+        step = training_graph.step_function(model, its_optimizer, settings)
     else:
         step = _cpu_step(model, its_optimizer, shape, clip)
 
-    def checked(inputs: np.ndarray, targets: np.ndarray) -> Callable[[], tuple[float, float]]:
+    def checked(
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        rate: float,
+        between: Callable[[], None] = lambda: None,
+    ) -> Callable[[], tuple[float, float]]:
         refuse_outside(vocab_size, inputs, targets)
-        return step(inputs, targets)
+        return step(inputs, targets, rate, between)
 
     return checked
 
 
+def step_settings(
+    parts: int, clip: float, gradient_checkpointing: bool = False
+) -> training_graph.StepSettings:
+    """How this device computes a step of the graph."""
+    device = detect()
+    return training_graph.StepSettings(
+        parts,
+        clip,
+        device.train_dtype,
+        device.compiled,
+        device.fused_attention_gradient,
+        gradient_checkpointing,
+    )
+
+
 def gradients(model: Any, inputs: np.ndarray, targets: np.ndarray) -> llama.Parameters:
-    """The gradient of the mean loss by every parameter, as a training step computes it."""
-    shape = llama_shape(model) if detect().name == "cpu" else None
+    """The gradient of the mean loss by every parameter, float32, as a training step computes it."""
+    shape = llama_shape(model) if detect().on_cpu else None
     if shape is not None:
         weights = llama.Weights(shape, arrays_of(model.trainable_parameters()))
         held = layers.loss_and_gradients(cpu_threads(), weights, inputs, targets)[1]
         return {name: array.copy() for name, array in held.items()}
-    loss, masters = (
-        training_graph.mean_loss(model, detect().compute_dtype),
-        model.trainable_parameters(),
-    )
-    gradients = mx.grad(loss)(masters, mx.array(inputs), mx.array(targets))
-    mx.eval(gradients)
-    model.update(masters)
-    return arrays_of(gradients)
+    return training_graph.gradients(model, inputs, targets, step_settings(1, 1.0))
 
 
 def _cpu_step(model: Any, its_optimizer: Any, shape: llama.LlamaShape, clip: float) -> Step:
@@ -263,7 +353,9 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: llama.LlamaShape, clip: flo
     mx.clear_cache()  # MLX would keep what was copied; NumPy cannot use it
     weights = llama.Weights(shape, arrays_of(model.trainable_parameters()))
 
-    def step(inputs: np.ndarray, targets: np.ndarray) -> Callable[[], tuple[float, float]]:
+    def step(
+        inputs: np.ndarray, targets: np.ndarray, rate: float, between: Callable[[], None]
+    ) -> Callable[[], tuple[float, float]]:
         parameters = arrays_of(model.trainable_parameters())
         state = arrays_of(its_optimizer.state)
         moments: dict[str, llama.Parameters] = {}
@@ -272,10 +364,13 @@ def _cpu_step(model: Any, its_optimizer: Any, shape: llama.LlamaShape, clip: flo
             if name in parameters:
                 moments.setdefault(moment, {})[name] = array
         weights.update(parameters)
-        loss, gradients = layers.loss_and_gradients(cpu_threads(), weights, inputs, targets)
+        loss, gradients = layers.loss_and_gradients(
+            cpu_threads(), weights, inputs, targets, between
+        )
         norm = gradient_norm(cpu_threads(), gradients)
         shrink = min(clip / (norm + 1e-6), 1.0)
         number = int(its_optimizer.state["step"].item()) + 1
+        its_optimizer.learning_rate = rate
         update_in_place(
             cpu_threads(), its_optimizer, parameters, gradients, moments, number, shrink
         )

@@ -12,6 +12,8 @@ import numpy as np
 from mlxprune.data.hashing import mix
 from mlxprune.data.index import Corpus
 from mlxprune.data.split import HELD_OUT_DOCUMENTS, HELD_OUT_TOKENS
+from mlxprune.evaluation.model_answers import losses_in_child
+from mlxprune.execution.context import Execution
 from mlxprune.files import write_array
 from mlxprune.records import SparseRecord
 from mlxprune.scoring.nll import score_documents
@@ -56,18 +58,17 @@ def documents_for_curves(
 
 
 def validator(
-    corpus: Corpus,
     tokens: Tokens,
     documents: np.ndarray,
+    size: int,
     config: dict[str, Any],
     context: int,
     memory_bytes: int | None = None,
 ) -> Callable[[nn.Module], np.ndarray] | None:
-    """A function from a model to float64 [1 + documents]: its bits per byte on the documents, then
-    the mean NLL of each; None without documents."""
+    """A function from a model to float64 [1 + documents]: its bits per byte on the documents, of
+    ``size`` bytes together, then the mean NLL of each; None without documents."""
     if len(documents) == 0:
         return None
-    size = float(corpus.index["bytes"][documents].sum())
     policy = resolve_policy(tokens.lengths(documents), config, context, memory_bytes=memory_bytes)
 
     def measured(model: nn.Module) -> np.ndarray:
@@ -112,34 +113,18 @@ def bits_by_domain(
     )
 
 
-def losses_of(
-    model_folder: Path,
-    tokens: Tokens,
-    documents: np.ndarray,
-    context: int,
-    between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
-    memory_bytes: int | None = None,
-) -> np.ndarray:
-    """PART rows of documents under a saved model."""
-    from mlxprune.model.weights import load_model
-
-    loaded, config = load_model(model_folder)
-    policy = resolve_policy(tokens.lengths(documents), config, context, memory_bytes=memory_bytes)
-    return score_documents(loaded, tokens, documents, policy, between)
-
-
 def score_model(
+    execution: Execution,
     model_folder: Path,
     corpus: Corpus,
     tokens: Tokens,
     documents: np.ndarray,
     context: int,
     array: Path,
-    between: Callable[[int, int, float], None],
-    memory_bytes: int | None = None,
+    between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
 ) -> ScoredText:
     """Score documents with one model: its figures; the NLL of each, float64, goes to ``array``."""
-    part = losses_of(model_folder, tokens, documents, context, between, memory_bytes)
+    part = losses_in_child(execution, model_folder, tokens, documents, context, between)
     index = corpus.index[documents]
     bits = bits_by_domain(part["nll_sum"], index["bytes"], index["domain"], corpus.domains)
     counts = np.bincount(index["domain"], minlength=len(corpus.domains))

@@ -154,6 +154,21 @@ def answer_requests(
     parts: Path | None = None,
     between: Callable[[int], None] = lambda tokens: None,
 ) -> np.ndarray:
+    """ANSWER rows [choices] of all requests, as ``answer_units`` gives them."""
+    return answer_units(
+        asked.prefixes, asked.units, asked.offsets, answering, batch_tokens, parts, between
+    )
+
+
+def answer_units(
+    prefixes: list[SharedPrefix],
+    units: list[tuple[int, int]],
+    offsets: np.ndarray,
+    answering: Callable[[], Answering],
+    batch_tokens: int,
+    parts: Path | None = None,
+    between: Callable[[int], None] = lambda tokens: None,
+) -> np.ndarray:
     """ANSWER rows [choices]: the NLL in nats of every answer, the float64 sum of float32 losses,
     and whether each of its tokens is the most likely one.
 
@@ -161,32 +176,32 @@ def answer_requests(
     ask. With ``parts`` every unit is kept there as it is done, and what is there is not done again;
     ``between`` is called with the inputs of every batch.
     """
-    result = np.zeros(len(asked.tokens), ANSWER_DTYPE)
+    result = np.zeros(int(offsets[-1]), ANSWER_DTYPE)
     ask: Answering | None = None
-    for number, (first, stop) in enumerate(asked.units):
-        choices = _choices(asked, first, stop)
+    for number, (first, stop) in enumerate(units):
+        choices = _choices(prefixes, offsets, first, stop)
         path = None if parts is None else parts / f"{number:06d}.npy"
-        size = sum(len(shared.ids) for shared in asked.prefixes[first:stop])
+        size = sum(len(shared.ids) for shared in prefixes[first:stop])
         kept = np.load(path) if path is not None and path.exists() else None
         if kept is not None and len(kept) == len(result[choices]):
             result[choices] = kept
             between(size)
             continue
         ask = ask or answering()
-        for batch in batch_shared_prefixes(asked.prefixes[first:stop], batch_tokens):
-            some = [asked.prefixes[first + n] for n in batch]
+        for batch in batch_shared_prefixes(prefixes[first:stop], batch_tokens):
+            some = [prefixes[first + n] for n in batch]
             for shared, (losses, hits) in zip(some, ask(some), strict=True):
-                _note(result[asked.offsets[shared.item] :], shared, losses, hits)
+                _note(result[offsets[shared.item] :], shared, losses, hits)
             between(sum(len(shared.ids) for shared in some))
         if path is not None:
             write_array(path, result[choices])
     return result
 
 
-def _choices(asked: TaskRequests, first: int, stop: int) -> slice:
+def _choices(prefixes: list[SharedPrefix], offsets: np.ndarray, first: int, stop: int) -> slice:
     """The answers that the shared prefixes of a unit are about."""
-    last = asked.prefixes[stop - 1].item
-    return slice(int(asked.offsets[asked.prefixes[first].item]), int(asked.offsets[last + 1]))
+    last = prefixes[stop - 1].item
+    return slice(int(offsets[prefixes[first].item]), int(offsets[last + 1]))
 
 
 def _note(answers: np.ndarray, shared: SharedPrefix, losses: np.ndarray, hits: np.ndarray) -> None:

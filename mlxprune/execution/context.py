@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mlxprune.config.schema import Config
+from mlxprune.execution.children import Children
 from mlxprune.execution.control import Control
 from mlxprune.files import fingerprint_of
 from mlxprune.records import Json
@@ -25,6 +26,7 @@ class Execution:
     inputs: dict[str, Json] = field(default_factory=dict)  # by stage, what is hashed
     before: dict[str, Json] = field(default_factory=dict)  # the same, of the last time
     current: dict[str, str] = field(default_factory=dict)  # path in the run: fingerprint
+    children: Children = field(default_factory=Children)  # processes that do the heavy work
 
     def fingerprint(self, stage: str) -> str:
         """Of a stage that has run."""

@@ -101,5 +101,7 @@ def alone(config: Config, out: Path, listeners: list[Listener]) -> Iterator[Exec
         log = EventLog(run.events)
         log.listeners += listeners
         with Control(run, log) as control, no_space_is_an_error(out):
-            yield Execution(config, run, log, control)
+            execution = Execution(config, run, log, control)
+            with contextlib.closing(execution.children):
+                yield execution
         log.close()

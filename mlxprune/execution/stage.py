@@ -76,7 +76,7 @@ def run_stage(
         seconds=time.monotonic() - began,
         why=why,
         summary=summary,
-        peak_memory_bytes=machine.peak_memory_bytes(),
+        peak_memory_bytes=max(machine.peak_memory_bytes(), execution.children.peak_bytes),
     )
     execution.log.emit(name, ended)
     remember_inputs(execution)

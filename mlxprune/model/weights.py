@@ -96,7 +96,7 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         fix = "give a folder with config.json and model*.safetensors, or a hub id"
         raise DataError(f"cannot open the model: {one_line(error)}", str(folder), fix) from None
     if "quantization" not in config:
-        model.set_dtype(device.compute_dtype)
+        model.set_dtype(device.score_dtype)
     mx.eval(model.parameters())
     return model, config
 

@@ -20,7 +20,6 @@ from mlxprune.evaluation.bits_per_byte import (
     BITS_METRIC_VERSION,
     EVALUATION_VERSION,
     by_decile,
-    losses_of,
     score_model,
 )
 from mlxprune.evaluation.contamination import (
@@ -29,6 +28,7 @@ from mlxprune.evaluation.contamination import (
     rows_by_task,
 )
 from mlxprune.evaluation.items_file import warn_of_bad_lines, write_bad_lines, write_items
+from mlxprune.evaluation.model_answers import losses_in_child
 from mlxprune.evaluation.target_text import prepare_target, target_identity
 from mlxprune.evaluation.task_metrics import TASK_METRIC_VERSION, SuiteResult, suite_result
 from mlxprune.evaluation.tasks import FoundTasks, find_tasks
@@ -88,8 +88,7 @@ class EvaluationInputs:
         scorer = next(s for s in scorers_of(self.study.config) if s.snapshot is None)
         folder = self.study.held.model_folder(scorer.name)
         tokens = self.study.held.tokens(scorer.tokenizer)
-        window, memory = _window(self.study), self.study.config.memory
-        part = losses_of(folder, tokens, self.documents, window, memory_bytes=memory)
+        part = losses_in_child(self.study, folder, tokens, self.documents, _window(self.study))
         return deciles_of(part["nll_sum"] / np.maximum(part["num_tokens"], 1))
 
 
@@ -113,6 +112,7 @@ def evaluate_arms(study: StudyExecution) -> None:
         "reference": [study.fingerprint("reference"), _window(study)],  # of the deciles
         "tasks": requests.requests_identity(tasks, asked.limit, config.seed) if tasks else None,
         "target": target_identity(config),
+        **config.dtype_identity,
     }
     trainings = study.inputs["final"]
     whole = [a for a in arms_of(config) if a.name in trainings]
@@ -141,7 +141,6 @@ def _evaluated(
     """The ``number``-th of ``count`` arms."""
     study, held = inputs.study, inputs.study.held
     folder, place = study.run.final(arm.name), study.run.evaluation(arm.name)
-    memory = study.config.memory
 
     # Arrays are named by what they belong to: they stay right when the figures are set aside.
     def beside(what: str) -> Path:
@@ -153,16 +152,15 @@ def _evaluated(
         between = progress_between(report, size, number, count)
         array = beside("npy")
         scored = score_model(
-            folder, held.corpus, held.tokens(), inputs.documents, inputs.context, array, between,
-            memory,
+            study, folder, held.corpus, held.tokens(), inputs.documents, inputs.context, array,
+            between,
         )  # fmt: skip
         sizes = held.corpus.index["bytes"][inputs.documents]
         deciles = by_decile(np.load(array), sizes, inputs.decile)
         target, suite = None, None
         if study.config.evaluation.target:
             target = score_model(
-                folder, *inputs.target, inputs.context, beside("target.npy"), lambda *_: None,
-                memory,
+                study, folder, *inputs.target, inputs.context, beside("target.npy")
             )  # fmt: skip
         if inputs.tasks is not None:
             suite = _asked(inputs, folder, beside, f"{arm.name}, {number + 1} of {count}")

@@ -22,6 +22,7 @@ from mlxprune.execution.stage import Artifact, remember_inputs, run_stage
 from mlxprune.experiment.artifacts import InputFiles, StudyExecution
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.files import fingerprint_of, no_space_is_an_error
+from mlxprune.model.device_choice import settle_device
 from mlxprune.pipeline.evaluate_arms import evaluate_arms
 from mlxprune.pipeline.prepare_data import (
     encode_tokens,
@@ -103,6 +104,7 @@ def run_study(
             study = StudyExecution(config, run, log, control, forced, before=before, input=given)
             begin_run(study, study_of(config), disk_bytes(config, given.size))
             try:
+                settle_device(study)
                 for name, stage in PIPELINE.items():
                     stage(study)
                     if name == until:
@@ -113,6 +115,8 @@ def run_study(
             except BaseException as error:
                 finish_run(study, error)
                 raise
+            finally:
+                study.children.close()
             finish_run(study, None, plain(result))
             return result
 

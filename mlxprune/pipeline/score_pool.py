@@ -60,6 +60,7 @@ def _scored(study: StudyExecution, scorer: Scorer, without: dict[str, str]) -> A
         "score": {**config.score.results(), "context": context},
         "reference": reference,
         "tokens": study.fingerprint("tokens"),
+        **config.dtype_identity,
         **({} if scorer.fold is None else {"fold": scorer.fold}),
         **without,
     }
@@ -79,7 +80,7 @@ def _scored(study: StudyExecution, scorer: Scorer, without: dict[str, str]) -> A
             metadata={"reference": reference, "tokenizer": study.fingerprint("tokenizer")},
             what=scorer.name if len(scorers_of(config)) > 1 else None,
         )
-        return score_corpus(job, study.held.corpus, study.log, study.control)
+        return score_corpus(study, job, study.held.corpus)
 
     artifact = Artifact(target, (inputs,), build)
     return artifact

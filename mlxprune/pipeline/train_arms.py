@@ -24,15 +24,15 @@ from mlxprune.experiment.arms import (
 from mlxprune.experiment.artifacts import StudyExecution
 from mlxprune.experiment.budgets import effective_data, final_targets
 from mlxprune.experiment.records import ArmRecord, StudyArms, write_arms
+from mlxprune.experiment.training_order import train_in_child
 from mlxprune.model.architecture import preset_of
 from mlxprune.model.weights import MODEL_VERSION
-from mlxprune.pipeline.train_documents import job_on_documents
+from mlxprune.pipeline.train_documents import order_on_documents
 from mlxprune.records import Json, read_record
 from mlxprune.run.markers import finished_under, forget, is_done, link_folder, mark_done
 from mlxprune.selection.composition import overlap, overlap_by_chance
 from mlxprune.selection.ranking import domain_length_cells
 from mlxprune.training.job import StageShare
-from mlxprune.training.loop import train_model
 from mlxprune.training.recipe import (
     TRAINING_VERSION,
     Recipe,
@@ -120,6 +120,7 @@ def _planned(
         "version": [TRAINING_VERSION, MODEL_VERSION],
         "tokens": study.fingerprint("tokens"),
         "primary": study.config.evaluation.primary,
+        **study.config.dtype_identity,
     }
     records: dict[str, ArmRecord] = {}
     artifacts: dict[str, Artifact] = {}
@@ -158,7 +159,7 @@ def _artifact(
         equal = budget.finished.get(artifact.fingerprint)
         if equal is not None and equal != folder and is_done(equal, artifact.fingerprint):
             return _taken_over(study, equal, artifact)
-        job = job_on_documents(
+        order = order_on_documents(
             study,
             "final",
             study.config.final,
@@ -167,8 +168,8 @@ def _artifact(
             folder,
             artifact.fingerprint,
         )
-        job = replace(job, earlier=earlier, share=share, stem=training.stem or None)
-        summary = train_model(job, study.log, study.control)
+        order = replace(order, earlier=earlier, share=share, stem=training.stem or None)
+        summary = train_in_child(study, order)
         budget.finished.setdefault(artifact.fingerprint, folder)
         return TrainedArm(**msgspec.structs.asdict(summary.totals))
 

@@ -1,4 +1,4 @@
-"""The job of training a model on some documents of the run, with the validation that all share."""
+"""The order to train a model on some documents of the run, with the validation that all share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import numpy as np
 
 from mlxprune.config.schema import Training
 from mlxprune.data import split
-from mlxprune.evaluation.bits_per_byte import documents_for_curves, validator
+from mlxprune.evaluation.bits_per_byte import documents_for_curves
 from mlxprune.experiment.artifacts import StudyExecution
-from mlxprune.training.job import TrainingJob
+from mlxprune.experiment.training_order import TrainingOrder
 from mlxprune.training.recipe import VALIDATIONS_PER_RUN, Recipe
-from mlxprune.training.stream import TrainingStream
 
 
-def job_on_documents(
+def order_on_documents(
     study: StudyExecution,
     stage: str,
     settings: Training,
@@ -23,21 +22,24 @@ def job_on_documents(
     documents: np.ndarray,
     folder: Path,
     fingerprint: str,
-) -> TrainingJob:
+) -> TrainingOrder:
     """``documents`` are numbers in the corpus, ascending."""
     corpus, tokens, config = study.held.corpus, study.held.tokens(), study.config
     members = study.held.split.members(split.VALIDATION)
     # A forward pass costs a third of a step: all validations together stay near 5 % of the work.
     budget = min(1_000_000, max(20_000, int(0.15 * recipe.targets) // VALIDATIONS_PER_RUN))
     held_out = documents_for_curves(corpus, tokens, members, config.seed, budget)
-    return TrainingJob(
+    return TrainingOrder(
         recipe=recipe,
-        stream=TrainingStream(tokens, documents, corpus.index["key"][documents], recipe.seed),
+        tokens=study.run.tokens(),
+        documents=documents,
+        keys=corpus.index["key"][documents],
         folder=folder,
         fingerprint=fingerprint,
         tokenizer_folder=study.run.tokenizer,
         stage=stage,
-        validate=validator(corpus, tokens, held_out, recipe.config, recipe.context, config.memory),
+        held_out=held_out,
+        held_out_bytes=int(corpus.index["bytes"][held_out].sum()),
         gradient_checkpointing=settings.gradient_checkpointing,
         memory_bytes=config.memory,
     )

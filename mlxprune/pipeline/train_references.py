@@ -11,13 +11,13 @@ from mlxprune.errors import DataError
 from mlxprune.execution.stage import Artifact, run_stage
 from mlxprune.experiment.artifacts import StudyExecution
 from mlxprune.experiment.scorers import Scorer, scorers_of, snapshot_name
+from mlxprune.experiment.training_order import train_in_child
 from mlxprune.files import files_identity, folder_in_the_making, write_json
 from mlxprune.model.architecture import parameter_counts, preset_of
 from mlxprune.model.weights import MODEL_FILES, MODEL_VERSION, fetch_model
-from mlxprune.pipeline.train_documents import job_on_documents
+from mlxprune.pipeline.train_documents import order_on_documents
 from mlxprune.records import Json, plain, read_record
 from mlxprune.tokenization.token_file import Tokens
-from mlxprune.training.loop import train_model
 from mlxprune.training.recipe import TRAINING_VERSION, Recipe, recipe_identity, recipe_of
 from mlxprune.training.summary import TrainingSummary
 
@@ -64,6 +64,7 @@ def _trained(study: StudyExecution, scorer: Scorer) -> Artifact:
         "version": [TRAINING_VERSION, MODEL_VERSION],
         "recipe": recipe_identity(recipe),
         "tokens": study.fingerprint("tokens"),
+        **config.dtype_identity,
         **({} if scorer.fold is None else {"fold": scorer.fold, "folds": config.split.cross}),
         **({} if stop is None else {"stop": stop}),
     }
@@ -74,10 +75,10 @@ def _trained(study: StudyExecution, scorer: Scorer) -> Artifact:
     )
 
     def build() -> Json:
-        job = job_on_documents(
+        order = order_on_documents(
             study, "reference", settings, recipe, members, artifact.path, artifact.fingerprint
         )
-        summary = train_model(replace(job, stop=stop, earlier=earlier), study.log, study.control)
+        summary = train_in_child(study, replace(order, stop=stop, earlier=earlier))
         return {**plain(summary.totals), "final_loss": summary.final_loss}
 
     artifact = Artifact(study.run.reference(scorer.name), (inputs,), build)

@@ -76,7 +76,7 @@ def _probe(shape_name: str, vocab_size: int, context: int) -> Throughput:
     its_optimizer.init(model.trainable_parameters())
     step = backend.step_function(model, its_optimizer, 1, recipe.clip)
     scoring = batch * context / _seconds(score)
-    training = batch * context / _seconds(lambda: step(inputs, targets)())
+    training = batch * context / _seconds(lambda: step(inputs, targets, recipe.learning_rate)())
     return Throughput(train=training, score=scoring)
 
 

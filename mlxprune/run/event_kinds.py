@@ -271,6 +271,19 @@ class Warned(Event, tag="warning"):
     message: str | None = None
 
 
+class Restarted(Event, tag="restarted"):
+    """what (was at work), ending (out of memory, the screen had to wait, ...), said (last words of
+    the process), count (of restarts of this work), shape (what it holds at a time from here on;
+    null: as before)"""
+
+    notable = True
+    what: str | None = None
+    ending: str | None = None
+    said: str | None = None
+    count: Number | None = None
+    shape: str | None = None
+
+
 class StageEnd(Event, tag="stage.end"):
     """state (done, reused, failed, stopped), seconds, why, summary"""
 
@@ -302,8 +315,8 @@ class RunEnd(Event, tag="run.end"):
 
 Known = (
     Snapshot | RunStart | StageStart | Progress | Forecast | Histogram | TrainStep | Evaluation
-    | Assessed | Checkpoint | Command | Paused | Resumed | Device | Heartbeat | Warned | StageEnd
-    | RunEnd
+    | Assessed | Checkpoint | Command | Paused | Resumed | Device | Heartbeat | Warned
+    | Restarted | StageEnd | RunEnd
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {str(c.__struct_config__.tag): c for c in get_args(Known)}
 

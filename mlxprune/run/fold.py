@@ -170,6 +170,11 @@ def _warning(state: RunState, event: kinds.Warned) -> None:
         del state.warnings[:-WARNINGS_KEPT]
 
 
+def _restarted(state: RunState, event: kinds.Restarted) -> None:
+    ending = str(event.ending)
+    state.restarts[ending] = state.restarts.get(ending, 0) + 1
+
+
 def _stage_end(state: RunState, event: kinds.StageEnd) -> None:
     stage = state.stage(event.stage)
     stage.state, stage.seconds = status_of(event.state, StageStatus.STOPPED), event.seconds
@@ -202,6 +207,7 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     kinds.Paused: _paused,
     kinds.Resumed: _resumed,
     kinds.Warned: _warning,
+    kinds.Restarted: _restarted,
     kinds.StageEnd: _stage_end,
     kinds.RunEnd: _run_end,
 }

@@ -16,6 +16,7 @@ from mlxprune.run.event_kinds import (
     Event,
     Paused,
     Reason,
+    Restarted,
     Resumed,
     RunEnd,
     RunStart,
@@ -55,6 +56,8 @@ def words_of(event: Event) -> str:
     match event:
         case Warned():
             return f"{stage}: {event.message}"
+        case Restarted():
+            return f"{event.what} was begun again: {event.ending}"
         case StageStart():
             return f"{stage} begins: {event.why}"
         case StageEnd(seconds=took):

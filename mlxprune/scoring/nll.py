@@ -8,7 +8,9 @@ length buckets, so nearly every slot of a batch is a real token.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,63 +27,121 @@ READY_SECONDS = 1e-3
 PART_DTYPE = np.dtype([("nll_sum", "<f8"), ("num_tokens", "<i8"), ("truncated", "?")])
 
 
+Between = Callable[[int, int, float], None]  # scored tokens, slots, seconds of waiting
+Finish = Callable[[np.ndarray, np.ndarray], None]  # PART rows, positions
+
+
+@dataclass
+class _Unit:
+    """Documents under way together. ``positions`` float64 [2, context]: the sum of losses and the
+    count at each position of a window; ``left``: batches that have not come back."""
+
+    rows: np.ndarray
+    positions: np.ndarray
+    slots: np.ndarray  # of every window, its document
+    finish: Finish
+    left: int
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A batch on the device."""
+
+    unit: _Unit
+    windows: np.ndarray
+    mask: np.ndarray
+    losses: Any
+    waited: float
+
+
+class Scorer:
+    """Scores documents, some at a time, with one model. The device has the next ones to do before
+    the last have come back."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokens: Tokens,
+        policy: WindowPolicy,
+        between: Between = lambda tokens, slots, waited: None,
+    ) -> None:
+        from mlxprune.engine import backend
+
+        self.losses_of = backend.loss_function(model)
+        self.tokens, self.policy, self.between = tokens, policy, between
+        self.waiting: deque[_Waiting] = deque()
+        self.starving = True  # whether the device has nothing to do while a batch is made
+
+    def submit(self, documents: np.ndarray, finish: Finish) -> None:
+        """Start on these documents; ``finish`` is called when the last batch has come back, in this
+        call, a later one or ``drain``."""
+        found, truncated = windows_of(self.tokens.lengths(documents), self.policy)
+        rows = np.zeros(len(documents), PART_DTYPE)
+        rows["truncated"] = truncated
+        batches = list(batches_of(found, self.policy))
+        positions = np.zeros((2, self.policy.context))
+        unit = _Unit(rows, positions, found.slot, finish, len(batches))
+        if not batches:
+            finish(rows, positions)
+        for edge, size, chosen in batches:
+            began = time.perf_counter()
+            inputs, targets, mask = _fill(self.tokens, documents, found, chosen, size, edge)
+            waited = time.perf_counter() - began if self.starving else 0.0
+            losses = self.losses_of(inputs, targets)
+            self.waiting.append(_Waiting(unit, chosen, mask, losses, waited))
+            if len(self.waiting) > IN_FLIGHT:
+                self._collect()
+
+    def drain(self) -> None:
+        """Wait for all that is under way."""
+        while self.waiting:
+            self._collect()
+
+    def _collect(self) -> None:
+        batch = self.waiting.popleft()
+        unit, count = batch.unit, len(batch.windows)
+        began = time.perf_counter()
+        losses = np.array(batch.losses)
+        self.starving = not self.waiting or time.perf_counter() - began < READY_SECONDS
+        used = batch.mask[:count]
+        values = np.where(used, losses[:count], 0).astype(np.float64)
+        slots = unit.slots[batch.windows]
+        np.add.at(unit.rows["nll_sum"], slots, values.sum(axis=1))
+        np.add.at(unit.rows["num_tokens"], slots, used.sum(axis=1))
+        unit.positions[0, : values.shape[1]] += values.sum(axis=0)
+        unit.positions[1, : values.shape[1]] += used.sum(axis=0)
+        unit.left -= 1
+        if not unit.left:
+            unit.finish(unit.rows, unit.positions)
+        self.between(int(used.sum()), batch.mask.size, batch.waited)
+
+
 def score_documents(
     model: nn.Module,
     tokens: Tokens,
     documents: np.ndarray,
     policy: WindowPolicy,
-    between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
+    between: Between = lambda tokens, slots, waited: None,
     positions: np.ndarray | None = None,
-    finished: Callable[[np.ndarray, np.ndarray], None] = lambda slots, rows: None,
 ) -> np.ndarray:
     """PART rows for the documents, in their order.
 
     nll_sum is the float64 sum of float32 losses in nats over num_tokens targets. ``between`` is
     called after every batch with its scored tokens, its slots, and the seconds that the device
-    waited for it; ``finished`` before it with the documents that are complete now (which of those
-    given, and their rows); ``positions`` float64 [2, context] collects the sum of losses and the
-    count at each position of a window.
+    waited for it; ``positions`` float64 [2, context] collects the sum of losses and the count at
+    each position of a window.
     """
-    from mlxprune.engine import backend
+    result: list[np.ndarray] = []
 
-    losses_of = backend.loss_function(model)
-    fixed_shapes = backend.detect().compiled
-    found, truncated = windows_of(tokens.lengths(documents), policy)
-    result = np.zeros(len(documents), PART_DTYPE)
-    result["truncated"] = truncated
-    rows_left = np.bincount(found.slot, minlength=len(documents))
-    waiting: list[tuple[np.ndarray, np.ndarray, Any, float]] = []
-    starving = True  # whether the device has nothing to do while the next batch is made
-
-    def collect() -> None:
-        nonlocal starving
-        rows, mask, losses, waited = waiting.pop(0)
-        began = time.perf_counter()
-        used = mask[: len(rows)]
-        values = np.where(used, np.array(losses)[: len(rows)], 0).astype(np.float64)
-        starving = not waiting or time.perf_counter() - began < READY_SECONDS
-        slots = found.slot[rows]
-        np.add.at(result["nll_sum"], slots, values.sum(axis=1))
-        np.add.at(result["num_tokens"], slots, used.sum(axis=1))
-        np.subtract.at(rows_left, slots, 1)
-        complete = np.unique(slots[rows_left[slots] == 0])
-        finished(complete, result[complete])
+    def finish(rows: np.ndarray, sums: np.ndarray) -> None:
+        result.append(rows)
         if positions is not None:
-            positions[0, : values.shape[1]] += values.sum(axis=0)
-            positions[1, : values.shape[1]] += mask.sum(axis=0)
-        between(int(used.sum()), mask.size if fixed_shapes else used.size, waited)
+            positions[:] += sums
 
-    for edge, size, rows in batches_of(found, policy):
-        began = time.perf_counter()
-        inputs, targets, mask = _fill(tokens, documents, found, rows, size, edge)
-        waited = time.perf_counter() - began if starving else 0.0
-        some = slice(None) if fixed_shapes else slice(len(rows))
-        waiting.append((rows, mask, losses_of(inputs[some], targets[some]), waited))
-        if len(waiting) > IN_FLIGHT:
-            collect()
-    while waiting:
-        collect()
-    return result
+    scorer = Scorer(model, tokens, policy, between)
+    scorer.submit(documents, finish)
+    scorer.drain()
+    return result[0]
 
 
 def token_losses(

@@ -10,19 +10,22 @@ import numpy as np
 
 from mlxprune.config.schema import Score
 from mlxprune.data.index import Corpus
-from mlxprune.execution.control import Control
+from mlxprune.execution.context import Execution
+from mlxprune.files import fingerprint_of, json_bytes, write_array
 from mlxprune.model.architecture import read_model_config
-from mlxprune.run.events import EventLog
+from mlxprune.records import plain
 from mlxprune.run.markers import claim, mark_done, set_aside
 from mlxprune.scoring.score_file import ScoreSummary, write_scores
-from mlxprune.scoring.windows import policy_metadata, resolve_policy, stored_policy
-from mlxprune.scoring.workers import (
-    ScoringTask,
+from mlxprune.scoring.units import (
+    UNITS_VERSION,
     joined_parts,
-    score_units,
-    usual_workers,
+    scoring_order,
+    smaller_batches,
+    unit_bytes,
     work_units,
 )
+from mlxprune.scoring.windows import policy_metadata, resolve_policy, stored_policy
+from mlxprune.scoring.workers import ScoringOrder, score_units, usual_workers
 from mlxprune.tokenization.token_file import open_tokens
 
 
@@ -44,14 +47,17 @@ class ScoreJob:
     what: str | None = None
 
 
-def score_corpus(job: ScoreJob, corpus: Corpus, log: EventLog, control: Control) -> ScoreSummary:
+def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSummary:
     """Score what has no part yet, write ``job.target`` and mark it done.
 
-    Raises WorkerDied and RunError; what is scored by then stays in the parts.
+    Raises DeviceError and RunError; what is scored by then stays in the parts.
     """
-    set_aside(job.parts, job.fingerprint)
-    claim(job.parts, job.fingerprint)
-    np.save(job.parts / "documents.npy", job.documents)
+    cut = fingerprint_of(job.fingerprint, UNITS_VERSION)
+    set_aside(job.parts, cut)
+    claim(job.parts, cut)
+    order = scoring_order(corpus.index["key"][job.documents], execution.config.seed)
+    documents = job.documents[order]
+    write_array(job.parts / "documents.npy", documents)
     tokens = open_tokens(job.tokens)
     policy = stored_policy(
         job.parts / "shapes.json",
@@ -63,20 +69,19 @@ def score_corpus(job: ScoreJob, corpus: Corpus, log: EventLog, control: Control)
             job.settings,
         ),
     )
-    units = work_units(corpus.index["bytes"][job.documents])
-    task = ScoringTask(
-        str(job.model),
-        str(job.tokens),
-        str(job.parts),
-        str(job.parts / "documents.npy"),
-        policy,
-        units,
+    units = work_units(corpus.index["bytes"][documents], unit_bytes(policy))
+    scoring = ScoringOrder(
+        job.model, job.tokens, job.parts, job.parts / "documents.npy", policy, units
     )
     processes = job.settings.workers or usual_workers()
-    score_units(task, corpus, processes, log, control, job.what)
+    score_units(execution, scoring, corpus, processes, job.what)
     metadata = {**job.metadata, "prefix": str(tokens.prefix), **policy_metadata(policy)}
-    joined = joined_parts(job.parts, len(units))
-    summary = write_scores(job.target, corpus, job.documents, *joined, metadata)
+    if changes := smaller_batches(job.parts):
+        metadata["policy.smaller_batches"] = json_bytes(plain(changes)).decode()
+    joined, positions = joined_parts(job.parts, len(units), policy.context)
+    rows = np.empty_like(joined)
+    rows[order] = joined
+    summary = write_scores(job.target, corpus, job.documents, rows, positions, metadata)
     mark_done(job.target, "score", job.fingerprint, summary=summary)
     shutil.rmtree(job.parts)
     return summary

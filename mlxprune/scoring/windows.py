@@ -11,10 +11,12 @@ import numpy as np
 
 from mlxprune.config.schema import Score
 from mlxprune.errors import RunError
+from mlxprune.model.architecture import flops_per_token
 from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.records import Json, read_record, write_record
 
-MOST_EDGES = 10
+MOST_EDGES = 32  # a trace each, where shapes are compiled
+LAST_SHARES = (8, 4, 2)  # of a whole batch, that the last one of a unit may have
 FIT_DOCUMENTS = 100_000  # edges are fitted to so many, evenly spaced
 
 
@@ -27,7 +29,7 @@ class WindowPolicy:
     long_documents: str
     max_tokens_per_document: int | None
     batch_tokens: int
-    edges: tuple[int, ...] = ()  # row lengths that batches are padded to; () fits them each time
+    edges: tuple[int, ...] = ()  # row lengths that batches are padded to; (): each to its longest
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,22 @@ def fit_edges(lengths: np.ndarray, context: int) -> tuple[int, ...]:
 def batches_of(windows: Windows, policy: WindowPolicy) -> Iterator[tuple[int, int, np.ndarray]]:
     """(padded length, rows of the shape, which rows fill it), longest first.
 
-    A batch that one bucket does not fill takes the longest rows of the next, so that there are as
-    many shapes as edges, and only the last batch can have rows to spare.
+    Without edges a batch is as long as its longest row and has no row to spare. With edges one that
+    a bucket does not fill takes the longest rows of the next, so that there are few shapes; the
+    last batch is whole or one of a few shares of that.
     """
     lengths = windows.stop - windows.first
-    edges = np.array(policy.edges or fit_edges(lengths, policy.context))
+    edges = np.array(policy.edges)
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        edge = int(edges[np.searchsorted(edges, lengths[order[start]], side="left")])
+        longest = int(lengths[order[start]])
+        edge = int(edges[np.searchsorted(edges, longest, side="left")]) if len(edges) else longest
         size = max(1, policy.batch_tokens // edge)
-        yield edge, size, order[start : start + size]
+        rows = order[start : start + size]
         start += size
+        shares = [-(-size // share) for share in LAST_SHARES] if len(edges) else [len(rows)]
+        yield edge, next((n for n in shares if len(rows) <= n), size), rows
 
 
 def resolve_policy(
@@ -132,15 +138,16 @@ def resolve_policy(
 ) -> WindowPolicy:
     """Batch shapes for documents of these ``lengths`` under a model of this ``config``.
 
-    A fixed function of corpus, model, context, backend and memory.
+    A fixed function of corpus, model, context, memory and what is settled about the device: no
+    batch takes a GPU longer than a quarter of a second or so, unless one row does.
     """
     from mlxprune.engine import backend
 
     device = backend.detect()
+    most = within_flops(device.score_tokens_per_batch, config, context, device.part_flops)
     plan = memory_plan(config, context, memory_bytes)
-    slots = settings.batch_tokens or plan.scoring_batch(
-        device.score_tokens_per_batch, settings.workers or device.score_workers
-    )
+    workers = settings.workers or device.score_workers
+    slots = settings.batch_tokens or plan.scoring_batch(most, workers)
     policy = WindowPolicy(
         context,
         settings.overlap,
@@ -148,11 +155,23 @@ def resolve_policy(
         settings.max_tokens_per_document,
         max(slots, context),
     )
+    if not device.compiled:
+        return policy
     sample = lengths[:: max(1, len(lengths) // FIT_DOCUMENTS)]
     rows, _ = windows_of(sample, policy)
     # A row of the whole context among them: rows that the sample does not show must fit, too.
     edges = fit_edges(np.append(rows.stop - rows.first, context), context)
     return replace(policy, edges=edges)
+
+
+def within_flops(tokens: int, config: Json, context: int, part_flops: float | None) -> int:
+    """So many ``tokens``, or fewer where a forward pass of them took more than ``part_flops``; a
+    power of two times ``context``, so that a measured peak hardly moves it."""
+    if part_flops is None:
+        return tokens
+    while tokens > context and tokens * flops_per_token(config, context) > part_flops:
+        tokens = max(context, tokens // 2)
+    return tokens
 
 
 def stored_policy(path: Path, resolve: Callable[[], WindowPolicy]) -> WindowPolicy:

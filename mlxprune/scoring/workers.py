@@ -1,148 +1,152 @@
-"""Workers: score many documents in spawned processes, unit by unit, so that a kill loses little.
+"""Workers: score many documents in child processes, unit by unit, so that a kill loses little.
 
-A unit is near 2 MB of text in canonical order, a function of the data alone; batches never cross
-one. On the CPU every worker has one thread, so any number of workers gives the same bytes.
+On the CPU every worker has one thread. Units are given out a few at a time: a worker always has the
+next one before it has finished the last, and a run that ends leaves no queue behind.
 """
 
 from __future__ import annotations
 
-import errno
-import multiprocessing
-import os
 import queue
 import time
-from dataclasses import dataclass
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlxprune.data.index import Corpus
-from mlxprune.errors import RunError, WorkerDied
-from mlxprune.execution.control import Control
-from mlxprune.files import PARTIAL, finish_file
+from mlxprune.execution.children import WAIT_SECONDS, Child, Received, raise_failure
+from mlxprune.execution.context import Execution
+from mlxprune.execution.messages import Done, Emitted, Ended, Failed, Go, Hold, Item, Told, unpack
+from mlxprune.execution.supervision import supervised
 from mlxprune.model.architecture import flops_per_token, read_model_config
 from mlxprune.model.weights import load_model
-from mlxprune.run.event_kinds import Progress
+from mlxprune.run.event_kinds import Progress, event_of
 from mlxprune.run.events import EventLog
 from mlxprune.scoring.histogram import LossHistogram
-from mlxprune.scoring.nll import score_documents
+from mlxprune.scoring.nll import Scorer
+from mlxprune.scoring.units import (
+    is_whole,
+    note_smaller_batches,
+    part_path,
+    smaller_batches,
+    write_part,
+)
 from mlxprune.scoring.windows import WindowPolicy, windows_of
 from mlxprune.tokenization.token_file import open_tokens
 
-UNIT_BYTES = 2_000_000
+SCORE = "mlxprune.scoring.workers:score"  # what a worker does
+AHEAD = 3  # units that a worker has been given and not finished
 HISTOGRAM_SECONDS = 2.0  # between two of them: they are larger than other events
 
 
-def work_units(sizes: np.ndarray) -> list[tuple[int, int]]:
-    """Work units [first, stop) over documents of these byte sizes: a function of the data alone."""
-    ends = np.cumsum(sizes, dtype=np.int64)
-    result = []
-    first = 0
-    while first < len(sizes):
-        before = int(ends[first - 1]) if first else 0
-        stop = int(np.searchsorted(ends, before + UNIT_BYTES, side="left")) + 1
-        result.append((first, min(stop, len(sizes))))
-        first = result[-1][1]
-    return result
-
-
 @dataclass(frozen=True)
-class ScoringTask:
-    """What a worker needs to score units: paths and numbers, so that it can be sent to it."""
+class ScoringOrder:
+    """What a worker needs to score units. ``documents`` are in the order of scoring."""
 
-    model: str
-    tokens: str
-    parts: str
-    documents: str  # .npy of document numbers
+    model: Path
+    tokens: Path
+    parts: Path
+    documents: Path  # .npy of document numbers
     policy: WindowPolicy
     units: list[tuple[int, int]]
 
 
-# Over 60 lines: one loop over processes and units, whose order is what keeps a kill cheap.
-def score_units(
-    task: ScoringTask,
-    corpus: Corpus,
-    workers: int,
-    log: EventLog,
-    control: Control,
-    what: str | None = None,
-) -> None:
-    """Score every unit that has no part yet, in spawned processes, reporting as they come.
+@dataclass(frozen=True)
+class BatchDone:
+    """What a worker tells after every batch."""
 
-    ``corpus`` holds the documents' domains and sizes, ``what`` names the model in the events. A
-    worker that dies without a word (MLX aborts the process when memory runs out) is a WorkerDied.
-    """
+    scored: int
+    slots: int
+    waited: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class UnitDone:
+    """What it tells when a unit is safe: the number, and PART rows of its documents."""
+
+    unit: int
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class News:
+    """One of the two: what a worker tells."""
+
+    batch: BatchDone | None = None
+    unit: UnitDone | None = None
+
+
+def score(link: Any, order: ScoringOrder) -> None:
+    """In the child: score units as they are given out. A thread writes what is done, so that the
+    device never waits for the disk."""
     from mlxprune.engine import backend
 
-    parts = Path(task.parts)
-    parts.mkdir(parents=True, exist_ok=True)
-    todo = [n for n in range(len(task.units)) if not part_path(parts, n).exists()]
-    documents = np.load(task.documents, mmap_mode="r")
-    lengths = open_tokens(Path(task.tokens)).lengths(documents)
-    sizes = [int(lengths[a:b].sum()) for a, b in task.units]
-    done = sum(sizes) - sum(sizes[n] for n in todo)
-    index = corpus.index[documents]
-    tally = LossHistogram(index["domain"].astype(np.int64), corpus.domains, index["bytes"])
-    progress = _Progress(log, "score", what, sum(sizes), done, tally)
-    for number in sorted(set(range(len(task.units))) - set(todo)):
-        tally.add(np.arange(*task.units[number]), np.load(part_path(parts, number)))
-    if not todo:
-        return
-    rows, _ = windows_of(lengths[:: 1 + len(lengths) // 1000], task.policy)
-    typical = float((rows.stop - rows.first).mean()) if len(rows) else task.policy.context
-    model_config = read_model_config(Path(task.model))
-    progress.flops = flops_per_token(model_config, round(typical))
-    progress.peak = backend.peak_flops()  # before the workers take the machine
-    context = multiprocessing.get_context("spawn")
-    go = context.Event()  # cleared while the run is paused
-    go.set()
-    inbox: Any = context.Queue()
-    outbox: Any = context.Queue()
-    for number in todo:
-        inbox.put(number)
-    count = progress.processes = min(workers, len(todo))
-    for _ in range(count):
-        inbox.put(None)
-    pool = [
-        context.Process(target=_worker, args=(task, inbox, outbox, go, os.getpid()), daemon=True)
-        for _ in range(count)
-    ]
-    for process in pool:
-        process.start()
-    try:
-        left = len(todo)
-        while left:
-            if control.pending():
-                go.clear()
-                control.check()
-                go.set()
-            try:
-                kind, number, value = outbox.get(timeout=0.2)
-            except queue.Empty:
-                control.check()  # a signal to the whole group ends the workers too
-                _refuse_dead(pool, left)
-                continue
-            if kind == "no space":
-                raise OSError(errno.ENOSPC, str(value))
-            if kind == "error":
-                raise RunError(f"scoring failed: {value}", f"unit {number}", "see the message")
-            if kind == "slots":
-                progress.slots(number, *value)
-            elif kind == "rows":
-                progress.rows(task.units[number][0], *value)
-            else:
-                left -= 1
-                progress.unit(sizes[number])
-        progress.histogram(force=True)
-        for process in pool:
-            process.join(timeout=10)
-    finally:
-        for process in pool:
-            if process.is_alive():
-                process.terminate()
-        for process in pool:
-            process.join(timeout=10)
+    model, _ = load_model(order.model)
+    documents = np.load(order.documents, mmap_mode="r")
+
+    def between(scored: int, slots: int, waited: float) -> None:
+        link.edge()
+        link.tell(News(batch=BatchDone(scored, slots, waited, backend.peak_memory())))
+
+    def keep(number: int, rows: np.ndarray, positions: np.ndarray) -> None:
+        write_part(order.parts, number, rows, positions)
+        link.tell(News(unit=UnitDone(number, rows)))
+
+    scorer = Scorer(model, open_tokens(order.tokens), order.policy, between)
+    writing: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as writer:
+        for number in link.items(scorer.drain):
+            first, stop = order.units[number]
+
+            def finish(rows: np.ndarray, positions: np.ndarray, number: int = number) -> None:
+                writing.append(writer.submit(keep, number, rows, positions))
+
+            scorer.submit(np.asarray(documents[first:stop]), finish)
+            while writing and writing[0].done():
+                writing.popleft().result()
+        scorer.drain()
+        while writing:
+            writing.popleft().result()
+
+
+def score_units(
+    execution: Execution,
+    order: ScoringOrder,
+    corpus: Corpus,
+    workers: int,
+    what: str | None = None,
+) -> None:
+    """Score every unit that has no part yet, in child processes, reporting as they come.
+
+    ``corpus`` holds the documents' domains and sizes, ``what`` names the model in the events.
+    Workers that die are begun again with smaller batches. Raises DeviceError where that gets
+    nowhere, and what a worker raised.
+    """
+    order.parts.mkdir(parents=True, exist_ok=True)
+    changes = smaller_batches(order.parts)
+    if changes:
+        policy = replace(order.policy, batch_tokens=changes[-1].batch_tokens)
+        order = replace(order, policy=policy)
+    pool = _Pool(execution, order, corpus, workers, what)
+
+    def smaller() -> str | None:
+        policy = pool.order.policy
+        halved = max(policy.context, policy.batch_tokens // 2)
+        if halved == policy.batch_tokens:
+            return None
+        note_smaller_batches(order.parts, halved, pool.todo())
+        pool.order = replace(pool.order, policy=replace(policy, batch_tokens=halved))
+        return f"{halved:,} tokens a batch"
+
+    name = what or order.model.name
+    supervised(
+        execution.log, "score", f"scoring with {name}", pool.run, lambda: len(pool.todo()), smaller
+    )
+    pool.progress.histogram(force=True)
 
 
 def usual_workers() -> int:
@@ -152,14 +156,113 @@ def usual_workers() -> int:
     return backend.detect().score_workers
 
 
-def _refuse_dead(pool: list[Any], left: int) -> None:
-    dead = [p.exitcode for p in pool if p.exitcode not in (None, 0)]
-    if dead or (left and all(p.exitcode is not None for p in pool)):
-        raise WorkerDied(
-            f"a scoring process died (exit code {dead[0] if dead else 0})",
-            "score; most often the memory ran out",
-            "set score.batch_tokens lower and run again: what is scored stays",
-        )
+class _Pool:
+    """Workers on the units of one order, and what is known of its documents."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        order: ScoringOrder,
+        corpus: Corpus,
+        workers: int,
+        what: str | None,
+    ) -> None:
+        from mlxprune.engine import backend
+
+        self.execution, self.order, self.workers = execution, order, workers
+        documents = np.load(order.documents, mmap_mode="r")
+        lengths = open_tokens(order.tokens).lengths(documents)
+        self.sizes = [int(lengths[a:b].sum()) for a, b in order.units]
+        self.done = {n for n in range(len(order.units)) if self._is_whole(n)}
+        index = corpus.index[documents]
+        tally = LossHistogram(index["domain"].astype(np.int64), corpus.domains, index["bytes"])
+        ready = sum(self.sizes[n] for n in self.done)
+        self.progress = _Progress(execution.log, "score", what, sum(self.sizes), ready, tally)
+        for number in sorted(self.done):
+            tally.add(np.arange(*order.units[number]), np.load(part_path(order.parts, number)))
+        rows, _ = windows_of(lengths[:: 1 + len(lengths) // 1000], order.policy)
+        typical = float((rows.stop - rows.first).mean()) if len(rows) else order.policy.context
+        self.progress.flops = flops_per_token(read_model_config(order.model), round(typical))
+        self.progress.peak = backend.peak_flops()
+
+    def _is_whole(self, number: int) -> bool:
+        first, stop = self.order.units[number]
+        return is_whole(self.order.parts, number, stop - first)
+
+    def todo(self) -> list[int]:
+        return [n for n in range(len(self.order.units)) if n not in self.done]
+
+    def run(self) -> None:
+        """Until every unit is done. Raises ChildEnded."""
+        left = deque(self.todo())
+        if not left:
+            return
+        self.progress.begun_again()
+        children = self.execution.children.take(min(self.workers, len(left)))
+        self.at_end: set[Child] = set()  # those that know that there are no more units
+        self.progress.processes = len(children)
+        inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
+        busy = set(children)
+        try:
+            for child in children:
+                child.inbox = inbox
+                child.start(SCORE, self.order, threads=1)
+                for _ in range(AHEAD):
+                    self._give(child, left)
+            while busy:
+                self._answer(children)
+                try:
+                    received = inbox.get(timeout=WAIT_SECONDS)
+                except queue.Empty:
+                    continue
+                self._take(received, left, busy)
+            self.execution.children.give_back(children)
+            children = []
+        finally:
+            for child in children:
+                child.close()
+
+    def _give(self, child: Child, left: deque[int]) -> None:
+        if left:
+            child.send(Item(left.popleft()))
+        elif child not in self.at_end:
+            self.at_end.add(child)
+            child.send(Item(None))
+
+    def _answer(self, children: list[Child]) -> None:
+        """Signals, a stop, a pause: parts are whole as they are, so nothing is waited for."""
+        control = self.execution.control
+        if control.pending():
+            for child in children:
+                child.send(Hold())
+            control.check()
+            for child in children:
+                child.send(Go())
+
+    def _take(self, received: Received, left: deque[int], busy: set[Child]) -> None:
+        match received.message:
+            case Told(value):
+                news = unpack(value, News)
+                if news.batch is not None:
+                    self.progress.batch(news.batch)
+                if news.unit is not None:
+                    number = news.unit.unit
+                    self.done.add(number)
+                    places = np.arange(*self.order.units[number])
+                    self.progress.unit(self.sizes[number], places, news.unit.rows)
+                    self._give(received.child, left)
+            case Emitted(stage, event):
+                self.execution.log.emit(stage, event_of(event), force=True)
+            case Done(_, peak):
+                self.execution.children.peak_bytes = max(self.execution.children.peak_bytes, peak)
+                busy.discard(received.child)
+            case Failed():
+                raise_failure(received.message)
+            case Ended():
+                if received.child in busy:
+                    raise received.child.ended()
+            case _:
+                pass
 
 
 class _Progress:
@@ -183,23 +286,25 @@ class _Progress:
         self.flops, self.peak = 0.0, 1.0
         self.tally, self.drawn = tally, 0.0
 
-    def slots(self, real: int, slots: int, waited: float, memory: int) -> None:
-        self.running += real
-        self.waited += waited
-        self.memory = max(self.memory, memory)
-        self.real += real
-        self.all_slots += slots
+    def batch(self, done: BatchDone) -> None:
+        self.running += done.scored
+        self.waited += done.waited
+        self.memory = max(self.memory, done.memory)
+        self.real += done.scored
+        self.all_slots += done.slots
         self._emit()
 
-    def rows(self, first: int, slots: np.ndarray, rows: np.ndarray) -> None:
-        """Documents of a unit that are complete."""
-        self.tally.add(first + slots, rows)
+    def unit(self, size: int, places: np.ndarray, rows: np.ndarray) -> None:
+        """A unit of so many tokens is done; ``places`` of its documents, and their rows."""
+        self.tally.add(places, rows)
         self.histogram()
-
-    def unit(self, size: int) -> None:
         self.done += size
         self.running = max(0.0, self.running - size)
         self._emit()
+
+    def begun_again(self) -> None:
+        """What was under way is lost."""
+        self.running = 0.0
 
     def histogram(self, force: bool = False) -> None:
         if force or time.monotonic() - self.drawn >= HISTOGRAM_SECONDS:
@@ -225,61 +330,3 @@ class _Progress:
                 peak_memory_bytes=self.memory,
             ),
         )
-
-
-def part_path(parts: Path, number: int) -> Path:
-    return parts / f"{number:06d}.npy"
-
-
-def _worker(task: ScoringTask, inbox: Any, outbox: Any, go: Any, parent: int) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    number = -1
-    try:
-        from mlxprune.engine import backend
-
-        device = backend.detect()
-        if device.name == "cpu":
-            backend.set_threads(1)  # the processes share the cores
-        backend.limit_cache()
-        model, _ = load_model(Path(task.model))
-        tokens = open_tokens(Path(task.tokens))
-        documents = np.load(task.documents, mmap_mode="r")
-        while (number := inbox.get()) is not None:
-            first, stop = task.units[number]
-            positions = np.zeros((2, task.policy.context))
-
-            def between(scored: int, slots: int, waited: float) -> None:
-                while True:
-                    if os.getppid() != parent:
-                        os._exit(1)  # the run died; its parts are complete as they are
-                    if go.wait(timeout=0.5):
-                        break
-                outbox.put(("slots", scored, (slots, waited, backend.peak_memory())))
-
-            def finished(slots: np.ndarray, rows: np.ndarray) -> None:
-                outbox.put(("rows", number, (slots, rows)))
-
-            chosen = np.asarray(documents[first:stop])
-            part = score_documents(model, tokens, chosen, task.policy, between, positions, finished)
-            path = part_path(Path(task.parts), number)
-            partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-            for target, array in ((path.with_suffix(".positions.npy"), positions), (path, part)):
-                with partial.open("wb") as file:
-                    np.save(file, array)
-                finish_file(partial, target)
-            outbox.put(("unit", number, None))
-    except OSError as error:
-        kind = "no space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "error"
-        outbox.put((kind, number, f"{type(error).__name__}: {error}"))
-    except Exception as error:
-        outbox.put(("error", number, f"{type(error).__name__}: {error}"))
-
-
-def joined_parts(parts: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The parts of all units as one: PART rows, and float64 [2, context] sums by position."""
-    paths = [part_path(parts, number) for number in range(count)]
-    rows = np.concatenate([np.load(path) for path in paths])
-    positions: np.ndarray = sum(np.load(path.with_suffix(".positions.npy")) for path in paths)
-    return rows, positions

@@ -14,12 +14,11 @@ from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.data.index import Corpus
 from mlxprune.evaluation import requests
-from mlxprune.evaluation.asking import answer_context, ask, estimate_seconds
+from mlxprune.evaluation.asking import answer_context, ask
 from mlxprune.evaluation.bits_per_byte import (
     BITS_METRIC_VERSION,
     TextBits,
     bits_by_domain,
-    losses_of,
 )
 from mlxprune.evaluation.items_file import (
     requests_sentence,
@@ -28,6 +27,7 @@ from mlxprune.evaluation.items_file import (
     write_items,
 )
 from mlxprune.evaluation.lm_eval_bridge import LmEvalResult, evaluate_with_lm_eval
+from mlxprune.evaluation.model_answers import estimated_seconds, losses_in_child
 from mlxprune.evaluation.task_metrics import (
     TASK_METRIC_VERSION,
     CategoryResult,
@@ -181,7 +181,7 @@ def _answers(
         tasks, load_tokenizer(source), window, config.evaluation.limit, config.seed, report
     )
     warn_of_bad_lines(execution, asked)
-    sentence = requests_sentence(asked, estimate_seconds(source, asked))
+    sentence = requests_sentence(asked, estimated_seconds(execution, source, asked))
     execution.log.emit("evaluation", StageStart(why=sentence))
     answers = ask(execution, source, asked, window, out / f"parts-{short}")
     items = out / f"items-{short}.parquet"  # it stays right when these figures are set aside
@@ -197,8 +197,8 @@ def _text(
     documents = documents[tokens.lengths(documents) > 0]
     total = int(tokens.lengths(documents).sum())
     report = stage_progress(execution, "evaluation", "tokens")
-    between, memory_bytes = progress_between(report, total, 0, 1), execution.config.memory
-    part = losses_of(source, tokens, documents, window, between, memory_bytes)
+    between = progress_between(report, total, 0, 1)
+    part = losses_in_child(execution, source, tokens, documents, window, between)
     index = corpus.index[documents]
     bits: TextBits = bits_by_domain(
         part["nll_sum"], index["bytes"], index["domain"], corpus.domains

@@ -60,5 +60,5 @@ def score_data(config: Config, model: str, out: Path, listeners: list[Listener])
                 memory_bytes=config.memory,
                 metadata={"model": model},
             )
-            summary = score_corpus(job, corpus, execution.log, execution.control)
+            summary = score_corpus(execution, job, corpus)
     return ScoredData(scores=str(target), **msgspec.structs.asdict(summary))

@@ -13,10 +13,11 @@ from mlxprune.data.index import row_keys_of
 from mlxprune.data.indexing import input_facts
 from mlxprune.data.readers import Row, read_rows
 from mlxprune.data.sources import find_sources
-from mlxprune.evaluation.bits_per_byte import documents_for_curves, validator
+from mlxprune.evaluation.bits_per_byte import documents_for_curves
 from mlxprune.execution.context import Execution
 from mlxprune.execution.lifecycle import alone
 from mlxprune.experiment.budgets import final_targets
+from mlxprune.experiment.training_order import TrainingOrder, train_in_child
 from mlxprune.files import fingerprint_of, folder_in_the_making
 from mlxprune.model.architecture import preset_of
 from mlxprune.records import plain, read_record
@@ -26,10 +27,7 @@ from mlxprune.run.markers import is_done, mark_done, read_marker, set_aside
 from mlxprune.tokenization.prepare import prepare_text
 from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
 from mlxprune.tokenization.tokenizer import fetch_tokenizer
-from mlxprune.training.job import TrainingJob
-from mlxprune.training.loop import train_model
 from mlxprune.training.recipe import recipe_identity, recipe_of
-from mlxprune.training.stream import TrainingStream
 from mlxprune.training.summary import TrainingSummary, TrainingTotals
 
 
@@ -54,24 +52,25 @@ def train_alone(config: Config, out: Path, listeners: list[Listener]) -> Trained
         held_out = documents_for_curves(corpus, tokens, documents[::20], seed, 100_000)
         rest = np.setdiff1d(documents, held_out)
         encoded = plain(read_marker(execution.run.tokens()))
-        job = TrainingJob(
+        order = TrainingOrder(
             recipe=recipe,
-            stream=TrainingStream(tokens, rest, corpus.index["key"][rest], seed),
+            tokens=execution.run.tokens(),
+            documents=rest,
+            keys=corpus.index["key"][rest],
             folder=execution.run.final(f"model-s{seed}"),
             fingerprint=fingerprint_of(recipe_identity(recipe), encoded),
             tokenizer_folder=tokenizer_folder,
             stage="final",
-            validate=validator(
-                corpus, tokens, held_out, recipe.config, recipe.context, config.memory
-            ),
+            held_out=held_out,
+            held_out_bytes=int(corpus.index["bytes"][held_out].sum()),
             gradient_checkpointing=config.final.gradient_checkpointing,
             memory_bytes=config.memory,
         )
-        if not set_aside(job.folder, job.fingerprint):
+        if not set_aside(order.folder, order.fingerprint):
             execution.log.emit("final", StageStart(why=Reason.ASKED))
-            train_model(job, execution.log, execution.control)
-    totals = read_record(job.folder / "training.json", TrainingSummary).totals
-    return TrainedModel(model=str(job.folder), **msgspec.structs.asdict(totals))
+            train_in_child(execution, order)
+    totals = read_record(order.folder / "training.json", TrainingSummary).totals
+    return TrainedModel(model=str(order.folder), **msgspec.structs.asdict(totals))
 
 
 def _tokenizer(execution: Execution) -> Path:

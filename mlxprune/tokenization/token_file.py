@@ -46,6 +46,7 @@ class Tokens:
     vocab_size: int
     prefix: int
     end: int
+    folder: Path | None = None  # where they lie; None: in memory alone
 
     def document(self, number: int) -> np.ndarray:
         return self.ids[int(self.offsets[number]) : int(self.offsets[number + 1])]
@@ -141,4 +142,4 @@ def open_tokens(folder: Path) -> Tokens:
         ids: np.ndarray = np.memmap(folder / "tokens.bin", dtype, mode="r")
     else:
         ids = np.zeros(0, dtype)
-    return Tokens(ids, offsets, summary.vocab_size, summary.prefix, summary.end)
+    return Tokens(ids, offsets, summary.vocab_size, summary.prefix, summary.end, folder)

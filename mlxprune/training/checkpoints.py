@@ -97,7 +97,9 @@ def prune_checkpoints(folder: Path, recipe: Recipe, besides: list[int]) -> None:
     and those at the steps ``besides``."""
     spared = [_checkpoint(folder, step) for step in besides]
     regular = [
-        p for p in whole_checkpoints(folder) if int(p.name[5:]) % recipe.checkpoint_every == 0
+        path
+        for path in whole_checkpoints(folder)
+        if (step := int(path.name[5:])) and step % recipe.checkpoint_every == 0
     ]
     for path in (folder / "checkpoints").glob("*"):
         if path not in regular[-CHECKPOINTS_KEPT:] and path not in spared:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,6 @@ from mlxprune.run.events import EventLog
 from mlxprune.run.markers import claim, mark_done
 from mlxprune.stats import spearman
 from mlxprune.training.checkpoints import (
-    Restored,
     prune_checkpoints,
     restore_checkpoint,
     save_checkpoint,
@@ -34,6 +32,8 @@ from mlxprune.training.checkpoints import (
 from mlxprune.training.job import TrainingJob
 from mlxprune.training.progress import TrainingProgress
 from mlxprune.training.recipe import learning_rate_at
+from mlxprune.training.shapes import FILE as SHAPES_FILE
+from mlxprune.training.shapes import StepShape, shape_at, stored_shapes, usual_parts
 from mlxprune.training.summary import (
     HISTORY_POINTS,
     CheckpointHistory,
@@ -44,6 +44,7 @@ from mlxprune.training.summary import (
 )
 
 READY_SECONDS = 1e-3
+CHECKPOINT_SECONDS = 600.0
 
 
 def train_model(job: TrainingJob, log: EventLog, control: Control) -> TrainingSummary:
@@ -52,15 +53,20 @@ def train_model(job: TrainingJob, log: EventLog, control: Control) -> TrainingSu
     Returns the summary that also stands in ``training.json``. Raises NonFiniteLoss; Stopped and
     Interrupted leave a checkpoint behind.
     """
+    from mlxprune.engine import backend
+
     claim(job.folder, job.fingerprint)
     training = _Training(job, log)
     training.run(control)
     save_model(training.model, job.recipe.config, job.tokenizer_folder, job.folder)
-    summary = _summary(job, training.history)
+    summary = _summary(job, training.history, training.shapes)
+    del training
+    backend.release()
     write_record(job.folder / "training.json", summary)
     prune_checkpoints(job.folder, job.recipe, [job.last, *([job.stem] if job.stem else [])])
     mark_done(job.folder, job.stage, job.fingerprint)
-    (job.folder / "towards").unlink(missing_ok=True)
+    for name in ("towards", SHAPES_FILE):
+        (job.folder / name).unlink(missing_ok=True)
     return summary
 
 
@@ -73,39 +79,45 @@ class _Training:
 
         self.job, self.log = job, log
         recipe = job.recipe
-        backend.detect()
-        backend.limit_cache()
         self.model = initialise_model(recipe.config, recipe.seed)
-        if job.gradient_checkpointing:
-            from mlx_lm.tuner.trainer import grad_checkpoint
-
-            layers: Any = self.model.layers
-            grad_checkpoint(layers[0])
         self.optimizer = make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
         self.optimizer.init(self.model.trainable_parameters())
         restored = restore_checkpoint(
             (job.folder, *job.earlier), recipe, job.last, self.model, self.optimizer
         )
         self.first, self.history = restored.step, restored.history
-        self.micro_batches = _micro_batches(job, restored)
+        usual = usual_parts(
+            recipe, job.memory_bytes, job.gradient_checkpointing, backend.detect().part_flops
+        )
+        self.shapes = stored_shapes(job.folder, usual)
+        self.parts = shape_at(self.shapes, self.first)
+        plan = memory_plan(recipe.config, recipe.context, job.memory_bytes)
+        rows = recipe.batch_size // self.parts
+        backend.limit_memory(
+            plan.training_bytes(rows, recipe.optimizer, job.gradient_checkpointing)
+        )
         self.take_step = backend.step_function(
-            self.model, self.optimizer, self.micro_batches, recipe.clip
+            self.model, self.optimizer, self.parts, recipe.clip, job.gradient_checkpointing
         )
         self.peak_memory = backend.peak_memory
         backend.reset_peak_memory()
         self.progress = TrainingProgress(job, log, self.first)
+        self.saved = time.monotonic()
 
     def run(self, control: Control) -> None:
-        """Every step that is left."""
+        """Every step that is left. Between the parts of a step the control is obeyed; a checkpoint
+        that is written there is the one of the step's beginning."""
         job, recipe, progress = self.job, self.job.recipe, self.progress
         batch = job.stream.batch(self.first, recipe.batch_size, recipe.context)
         for step in range(self.first, job.last):
-            if control.pending():
-                control.obey(partial(self.save, step))
-                progress.restart()
+
+            def between(step: int = step) -> None:
+                if control.pending():
+                    control.obey(partial(self.save, step))
+                    progress.restart()
+
             rate = learning_rate_at(recipe, step)
-            self.optimizer.learning_rate = rate
-            finish = self.take_step(*batch)
+            finish = self.take_step(*batch, rate, between)
             began = time.perf_counter()
             if step + 1 < job.last:  # while a GPU works
                 batch = job.stream.batch(step + 1, recipe.batch_size, recipe.context)
@@ -122,10 +134,17 @@ class _Training:
             self.note(step + 1, loss, rate)
             progress.step(step, loss, norm, rate, self.peak_memory())
             self.validate_when_due(step + 1)
-            regular = (step + 1) % recipe.checkpoint_every == 0 and step + 1 < recipe.steps
-            if regular or step + 1 in (job.stop, job.stem):
-                self.save(step + 1)
+            self.save_when_due(step + 1)
         progress.finish()
+
+    def save_when_due(self, done: int) -> None:
+        """Every so many steps, where others go on from, and after CHECKPOINT_SECONDS without: what
+        ends a process in the middle must not cost more."""
+        job, recipe = self.job, self.job.recipe
+        regular = done % recipe.checkpoint_every == 0 and done < recipe.steps
+        late = time.monotonic() - self.saved > CHECKPOINT_SECONDS and done < job.last
+        if regular or late or done in (job.stop, job.stem):
+            self.save(done)
 
     def note(self, done: int, loss: float, rate: float) -> None:
         """A loss of the history is the mean of a window of steps."""
@@ -164,26 +183,18 @@ class _Training:
     def save(self, done: int) -> None:
         """A checkpoint after so many steps."""
         job = self.job
+        self.saved = time.monotonic()
         kept = [step for step in (job.stem, job.stop) if step]
         save_checkpoint(
-            job.folder, done, job.recipe, self.micro_batches, self.model, self.optimizer,
+            job.folder, done, job.recipe, self.parts, self.model, self.optimizer,
             self.history, kept,
         )  # fmt: skip
         self.log.emit(job.stage, Checkpoint(model=job.name, step=done))
 
 
-def _micro_batches(job: TrainingJob, restored: Restored) -> int:
-    """As the configuration, the checkpoint or the memory says, in this order."""
-    recipe = job.recipe
-    plan = memory_plan(recipe.config, recipe.context, job.memory_bytes)
-    return (
-        recipe.accumulate
-        or restored.micro_batches
-        or plan.micro_batches(recipe.batch_size, recipe.optimizer, job.gradient_checkpointing)
-    )
-
-
-def _summary(job: TrainingJob, history: CheckpointHistory) -> TrainingSummary:
+def _summary(
+    job: TrainingJob, history: CheckpointHistory, shapes: list[StepShape]
+) -> TrainingSummary:
     targets = job.last * job.recipe.targets_per_step
     return TrainingSummary(
         recipe=job.recipe,
@@ -193,5 +204,6 @@ def _summary(job: TrainingJob, history: CheckpointHistory) -> TrainingSummary:
         passes=targets / job.stream.unique,
         final_loss=history.train[-1].loss if history.train else None,
         validation_bpb=history.validation[-1].bits_per_byte if history.validation else None,
+        shapes=shapes,
         history=TrainingHistory(train=history.train, validation=history.validation),
     )

@@ -6,6 +6,7 @@ import msgspec
 
 from mlxprune.records import Record
 from mlxprune.training.recipe import Recipe
+from mlxprune.training.shapes import StepShape
 
 HISTORY_POINTS = 500
 
@@ -60,6 +61,7 @@ class TrainingSummary(Record):
     final_loss: float | None
     validation_bpb: float | None
     history: TrainingHistory
+    shapes: list[StepShape] = msgspec.field(default_factory=list)
 
     @property
     def totals(self) -> TrainingTotals:

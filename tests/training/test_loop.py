@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 
 from mlxprune.errors import NonFiniteLoss, Stopped
+from mlxprune.model.architecture import flops_per_token
+from mlxprune.testing.forced import forced_graph
 from mlxprune.testing.quiet import QuietControl, QuietLog
 from mlxprune.testing.training import assert_same_bytes, recipe, stream_of, train_small
 from mlxprune.training.job import TrainingJob
 from mlxprune.training.loop import train_model
+from mlxprune.training.shapes import (
+    StepShape,
+    shape_at,
+    stored_shapes,
+    usual_parts,
+    with_finer_parts,
+)
 from mlxprune.training.summary import TrainingSummary
 
 
@@ -39,25 +48,47 @@ def test_a_stopped_training_ends_with_the_same_bytes(
     assert_same_bytes(whole, broken)
 
 
-def test_gradient_checkpointing_changes_no_loss(tmp_path: Path) -> None:
-    """It patches a class of mlx-lm for good, so it runs in a process of its own."""
-    import subprocess
-    import sys
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_checkpointing_changes_no_loss(dtype: str, tmp_path: Path) -> None:
+    with forced_graph(dtype):
+        plain = train_small(tmp_path / "a" / "m", recipe(steps=5)).history.train
+        saved = train_small(
+            tmp_path / "b" / "m", recipe(steps=5), gradient_checkpointing=True
+        ).history.train
+    for p, s in zip(plain, saved, strict=True):
+        assert abs(p.loss - s.loss) < 1e-5 if dtype == "float32" else 1e-2
 
-    code = f"""
-import importlib.util, mlxprune
-from pathlib import Path
-spec = importlib.util.spec_from_file_location("test_loop", {__file__!r})
-here = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(here)
-recipe, train_small = here.recipe, here.train_small
-out = Path({str(tmp_path)!r})
-plain = train_small(out / "a" / "m", recipe(steps=5)).history.train
-saved = train_small(out / "b" / "m", recipe(steps=5), gradient_checkpointing=True).history.train
-assert all(abs(p.loss - s.loss) < 1e-5 for p, s in zip(plain, saved)), (plain, saved)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+
+@pytest.mark.parametrize("stop_at", [1, 9, 30])
+def test_a_stop_between_the_parts_of_a_step_leaves_no_trace(stop_at: int, tmp_path: Path) -> None:
+    """On the engine of a GPU, in eight parts a step."""
+    chosen = recipe(steps=6, accumulate=8)
+    whole, broken = tmp_path / "whole" / "m", tmp_path / "broken" / "m"
+    with forced_graph("bfloat16"):
+        train_small(whole, chosen)
+        with pytest.raises(Stopped):
+            train_small(broken, chosen, stop_at)
+        train_small(broken, chosen, fresh=False)
+    assert_same_bytes(whole, broken)
+
+
+def test_parts_of_a_step_are_settled_once_and_made_finer_where_they_were_too_large(
+    tmp_path: Path,
+) -> None:
+    assert usual_parts(recipe(accumulate=2), None, False, 1.0) == 2
+    chosen = recipe(batch_size=12)
+    assert usual_parts(chosen, None, False, None) == 1
+    assert usual_parts(chosen, None, False, 1.0) == 12
+    a_row = 3 * flops_per_token(chosen.config, chosen.context) * chosen.context
+    assert usual_parts(chosen, None, False, 4.5 * a_row) == 3
+    assert stored_shapes(tmp_path, 3) == [StepShape(0, 3)]
+    assert stored_shapes(tmp_path, 1) == [StepShape(0, 3)]
+    assert with_finer_parts(tmp_path, 12, 40) == 6
+    assert with_finer_parts(tmp_path, 12, 70) == 12
+    assert with_finer_parts(tmp_path, 12, 90) is None
+    shapes = stored_shapes(tmp_path, 1)
+    assert shapes == [StepShape(0, 3), StepShape(40, 6), StepShape(70, 12)]
+    assert [shape_at(shapes, step) for step in (0, 39, 40, 99)] == [3, 3, 6, 12]
 
 
 def test_a_loss_that_is_not_finite_stops_clearly(tmp_path: Path) -> None:

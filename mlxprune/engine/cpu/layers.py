@@ -12,6 +12,8 @@ The formulas are those of ``mlx_lm.models.llama``; the tests hold both against f
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -37,16 +39,24 @@ def losses(
 
 
 def loss_and_gradients(
-    threads: CpuThreads, weights: llama.Weights, inputs: np.ndarray, targets: np.ndarray
+    threads: CpuThreads,
+    weights: llama.Weights,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[float, llama.Parameters]:
     """The mean of ``losses`` (summed in float64) and its gradient by every parameter, float32.
 
-    The gradients are in the threads' buffers: they hold until the next call.
+    The gradients are in the threads' buffers: they hold until the next call. ``between`` is called
+    before every chunk, by one thread at a time; it may wait, and what it raises is raised here.
     """
     share = np.float32(1 / inputs.size)
+    alone = threading.Lock()
 
     def chunk(buffers: Buffers, job: tuple[slice, _Gradients]) -> float:
         rows, gradients = job
+        with alone:
+            between()
         work = Chunk(weights, buffers, inputs[rows], gradients)
         hidden = work.forward()
         cotangent = buffers.take("d_hidden_states", *hidden.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,9 @@ class CpuThreads:
         numbers = range(len(items))
         if self._pool is None:
             return [result for n in numbers for result in on_thread(n)]
-        return [result for results in self._pool.map(on_thread, numbers) for result in results]
+        started = [self._pool.submit(on_thread, number) for number in numbers]
+        wait(started)  # all of them: what one raises must not leave others at work in their buffers
+        return [result for thread in started for result in thread.result()]
 
     def __len__(self) -> int:
         return len(self._buffers)

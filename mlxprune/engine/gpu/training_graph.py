@@ -1,96 +1,166 @@
-"""Training steps as MLX's lazy graph: loss, gradient and update, in micro-batches."""
+"""Training steps as MLX's lazy graph: the gradients of one micro-batch after another, then the
+update."""
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from mlxprune.engine.gpu import loss_graph
+from mlxprune.engine.gpu.embedding import LookupOrder, lookup_order
+from mlxprune.engine.gpu.tracing import blockwise_attention, checkpointed_layers, exact_lookups
 
 if TYPE_CHECKING:
     import mlx.core as mx
     import mlx.nn as nn
 
-ATTENTION_ROWS = 256
+Gradients = Any  # a tree of float32 arrays like that of the parameters
+Step = Callable[..., Callable[[], tuple[float, float]]]
 
 
-def step_function(
-    model: nn.Module,
-    optimizer: Any,
-    accumulate: int,
-    clip: float,
-    dtype: mx.Dtype,
-    compiled: bool,
-    fused_attention_gradient: bool,
-) -> Callable[[np.ndarray, np.ndarray], Callable[[], tuple[float, float]]]:
-    """Start an optimizer step: inputs, targets int [B, T] -> what waits for it and returns
-    (mean loss, gradient norm before the clip).
+@dataclass(frozen=True)
+class StepSettings:
+    """How a step is cut and computed, besides the model and the optimizer."""
 
-    Master weights are float32; a step casts them to ``dtype``. The parameters of the model and the
-    state of the optimizer are replaced.
+    parts: int  # micro-batches
+    clip: float
+    dtype: Any  # of weights and activations; master weights and sums of gradients are float32
+    compiled: bool
+    fused_attention_gradient: bool  # whether MLX's own attention is taken
+    gradient_checkpointing: bool = False
+
+
+# Over 60 lines: a part, the update and their start share the model and the optimizer.
+def step_function(model: nn.Module, optimizer: Any, settings: StepSettings) -> Step:
+    """Start an optimizer step: inputs, targets int [B, T], the learning rate, and what is called
+    before every micro-batch -> what waits for it and returns (mean loss, gradient norm before the
+    clip).
+
+    A micro-batch adds its gradient to the sum so far, in a graph of its own: there is one trace for
+    any number of parts, and between two of them a step can pause or be given up, which leaves the
+    model as it was. At most two are under way. The parameters of the model and the state of the
+    optimizer are replaced at the end.
     """
     import mlx.core as mx
     import mlx.optimizers as optim
-    from mlx.utils import tree_flatten, tree_map
+    from mlx.utils import tree_map
 
-    if not fused_attention_gradient:
-        _install_attention(model)
-    value_and_grad = mx.value_and_grad(mean_loss(model, dtype))
+    parts = settings.parts
+    gradient_of = mx.value_and_grad(mean_loss(model, settings.dtype))
 
-    def step(inputs: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+    def one_part(
+        inputs: mx.array,
+        targets: mx.array,
+        order: list[mx.array],
+        so_far: tuple[mx.array, Gradients] | None,
+    ) -> tuple[mx.array, Gradients]:
         masters = model.trainable_parameters()
-        loss, gradients = mx.array(0.0), None
-        pieces = zip(mx.split(inputs, accumulate), mx.split(targets, accumulate), strict=True)
-        for x, y in pieces:
-            if gradients is not None:  # one micro-batch after another, or memory is not saved
-                leaves = [array for _, array in tree_flatten(gradients)]
-                x, y = mx.depends([x, y], [loss, *leaves])
-            part_loss, part = value_and_grad(masters, x, y)
-            loss = loss + part_loss / accumulate
-            part = tree_map(lambda g: g / accumulate, part) if accumulate > 1 else part
-            gradients = part if gradients is None else tree_map(mx.add, gradients, part)
-            if accumulate > 1 and not compiled:
-                mx.eval(loss, gradients)
-        gradients, norm = optim.clip_grad_norm(gradients, clip)
-        model.update(optimizer.apply_gradients(gradients, masters))
-        return loss, norm
+        with traced_for_training(model, settings):
+            loss, gradients = gradient_of(masters, inputs, targets, LookupOrder(*order))
+        model.update(masters)
+        if parts > 1:
+            loss, gradients = loss / parts, tree_map(lambda g: g / parts, gradients)
+        if so_far is not None:
+            loss, gradients = loss + so_far[0], tree_map(mx.add, so_far[1], gradients)
+        return loss, gradients
 
-    if compiled:
+    def update(gradients: Gradients) -> mx.array:
+        gradients, norm = optim.clip_grad_norm(gradients, settings.clip)
+        model.update(optimizer.apply_gradients(gradients, model.trainable_parameters()))
+        return cast("mx.array", norm)
+
+    if settings.compiled:
+        one_part = partial(mx.compile, inputs=[model.state])(one_part)
         state = [model.state, optimizer.state]
-        step = partial(mx.compile, inputs=state, outputs=state)(step)
+        update = partial(mx.compile, inputs=state, outputs=state)(update)
 
-    def start(inputs: np.ndarray, targets: np.ndarray) -> Callable[[], tuple[float, float]]:
-        loss, norm = step(mx.array(inputs), mx.array(targets))
-        mx.async_eval(loss, norm, model.parameters(), optimizer.state)  # type: ignore[no-untyped-call]
+    def start(
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        rate: float,
+        between: Callable[[], None] = lambda: None,
+    ) -> Callable[[], tuple[float, float]]:
+        so_far: tuple[mx.array, Gradients] | None = None
+        vocab_size = _vocabulary(model)
+        for x, y in zip(np.split(inputs, parts), np.split(targets, parts), strict=True):
+            between()
+            order = [mx.array(a) for a in lookup_order(x, vocab_size)]
+            before = so_far[0] if so_far is not None else None
+            so_far = one_part(mx.array(x), mx.array(y), order, so_far)
+            mx.async_eval(so_far)  # type: ignore[no-untyped-call]
+            if before is not None:
+                mx.eval(before)
+        assert so_far is not None
+        loss, gradients = so_far
+        del so_far  # the update may take the place of the gradients
+        optimizer.learning_rate = rate
+        norm = update(gradients)
+        mx.async_eval(norm, model.parameters(), optimizer.state)  # type: ignore[no-untyped-call]
         return lambda: (float(cast("float", loss.item())), float(cast("float", norm.item())))
 
     return start
 
 
-def mean_loss(model: nn.Module, dtype: mx.Dtype) -> Callable[[Any, mx.array, mx.array], mx.array]:
-    """A function of (float32 parameters, inputs, targets) to the mean -ln p(target)."""
+@contextlib.contextmanager
+def traced_for_training(model: nn.Module, settings: StepSettings) -> Iterator[None]:
+    """What a training step computes otherwise than scoring, for the time of its trace."""
+    with contextlib.ExitStack() as stack:
+        if not settings.fused_attention_gradient:
+            stack.enter_context(blockwise_attention(model))
+        if settings.gradient_checkpointing:
+            stack.enter_context(checkpointed_layers(model))
+        yield
+
+
+def gradients(
+    model: nn.Module, inputs: np.ndarray, targets: np.ndarray, settings: StepSettings
+) -> dict[str, np.ndarray]:
+    """The gradient of the mean loss by every parameter, float32, as a step computes it, eagerly."""
     import mlx.core as mx
-    from mlx.utils import tree_map
+    from mlx.utils import tree_flatten, tree_map
+
+    masters = model.trainable_parameters()
+    full = tree_map(lambda a: a.astype(mx.float32), masters)
+    order = LookupOrder(*map(mx.array, lookup_order(inputs, _vocabulary(model))))
+    with traced_for_training(model, settings):
+        loss = mean_loss(model, settings.dtype)
+        found = mx.grad(loss)(full, mx.array(inputs), mx.array(targets), order)
+    model.update(masters)
+    mx.eval(found)
+    return {
+        name: np.array(array.astype(mx.float32))
+        for name, array in cast("list[tuple[str, mx.array]]", tree_flatten(found))
+    }
+
+
+def _vocabulary(model: Any) -> int:
+    """Rows of the table that token ids are looked up in; 1 where the model does not say."""
+    return int(getattr(getattr(model, "args", None), "vocab_size", 1))
+
+
+def mean_loss(model: nn.Module, dtype: mx.Dtype) -> Callable[..., mx.array]:
+    """A function of (float32 parameters, inputs, targets, LookupOrder of the inputs) to the mean
+    -ln p(target)."""
+    from mlx.utils import tree_flatten, tree_map
 
     splits = loss_graph.parts(model)[0] is not model
 
-    def loss(parameters: Any, inputs: mx.array, targets: mx.array) -> mx.array:
-        if dtype != mx.float32:
-            parameters = tree_map(lambda p: p.astype(dtype), parameters)
-        model.update(parameters)
-        if not splits:
-            return loss_graph.cross_entropy(model(inputs), targets).mean()
-        inner = cast("Any", model)
-        tied = "lm_head" not in inner
-        weight = inner.model.embed_tokens.weight if tied else inner.lm_head.weight
-        hidden = inner.model(inputs)
+    def loss(masters: Any, inputs: mx.array, targets: mx.array, order: LookupOrder) -> mx.array:
+        by_path = dict(cast("list[tuple[str, mx.array]]", tree_flatten(masters)))
+        model.update(tree_map(lambda p: p.astype(dtype), masters))
+        with exact_lookups(model, by_path, inputs, order, dtype):
+            if not splits:
+                return loss_graph.cross_entropy(model(inputs), targets).mean()
+            inner = cast("Any", model)
+            hidden = inner.model(inputs)
+        head = "model.embed_tokens.weight" if "lm_head" not in inner else "lm_head.weight"
         flat = hidden.reshape(-1, hidden.shape[-1])
-        result: mx.array = fused_mean(flat, weight, targets.reshape(-1))[0]
+        result: mx.array = fused_mean(flat, by_path[head], targets.reshape(-1))[0]
         return result
 
     return loss
@@ -99,35 +169,38 @@ def mean_loss(model: nn.Module, dtype: mx.Dtype) -> Callable[[Any, mx.array, mx.
 def fused_mean(
     hidden: mx.array, weight: mx.array, targets: mx.array, rows: int | None = None
 ) -> list[mx.array]:
-    """[mean loss, its gradient by hidden, by weight]: hidden [N, d], weight [V, d], targets [N].
+    """[mean loss, its gradient by hidden, by weight]: hidden [N, d] in the compute dtype, weight
+    float32 [V, d], targets [N]. The gradient by weight is float32.
 
     ``rows`` positions at a time; by default as many as LOGITS_BYTES hold.
     """
     import mlx.core as mx
 
     rows = rows or loss_graph.rows_at_once(weight.shape[0])
+    ids = mx.array(np.arange(weight.shape[0], dtype=np.int32))
 
     @mx.custom_function
     def fused(hidden: mx.array, weight: mx.array, targets: mx.array) -> list[mx.array]:
         share = 1.0 / hidden.shape[0]
         losses: list[mx.array] = []
-        by_weight = mx.zeros(weight.shape, mx.float32)
         by_hidden: list[mx.array] = []
+        by_weight = None
+        table = weight.astype(hidden.dtype)
         for at in range(0, hidden.shape[0], rows):
-            # Each piece waits for all of the last: else the logits of all are alive at once.
-            x, t = mx.depends(
-                [hidden[at : at + rows], targets[at : at + rows]],
-                [*losses[-1:], by_weight, *by_hidden[-1:]],
-            )
-            logits = (x @ weight.T).astype(mx.float32)
+            x, t = hidden[at : at + rows], targets[at : at + rows]
+            if by_weight is not None:
+                # Each piece waits for all of the last: else the logits of all are alive at once.
+                x, t = mx.depends([x, t], [losses[-1], by_weight, by_hidden[-1]])
+            logits = (x @ table.T).astype(mx.float32)
             normaliser = mx.logsumexp(logits, axis=-1, keepdims=True)
             picked = mx.take_along_axis(logits, t[:, None], axis=-1)
             losses.append((normaliser - picked)[:, 0])
             p = mx.exp(logits - normaliser)
-            target = mx.arange(weight.shape[0])[None] == t[:, None]
-            slope = ((p - target) * share).astype(hidden.dtype)
-            by_hidden.append(slope @ weight)
-            by_weight = by_weight + (slope.T @ x).astype(mx.float32)
+            slope = ((p - (ids[None] == t[:, None])) * share).astype(hidden.dtype)
+            by_hidden.append(slope @ table)
+            more = (slope.T @ x).astype(mx.float32)
+            by_weight = more if by_weight is None else by_weight + more
+        assert by_weight is not None
         return [mx.concatenate(losses).mean(), mx.concatenate(by_hidden), by_weight]
 
     @fused.vjp
@@ -141,92 +214,3 @@ def fused_mean(
         )
 
     return cast("list[mx.array]", fused(hidden, weight, targets))
-
-
-def _install_attention(model: Any) -> None:
-    """Let the model's module use ``attention`` where it would use MLX's, causal and uncached."""
-    module: Any = sys.modules[type(model).__module__]
-    stock = getattr(module, "scaled_dot_product_attention", None)
-    if stock is None or hasattr(stock, "stock"):
-        return
-
-    def chosen(
-        queries: mx.array,
-        keys: mx.array,
-        values: mx.array,
-        cache: Any,
-        scale: float,
-        mask: Any,
-        **others: Any,
-    ) -> mx.array:
-        plain = isinstance(mask, str) and mask == "causal" and cache is None and not others
-        if plain and queries.shape[2] == keys.shape[2] > ATTENTION_ROWS:
-            return attention(queries, keys, values, scale)
-        return cast("mx.array", stock(queries, keys, values, cache, scale, mask, **others))
-
-    chosen.stock = stock  # type: ignore[attr-defined]
-    module.scaled_dot_product_attention = chosen
-
-
-# Over 60 lines: forward and backward share what they close over.
-def attention(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    scale: float,
-    rows: int = ATTENTION_ROWS,
-) -> mx.array:
-    """Causal attention of [B, heads, T, D] over [B, kv heads, T, D]; the gradient goes ``rows``
-    queries at a time."""
-    import mlx.core as mx
-
-    batch, heads, length, width = queries.shape
-    groups = (batch, keys.shape[1], heads // keys.shape[1], length, width)
-    blocks = [(at, min(at + rows, length)) for at in range(0, length, rows)]
-
-    def weights(q: mx.array, k: mx.array, start: int, stop: int) -> mx.array:
-        scores = ((q * scale) @ k.swapaxes(-1, -2)).astype(mx.float32)
-        later = mx.arange(stop)[None] > mx.arange(start, stop)[:, None]
-        return mx.softmax(mx.where(later, -math.inf, scores), axis=-1)
-
-    # One block waits for the one before, so that one block's weights are alive at a time. MLX's own
-    # forward pass is no help here: while a gradient is traced it is not fused either.
-    @mx.custom_function
-    def attend(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        q, k, v = q.reshape(groups), k[:, :, None], v[:, :, None]
-        out: list[mx.array] = []
-        for start, stop in blocks:
-            (qs,) = mx.depends([q[..., start:stop, :]], out[-1:])
-            p = weights(qs, k[..., :stop, :], start, stop).astype(q.dtype)
-            out.append(p @ v[..., :stop, :])
-        return mx.concatenate(out, axis=-2).reshape(queries.shape)
-
-    @attend.vjp
-    def attend_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> tuple[mx.array, ...]:
-        q, k, v = primals
-        kk, vv = k[:, :, None], v[:, :, None]
-        queries_g, d_out = q.reshape(groups), cotangent.reshape(groups)
-        inner = (d_out * output.reshape(groups)).astype(mx.float32).sum(-1, keepdims=True)
-        dk = mx.zeros(kk.shape, mx.float32)
-        dv = mx.zeros(vv.shape, mx.float32)
-        dq: list[mx.array] = []
-        for start, stop in blocks:
-            qs, c, d = mx.depends(
-                [a[..., start:stop, :] for a in (queries_g, d_out, inner)], [dk, dv, *dq[-1:]]
-            )
-            ks, vs = kk[..., :stop, :], vv[..., :stop, :]
-            p = weights(qs, ks, start, stop)
-            dp = (c @ vs.swapaxes(-1, -2)).astype(mx.float32)
-            ds = (p * (dp - d) * scale).astype(q.dtype)
-            dq.append(ds @ ks)
-            more_k = (ds.swapaxes(-1, -2) @ qs).astype(mx.float32).sum(2, keepdims=True)
-            more_v = (p.astype(q.dtype).swapaxes(-1, -2) @ c).astype(mx.float32)
-            dk = dk.at[..., :stop, :].add(more_k)
-            dv = dv.at[..., :stop, :].add(more_v.sum(2, keepdims=True))
-        return (
-            mx.concatenate(dq, axis=-2).reshape(q.shape),
-            dk.squeeze(2).astype(k.dtype),
-            dv.squeeze(2).astype(v.dtype),
-        )
-
-    return cast("mx.array", attend(queries, keys, values))

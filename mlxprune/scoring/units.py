@@ -1,0 +1,111 @@
+"""Units: small samples of the pool that are scored one by one, and what is kept of each.
+
+The documents are put into seeded hash order and cut into units, so that what has been scored is a
+fair sample of the pool at any moment. A unit is a function of the data, the seed and the batch
+size; batches never cross one, so any number of workers gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from mlxprune.data.hashing import mix
+from mlxprune.files import PARTIAL
+from mlxprune.records import read_record, write_record
+from mlxprune.scoring.nll import PART_DTYPE
+from mlxprune.scoring.windows import WindowPolicy
+
+UNITS_VERSION = 2  # of their order and of what a part holds
+BYTES_PER_TOKEN = 4  # of text, about
+LEAST_UNIT_BYTES = 256_000
+BATCHES, COMPILED_BATCHES = 32, 64  # of a unit: enough that its rows fill them well
+
+
+def scoring_order(keys: np.ndarray, seed: int) -> np.ndarray:
+    """The order in which documents with these keys are scored: places among them, int64."""
+    return np.argsort(mix(keys, f"score {seed}"), kind="stable")
+
+
+def unit_bytes(policy: WindowPolicy) -> int:
+    """About how many bytes of text a unit has. Padded to few edges, rows need more company."""
+    batches = COMPILED_BATCHES if policy.edges else BATCHES
+    return max(LEAST_UNIT_BYTES, BYTES_PER_TOKEN * batches * policy.batch_tokens)
+
+
+def work_units(sizes: np.ndarray, wanted: int) -> list[tuple[int, int]]:
+    """Units [first, stop) over documents of these byte sizes, about ``wanted`` bytes each."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    result = []
+    first = 0
+    while first < len(sizes):
+        before = int(ends[first - 1]) if first else 0
+        stop = int(np.searchsorted(ends, before + wanted, side="left")) + 1
+        result.append((first, min(stop, len(sizes))))
+        first = result[-1][1]
+    return result
+
+
+def part_path(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.npy"
+
+
+def write_part(parts: Path, number: int, rows: np.ndarray, positions: np.ndarray) -> None:
+    """What is kept of a unit: PART rows, and float64 [2, used] sums by position beside them.
+
+    A part that a power cut takes is scored again, so the system's own flush is enough.
+    """
+    path = part_path(parts, number)
+    used = int(np.flatnonzero(positions[1])[-1]) + 1 if positions[1].any() else 0
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    beside = path.with_suffix(".positions.npy")
+    for target, array in ((beside, positions[:, :used]), (path, rows)):
+        with partial.open("wb") as file:
+            np.save(file, array)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+
+
+def is_whole(parts: Path, number: int, documents: int) -> bool:
+    """Whether the part of a unit of so many documents is there; half a one is scored again."""
+    path = part_path(parts, number)
+    try:
+        rows = np.load(path, mmap_mode="r")
+        np.load(path.with_suffix(".positions.npy"), mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return rows.dtype == PART_DTYPE and rows.shape == (documents,)
+
+
+def joined_parts(parts: Path, count: int, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of all units as one: PART rows in the order of scoring, and float64 [2, context]
+    sums by position."""
+    paths = [part_path(parts, number) for number in range(count)]
+    rows = np.concatenate([np.load(path) for path in paths])
+    positions = np.zeros((2, context))
+    for path in paths:
+        found = np.load(path.with_suffix(".positions.npy"))
+        positions[:, : found.shape[1]] += found
+    return rows, positions
+
+
+class SmallerBatches(msgspec.Struct, array_like=True):
+    """From a restart on, batches of ``batch_tokens`` for these units."""
+
+    batch_tokens: int
+    units: list[int]
+
+
+def smaller_batches(parts: Path) -> list[SmallerBatches]:
+    """Every change of the batch size since these units were begun."""
+    path = parts / "smaller-batches.json"
+    return read_record(path, list[SmallerBatches]) if path.exists() else []
+
+
+def note_smaller_batches(parts: Path, batch_tokens: int, units: list[int]) -> None:
+    changes = [*smaller_batches(parts), SmallerBatches(batch_tokens, units)]
+    write_record(parts / "smaller-batches.json", changes)
