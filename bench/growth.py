@@ -31,8 +31,8 @@ def main() -> None:
     from mlxprune.model.weights import initialise_model
     from mlxprune.run.markers import forget
     from mlxprune.scoring.nll import score_documents
-    from mlxprune.scoring.windows import resolve_policy
     from mlxprune.scoring.units import joined_parts, unit_bytes, work_units, write_part
+    from mlxprune.scoring.windows import resolve_policy
     from mlxprune.tokenization.token_file import Tokens
 
     config = full_config(preset_of("pico"), 512, 128, 1, 1)

@@ -59,9 +59,13 @@ def flush(fd: int) -> None:
 
 
 def flush_folder(folder: Path) -> None:
+    """Where a file system cannot flush a folder (some of networks, exFAT), it is left at that."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         flush(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF):
+            raise
     finally:
         os.close(fd)
 

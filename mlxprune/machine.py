@@ -13,9 +13,12 @@ import resource
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
+
+from mlxprune import macos
 
 
 def peak_resident_bytes() -> int:
@@ -64,6 +67,21 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+THERMAL_KEY = "com.apple.system.thermalpressurelevel"
+PRESSURE_KEY = "kern.memorystatus_vm_pressure_level"
+
+
+@cache
+def boot_session() -> str | None:
+    """What tells this start of the machine from every other one; a Mac's host name does not, it
+    changes with the network. None where the system says nothing."""
+    linux = Path("/proc/sys/kernel/random/boot_id")
+    with contextlib.suppress(OSError):
+        return linux.read_text().strip() or None
+    told = (macos.ask("sysctl", "-n", "kern.bootsessionuuid") or "").strip()
+    return told or None
+
+
 @dataclass(frozen=True)
 class MachineSample:
     """The fields of a ``device`` event (mlxprune/run/event_kinds.py); sizes in bytes."""
@@ -78,6 +96,9 @@ class MachineSample:
     power: str | None  # plugged, or battery
     battery: float | None  # share
     heat: float | None  # degrees Celsius
+    thermal: str | None = None  # macOS: nominal, moderate, heavy, trapping, sleeping
+    pressure: str | None = None  # macOS, of memory: normal, warning, critical
+    low_power: bool | None = None  # macOS: Low Power Mode
 
 
 def sample(folder: Path) -> MachineSample:
@@ -96,6 +117,9 @@ def sample(folder: Path) -> MachineSample:
         power=power,
         battery=battery,
         heat=_heat(),
+        thermal=macos.thermal_of(macos.ask("notifyutil", "-g", THERMAL_KEY)),
+        pressure=macos.pressure_of(macos.ask("sysctl", "-n", PRESSURE_KEY)),
+        low_power=macos.low_power_of(macos.ask("pmset", "-g")),
     )
 
 

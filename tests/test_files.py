@@ -44,3 +44,33 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
     assert fingerprint_of({"a": 1, "b": [2]}) == fingerprint_of({"b": [2], "a": 1})
     assert fingerprint_of({"a": 1}) != fingerprint_of({"a": 2})
+
+
+@pytest.mark.parametrize("refusal", ["EINVAL", "ENOTSUP"])
+def test_a_folder_that_cannot_be_flushed_is_left_at_that(
+    refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """exFAT and some disks of networks refuse; what is wrong with a disk is still raised."""
+    import errno
+    import os
+    import stat
+
+    from mlxprune.files import write_atomic
+
+    usual = os.fsync
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(getattr(errno, refusal), "refused")
+        usual(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomic(tmp_path / "a.json", "{}")
+    assert (tmp_path / "a.json").read_text() == "{}"
+
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="broken"):
+        write_atomic(tmp_path / "b.json", "{}")

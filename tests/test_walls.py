@@ -19,7 +19,7 @@ APP = sorted((ROOT / "tui").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # Who may import mlx, and only when they run: where arrays are computed, and the proofs of that.
 MLX_MODULES = {
-    "diagnostics.benchmark", "diagnostics.doctor", "diagnostics.selftest", "engine.backend",
+    "diagnostics.benchmark", "diagnostics.doctor", "diagnostics.kernel_checks", "engine.backend",
     "engine.gpu.attention", "engine.gpu.embedding", "engine.gpu.loss_graph",
     "engine.gpu.shared_prefix", "engine.gpu.tracing", "engine.gpu.training_graph",
     "engine.optimizer", "evaluation.bits_per_byte", "evaluation.lm_eval_bridge",
@@ -48,7 +48,7 @@ HELD_ELSEWHERE = {
     ("standalone/test_score.py", "a user's data through a user's commands"):
     "data.demo_corpus standalone.train scoring.score_corpus tokenization.prepare",
     ("diagnostics/test_benchmark.py", "`.ci/run` runs the self-test itself"):
-    "diagnostics.doctor diagnostics.selftest",
+    "diagnostics.doctor diagnostics.kernel_checks diagnostics.selftest",
     ("engine/cpu/test_layers.py", "parts of one pass through a model, held as a whole"):
     "engine.cpu.attention engine.cpu.head engine.cpu.llama engine.cpu.threads",
     ("engine/test_shared_prefix.py", "both engines against the same float64 answers"):

@@ -26,6 +26,7 @@ from mlxprune.commands.options import (
     print_json,
 )
 from mlxprune.errors import ConfigError, UsageError, closest, one_line
+from mlxprune.execution.sleep import KEPT_AWAKE, kept_awake
 from mlxprune.files import write_atomic
 from mlxprune.run import lock
 from mlxprune.run.folder import STAGES, RunFolder
@@ -151,6 +152,9 @@ def run(
     memory: Memory = None,
     pool: Pool = None,
     detach: Annotated[bool, typer.Option("--detach", help="go on in the background")] = False,
+    no_awake: Annotated[
+        bool, typer.Option("--no-awake", help="let a Mac sleep by itself while this runs")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -165,12 +169,16 @@ def run(
     target = RunFolder(folder or Path("runs") / loaded.name)
     if detach:
         _refuse_what_would_fail_at_once(loaded, target)
-        _detach(target, config, overrides or [], until, force, as_json)
+        more = ["--no-awake"] if no_awake else []
+        _detach(target, config, overrides or [], until, force, as_json, more)
         return
     from mlxprune.pipeline.runner import run_study
     from mlxprune.report.terminal import print_result
 
-    result = run_study(loaded, target, until, force, listeners(quiet))
+    with kept_awake(not no_awake) as is_kept:
+        if is_kept and not quiet:
+            print(KEPT_AWAKE, file=sys.stderr)
+        result = run_study(loaded, target, until, force, listeners(quiet))
     if as_json:
         print_json(result)
     elif until is None or until == "report":
@@ -204,12 +212,14 @@ def _detach(
     until: str | None,
     force: str | None,
     as_json: bool,
+    more: list[str],
 ) -> None:
     command = [sys.executable, "-m", "mlxprune", "run", str(config), "--dir", str(target.path)]
     for override in overrides:
         command += ["--set", override]
     command += ["--until", until] if until else []
     command += ["--force", force] if force else []
+    command += more
     target.path.mkdir(parents=True, exist_ok=True)
     log = target.path / "console.log"
     with log.open("ab") as out:

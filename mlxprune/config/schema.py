@@ -281,7 +281,7 @@ class Config(Section):
         names = [r.name for r in self.scorers]
         if self.references and self.reference != Reference():
             raise ValueError("give `reference` or `references`, not both")
-        if len(set(names)) != len(names):
+        if len({name.casefold() for name in names}) != len(names):  # as a Mac's disk sees them
             raise ValueError("every reference has a name of its own: references: [{name: ...}]")
         if self.split.cross and (len(names) > 1 or self.scorers[0].pretrained):
             raise ValueError("split.cross goes with one reference that is trained here")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
@@ -68,7 +69,7 @@ def _expand(entry: str, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
     if entry.startswith("hf://"):
         entry = str(download_dataset(entry))
     pattern = has_magic(entry) and not Path(entry).exists()
-    matches = sorted(glob(entry, recursive=True)) if pattern else [entry]  # noqa: PTH207
+    matches = _matches(entry) if pattern else [entry]
     # Folder levels below the fixed part of a pattern name domains, as those of a folder do.
     fixed = len(list(takewhile(_is_literal, Path(entry).absolute().parts)))
     if not matches:
@@ -84,6 +85,13 @@ def _expand(entry: str, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
             yield path, form_of(path), path.name
         elif not _ignored(path.name):
             yield path, form_of(path), "/".join(path.parts[fixed:])
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a pattern matches, in either form of composed letters: a Mac's disk may hold a name that
+    was typed as one letter as a letter and its accent."""
+    forms = {pattern, *(unicodedata.normalize(form, pattern) for form in ("NFC", "NFD"))}
+    return sorted({match for form in forms for match in glob(form, recursive=True)})  # noqa: PTH207
 
 
 def _folder(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:

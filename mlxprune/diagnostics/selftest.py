@@ -11,24 +11,40 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from mlxprune.diagnostics import kernel_checks
 from mlxprune.diagnostics.doctor import MachineFacts, examine_machine
 from mlxprune.errors import MlxpruneError, one_line
 from mlxprune.records import Json
 from mlxprune.tokenization.token_file import Tokens
 
+WHOLE_RUNS = ("resume",)  # checks that take several runs of a study
 
-def run_selftest() -> MachineFacts:
-    """Run every check; one object that can be shared: no host, no path, no text."""
+
+def run_selftest(
+    quick: bool = False, say: Callable[[str], None] = lambda line: None
+) -> MachineFacts:
+    """Run every check, or with ``quick`` those that take seconds; one object that can be shared: no
+    host, no path, no text. ``say`` is told what is under way."""
     checks: dict[str, Callable[[], Json]] = {
-        "kernels_against_float64": _kernels,
+        "float32_is_float32": kernel_checks.float32_is_float32,
+        "kernels_against_float64": kernel_checks.head_and_attention,
+        "head_widths": kernel_checks.head_widths,
+        "vocabulary_edges": kernel_checks.vocabulary_edges,
+        "lookup_gradient": kernel_checks.lookup_gradient,
         "gradient_against_float64": _gradient,
         "model_against_float64": _model,
         "alone_against_batch": _alone,
+        "compiled_against_eager": kernel_checks.compiled_against_eager,
+        "same_step_same_bytes": kernel_checks.same_step_same_bytes,
+        "scores_before_and_after_training": kernel_checks.scores_before_and_after_training,
         "resume": _resume,
         "memory": _memory,
     }
     results = {}
     for name, check in checks.items():
+        if quick and name in WHOLE_RUNS:
+            continue
+        say(f"{name.replace('_', ' ')} ...")
         start = time.monotonic()
         try:
             outcome = check()
@@ -37,57 +53,6 @@ def run_selftest() -> MachineFacts:
         results[name] = {**outcome, "seconds": round(time.monotonic() - start, 2)}
     ok = all(result["ok"] for result in results.values())
     return msgspec.structs.replace(examine_machine(), ok=ok, checks=results)
-
-
-def _kernels() -> Json:
-    """The head's loss and gradient and attention's gradient in pieces, against NumPy float64.
-
-    The bound is the error of MLX's own operations on the same float32 input plus a margin.
-    """
-    import mlx.core as mx
-
-    from mlxprune.engine import backend
-    from mlxprune.engine.gpu import loss_graph, training_graph
-    from mlxprune.engine.gpu.attention import attention
-    from mlxprune.testing import float64_llama
-
-    generator = np.random.default_rng()
-    hidden, weight = generator.standard_normal((300, 16)), generator.standard_normal((700, 16))
-    targets = generator.integers(0, 700, 300)
-    loss, slope = float64_llama.cross_entropy_and_slope(hidden @ weight.T, targets)
-    true = [loss.mean(), slope @ weight / 300, slope.T @ hidden / 300]
-    h, w, t = mx.array(hidden.astype(np.float32)), mx.array(weight.astype(np.float32)), targets
-
-    def stock(h: mx.array, w: mx.array) -> mx.array:
-        return loss_graph.cross_entropy(h @ w.T, mx.array(t)).mean()
-
-    def pieces(h: mx.array, w: mx.array) -> mx.array:
-        return training_graph.fused_mean(h, w, mx.array(t), rows=64)[0]
-
-    def worst(found: list[Any], exact: list[Any]) -> float:
-        return max(float(np.abs(np.array(f) - e).max()) for f, e in zip(found, exact, strict=True))
-
-    errors = {}
-    for name, function in (("head", pieces), ("stock_head", stock)):
-        value, gradients = mx.value_and_grad(function, argnums=(0, 1))(h, w)
-        errors[name] = worst([value, *gradients], true)
-    q, c = (generator.standard_normal((2, 4, 40, 8)) for _ in range(2))
-    k, v = (generator.standard_normal((2, 2, 40, 8)) for _ in range(2))
-    exact = list(float64_llama.attention_and_gradients(q, k, v, c, 0.35))
-    arrays = [mx.array(a.astype(np.float32)) for a in (q, k, v, c)]
-    for name, attend in (
-        ("attention", lambda q, k, v: attention(q, k, v, 0.35, rows=16)),
-        (
-            "stock_attention",
-            lambda q, k, v: mx.fast.scaled_dot_product_attention(
-                q, k, v, scale=0.35, mask="causal"
-            ),
-        ),
-    ):
-        outputs, gradients = mx.vjp(attend, arrays[:3], arrays[3:])
-        errors[name] = worst([*outputs, *gradients], exact)
-    ok = all(errors[n] <= errors[f"stock_{n}"] + 1e-5 for n in ("head", "attention"))
-    return {"ok": ok, "backend": backend.detect().name, **errors}
 
 
 def _gradient() -> Json:
@@ -107,7 +72,7 @@ def _gradient() -> Json:
     along = sum(float((gradients[n].astype(np.float64) * d).sum()) for n, d in direction.items())
     true = float64_llama.slope_along(weights, config, rows, direction)
     error = abs(along - true) / abs(true)
-    bound = 1e-4 if backend.detect().name == "cpu" else 5e-2
+    bound = kernel_checks.bound(1e-4, 5e-2)
     return {"ok": error <= bound, "relative_error": error, "bound": bound}
 
 
@@ -129,7 +94,6 @@ def _tiny(folder: Path) -> tuple[Any, Json, Tokens, np.ndarray]:
 
 def _model() -> Json:
     """Whole-document scores against the float64 Llama, one window and many."""
-    from mlxprune.engine import backend
     from mlxprune.scoring.nll import score_documents
     from mlxprune.scoring.windows import WindowPolicy
     from mlxprune.testing import float64_llama
@@ -144,13 +108,12 @@ def _model() -> Json:
         for d in documents
     ]
     error = float(np.max(np.abs(part["nll_sum"] - true) / np.abs(true)))
-    bound = 1e-5 if backend.detect().name == "cpu" else 2e-2
+    bound = kernel_checks.bound(1e-5, 2e-2)
     return {"ok": error <= bound, "relative_error": error, "bound": bound}
 
 
 def _alone() -> Json:
     """A document scored alone against the same document in a batch."""
-    from mlxprune.engine import backend
     from mlxprune.scoring.nll import score_documents
     from mlxprune.scoring.windows import WindowPolicy
 
@@ -163,7 +126,7 @@ def _alone() -> Json:
             for i in range(len(documents))
         ]
     error = float(np.max(np.abs(together - alone) / np.abs(together)))
-    bound = 1e-6 if backend.detect().name == "cpu" else 5e-3
+    bound = kernel_checks.bound(1e-5, 5e-3)
     return {"ok": error <= bound, "relative_error": error, "bound": bound}
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 from mlxprune import machine
 from mlxprune.errors import Interrupted, Stopped
-from mlxprune.run.event_kinds import Command, Device, Heartbeat, Paused, Resumed
+from mlxprune.execution.sleep import SleepWatch
+from mlxprune.run.event_kinds import Command, Device, Heartbeat, Paused, Resumed, Slept
 from mlxprune.run.events import EventLog
 from mlxprune.run.folder import RunFolder, take_commands
 
 POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 10.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: its terminal was closed
 
 
 def _device_event(sample: machine.MachineSample) -> Device:
@@ -26,17 +28,22 @@ def _device_event(sample: machine.MachineSample) -> Device:
 class Control:
     """``pending`` is cheap and asked at every batch edge; ``obey`` does what was asked."""
 
-    def __init__(self, run: RunFolder | None, log: EventLog) -> None:
+    def __init__(
+        self, run: RunFolder | None, log: EventLog, sleep: SleepWatch | None = None
+    ) -> None:
         self.run, self.log = run, log
         self.signal_number = 0
         self._asked: list[str] = []
         self._polled = 0.0
         self._beat = 0.0
         self._previous: dict[int, Any] = {}
+        self._sleep = sleep or SleepWatch()
 
     def __enter__(self) -> Control:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._on_signal)
+        for number in SIGNALS:
+            ignored = signal.getsignal(number) == signal.SIG_IGN  # a hang-up is, under nohup
+            if number != signal.SIGHUP or not ignored:
+                self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,6 +63,8 @@ class Control:
             if now - self._beat >= HEARTBEAT_SECONDS:
                 self._beat = now
                 self.log.emit(None, Heartbeat())
+                if slept := self._sleep.slept():
+                    self.log.emit(None, Slept(seconds=slept))
                 self.log.emit(None, _device_event(machine.sample(self.run.path)))
         return bool(self.signal_number or self._asked)
 

@@ -243,9 +243,12 @@ class Resumed(Event, tag="resumed"):
 class Device(Event, tag="device"):
     """memory_bytes: resident size of the process and its children; of the machine memory_used,
     memory_total, swap_used, cpu_share, disk_free, disk_total (of the run folder); power (plugged,
-    or battery), battery (share), heat (degrees Celsius); null: not known"""
+    or battery), battery (share), heat (degrees Celsius); on a Mac thermal (nominal, moderate,
+    heavy, trapping, sleeping), pressure (of memory: normal, warning, critical), low_power; null:
+    not known"""
 
     frequent = True
+    sparing = frozenset({"thermal", "pressure", "low_power"})
     memory_bytes: Number | None = None
     memory_used: Number | None = None
     memory_total: Number | None = None
@@ -256,6 +259,16 @@ class Device(Event, tag="device"):
     power: str | None = None
     battery: Number | None = None
     heat: Number | None = None
+    thermal: str | None = None
+    pressure: str | None = None
+    low_power: bool | None = None
+
+
+class Slept(Event, tag="slept"):
+    """seconds (that the machine was asleep: they are in no rate and no duration)"""
+
+    notable = True
+    seconds: Number | None = None
 
 
 class Heartbeat(Event, tag="heartbeat"):
@@ -316,7 +329,7 @@ class RunEnd(Event, tag="run.end"):
 Known = (
     Snapshot | RunStart | StageStart | Progress | Forecast | Histogram | TrainStep | Evaluation
     | Assessed | Checkpoint | Command | Paused | Resumed | Device | Heartbeat | Warned
-    | Restarted | StageEnd | RunEnd
+    | Restarted | Slept | StageEnd | RunEnd
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {str(c.__struct_config__.tag): c for c in get_args(Known)}
 

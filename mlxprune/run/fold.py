@@ -175,6 +175,10 @@ def _restarted(state: RunState, event: kinds.Restarted) -> None:
     state.restarts[ending] = state.restarts.get(ending, 0) + 1
 
 
+def _slept(state: RunState, event: kinds.Slept) -> None:
+    state.slept_seconds += event.seconds or 0.0
+
+
 def _stage_end(state: RunState, event: kinds.StageEnd) -> None:
     stage = state.stage(event.stage)
     stage.state, stage.seconds = status_of(event.state, StageStatus.STOPPED), event.seconds
@@ -208,6 +212,7 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     kinds.Resumed: _resumed,
     kinds.Warned: _warning,
     kinds.Restarted: _restarted,
+    kinds.Slept: _slept,
     kinds.StageEnd: _stage_end,
     kinds.RunEnd: _run_end,
 }

@@ -125,9 +125,7 @@ def leaving(state: RunState, now: float) -> list[Check]:
         Check("lid", None, "not known: keep it open, or use caffeinate -s on mains power"),
         _disk(device, state.disk_bytes),
         _memory(device),
-        Check("heat", None, "not measured")
-        if device.heat is None
-        else Check("heat", device.heat < 95, f"{device.heat:.0f} degrees"),
+        _heat(device),
         _checkpoint(state, now),
     ]
 
@@ -136,9 +134,21 @@ def _power(device: Device) -> Check:
     if device.power is None:
         return Check("power", None, "not known: no battery is reported")
     share = f"{100 * device.battery:.0f} %" if device.battery is not None else ""
+    if device.low_power:
+        return Check("power", False, f"Low Power Mode slows it down, battery {share}")
     if device.power == "plugged":
         return Check("power", True, f"plugged in, battery {share}")
     return Check("power", False, f"on battery, {share}")
+
+
+def _heat(device: Device) -> Check:
+    if device.heat is not None:
+        return Check("heat", device.heat < 95, f"{device.heat:.0f} degrees")
+    if device.thermal is not None:
+        good = device.thermal in ("nominal", "moderate")
+        told = f"thermal pressure {device.thermal}" + ("" if good else ": it is slowed down")
+        return Check("heat", good, told)
+    return Check("heat", None, "not measured")
 
 
 def _disk(device: Device, whole: float | None) -> Check:
@@ -158,6 +168,8 @@ def _memory(device: Device) -> Check:
     swap = device.swap_used
     told = f"{used / 1e9:.1f} of {total / 1e9:.1f} GB in use"
     told += f", swap {swap / 1e9:.1f} GB" if swap else ""
+    if device.pressure is not None:  # a Mac says itself when it is short
+        return Check("memory", device.pressure == "normal", f"{told}, pressure {device.pressure}")
     return Check("memory", used / total < HIGH_MEMORY, told)
 
 

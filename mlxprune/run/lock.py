@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import psutil
 
-from mlxprune.errors import UsageError
+from mlxprune import machine
+from mlxprune.errors import UsageError, one_line
 from mlxprune.files import read_json, write_json
 from mlxprune.run.folder import RunFolder
+
+CANNOT_LOCK = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,16 @@ class Owner:
     started: float
     host: str
     folder: Path
+    boot: str | None = None  # the start of the machine that it ran in
 
     def alive(self) -> bool | None:
-        """None when it ran on another host, which nobody here can know."""
-        if self.host != socket.gethostname():
+        """None when it ran on another host, which nobody here can know. A host is known by its boot
+        session: a Mac's name changes with the network."""
+        here = machine.boot_session()
+        if self.boot is not None and here is not None:
+            if self.boot != here:
+                return False if self.host == socket.gethostname() else None
+        elif self.host != socket.gethostname():
             return None
         try:
             process = psutil.Process(self.pid)
@@ -46,7 +56,11 @@ def owner(run: RunFolder) -> Owner | None:
     """Who works on the run, or did until it was killed; None when the last one ended properly."""
     try:
         known = read_json(run.path / "lock")
-        return Owner(int(known["pid"]), float(known["started"]), str(known["host"]), run.path)
+        boot = known.get("boot")
+        return Owner(
+            int(known["pid"]), float(known["started"]), str(known["host"]), run.path,
+            None if boot is None else str(boot),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -69,10 +83,16 @@ def _take(fd: int) -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        except OSError:
+        except BlockingIOError:
             if attempt == 4:
                 raise
             time.sleep(0.05)
+        except OSError as error:
+            if error.errno not in CANNOT_LOCK:
+                raise
+            fix = "keep the run folder on a disk of this machine (--dir)"
+            problem = "this file system cannot lock files, so two runs could meet in one folder"
+            raise UsageError(problem, one_line(error.strerror or error), fix) from None
 
 
 @contextlib.contextmanager
@@ -83,7 +103,7 @@ def locked(run: RunFolder) -> Iterator[None]:
     try:
         try:
             _take(fd)
-        except OSError:
+        except BlockingIOError:
             holder = owner(run)
             who = f"process {holder.pid} on {holder.host}" if holder else "another process"
             fix = f"wait for it, or stop it: mlxprune stop {run.path}"
@@ -92,6 +112,7 @@ def locked(run: RunFolder) -> Iterator[None]:
             "pid": os.getpid(),
             "started": psutil.Process().create_time(),
             "host": socket.gethostname(),
+            "boot": machine.boot_session(),
         }
         write_json(run.path / "lock", me)
         yield

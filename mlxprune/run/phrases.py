@@ -20,6 +20,7 @@ from mlxprune.run.event_kinds import (
     Resumed,
     RunEnd,
     RunStart,
+    Slept,
     StageEnd,
     StageStart,
     Warned,
@@ -48,6 +49,8 @@ def console_line(event: Event) -> str | None:
             return f"command {event.verb}"
         case Paused() | Resumed():
             return event.kind
+        case Slept(seconds=seconds):
+            return f"the machine slept for {duration(seconds)}"
     return None
 
 
@@ -58,6 +61,8 @@ def words_of(event: Event) -> str:
             return f"{stage}: {event.message}"
         case Restarted():
             return f"{event.what} was begun again: {event.ending}"
+        case Slept(seconds=seconds):
+            return f"the machine slept for {duration(seconds)}"
         case StageStart():
             return f"{stage} begins: {event.why}"
         case StageEnd(seconds=took):
@@ -116,6 +121,8 @@ def sentence_of(event: Event) -> str | None:
             return "The run is paused."
         case Resumed():
             return "The run goes on."
+        case Slept(seconds=seconds):
+            return f"The machine slept for {duration(seconds)}."
         case RunEnd(error=error):
             why = f": {error.problem}. To mend it: {error.fix}" if error else ""
             return f"The run is {event.status}{why}."

@@ -156,6 +156,7 @@ class RunState:
     recent: list[Event] = field(default_factory=list)
     newer: int | None = None  # the version of records that this fold may not understand
     warnings: list[WarningFacts] = field(default_factory=list)
+    slept_seconds: float = 0.0  # of the machine, while the run was at work
     restarts: dict[str, int] = field(default_factory=dict)  # of processes, by how they ended
     targets_trained: int = 0  # over all attempts, repeated work included
     peak_memory_bytes: int = 0
@@ -236,6 +237,7 @@ _PLAIN: dict[str, Any] = {
     "newer": int | None,
     "warnings": list[WarningFacts],
     "restarts": dict[str, int],
+    "slept_seconds": float,
     "targets_trained": int,
     "peak_memory_bytes": int,
     "result": dict[str, Any] | None,

@@ -337,3 +337,18 @@ def test_the_hub_out_of_reach_is_an_error_of_three_lines(monkeypatch: pytest.Mon
     with pytest.raises(DataError) as caught:
         find_sources(["hf://datasets/org/name"])
     assert "HF_HUB_OFFLINE" in caught.value.fix
+
+
+def test_a_pattern_finds_names_in_either_form_of_letters(tmp_path: Path) -> None:
+    """A disk may hold one letter as a letter and its accent; who types has one."""
+    import unicodedata
+
+    from mlxprune.data.sources import find_sources
+
+    for form, name in (("NFD", "caf\u00e9-1"), ("NFC", "caf\u00e9-2")):
+        path = tmp_path / f"{unicodedata.normalize(form, name)}.jsonl"
+        path.write_text('{"text": "a"}\n')
+    for form in ("NFC", "NFD"):
+        pattern = unicodedata.normalize(form, "caf\u00e9-*.jsonl")
+        found, _ = find_sources([str(tmp_path / pattern)])
+        assert len(found) == 2, form

@@ -18,6 +18,7 @@ from mlxprune.testing import float64_llama
 from mlxprune.testing.models import SHAPES, config_of, model_and_weights
 
 
+@pytest.mark.float32
 @pytest.mark.parametrize("changes", SHAPES, ids=str)
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
 def test_losses_equal_float64(
@@ -38,6 +39,7 @@ def test_losses_equal_float64(
     assert np.abs(found - true).max() <= np.abs(naive - true).max() + margin * true.max()
 
 
+@pytest.mark.float32
 @pytest.mark.parametrize("changes", SHAPES, ids=str)
 def test_gradients_equal_differences_of_the_float64_loss(
     tmp_path: Path, generator: np.random.Generator, changes: dict[str, Any]

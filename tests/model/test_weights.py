@@ -57,6 +57,7 @@ def test_initialisation_is_seeded_and_has_the_stated_deviation() -> None:
     assert (np.array(first["model.norm.weight"]) == 1).all()
 
 
+@pytest.mark.float32
 def test_a_saved_model_equals_the_float64_llama(tiny_run: RunFolder) -> None:
     folder = tiny_run.reference()
     weights = float64_llama.read_weights(folder / "model.safetensors")

@@ -85,6 +85,7 @@ def test_every_arm_is_asked_the_same_items(run: RunFolder) -> None:
     assert len({str(t.column("nll").to_pylist()) for t in tables}) == 6
 
 
+@pytest.mark.float32
 def test_the_answers_are_those_of_the_model_alone_in_float64(run: RunFolder, place: Path) -> None:
     """Prediction and score of every item, from the saved weights, one choice at a time."""
     name = read_json(run.arms)["order"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,7 @@ def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
         if event.stage == stage and event.kind == kinds[stage] and not asked:
             asked.append(True)
             send_command(run, "stop")
+            time.sleep(0.3)  # so that it is seen before so little work is done
 
     asked: list[bool] = []
     with pytest.raises(Stopped) as caught:

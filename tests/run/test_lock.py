@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -8,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from mlxprune import machine
+from mlxprune.errors import UsageError
 from mlxprune.files import (
     write_json,
 )
@@ -78,3 +83,32 @@ def test_a_dead_owner_is_known_to_be_dead(tmp_path: Path) -> None:
         assert lock.Owner(mine.pid, mine.started - 1000, mine.host, tmp_path).alive() is False
         assert lock.Owner(1, 0.0, "elsewhere", tmp_path).alive() is None
     assert lock.owner(run) is None
+
+
+def test_a_host_is_known_by_its_boot_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Mac's name changes with the network: the same start of the machine is the same host."""
+    monkeypatch.setattr(machine, "boot_session", lambda: "40962879-B7EE")
+    with lock.locked(RunFolder(tmp_path)):
+        mine = lock.owner(RunFolder(tmp_path))
+        assert mine is not None
+        monkeypatch.setattr(socket, "gethostname", lambda: "mac.fritz.box")
+        assert mine.alive() is True
+        monkeypatch.setattr(machine, "boot_session", lambda: "A7417159-025C")
+        assert mine.alive() is None  # another machine
+        monkeypatch.setattr(socket, "gethostname", lambda: mine.host)
+        assert mine.alive() is False  # this one, started again since
+
+
+def test_a_disk_that_cannot_lock_is_not_taken_for_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    with pytest.raises(UsageError) as caught, lock.locked(RunFolder(tmp_path)):
+        pass
+    assert "cannot lock" in caught.value.problem
+    assert "--dir" in caught.value.fix

@@ -59,6 +59,7 @@ def policy(**changes: object) -> WindowPolicy:
 LENGTHS = [1, 2, CONTEXT - 1, CONTEXT, CONTEXT + 1, 2 * CONTEXT, 2 * CONTEXT + 1, 300, 7, 7]
 
 
+@pytest.mark.float32
 @pytest.mark.parametrize("overlap", [0, 5])
 def test_scores_equal_the_float64_llama(saved: Path, overlap: int) -> None:
     """One token, exactly one window, one more, very long."""
@@ -105,6 +106,7 @@ def test_every_unit_is_finished_once_with_the_rows_that_it_has_alone(
     assert sum(told) == sum(LENGTHS) + 90
 
 
+@pytest.mark.float32
 @pytest.mark.parametrize("overlap", [0, 5])
 def test_token_losses_are_those_of_the_float64_llama(saved: Path, overlap: int) -> None:
     model, config = load_model(saved)
@@ -324,6 +326,7 @@ def test_the_scores_file_holds_the_pool_and_what_it_was_made_with(tiny_run: RunF
     assert rows == sorted(rows)
 
 
+@pytest.mark.float32
 def test_the_scores_of_a_run_equal_the_float64_llama(tiny_run: RunFolder) -> None:
     """Through the worker processes, the parts and the file."""
     table = pq.read_table(tiny_run.scores())
