@@ -83,10 +83,11 @@ def ours(folder: Path, what: str, rows: int, context: int, variant: str) -> None
         its = make_optimizer("adamw", 1e-4, 0.1)
         its.init(model.trainable_parameters())
         settings = backend.step_settings(1, 1.0)
-        if variant == "fused":
+        if variant:
             from dataclasses import replace
 
-            settings = replace(settings, fused_attention_gradient=True)
+            changed = {"attention": "fused_attention_gradient", "compiled": "compiled"}[variant]
+            settings = replace(settings, **{changed: True})
         step = training_graph.step_function(model, its, settings)
 
         def work() -> None:
@@ -177,8 +178,8 @@ def race(model: str, what: str, rows: int, arguments: argparse.Namespace) -> dic
         prepare(Path(name), model, arguments.vocabulary, arguments.context)
         base = [__file__, "--serve", name, what, str(rows), str(arguments.context)]
         names = [n for n in NAMES if n not in arguments.without]
-        if what == "training" and arguments.fused:
-            names.append("ours, MLX's attention")
+        if what == "training" and arguments.variants:
+            names += ["ours, MLX's attention", "ours, compiled"]
         rates: dict[str, list[float]] = {}
         last: dict[str, dict[str, Any]] = {}
         facts: dict[str, Any] = {}
@@ -234,7 +235,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="a round of a contestant")
     parser.add_argument("--budget", type=float, default=420.0, help="seconds; no race begins later")
     parser.add_argument("--without", nargs="*", default=[], choices=NAMES[1:])
-    parser.add_argument("--fused", action="store_true", help="also MLX's own attention in training")
+    parser.add_argument("--variants", action="store_true", help="also our other ways of training")
     parser.add_argument("--no-checks", action="store_true")
     parser.add_argument("--tiny", action="store_true", help="a model of no size, on any machine")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
@@ -243,7 +244,7 @@ def main() -> None:
     if arguments.serve:
         name, what, rows, context, contestant = arguments.serve
         if contestant.startswith("ours"):
-            variant = "fused" if "," in contestant else ""
+            variant = contestant.rpartition(" ")[2] if " " in contestant else ""
             ours(Path(name), what, int(rows), int(context), variant)
         else:
             torch_loop(Path(name), what, int(rows), int(context), contestant == "compiled")

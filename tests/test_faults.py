@@ -12,7 +12,7 @@ import pytest
 
 from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
-from mlxprune.engine import backend
+from mlxprune.engine import backend, hardware
 from mlxprune.errors import DeviceError
 from mlxprune.evaluation import model_answers
 from mlxprune.experiment import training_order
@@ -30,7 +30,7 @@ SCREEN = METAL + "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackE
 WAITED = METAL + "Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)."
 CUDA = "cudaMallocAsync(&data, size, stream) failed: out of memory"
 SLOW = pytest.mark.slow
-ROUNDING = 1e-3 if os.environ.get(backend.FORCED) else 0.0  # of other parts, on a GPU's engine
+ROUNDING = 1e-3 if os.environ.get(hardware.FORCED) else 0.0  # of other parts, on a GPU's engine
 WORK = {  # of a stage, the name of what its child does
     "reference": (training_order, "TRAIN", "train"),
     "score": (workers, "SCORE", "score"),

@@ -19,14 +19,20 @@ APP = sorted((ROOT / "tui").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # Who may import mlx, and only when they run: where arrays are computed, and the proofs of that.
 MLX_MODULES = {
-    "diagnostics.benchmark", "diagnostics.doctor", "diagnostics.kernel_checks", "engine.backend",
+    "diagnostics.benchmark", "diagnostics.doctor", "diagnostics.kernel_checks",
+    "diagnostics.measurements", "engine.backend",
     "engine.gpu.attention", "engine.gpu.embedding", "engine.gpu.loss_graph",
     "engine.gpu.shared_prefix", "engine.gpu.tracing", "engine.gpu.training_graph",
+    "engine.hardware",
     "engine.optimizer", "evaluation.bits_per_byte", "evaluation.lm_eval_bridge",
     "model.architecture", "model.weights", "planning.throughput", "scoring.nll", "testing.models",
     "training.checkpoints",
 }  # fmt: skip
-AT_IMPORT = {"engine.backend", "testing.models"}  # these two are imported only when they compute
+AT_IMPORT = {
+    "engine.backend",
+    "engine.hardware",
+    "testing.models",
+}  # these two are imported only when they compute
 LINES = 450
 
 # Modules without a test file of their own: (the file whose tests hold them, why).
@@ -48,13 +54,15 @@ HELD_ELSEWHERE = {
     ("standalone/test_score.py", "a user's data through a user's commands"):
     "data.demo_corpus standalone.train scoring.score_corpus tokenization.prepare",
     ("diagnostics/test_benchmark.py", "`.ci/run` runs the self-test itself"):
-    "diagnostics.doctor diagnostics.kernel_checks diagnostics.selftest",
+    "diagnostics.doctor diagnostics.evidence diagnostics.kernel_checks diagnostics.measurements"
+    " diagnostics.selftest",
     ("engine/cpu/test_layers.py", "parts of one pass through a model, held as a whole"):
     "engine.cpu.attention engine.cpu.head engine.cpu.llama engine.cpu.threads",
     ("engine/test_shared_prefix.py", "both engines against the same float64 answers"):
     "engine.cpu.shared_prefix engine.gpu.shared_prefix",
     ("engine/gpu/test_training_graph.py", "what is replaced is seen in steps"):
     "engine.gpu.tracing",
+    ("engine/test_backend.py", "what it is and what is computed on it"): "engine.hardware",
     ("execution/test_children.py", "two processes and what is between them"):
     "execution.endings execution.link execution.messages execution.supervision",
     ("training/test_loop.py", "trainings that are cut otherwise"):

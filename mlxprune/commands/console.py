@@ -125,7 +125,8 @@ def print_plan(plan: Plan) -> None:
         print(f"tasks      about {short_count(plan.task_tokens)} tokens for every model")
     print(f"compute    {plan.flops:.2e} FLOPs")
     memory, disk = plan.memory_bytes / 1e9, plan.disk_bytes / 1e9
-    print(f"memory     about {memory:.1f} GB, disk {disk:.1f} GB")
+    given = plan.memory_given / 1e9
+    print(f"memory     about {memory:.1f} of {given:.1f} GB, disk {disk:.1f} GB")
     if plan.seconds is not None:
         stages = [(name, s) for name, s in (plan.stage_seconds or {}).items() if s]
         print(f"time       {', '.join(f'{name} {duration(s)}' for name, s in stages)}")

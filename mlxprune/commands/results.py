@@ -15,6 +15,7 @@ import typer
 from mlxprune.commands.options import AsJson, RunPath, print_json
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.files import tree_bytes
+from mlxprune.records import write_record
 from mlxprune.run import lock
 from mlxprune.run.folder import RunFolder, existing_run, runs_under
 
@@ -204,17 +205,37 @@ def doctor(
     selftest: Annotated[
         bool, typer.Option("--selftest", help="prove the numbers on this machine")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="with --selftest: measure, too, into a JSON to share",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what this machine and installation are, and what is wrong with them."""
     from mlxprune.diagnostics.doctor import doctor_lines, examine_machine
+    from mlxprune.diagnostics.evidence import evidence_lines, gather_evidence
     from mlxprune.diagnostics.selftest import run_selftest
 
-    facts = run_selftest() if selftest else examine_machine()
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    if report is not None and not selftest:
+        raise UsageError("a report is of a self-test", "--report", "add --selftest")
+    if report is not None:
+        evidence = gather_evidence(say)
+        write_record(report, evidence)
+        facts, more = evidence.facts, evidence_lines(evidence)
+    else:
+        facts, more = run_selftest(say=say) if selftest else examine_machine(), []
     if as_json:
         print_json(facts)
     else:
-        print("\n".join(doctor_lines(facts)))
+        print("\n".join([*doctor_lines(facts), *more]))
+    if report is not None:
+        print(f"wrote {report}", file=sys.stderr)
     if facts.problems or facts.ok is False:
         raise typer.Exit(1)
 

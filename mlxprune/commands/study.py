@@ -121,6 +121,10 @@ def plan(
     ] = False,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="do not time this machine")] = False,
     hours: Annotated[float, typer.Option(help="the time that you have")] = 8.0,
+    mac: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="say what fits on a Mac with so much memory", min=4),
+    ] = None,
     memory: Memory = None,
     pool: Pool = None,
     as_json: AsJson = False,
@@ -132,6 +136,11 @@ def plan(
 
     overrides = _overrides(overrides, memory, pool)
     _refuse_hours(hours)
+    if mac is not None:  # its speed is not known here
+        from mlxprune.engine import backend, hardware
+
+        backend.pretend(hardware.a_mac(mac))
+        no_probe = True
     planned = plan_run(load_config(config, overrides), sample, not no_probe, hours)
     if as_json:
         print_json(planned)

@@ -44,13 +44,13 @@ def run_selftest(
     for name, check in checks.items():
         if quick and name in WHOLE_RUNS:
             continue
-        say(f"{name.replace('_', ' ')} ...")
         start = time.monotonic()
         try:
             outcome = check()
         except (MlxpruneError, ArithmeticError, ValueError, RuntimeError, OSError) as error:
             outcome = {"ok": False, "error": f"{type(error).__name__}: {one_line(error)}"}
         results[name] = {**outcome, "seconds": round(time.monotonic() - start, 2)}
+        say(f"{name}: {'ok' if outcome['ok'] else 'FAIL'}, {results[name]['seconds']} s")
     ok = all(result["ok"] for result in results.values())
     return msgspec.structs.replace(examine_machine(), ok=ok, checks=results)
 

@@ -1,4 +1,4 @@
-"""What differs between Metal, CUDA and the CPU: one place for dtype, engine, batch sizes, memory.
+"""Backend: the engine that computes losses, gradients and steps on the device of this process.
 
 A GPU runs MLX's lazy graph (``graph``). The Linux CPU runs a Llama in NumPy (``cpu``), because MLX
 computes ``exp`` there at about 20 ns an element, on one thread; other models run the graph there.
@@ -6,24 +6,24 @@ computes ``exp`` there at about 20 ns an element, on one thread; other models ru
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import psutil
 
 from mlxprune import machine
-from mlxprune.engine import blas
+from mlxprune.engine import blas, hardware
 from mlxprune.engine.cpu import layers, llama
 from mlxprune.engine.cpu.shared_prefix import numpy_answers
 from mlxprune.engine.cpu.threads import CpuThreads
 from mlxprune.engine.gpu import loss_graph, training_graph
 from mlxprune.engine.gpu.shared_prefix import Answers, graph_answers
+from mlxprune.engine.hardware import Backend
 from mlxprune.engine.optimizer import gradient_norm, update_in_place
 from mlxprune.engine.shared_prefix import SharedPrefix
 from mlxprune.errors import RunError
@@ -32,41 +32,18 @@ Losses = Callable[[np.ndarray, np.ndarray], Any]
 Step = training_graph.Step
 
 
-@dataclass(frozen=True)
-class Backend:
-    """The device that MLX computes on, and what follows from it."""
-
-    name: str  # metal, cuda, cpu; graph: the engine of a GPU, forced on a CPU
-    device: str  # for people
-    train_dtype: mx.Dtype  # of weights and activations; sums, loss and optimizer are float32
-    score_dtype: mx.Dtype
-    score_tokens_per_batch: int  # input positions of one scoring batch, before the memory limit
-    answer_tokens_per_batch: int  # of requests: a GPU keeps keys and values of all layers, too
-    score_workers: int  # processes that score
-    compiled: bool  # whether steps and batches are compiled, one trace a shape
-    fused_attention_gradient: bool  # MLX has one; else ours goes by blocks of queries
-    memory_bytes: int  # what batch shapes may assume: half of the recommended working set
-    part_flops: float | None = None  # of one batch or micro-batch at most; None: no bound
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether the engine in NumPy works, for models that it knows."""
-        return self.name == "cpu"
-
-
-DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
-FORCED = "MLXPRUNE_FORCE_GRAPH"  # dtype[,eager]: what a GPU runs, on a CPU, for tests
-FORCED_PART_FLOPS = 2.0**30
 SPARE_BYTES = 1 << 30  # what a bound leaves out
-PART_SECONDS = 0.25  # of the measured peak: longer ones make a Mac's screen and its watchdog wait
-
 _settled: Backend | None = None
 _settled_peak: float | None = None
 
 
 def detect() -> Backend:
     """The backend of this process; ``settle`` says what of it a run has decided."""
-    return _settled or _detect()
+    global _lanes
+    device = _settled or hardware.look()
+    if device.on_cpu and _lanes is None:  # all cores for one process
+        set_threads(machine.cores())
+    return device
 
 
 def settle(
@@ -78,58 +55,40 @@ def settle(
     global _settled, _settled_peak
     _settled_peak = peak
     _settled = replace(
-        _detect(),
-        train_dtype=DTYPES[train_dtype],
-        score_dtype=DTYPES[score_dtype],
+        hardware.look(),
+        train_dtype=hardware.DTYPES[train_dtype],
+        score_dtype=hardware.DTYPES[score_dtype],
         part_flops=part_flops,
     )
+
+
+@contextlib.contextmanager
+def computing_in(train_dtype: str, score_dtype: str) -> Iterator[None]:
+    """These dtypes until the end of the context, then what was settled before."""
+    global _settled
+    before, kinds = _settled, hardware.DTYPES
+    _settled = replace(detect(), train_dtype=kinds[train_dtype], score_dtype=kinds[score_dtype])
+    release()
+    try:
+        yield
+    finally:
+        _settled = before
+        release()
+
+
+def pretend(device: Backend) -> None:
+    """Plan for another device than this one; nothing may be computed until ``unsettle``."""
+    global _settled
+    _settled = device
 
 
 def unsettle() -> None:
     """Back to what the device has by default, looked at anew."""
     global _settled, _settled_peak
     _settled = _settled_peak = None
-    for seen in (_detect, measured_peak):
+    for seen in (hardware.look, measured_peak):
         seen.cache_clear()
     release()
-
-
-@cache
-def _detect() -> Backend:
-    """On the CPU it takes all cores for one process."""
-    half = mx.bfloat16
-    forced = os.environ.get(FORCED)
-    if forced:
-        dtype, _, how = forced.partition(",")
-        kind = DTYPES[dtype]
-        return Backend(
-            "graph", f"the engine of a GPU on a CPU, {forced}", kind, kind, 4_096, 4_096, 1,
-            how != "eager", False, 4 << 30, FORCED_PART_FLOPS,
-        )  # fmt: skip
-    info = device_info()
-    if mx.metal.is_available():
-        working_set = int(info.get("max_recommended_working_set_size", 8 << 30))
-        name = str(info.get("device_name", "Apple GPU"))
-        return Backend("metal", name, half, half, 16_384, 8_192, 1, True, False, working_set // 2)
-    if mx.default_device().type == mx.DeviceType.gpu:
-        total = int(info.get("memory_size", info.get("total_memory", 16 << 30)))
-        name = str(info.get("device_name", "CUDA GPU"))
-        return Backend("cuda", name, half, half, 32_768, 16_384, 1, True, False, total // 2)
-    cores = machine.cores()
-    set_threads(cores)
-    total = psutil.virtual_memory().total
-    single = mx.float32
-    return Backend(
-        "cpu", f"CPU, {cores} cores", single, single, 2_048, 32_768, cores, False, False, total // 2
-    )
-
-
-def device_info() -> dict[str, Any]:
-    """What MLX says of its device; nothing where it says nothing."""
-    try:
-        return dict(mx.device_info())
-    except Exception:  # MLX raises ValueError or RuntimeError by backend and version
-        return {}
 
 
 _lanes: CpuThreads | None = None
@@ -198,7 +157,7 @@ def measured_peak() -> float:
     The best of a few rounds; on the CPU the rounds run one matrix a thread, as the engine does.
     """
     device = detect()
-    size = {"cpu": 1024, "graph": 256}.get(device.name, 4096)
+    size = {"cpu": 1024, "graph": 256, "cuda": 8192}.get(device.name, 4096)
     flops = 2.0 * size**3
     if device.on_cpu:
         matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
@@ -325,7 +284,7 @@ def step_settings(
         parts,
         clip,
         device.train_dtype,
-        device.compiled,
+        device.compiled_steps,
         device.fused_attention_gradient,
         gradient_checkpointing,
     )

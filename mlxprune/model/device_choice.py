@@ -63,7 +63,7 @@ def settle_device(execution: Execution) -> DeviceChoice:
 
 
 def _decide(execution: Execution) -> DeviceChoice:
-    from mlxprune.engine import backend
+    from mlxprune.engine import backend, hardware
 
     device, config = backend.detect(), execution.config
     usual = str(device.train_dtype).removeprefix("mlx.core.")
@@ -73,7 +73,7 @@ def _decide(execution: Execution) -> DeviceChoice:
         execution.warn("reference", f"dtype {config.dtype} is for a GPU: the CPU has float32")
     elif config.dtype != "auto":
         train, score, why = _asked(config)
-    elif str(backend.device_info().get("architecture", "")).startswith(EMULATED):
+    elif str(hardware.device_info().get("architecture", "")).startswith(EMULATED):
         trial, why = _trial(execution)
         train, score = chosen_dtypes(trial) if trial else (usual, usual)
     peak = backend.peak_flops()
@@ -93,7 +93,7 @@ def _decide(execution: Execution) -> DeviceChoice:
 def part_flops(peak: float) -> float:
     """A quarter of a second at the measured peak, rounded to a power of two, so that another
     measurement has the same result."""
-    from mlxprune.engine.backend import PART_SECONDS
+    from mlxprune.engine.hardware import PART_SECONDS
 
     return 2.0 ** round(math.log2(PART_SECONDS * peak))
 

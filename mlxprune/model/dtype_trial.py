@@ -50,20 +50,19 @@ def try_dtypes(link: Any, order: TrialOrder) -> list[DtypeFigures]:
     found: list[DtypeFigures] = []
     exact: np.ndarray | None = None
     for dtype in ("float32", *(d for d in order.dtypes if d != "float32")):
-        backend.settle("float32" if dtype == "float16" else dtype, dtype, None)
-        backend.release()
-        model = initialise_model(config, 0)
-        losses_of = backend.loss_function(model)
-        losses = np.array(losses_of(inputs, targets))
-        exact = losses if exact is None else exact
-        train = None
-        if dtype != "float16":  # it would need its losses scaled: gradients are too small for it
-            train = ROWS * CONTEXT / _seconds_of_a_step(model, inputs, targets)
-        score = ROWS * CONTEXT / _seconds(lambda run=losses_of: np.array(run(inputs, targets)))
+        with backend.computing_in("float32" if dtype == "float16" else dtype, dtype):
+            model = initialise_model(config, 0)
+            losses_of = backend.loss_function(model)
+            losses = np.array(losses_of(inputs, targets))
+            exact = losses if exact is None else exact
+            train = None
+            if dtype != "float16":  # it would need its losses scaled: its gradients vanish
+                train = ROWS * CONTEXT / _seconds_of_a_step(model, inputs, targets)
+            seconds = _seconds(lambda run=losses_of: np.array(run(inputs, targets)))
         found.append(
             DtypeFigures(
                 dtype=dtype,
-                score=score,
+                score=ROWS * CONTEXT / seconds,
                 train=train,
                 largest_error=float(np.abs(losses - exact).max()),
                 rank_correlation=float(spearman(exact.mean(axis=1), losses.mean(axis=1)) or 0.0),

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from mlxprune.engine.cpu import attention, head, layers, llama
 from mlxprune.engine.gpu import loss_graph
+from mlxprune.engine.gpu.attention import ATTENTION_ROWS
 from mlxprune.model.architecture import parameter_counts, text_config
 from mlxprune.records import Json
 
 FLOAT = 4
 SMALL_BYTES = 16 << 20  # row sums, masks, turns, and what an allocator rounds up
 PROCESS_BYTES = 400 << 20  # Python, NumPy, MLX and mlx-lm before they hold anything of ours
+FUSED_HEADS = (64, 72, 80, 96, 128)  # widths that MLX has a fused attention for, on Metal
 IN_FLIGHT = 3  # scoring batches that a GPU holds: two waiting and one that is made
 OPTIMIZER_ARRAYS = {"adamw": 2, "lion": 1}
 
@@ -36,6 +38,7 @@ class ModelSizes:
         kv_heads = int(config.get("num_key_value_heads") or self.heads)
         head_width = int(config.get("head_dim") or self.width // self.heads)
         self.hidden = int(config.get("intermediate_size") or 4 * self.width)
+        self.head_width = head_width
         self.inner = self.heads * head_width
         self.inner_all = self.inner + 2 * kv_heads * head_width
         self.copied = self.layers * (self.inner_all + 2 * self.hidden) * self.width
@@ -52,6 +55,8 @@ class MemoryPlan:
     backend_name: str  # cpu, metal, cuda
     threads: int  # of one process, on a CPU
     allowed: int  # bytes that batches may fill
+    train_bytes: int = 2  # of a number that is not a sum, on a GPU
+    score_bytes: int = 2
 
     @property
     def on_cpu(self) -> bool:
@@ -65,11 +70,13 @@ class MemoryPlan:
             a_thread = n.positions * (5 * n.width + 2 * n.inner_all + n.inner + 4 * n.hidden)
             a_thread += n.positions * min(n.vocab_size, head.VOCABULARY_COLUMNS) + n.attention
             return FLOAT * (weights + threads * a_thread + 6 * batch_tokens) + SMALL_BYTES
-        bytes_each = 4 if self.on_cpu else 2
+        bytes_each = 4 if self.on_cpu else self.score_bytes
         rows = max(batch_tokens, n.context)
         activations = rows * (6 * n.width + 2 * n.inner_all + 4 * n.hidden) * bytes_each
         if self.on_cpu:  # its attention is not fused: scores, mask and weights of a layer
             activations += 3 * rows * n.heads * n.context * FLOAT
+        elif n.head_width not in FUSED_HEADS:
+            activations += 3 * rows * n.heads * n.context * bytes_each
         logits = 3 * max(loss_graph.LOGITS_BYTES, FLOAT * n.vocab_size)
         if not n.plain_head:
             logits = IN_FLIGHT * rows * n.vocab_size * (bytes_each + FLOAT)
@@ -94,7 +101,7 @@ class MemoryPlan:
             a_thread += n.parameters + 3 * largest
             validation = self.scoring_bytes(0, self.threads) - FLOAT * n.parameters
             return FLOAT * (shared + self.threads * a_thread) + validation
-        bytes_each = 4 if self.on_cpu else 2
+        bytes_each = 4 if self.on_cpu else self.train_bytes
         positions = rows * n.context
         a_layer = 8 * n.width + 2 * n.inner_all + 5 * n.hidden
         kept = n.layers * n.width + a_layer if gradient_checkpointing else n.layers * a_layer
@@ -109,8 +116,13 @@ class MemoryPlan:
         attended = 4 * rows * n.heads * min(256, n.context) * n.context * FLOAT
         if self.on_cpu or not n.plain_head:
             attended = 6 * rows * n.heads * n.context * n.context * FLOAT
+        elif n.context <= ATTENTION_ROWS:  # it is MLX's, which keeps the weights of every layer
+            layers = 1 if gradient_checkpointing else n.layers
+            attended += 2 * layers * rows * n.heads * n.context * n.context * bytes_each
+        # The gradient of the look-up: rows by id, sums inside blocks, and a row for every id.
+        lookup = FLOAT * n.width * (3 * positions + 3 * n.vocab_size)
         cache = loss_graph.CPU_CACHE_BYTES if self.on_cpu else 0
-        return weights + positions * kept * bytes_each + logits + attended + cache
+        return weights + positions * kept * bytes_each + logits + attended + lookup + cache
 
     def scoring_batch(self, most: int, processes: int) -> int:
         """Input positions of a scoring batch: ``most``, or less where memory is short, never below
@@ -144,4 +156,6 @@ def memory_plan(config: Json, context: int, allowed: int | None = None) -> Memor
         device.name,
         device.score_workers,
         allowed or device.memory_bytes,
+        device.train_dtype.size,
+        device.score_dtype.size,
     )

@@ -306,6 +306,13 @@ def _round_down(number: float) -> int:
     return max(1, int(number // size * size))
 
 
+def device_memory() -> int:
+    """Bytes that batches may fill by default: half of what the device recommends."""
+    from mlxprune.engine import backend
+
+    return backend.detect().memory_bytes
+
+
 def memory_bytes(config: Config) -> int:
     """The largest bound of the stages: training in one process, scoring in several."""
     from mlxprune.engine import backend

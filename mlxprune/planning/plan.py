@@ -24,6 +24,7 @@ from mlxprune.planning.cost_model import (
     CostEstimate,
     FittingChange,
     cheapest_changes,
+    device_memory,
     disk_bytes,
     memory_bytes,
     seconds_or_why,
@@ -54,13 +55,17 @@ class Plan(CostEstimate):
     tokens: int
     parts: dict[str, int]  # tokens
     memory_bytes: int
+    memory_given: int  # what MLX may take of the device's
     disk_bytes: int
     fits: Fit
     warnings: list[str]
 
 
 def plan_run(
-    config: Config, sample: bool = False, measured: bool = True, hours: float = 8.0
+    config: Config,
+    sample: bool = False,
+    measured: bool = True,
+    hours: float = 8.0,
 ) -> Plan:
     """What a run will do and take.
 
@@ -90,6 +95,12 @@ def plan_run(
     if why:
         warnings.append(f"no time estimate: {why}")
     warnings += _warnings_about_budgets(config, costs, parts)
+    needed, given = memory_bytes(config), 2 * device_memory()
+    if needed > given:
+        warnings.append(
+            f"the memory will not do: {needed / 1e9:.1f} GB needed, the device gives "
+            f"{given / 1e9:.1f}: take a smaller model or context"
+        )
     disk = disk_bytes(config, sum(s.path.stat().st_size for s in sources))
     free = shutil.disk_usage(Path.cwd()).free
     if disk > free:
@@ -100,7 +111,8 @@ def plan_run(
         tokens=round(tokens),
         parts={k: round(v) for k, v in parts.items()},
         **msgspec.structs.asdict(costs),
-        memory_bytes=memory_bytes(config),
+        memory_bytes=needed,
+        memory_given=given,
         disk_bytes=disk,
         fits=_fits(config, corpus_tokens, costs.seconds, hours),
         warnings=warnings,

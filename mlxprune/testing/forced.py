@@ -15,16 +15,16 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def forced_graph(dtype: str = "bfloat16", compiled: bool = True) -> Iterator[None]:
     """The graph engine in ``dtype`` until the end of the context."""
-    from mlxprune.engine import backend
+    from mlxprune.engine import backend, hardware
 
-    before = os.environ.get(backend.FORCED)
-    os.environ[backend.FORCED] = dtype if compiled else f"{dtype},eager"
+    before = os.environ.get(hardware.FORCED)
+    os.environ[hardware.FORCED] = dtype if compiled else f"{dtype},eager"
     backend.unsettle()
     try:
         yield
     finally:
         if before is None:
-            del os.environ[backend.FORCED]
+            del os.environ[hardware.FORCED]
         else:
-            os.environ[backend.FORCED] = before
+            os.environ[hardware.FORCED] = before
         backend.unsettle()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlxprune.config.loading import validate_config
-from mlxprune.engine import backend
+from mlxprune.engine import backend, hardware
 from mlxprune.execution.lifecycle import alone
 from mlxprune.files import read_json
 from mlxprune.model import device_choice
@@ -44,9 +44,13 @@ def test_a_trial_measures_every_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlxprune.model import dtype_trial
 
     monkeypatch.setattr(dtype_trial, "SECONDS", 0.0)
-    monkeypatch.setattr(dtype_trial, "ROWS", 4)
+    monkeypatch.setattr(dtype_trial, "ROWS", 2)
+    monkeypatch.setattr(dtype_trial, "CONTEXT", 64)
+    monkeypatch.setattr(dtype_trial, "VOCABULARY", 512)
     with forced_graph():
+        before = backend.detect()
         found = {f.dtype: f for f in try_dtypes(None, TrialOrder("pico", ["bfloat16", "float16"]))}
+        assert backend.detect() == before  # whoever works next in this process has its own
     assert found["float32"].largest_error == 0
     assert 0 < found["float16"].largest_error < found["bfloat16"].largest_error < 0.1
     assert found["float16"].train is None
@@ -70,7 +74,7 @@ def test_what_was_decided_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         first = settle_device(execution)
         assert (first.train_dtype, first.score_dtype) == ("bfloat16", "bfloat16")
         assert backend.detect().train_dtype == mx.bfloat16
-        monkeypatch.setattr(backend, "FORCED_PART_FLOPS", 2.0**20)
+        monkeypatch.setattr(hardware, "FORCED_PART_FLOPS", 2.0**20)
         assert settle_device(execution) == first
     with forced_graph("float32"), alone(config, tmp_path / "out", []) as execution:
         again = settle_device(execution)

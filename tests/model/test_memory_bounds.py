@@ -18,7 +18,7 @@ import mlxprune
 import mlx.core as mx
 import numpy as np
 from mlxprune import machine
-from mlxprune.engine import backend
+from mlxprune.engine import backend, hardware
 from mlxprune.engine.optimizer import make_optimizer
 from mlxprune.model.weights import initialise_model
 
@@ -123,3 +123,78 @@ def test_checkpointing_and_smaller_batches_need_less() -> None:
 
     assert need(8, True) < need(8, False)
     assert need(1, False) < need(8, False)
+
+
+@pytest.mark.parametrize("heads", [4, 2])
+@pytest.mark.parametrize("context", [128, 512])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_the_graph_holds_is_within_the_bound(
+    heads: int, context: int, checkpointing: bool
+) -> None:
+    """Heads of 32 and 64, MLX's attention and ours: by MLX's own count of bytes, on a CPU."""
+    import mlx.core as mx
+    import numpy as np
+
+    from mlxprune.engine import backend
+    from mlxprune.engine.optimizer import make_optimizer
+    from mlxprune.model.memory_bounds import memory_plan
+    from mlxprune.model.weights import initialise_model
+    from mlxprune.testing.forced import forced_graph
+
+    rows = 4
+    config = config_of(
+        2048, num_attention_heads=heads, num_key_value_heads=heads, head_dim=128 // heads
+    )
+    ids = np.random.default_rng(0).integers(0, 2048, (rows, context + 1)).astype(np.int32)
+    with forced_graph("bfloat16"):
+        plan = memory_plan(config, context)
+        training = plan.training_bytes(rows, "adamw", checkpointing)
+        model = initialise_model(config, 0)
+        its = make_optimizer("adamw", 1e-4, 0.1)
+        its.init(model.trainable_parameters())
+        step = backend.step_function(model, its, 1, 1.0, checkpointing)
+        limits = mx.set_cache_limit(0), mx.set_memory_limit(1 << 20)  # MLX waits for what it holds
+        try:
+            mx.clear_cache()
+            backend.reset_peak_memory()
+            for _ in range(2):
+                step(ids[:, :-1], ids[:, 1:], 1e-4)()
+            held = backend.peak_memory()
+        finally:
+            mx.set_cache_limit(limits[0])
+            mx.set_memory_limit(limits[1])
+    print(f"held {held / 2**20:.0f} MiB, bound {training / 2**20:.0f} MiB")
+    assert held <= training
+    assert training < 12 * held + (300 << 20)
+
+
+MACS = (8, 16, 24, 36, 64, 128)
+FITS = {"pico": 8, "nano": 8, "micro": 8, "mini": 8, "125m": 8, "1b": 64, "3b": 128}  # GB
+
+
+@pytest.mark.parametrize("gigabytes", MACS)
+@pytest.mark.parametrize("name", FITS)
+def test_what_fits_on_which_mac(name: str, gigabytes: int) -> None:
+    """With the preset's own batch: a micro-batch of one sequence at the least is inside what MLX
+    may take, from the size on that is listed; the usual batches are inside half of it."""
+    from mlxprune.engine import backend, hardware
+    from mlxprune.model.memory_bounds import memory_plan
+
+    preset = preset_of(name)
+    context = preset.training.context
+    config = full_config(preset, 32_768, context, 1, 1)
+    batch = max(1, preset.training.batch_tokens // context)
+    backend.pretend(hardware.a_mac(gigabytes))
+    try:
+        plan = memory_plan(config, context)
+        parts = plan.micro_batches(batch, "adamw")
+        needed = plan.training_bytes(batch // parts, "adamw")
+        scoring = plan.scoring_bytes(plan.scoring_batch(16_384, 1))
+        working_set = 2 * plan.allowed
+    finally:
+        backend.unsettle()
+    print(
+        f"{name} on {gigabytes} GB: {parts} parts, {needed / 1e9:.1f} of {working_set / 1e9:.1f} GB"
+    )
+    assert (needed <= working_set) == (gigabytes >= FITS[name])
+    assert scoring <= working_set or gigabytes < FITS[name]
