@@ -62,9 +62,9 @@ def until(stage: str, source: RunFolder, run: RunFolder) -> None:
     ("stage", "how", "said", "ending"),
     [
         ("reference", "raise", MEMORY, "out of memory"),
-        ("reference", "kill", "", "out of memory"),
+        pytest.param("reference", "kill", "", "out of memory", marks=SLOW),
         ("score", "abort", CUDA, "out of memory"),
-        ("score", "raise", SCREEN, "the screen had to wait"),
+        pytest.param("score", "raise", SCREEN, "the screen had to wait", marks=SLOW),
         ("final", "abort", WAITED, "the GPU took too long"),
         ("evaluation", "raise", MEMORY, "out of memory"),
         pytest.param("reference", "abort", SCREEN, "the screen had to wait", marks=SLOW),
@@ -108,7 +108,7 @@ def test_a_failed_child_is_begun_again_and_the_bytes_are_the_same(
     assert found["difference"] == pytest.approx(verdict["difference"], rel=1e-5, abs=ROUNDING)
 
 
-@pytest.mark.parametrize("stage", ["final", "score"])
+@pytest.mark.parametrize("stage", ["final", pytest.param("score", marks=SLOW)])
 def test_three_times_without_progress_is_an_error_that_says_what_to_do(
     stage: str,
     plan: Path,

@@ -108,6 +108,9 @@ class Child:
 
     def ended(self) -> ChildEnded:
         """Why it is gone, for whoever has seen Ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=10)
+        self.process.kill()  # nothing is heard from it any more
         code = self.process.wait(timeout=30)
         said = self.last_words()
         ending = ending_of(said, code) or Ending.DIED
@@ -140,6 +143,7 @@ class Children:
     def give_back(self, children: list[Child]) -> None:
         """One is kept; the others would hold memory for nothing."""
         for child in children:
+            child.inbox = queue.SimpleQueue()  # what others say in a shared one is none of its work
             if self._idle or child.process.poll() is not None:
                 child.close()
             else:

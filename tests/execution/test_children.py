@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -16,9 +17,9 @@ import psutil
 import pytest
 
 from mlxprune.errors import DeviceError
-from mlxprune.execution.children import ChildEnded, Children, do_in_child
+from mlxprune.execution.children import ChildEnded, Children, Received, do_in_child
 from mlxprune.execution.endings import Ending, ending_of
-from mlxprune.execution.messages import pack, unpack
+from mlxprune.execution.messages import Done, pack, unpack
 from mlxprune.execution.supervision import supervised
 from mlxprune.run.event_kinds import Restarted, Warned
 from mlxprune.testing import faults
@@ -90,6 +91,24 @@ def test_one_process_does_many_calls(children: Children, generator: np.random.Ge
     assert np.array_equal(echo(children, value), 2 * value)
     assert children.take() == [child]
     child.close()
+
+
+def test_a_child_that_worked_with_others_hears_nothing_of_their_end(children: Children) -> None:
+    """Several share an inbox while they work together; the end of one is not the other's."""
+    together = children.take(2)
+    inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
+    for child in together:
+        child.inbox = inbox
+        child.start(ECHO, np.arange(2))
+    ended = 0
+    while ended < 2:
+        ended += isinstance(inbox.get(timeout=60).message, Done)
+    children.give_back(together)
+    together[1].process.wait(timeout=10)
+    time.sleep(0.2)  # until its reader has said so
+    assert np.array_equal(echo(children, np.arange(3)), [0, 2, 4])
+    assert children.take() == [together[0]]
+    together[0].close()
 
 
 @pytest.mark.parametrize("how", ["raise", "abort"])

@@ -126,7 +126,7 @@ def test_checkpointing_and_smaller_batches_need_less() -> None:
 
 
 @pytest.mark.parametrize("heads", [4, 2])
-@pytest.mark.parametrize("context", [128, 512])
+@pytest.mark.parametrize("context", [128, 320])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_what_the_graph_holds_is_within_the_bound(
     heads: int, context: int, checkpointing: bool
@@ -141,12 +141,16 @@ def test_what_the_graph_holds_is_within_the_bound(
     from mlxprune.model.weights import initialise_model
     from mlxprune.testing.forced import forced_graph
 
-    rows = 4
+    rows = 2
     config = config_of(
-        2048, num_attention_heads=heads, num_key_value_heads=heads, head_dim=128 // heads
+        512,
+        num_hidden_layers=2,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=128 // heads,
     )
-    ids = np.random.default_rng(0).integers(0, 2048, (rows, context + 1)).astype(np.int32)
-    with forced_graph("bfloat16"):
+    ids = np.random.default_rng(0).integers(0, 512, (rows, context + 1)).astype(np.int32)
+    with forced_graph("bfloat16", compiled=False):
         plan = memory_plan(config, context)
         training = plan.training_bytes(rows, "adamw", checkpointing)
         model = initialise_model(config, 0)
