@@ -46,13 +46,13 @@ def one_round(generator: random.Random, config_path: Path, folder: Path) -> Coun
         kills[at[0] if at else "between"] += 1
 
 
-def write_tasks(folder: Path) -> Path:
+def write_tasks(folder: Path, count: int) -> Path:
     """Two tasks of several units each: what a kill in the evaluation can hit."""
     draw = random.Random(0)
     folder.mkdir()
     for name in ("first", "second"):
         rows = []
-        for _ in range(1500):
+        for _ in range(count):
             said = [" ".join(draw.choices(tiny.WORDS, k=20)) for _ in range(3)]
             rows.append({"query": said[0], "choices": said[1:], "gold": draw.randrange(2)})
         lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -63,15 +63,17 @@ def write_tasks(folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help="a third of the work")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
     print("seed", arguments.seed)
     generator = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
-        corpus = tiny.tiny_corpus(base / "corpus", documents=1500)
-        work = {"tokens": 40_000, "checkpoint_every": INTERVAL}
-        asked = {"tasks": [str(write_tasks(base / "tasks"))]}
+        less = 3 if arguments.small else 1
+        corpus = tiny.tiny_corpus(base / "corpus", documents=1500 // less)
+        work = {"tokens": 40_000 // less, "checkpoint_every": INTERVAL}
+        asked = {"tasks": [str(write_tasks(base / "tasks", 1500 // less))]}
         final = {**work, "branches": [0.5]}
         tree = tiny.tiny_config(corpus, reference=work, final=final, evaluation=asked)
         config_path = base / "tiny.yaml"

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ import pytest
 from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
 from mlxprune.engine import backend, hardware
-from mlxprune.errors import DeviceError
+from mlxprune.errors import DeviceError, Stopped
 from mlxprune.evaluation import model_answers
 from mlxprune.experiment import training_order
 from mlxprune.files import read_json
 from mlxprune.pipeline.runner import run_study
+from mlxprune.run.event_kinds import Command
 from mlxprune.run.events import fold_log, read_events
-from mlxprune.run.folder import RunFolder
+from mlxprune.run.folder import RunFolder, send_command
 from mlxprune.scoring import workers
 from mlxprune.testing import faults, tiny
 from mlxprune.testing.forced import forced_graph
@@ -166,3 +169,52 @@ def test_the_same_shapes_give_the_same_bytes_on_a_gpus_engine(
     assert len(shapes) == 2
     assert shapes[1][0] > 0
     assert shapes[1][1] >= 2 * shapes[0][1]
+
+
+@pytest.mark.parametrize("verb", ["pause", "stop"])
+def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
+    verb: str,
+    plan: Path,
+    tiny_run: RunFolder,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A child that does not come to an edge for four seconds stands for a step of minutes: the
+    command is acknowledged at once, and carried out at the edge."""
+    monkeypatch.setattr(training_order, "TRAIN", f"{faults.HERE}:train")
+    run = RunFolder(tmp_path / "run")
+    until("final", tiny_run, run)
+    faults.plan_faults(plan, "wait", "4", times=1, after=3)
+    asked: dict[str, float] = {}
+
+    def ask() -> None:
+        deadline = time.monotonic() + 30
+        while faults.faults_left(plan) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        asked["t"] = time.time()
+        send_command(run, verb)
+        if verb == "pause":
+            time.sleep(6)
+            send_command(run, "resume")
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        if verb == "stop":
+            with pytest.raises(Stopped):
+                run_study(config_of(tiny_corpus), run)
+        else:
+            run_study(config_of(tiny_corpus), run)
+    finally:
+        asker.join()
+    events = list(read_events(run.events))
+    (command,) = [e for e in events if isinstance(e, Command) and e.verb == verb]
+    assert command.t is not None
+    assert command.t - asked["t"] < 2.0
+    done = [e.t for e in events if e.t and e.t > asked["t"] and e.kind in ("paused", "run.end")]
+    assert done[0] - asked["t"] > 2.0  # not before the child has come to its edge
+    assert run_study(config_of(tiny_corpus), run).state == "done"
+    path = "final/high-50-s0/model.safetensors"
+    if backend.detect().on_cpu:
+        assert (run.path / path).read_bytes() == (tiny_run.path / path).read_bytes()

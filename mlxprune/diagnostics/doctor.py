@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from mlxprune import machine
+from mlxprune import machine, macos
 from mlxprune.engine import blas
 from mlxprune.errors import one_line
 from mlxprune.records import Json, Record, SparseRecord
@@ -60,10 +61,13 @@ def examine_machine() -> MachineFacts:
     """Facts about machine and installation, and what is wrong with them."""
     import psutil
 
+    translated = macos.is_translated(macos.ask("sysctl", "-n", "sysctl.proc_translated"))
+    version = platform.mac_ver()[0]
+    unfit = macos.why_unfit(platform.system(), platform.machine(), version, translated)
     loaded = blas.load()
     held: BackendFacts | None = None
     speed: MatmulSpeed | None = None
-    problems = []
+    problems = [unfit] if unfit else []
     try:
         from mlxprune.engine import backend
 
@@ -74,6 +78,10 @@ def examine_machine() -> MachineFacts:
             dtype=str(device.train_dtype),
             memory_for_batches=device.memory_bytes,
         )
+        if sys.platform == "darwin" and device.name == "cpu":
+            problems.append(
+                "MLX sees no Metal here (a virtual machine?): everything is computed on the CPU"
+            )
         speed = matmul_speed()
         share = speed.mlx_gflops / speed.numpy_gflops
         if share < SLOW_MATMUL_SHARE:

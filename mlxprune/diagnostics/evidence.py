@@ -21,6 +21,7 @@ from mlxprune.diagnostics.measurements import (
     BUSY,
     PRODUCTS,
     SPEED,
+    WIDTHS,
     BusyOrder,
     FlushTimes,
     ModelSpeed,
@@ -121,12 +122,9 @@ class _Nobody:
         pass
 
 
-def gather_evidence(
-    say: Callable[[str], None],
-    models: tuple[str, ...] | None = None,
-    seconds: float = SECONDS,
-) -> Evidence:
-    """The self-test, then what is measured; ``say`` is told what is under way."""
+def gather_evidence(say: Callable[[str], None], small: bool = False) -> Evidence:
+    """The self-test, then what is measured; ``say`` is told what is under way. ``small``: all of
+    no size, to see that it works."""
     from mlxprune.engine import backend
 
     began = time.monotonic()
@@ -141,6 +139,8 @@ def gather_evidence(
     )
     children.begin = Begin(train, score, bound, peak)
     failed: dict[str, str] = {}
+    models: tuple[str, ...] = CPU_MODELS if device.on_cpu else MODELS
+    models, seconds = (MODELS[:1], 0.0) if small else (models, SECONDS)
 
     def measured(name: str, function: str, order: Any, kind: Any, usual: Any) -> Any:
         say(f"{name} ...")
@@ -154,16 +154,17 @@ def gather_evidence(
         trial, dtypes = [], DTYPES[:1]  # the CPU's engine has float32 alone
         if not device.on_cpu:
             dtypes = DTYPES
-            trial = measured("dtypes", TRIAL, TrialOrder("nano", DTYPES), list[DtypeFigures], [])
-        order = ProductsOrder(dtypes, seconds / 10)
+            asked = TrialOrder("pico", DTYPES, 1, 0.0) if small else TrialOrder("nano", DTYPES)
+            trial = measured("dtypes", TRIAL, asked, list[DtypeFigures], [])
+        order = ProductsOrder(dtypes, [*(WIDTHS[:1] if small else WIDTHS)], seconds / 10)
         found = measured("matrix products", PRODUCTS, order, list[Product], [])
         speeds = [
             speed
-            for model in models or (CPU_MODELS if device.on_cpu else MODELS)
+            for model in models
             if (speed := measured(model, SPEED, SpeedOrder(model, seconds), ModelSpeed, None))
         ]
         say("how fast it answers ...")
-        start, answered = _answering(children, failed)
+        start, answered = _answering(children, failed, small)
     finally:
         children.close()
     with tempfile.TemporaryDirectory() as folder:
@@ -183,7 +184,9 @@ def gather_evidence(
     )
 
 
-def _answering(children: Children, failed: dict[str, str]) -> tuple[float | None, float | None]:
+def _answering(
+    children: Children, failed: dict[str, str], small: bool
+) -> tuple[float | None, float | None]:
     """Seconds that a fresh child takes to begin, and seconds until one at work on a long step holds
     when it is told to."""
     children.close()
@@ -191,7 +194,7 @@ def _answering(children: Children, failed: dict[str, str]) -> tuple[float | None
     (child,) = children.take()
     start = held = told = None
     try:
-        child.start(BUSY, BusyOrder("nano", 64))
+        child.start(BUSY, BusyOrder("pico" if small else "nano", 64))
         while held is None and time.monotonic() - began < 120:
             received = child.inbox.get(timeout=120)
             match received.message:

@@ -35,6 +35,7 @@ BARRIER = 85  # F_BARRIERFSYNC of macOS: in order, not yet safe
 @dataclass(frozen=True)
 class ProductsOrder:
     dtypes: list[str]
+    widths: list[int]
     seconds: float
 
 
@@ -99,7 +100,7 @@ def products(link: Any, order: ProductsOrder) -> list[Product]:
     found = []
     for dtype in order.dtypes:
         kind = getattr(mx, dtype)
-        for width in WIDTHS:
+        for width in order.widths:
             a = mx.random.normal((4096, width)).astype(kind)
             b = mx.random.normal((width, width)).astype(kind)
             mx.eval(a, b)

@@ -18,14 +18,15 @@ from mlxprune.model.weights import initialise_model
 from mlxprune.records import Record
 from mlxprune.stats import spearman
 
-SECONDS = 0.6  # of work for each figure
-ROWS, CONTEXT, VOCABULARY = 32, 256, 8192
+CONTEXT, VOCABULARY = 256, 8192
 
 
 @dataclass(frozen=True)
 class TrialOrder:
     model: str  # a preset
     dtypes: list[str]
+    rows: int = 32
+    seconds: float = 0.6  # of work for each figure
 
 
 class DtypeFigures(Record):
@@ -44,7 +45,7 @@ def try_dtypes(link: Any, order: TrialOrder) -> list[DtypeFigures]:
     from mlxprune.engine import backend
 
     generator = np.random.default_rng(0)
-    ids = generator.zipf(1.2, (ROWS, CONTEXT + 1)) % VOCABULARY
+    ids = generator.zipf(1.2, (order.rows, CONTEXT + 1)) % VOCABULARY
     inputs, targets = ids[:, :-1].astype(np.int32), ids[:, 1:].astype(np.int32)
     config = full_config(preset_of(order.model), VOCABULARY, CONTEXT, 1, 1)
     found: list[DtypeFigures] = []
@@ -57,12 +58,14 @@ def try_dtypes(link: Any, order: TrialOrder) -> list[DtypeFigures]:
             exact = losses if exact is None else exact
             train = None
             if dtype != "float16":  # it would need its losses scaled: its gradients vanish
-                train = ROWS * CONTEXT / _seconds_of_a_step(model, inputs, targets)
-            seconds = _seconds(lambda run=losses_of: np.array(run(inputs, targets)))
+                train = (
+                    order.rows * CONTEXT / _seconds_of_a_step(model, inputs, targets, order.seconds)
+                )
+            seconds = _seconds(lambda run=losses_of: np.array(run(inputs, targets)), order.seconds)
         found.append(
             DtypeFigures(
                 dtype=dtype,
-                score=ROWS * CONTEXT / seconds,
+                score=order.rows * CONTEXT / seconds,
                 train=train,
                 largest_error=float(np.abs(losses - exact).max()),
                 rank_correlation=float(spearman(exact.mean(axis=1), losses.mean(axis=1)) or 0.0),
@@ -71,22 +74,24 @@ def try_dtypes(link: Any, order: TrialOrder) -> list[DtypeFigures]:
     return found
 
 
-def _seconds_of_a_step(model: Any, inputs: np.ndarray, targets: np.ndarray) -> float:
+def _seconds_of_a_step(
+    model: Any, inputs: np.ndarray, targets: np.ndarray, seconds: float
+) -> float:
     from mlxprune.engine import backend
     from mlxprune.engine.optimizer import make_optimizer
 
     its = make_optimizer("adamw", 1e-4, 0.1)
     its.init(model.trainable_parameters())
     step = backend.step_function(model, its, 1, 1.0)
-    return _seconds(lambda: step(inputs, targets, 1e-4)())
+    return _seconds(lambda: step(inputs, targets, 1e-4)(), seconds)
 
 
-def _seconds(work: Any) -> float:
+def _seconds(work: Any, seconds: float) -> float:
     """The median of the second half: at first a GPU is not up to its clock."""
     work()
     taken: list[float] = []
     began = time.perf_counter()
-    while len(taken) < 4 or time.perf_counter() - began < SECONDS:
+    while len(taken) < 4 or time.perf_counter() - began < seconds:
         start = time.perf_counter()
         work()
         taken.append(time.perf_counter() - start)

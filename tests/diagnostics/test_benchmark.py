@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mlxprune.config.loading import validate_config
@@ -86,3 +88,40 @@ def test_tuned_values_are_a_configuration(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_unknown_section_is_named() -> None:
     with pytest.raises(UsageError, match="no section"):
         measure_machine("pico", 512, 64, ["skoring"], False)
+
+
+@pytest.mark.slow
+def test_evidence_can_be_shared_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the engine of a GPU: a trial, products, a preset, an answer, and no name or path."""
+    import getpass
+    import socket
+
+    from mlxprune.diagnostics import evidence
+    from mlxprune.diagnostics.doctor import MachineFacts, examine_machine
+    from mlxprune.files import json_bytes
+    from mlxprune.records import plain, record_of
+    from mlxprune.testing.forced import forced_graph
+
+    def untested(say: object) -> MachineFacts:
+        return msgspec.structs.replace(examine_machine(), ok=True, checks={})
+
+    monkeypatch.setattr(evidence, "run_selftest", untested)
+    with forced_graph("bfloat16", compiled=False):
+        found = evidence.gather_evidence(lambda line: None, small=True)
+    assert found.failed == {}
+    assert found.ok
+    assert [one.dtype for one in found.trial] == ["float32", "bfloat16", "float16"]
+    (pico,) = found.models
+    assert pico.training_bytes <= pico.training_bound
+    assert pico.scoring_bytes <= pico.scoring_bound
+    assert 0 < pico.training_utilisation < 3
+    assert found.answered_seconds is not None
+    assert found.answered_seconds < 2.0
+    text = json_bytes(plain(found)).decode()
+    for name in (socket.gethostname(), str(Path.home()), str(Path.cwd())):
+        assert len(name) < 4 or name not in text, name
+    assert getpass.getuser() == "root" or getpass.getuser() not in text
+    assert record_of(plain(found), evidence.Evidence) == found
+    lines = evidence.evidence_lines(found)
+    assert any(line.startswith("pico") and "training" in line for line in lines)
+    assert not any("FAIL" in line for line in lines)

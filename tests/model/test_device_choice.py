@@ -43,13 +43,14 @@ def test_a_trial_measures_every_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real one, on a CPU: errors are those of the dtypes, float32's is none."""
     from mlxprune.model import dtype_trial
 
-    monkeypatch.setattr(dtype_trial, "SECONDS", 0.0)
-    monkeypatch.setattr(dtype_trial, "ROWS", 2)
     monkeypatch.setattr(dtype_trial, "CONTEXT", 64)
     monkeypatch.setattr(dtype_trial, "VOCABULARY", 512)
     with forced_graph():
         before = backend.detect()
-        found = {f.dtype: f for f in try_dtypes(None, TrialOrder("pico", ["bfloat16", "float16"]))}
+        found = {
+            f.dtype: f
+            for f in try_dtypes(None, TrialOrder("pico", ["bfloat16", "float16"], 2, 0.0))
+        }
         assert backend.detect() == before  # whoever works next in this process has its own
     assert found["float32"].largest_error == 0
     assert 0 < found["float16"].largest_error < found["bfloat16"].largest_error < 0.1
