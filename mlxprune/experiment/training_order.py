@@ -106,7 +106,7 @@ def train_in_child(execution: Execution, order: TrainingOrder) -> TrainingSummar
 
     def smaller() -> str | None:
         parts = with_finer_parts(order.folder, recipe.batch_size, last_step())
-        return f"{parts} parts a step from step {last_step():,} on" if parts else None
+        return f"{parts} micro-batches a step from step {last_step():,} on" if parts else None
 
     name = order.folder.relative_to(order.folder.parents[1]).as_posix()
     return supervised(execution.log, order.stage, name, attempt, last_step, smaller)

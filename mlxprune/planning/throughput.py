@@ -58,38 +58,51 @@ def _probe(shape_name: str, vocab_size: int, context: int) -> Throughput:
     from mlxprune.config.schema import Final
     from mlxprune.engine import backend
     from mlxprune.engine.optimizer import make_optimizer
+    from mlxprune.model.device_choice import part_flops
     from mlxprune.training.recipe import recipe_of
+    from mlxprune.training.shapes import usual_parts
 
-    shape = preset_of(shape_name)
-    batch = max(1, 2048 // context)
+    device, shape = backend.detect(), preset_of(shape_name)
+    bound = device.part_flops or (None if device.on_cpu else part_flops(backend.peak_flops()))
+    usual = max(1, round(shape.training.batch_tokens / context))
+    batch = usual if bound else max(1, 2048 // context)  # a CPU does not cut a step
     settings = Final(model=shape_name, context=context, batch_size=batch, tokens=1)
     recipe = recipe_of(settings, shape, (vocab_size, 1, 1), 1, 0)
+    parts = usual_parts(recipe, None, False, bound)
+    rows = batch // parts
     model = initialise_model(recipe.config, 0)
-    ids = np.random.default_rng(0).integers(0, vocab_size, (batch, context + 1)).astype(np.int32)
-    inputs, targets = ids[:, :-1], ids[:, 1:]
+    ids = np.random.default_rng(0).integers(0, vocab_size, (2 * rows, context + 1))
+    inputs, targets = ids[:, :-1].astype(np.int32), ids[:, 1:].astype(np.int32)
     losses = backend.loss_function(model)
+    one, two = (inputs[:rows], targets[:rows]), (inputs, targets)
+    least = 0.7 if device.on_cpu else 2.0  # a GPU has to get up to its clock
+    scoring = rows * context / _seconds(lambda: np.array(losses(*one)), least)
+    backend.release()
+    its = make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
+    its.init(model.trainable_parameters())
 
-    def score() -> None:
-        np.array(losses(inputs, targets))
+    def seconds(parts: int, batch: tuple[np.ndarray, np.ndarray]) -> float:
+        step = backend.step_function(model, its, parts, recipe.clip)
+        return _seconds(lambda: step(*batch, recipe.learning_rate)(), least)
 
-    its_optimizer = make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
-    its_optimizer.init(model.trainable_parameters())
-    step = backend.step_function(model, its_optimizer, 1, recipe.clip)
-    scoring = batch * context / _seconds(score)
-    training = batch * context / _seconds(lambda: step(inputs, targets, recipe.learning_rate)())
-    return Throughput(train=training, score=scoring)
+    taken = seconds(1, one)
+    if parts > 1:  # a whole step: its parts, and one update
+        a_part = max(seconds(2, two) - taken, 0.3 * taken)
+        taken = parts * a_part + max(0.0, taken - a_part)
+    return Throughput(train=batch * context / taken, score=scoring)
 
 
-def _seconds(step: Any) -> float:
-    """Median of a few repeats after a warm-up, within about a second."""
+def _seconds(step: Any, least: float) -> float:
+    """The median of the second half of about ``least`` seconds of repeats after a warm-up."""
     step()
     taken: list[float] = []
     began = time.monotonic()
-    while len(taken) < 3 or (time.monotonic() - began < 0.7 and len(taken) < 15):
+    while len(taken) < 4 or (time.monotonic() - began < least and len(taken) < 1000):
         start = time.monotonic()
         step()
         taken.append(time.monotonic() - start)
-    return sorted(taken)[len(taken) // 2]
+    late = sorted(taken[len(taken) // 2 :])
+    return late[len(late) // 2]
 
 
 if __name__ == "__main__":

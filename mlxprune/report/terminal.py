@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Any
 
 from msgspec import UnsetType
@@ -56,6 +58,8 @@ def print_result(result: StudyResult, primary: str, report_path: str) -> None:
             print(f"{arm} reaches the end of {control} at {compared.rho} of its targets")
     rich.print(Text(verdict_sentence(result.comparisons, primary)))
     print(f"report: {report_path}")
+    if sys.platform == "darwin":
+        print(f"open it: open {shlex.quote(report_path)}")
 
 
 def _over(result: StudyResult) -> str:

@@ -100,6 +100,7 @@ class _Training:
             self.model, self.optimizer, self.parts, recipe.clip, job.gradient_checkpointing
         )
         self.peak_memory = backend.peak_memory
+        self.compiles = backend.detect().compiled_steps
         backend.reset_peak_memory()
         self.progress = TrainingProgress(job, log, self.first)
         self.saved = time.monotonic()
@@ -108,6 +109,7 @@ class _Training:
         """Every step that is left. Between the parts of a step the control is obeyed; a checkpoint
         that is written there is the one of the step's beginning."""
         job, recipe, progress = self.job, self.job.recipe, self.progress
+        progress.begin(self.compiles)
         batch = job.stream.batch(self.first, recipe.batch_size, recipe.context)
         for step in range(self.first, job.last):
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from mlxprune.model.architecture import flops_per_token
-from mlxprune.run.event_kinds import TrainStep
+from mlxprune.run.event_kinds import Progress, TrainStep
 from mlxprune.run.events import EventLog
 from mlxprune.training.job import StageShare, TrainingJob
 
@@ -23,6 +23,14 @@ class TrainingProgress:
         self.reported = first
         self.last = (0, 0.0, 0.0, 0)
         self.restart()
+
+    def begin(self, compiles: bool) -> None:
+        """Where the first step compiles, which takes a GPU some seconds or more, say so."""
+        if compiles:
+            at = self.share.before + self.reported * self.recipe.targets_per_step
+            what = f"{self.job.name}: compiling the first step"
+            event = Progress(done=at, total=self.share.total, unit="tokens", what=what)
+            self.log.emit(self.job.stage, event)
 
     def restart(self) -> None:
         """Leave out of the rate what was no training."""
