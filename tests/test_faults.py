@@ -20,10 +20,11 @@ from mlxprune.evaluation import model_answers
 from mlxprune.experiment import training_order
 from mlxprune.files import read_json
 from mlxprune.pipeline.runner import run_study
-from mlxprune.run.event_kinds import Command
+from mlxprune.run.event_kinds import Command, Event, Progress
 from mlxprune.run.events import fold_log, read_events
 from mlxprune.run.folder import RunFolder, send_command
-from mlxprune.scoring import workers
+from mlxprune.run.state import RunState
+from mlxprune.scoring import units, workers
 from mlxprune.testing import faults, tiny
 from mlxprune.testing.forced import forced_graph
 
@@ -218,3 +219,26 @@ def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
     path = "final/high-50-s0/model.safetensors"
     if backend.detect().on_cpu:
         assert (run.path / path).read_bytes() == (tiny_run.path / path).read_bytes()
+
+
+def test_leaving_a_run_with_thousands_of_units_ahead_does_not_hang(
+    tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit a document; the run is stopped after the first of them, and goes on."""
+    corpus = tiny.tiny_corpus(tmp_path / "corpus", documents=9000)
+    monkeypatch.setattr(units, "LEAST_UNIT_BYTES", 1)
+    monkeypatch.setattr(units, "BATCHES", 0)
+    monkeypatch.setattr(units, "COMPILED_BATCHES", 0)
+    run = RunFolder(tmp_path / "run")
+    asked: list[bool] = []
+
+    def stop(event: Event, state: RunState) -> None:
+        scored = event.stage == "score" and isinstance(event, Progress) and (event.done or 0)
+        if scored and scored > 20_000 and not asked:
+            asked.append(True)
+            send_command(run, "stop")
+
+    with pytest.raises(Stopped):
+        run_study(config_of(corpus), run, until="score", listeners=[stop])
+    parts = list((run.path / "scores" / "main.parts").glob("0*.npy"))
+    assert 0 < len(parts) < 2 * 3000

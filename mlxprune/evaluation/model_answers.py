@@ -24,7 +24,7 @@ from mlxprune.model.architecture import read_model_config
 from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import load_model
 from mlxprune.scoring.nll import score_documents
-from mlxprune.scoring.windows import WindowPolicy, resolve_policy
+from mlxprune.scoring.windows import WindowPolicy, resolve_policy, within_flops
 from mlxprune.tokenization.token_file import Tokens, open_tokens
 
 HERE = "mlxprune.evaluation.model_answers"
@@ -73,6 +73,10 @@ Scored = tuple[int, int, float]  # tokens, slots, seconds that the device waited
 
 def losses(link: Any, order: LossOrder) -> Rows:
     """In the child."""
+    from mlxprune.engine import backend
+
+    plan = memory_plan(read_model_config(order.model), order.policy.context)
+    backend.limit_memory(plan.scoring_bytes(order.policy.batch_tokens))
     model, _ = load_model(order.model)
 
     def between(scored: int, slots: int, waited: float) -> None:
@@ -155,8 +159,10 @@ def answers_in_child(
     requests, is not asked again."""
     from mlxprune.engine import backend
 
-    plan = memory_plan(read_model_config(model), window, execution.config.memory)
-    tokens = max(plan.scoring_batch(backend.detect().answer_tokens_per_batch, 1), window)
+    device, stated = backend.detect(), read_model_config(model)
+    plan = memory_plan(stated, window, execution.config.memory)
+    most = within_flops(device.answer_tokens_per_batch, stated, window, device.part_flops)
+    tokens = max(plan.scoring_batch(most, 1), window)
     parts.mkdir(parents=True, exist_ok=True)
     order = AnswerOrder(model, asked.prefixes, asked.units, asked.offsets, tokens, parts)
 

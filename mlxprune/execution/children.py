@@ -45,6 +45,7 @@ from mlxprune.run.event_kinds import event_of
 
 T = TypeVar("T")
 WAIT_SECONDS = 0.2
+CHILD_SETTINGS = {"VECLIB_MAXIMUM_THREADS": "1"}  # Accelerate's: on a CPU the threads are our own
 SAVE_SECONDS = 600.0  # a child that has not saved by then has hung
 
 
@@ -70,11 +71,12 @@ class Child:
     def __init__(self, begin: Begin) -> None:
         ours, theirs_out = os.pipe()
         theirs_in, self._to = os.pipe()
+        path = os.pathsep.join(filter(None, sys.path))
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the child)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlxprune.execution.link", str(theirs_in), str(theirs_out)],
             pass_fds=(theirs_in, theirs_out),
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env=os.environ | CHILD_SETTINGS | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=self._said,

@@ -22,6 +22,7 @@ from mlxprune.execution.context import Execution
 from mlxprune.execution.messages import Done, Emitted, Ended, Failed, Go, Hold, Item, Told, unpack
 from mlxprune.execution.supervision import supervised
 from mlxprune.model.architecture import flops_per_token, read_model_config
+from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import load_model
 from mlxprune.run.event_kinds import Progress, event_of
 from mlxprune.run.events import EventLog
@@ -85,6 +86,9 @@ def score(link: Any, order: ScoringOrder) -> None:
     device never waits for the disk."""
     from mlxprune.engine import backend
 
+    policy = order.policy
+    plan = memory_plan(read_model_config(order.model), policy.context)
+    backend.limit_memory(plan.scoring_bytes(policy.batch_tokens))
     model, _ = load_model(order.model)
     documents = np.load(order.documents, mmap_mode="r")
 
@@ -96,7 +100,7 @@ def score(link: Any, order: ScoringOrder) -> None:
         write_part(order.parts, number, rows, positions)
         link.tell(News(unit=UnitDone(number, rows)))
 
-    scorer = Scorer(model, open_tokens(order.tokens), order.policy, between)
+    scorer = Scorer(model, open_tokens(order.tokens), policy, between)
     writing: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1) as writer:
         for number in link.items(scorer.drain):

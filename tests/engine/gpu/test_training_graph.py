@@ -221,3 +221,29 @@ def test_the_gradient_of_a_frequent_token_is_not_rounded_away(
     error = np.linalg.norm((rough - exact)[frequent], axis=1) / size
     print("relative error of the most frequent", error)
     assert error.max() < 0.03
+
+
+def test_scoring_takes_the_same_kernels_whether_or_not_the_process_has_trained(
+    generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A marker in our attention counts who traces it: training does, scoring never."""
+    traced: list[int] = []
+    usual = attention_module.attention
+
+    def marked(*given: Any, **named: Any) -> mx.array:
+        traced.append(1)
+        return usual(*given, **named)
+
+    monkeypatch.setattr(attention_module, "attention", marked)
+    monkeypatch.setattr(attention_module, "ATTENTION_ROWS", 16)
+    ids = generator.integers(0, 97, (2, 41)).astype(np.int32)
+    x, y = ids[:, :-1], ids[:, 1:]
+    fresh = initialise_model(config_of(), 3)
+    before = np.array(loss_graph.loss_function(fresh, True)(x, y))
+    assert traced == []
+    steps_of(True, 1, False, ids)
+    assert len(traced) == 2  # once a layer
+    again = initialise_model(config_of(), 3)
+    after = np.array(loss_graph.loss_function(again, True)(x, y))
+    assert len(traced) == 2
+    assert before.tobytes() == after.tobytes()
