@@ -65,11 +65,12 @@ def until(stage: str, source: RunFolder, run: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("stage", "how", "said", "ending"),
     [
-        ("reference", "raise", MEMORY, "out of memory"),
+        pytest.param("reference", "raise", MEMORY, "out of memory", marks=SLOW),
         pytest.param("reference", "kill", "", "out of memory", marks=SLOW),
+        ("reference", "abort", MEMORY, "out of memory"),
         ("score", "abort", CUDA, "out of memory"),
         pytest.param("score", "raise", SCREEN, "the screen had to wait", marks=SLOW),
-        ("final", "abort", WAITED, "the GPU took too long"),
+        pytest.param("final", "abort", WAITED, "the GPU took too long", marks=SLOW),
         ("evaluation", "raise", MEMORY, "out of memory"),
         pytest.param("reference", "abort", SCREEN, "the screen had to wait", marks=SLOW),
         pytest.param("reference", "raise", CUDA, "out of memory", marks=SLOW),
@@ -112,7 +113,8 @@ def test_a_failed_child_is_begun_again_and_the_bytes_are_the_same(
     assert found["difference"] == pytest.approx(verdict["difference"], rel=1e-5, abs=ROUNDING)
 
 
-@pytest.mark.parametrize("stage", ["final", pytest.param("score", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["final", "score"])
 def test_three_times_without_progress_is_an_error_that_says_what_to_do(
     stage: str,
     plan: Path,
@@ -172,7 +174,7 @@ def test_the_same_shapes_give_the_same_bytes_on_a_gpus_engine(
     assert shapes[1][1] >= 2 * shapes[0][1]
 
 
-@pytest.mark.parametrize("verb", ["pause", "stop"])
+@pytest.mark.parametrize("verb", [pytest.param("pause", marks=SLOW), "stop"])
 def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
     verb: str,
     plan: Path,
@@ -181,12 +183,12 @@ def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A child that does not come to an edge for four seconds stands for a step of minutes: the
+    """A child that does not come to an edge for three seconds stands for a step of minutes: the
     command is acknowledged at once, and carried out at the edge."""
     monkeypatch.setattr(training_order, "TRAIN", f"{faults.HERE}:train")
     run = RunFolder(tmp_path / "run")
     until("final", tiny_run, run)
-    faults.plan_faults(plan, "wait", "4", times=1, after=3)
+    faults.plan_faults(plan, "wait", "3", times=1, after=3)
     asked: dict[str, float] = {}
 
     def ask() -> None:
@@ -196,7 +198,7 @@ def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
         asked["t"] = time.time()
         send_command(run, verb)
         if verb == "pause":
-            time.sleep(6)
+            time.sleep(5)
             send_command(run, "resume")
 
     asker = threading.Thread(target=ask)
@@ -214,13 +216,14 @@ def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
     assert command.t is not None
     assert command.t - asked["t"] < 2.0
     done = [e.t for e in events if e.t and e.t > asked["t"] and e.kind in ("paused", "run.end")]
-    assert done[0] - asked["t"] > 2.0  # not before the child has come to its edge
+    assert done[0] - asked["t"] > 1.5  # not before the child has come to its edge
     assert run_study(config_of(tiny_corpus), run).state == "done"
     path = "final/high-50-s0/model.safetensors"
     if backend.detect().on_cpu:
         assert (run.path / path).read_bytes() == (tiny_run.path / path).read_bytes()
 
 
+@pytest.mark.slow
 def test_leaving_a_run_with_thousands_of_units_ahead_does_not_hang(
     tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
