@@ -245,3 +245,64 @@ def test_leaving_a_run_with_thousands_of_units_ahead_does_not_hang(
         run_study(config_of(corpus), run, until="score", listeners=[stop])
     parts = list((run.path / "scores" / "main.parts").glob("0*.npy"))
     assert 0 < len(parts) < 2 * 3000
+
+
+@pytest.mark.slow
+def test_a_pause_holds_the_child_of_an_evaluation(
+    plan: Path,
+    tiny_run: RunFolder,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between pause and resume it reports nothing, and a child that dies on a stop stops, too."""
+    monkeypatch.setattr(model_answers, "LOSSES", f"{faults.HERE}:losses")
+    run = RunFolder(tmp_path / "run")
+    until("evaluation", tiny_run, run)
+    faults.plan_faults(plan, "wait", "1", times=1, after=2)
+
+    def ask() -> None:
+        deadline = time.monotonic() + 30
+        while faults.faults_left(plan) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        send_command(run, "pause")
+        time.sleep(3)
+        send_command(run, "resume")
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    run_study(config_of(tiny_corpus), run)
+    asker.join()
+    events = list(read_events(run.events))
+    begin = next(e.t for e in events if e.kind == "paused" and e.t)
+    end = next(e.t for e in events if e.kind == "resumed" and e.t)
+    assert end - begin > 1.5
+    assert not [e for e in events if e.kind == "progress" and e.t and begin < e.t < end]
+
+
+@pytest.mark.slow
+def test_a_stop_stops_also_when_the_child_dies_of_it(
+    plan: Path,
+    tiny_run: RunFolder,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_order, "TRAIN", f"{faults.HERE}:train")
+    run = RunFolder(tmp_path / "run")
+    until("final", tiny_run, run)
+    faults.plan_faults(plan, "late", "2", times=1, after=3)
+
+    def ask() -> None:
+        deadline = time.monotonic() + 30
+        while faults.faults_left(plan) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        send_command(run, "stop")
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    with pytest.raises(Stopped):
+        run_study(config_of(tiny_corpus), run)
+    asker.join()
+    assert fold_log(run.events).state == "stopped"
+    assert run_study(config_of(tiny_corpus), run).state == "done"

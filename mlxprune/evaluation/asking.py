@@ -27,7 +27,8 @@ def ask(
 ) -> np.ndarray:
     """ANSWER rows of one model; what stands in ``parts``, a folder of this model and these
     asked, is not asked again."""
-    between = adding_progress(stage_progress(execution, "evaluation", "tokens", what), asked.inputs)
+    report = stage_progress(execution, "evaluation", "tokens", what, obeys=False)
+    between = adding_progress(report, asked.inputs)
     return answers_in_child(execution, folder, asked, window, parts, between)
 
 

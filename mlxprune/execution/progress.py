@@ -10,13 +10,15 @@ from mlxprune.run.event_kinds import Progress
 
 
 def stage_progress(
-    execution: Execution, stage: str, unit: str, what: str | None = None
+    execution: Execution, stage: str, unit: str, what: str | None = None, obeys: bool = True
 ) -> Callable[[int, int], None]:
-    """A function of (done, total) that reports, with what is left at the rate so far."""
+    """A function of (done, total) that reports, with what is left at the rate so far. It ``obeys``
+    the control, too, unless the work is a child's: whoever waits for that obeys and holds it."""
     began = time.monotonic()
 
     def report(done: int, total: int) -> None:
-        execution.control.check()
+        if obeys:
+            execution.control.check()
         elapsed = time.monotonic() - began
         rate = done / elapsed if elapsed > 0 else 0.0
         left = (total - done) / rate if rate else None

@@ -148,7 +148,7 @@ def _evaluated(
 
     def build() -> ArmEvaluation:
         size = int(held.tokens().lengths(inputs.documents).sum())
-        report = stage_progress(study, "evaluation", "tokens")
+        report = stage_progress(study, "evaluation", "tokens", obeys=False)
         between = progress_between(report, size, number, count)
         array = beside("npy")
         scored = score_model(

@@ -196,7 +196,7 @@ def _text(
     documents = np.arange(len(corpus))
     documents = documents[tokens.lengths(documents) > 0]
     total = int(tokens.lengths(documents).sum())
-    report = stage_progress(execution, "evaluation", "tokens")
+    report = stage_progress(execution, "evaluation", "tokens", obeys=False)
     between = progress_between(report, total, 0, 1)
     part = losses_in_child(execution, source, tokens, documents, window, between)
     index = corpus.index[documents]

@@ -30,7 +30,8 @@ HERE = "mlxprune.testing.faults"
 
 def plan_faults(path: Path, how: str, said: str, times: int, after: int) -> None:
     """``times`` children in all fail ``after`` so many edges: they ``raise`` or ``abort`` with what
-    is ``said``, or are ``kill``ed, or ``exit``, or ``hang``, or ``wait`` so many seconds."""
+    is ``said``, or are ``kill``ed, or ``exit``, or ``hang``, or ``wait`` so many seconds and go on,
+    or die that ``late``."""
     told = {"how": how, "said": said, "left": times, "after": after}
     path.write_text(json.dumps(told))
     os.environ[FILE] = str(path)
@@ -63,9 +64,10 @@ def _armed(link: Any) -> Any:
 def _fail(how: str, said: str) -> None:
     if how == "raise":
         raise RuntimeError(said)
-    if how in ("hang", "wait"):
+    if how in ("hang", "wait", "late"):
         time.sleep(3600 if how == "hang" else float(said))
-        return
+        if how != "late":
+            return
     print(said, file=sys.stderr, flush=True)
     if how == "exit":
         os._exit(1)
