@@ -9,7 +9,7 @@ MlxpruneError            three lines for people: problem, where, fix
 |   +-- NonFiniteLoss    training diverged
 |   `-- DeviceError      exit 3: memory or GPU failed, again and again; resumable
 +-- Stopped              exit 3: stopped on request, resumable
-`-- Interrupted          exit 130 or 143: SIGINT or SIGTERM after a clean checkpoint
+`-- Interrupted          exit 129, 130 or 143: SIGHUP, SIGINT, SIGTERM after a clean checkpoint
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MlxpruneError(Exception):
     @property
     def status(self) -> str:
         """How a run ends with it: on request it can be gone on with."""
-        return "stopped" if self.exit_code in (3, 130, 143) else "failed"
+        return "stopped" if self.exit_code in (3, 129, 130, 143) else "failed"
 
     def __init__(self, problem: str, where: str, fix: str) -> None:
         super().__init__(problem)

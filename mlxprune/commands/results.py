@@ -228,6 +228,8 @@ def doctor(
         evidence = gather_evidence(say)
         write_record(report, evidence)
         facts, more = evidence.facts, evidence_lines(evidence)
+        if not evidence.ok:
+            facts.ok = False
     else:
         facts, more = run_selftest(say=say) if selftest else examine_machine(), []
     if as_json:

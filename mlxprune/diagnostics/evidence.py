@@ -7,6 +7,7 @@ be shared; every line of its table ends in ok, FAIL or a number.
 from __future__ import annotations
 
 import platform
+import queue
 import tempfile
 import time
 from collections.abc import Callable
@@ -196,7 +197,10 @@ def _answering(
     try:
         child.start(BUSY, BusyOrder("pico" if small else "nano", 64))
         while held is None and time.monotonic() - began < 120:
-            received = child.inbox.get(timeout=120)
+            try:
+                received = child.inbox.get(timeout=5)
+            except queue.Empty:
+                continue
             match received.message:
                 case Told():
                     start, told = time.monotonic() - began, time.monotonic()
@@ -209,6 +213,8 @@ def _answering(
                     break
     finally:
         child.close()
+    if held is None:
+        failed.setdefault("answering", "no answer within two minutes")
     return start, held
 
 

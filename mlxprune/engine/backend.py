@@ -129,12 +129,13 @@ def reset_peak_memory() -> None:
 
 def limit_memory(bound: int | None = None) -> None:
     """Keep MLX's buffer cache from growing without bound as shapes change. On a GPU also keep what
-    is encoded ahead within ``bound``, the bytes that are expected at most: over it MLX waits."""
+    is encoded ahead within ``bound``, the bytes that are expected at most: over it MLX waits. By
+    default nine tenths of the working set."""
     device = detect()
     mx.set_cache_limit(loss_graph.CPU_CACHE_BYTES if device.on_cpu else device.memory_bytes // 4)
-    if bound is not None and not device.on_cpu:
+    if not device.on_cpu:
         most = int(0.9 * 2 * device.memory_bytes)
-        mx.set_memory_limit(min(most, bound + SPARE_BYTES))
+        mx.set_memory_limit(most if bound is None else min(most, bound + SPARE_BYTES))
 
 
 def release() -> None:

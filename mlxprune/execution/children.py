@@ -17,7 +17,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from mlxprune import errors
 from mlxprune.errors import MlxpruneError, RunError
@@ -44,6 +47,8 @@ from mlxprune.execution.messages import (
 from mlxprune.run.event_kinds import event_of
 
 T = TypeVar("T")
+# -P: no module of the folder that somebody works in.
+COMMAND = (sys.executable, "-P", "-m", "mlxprune.execution.link")
 WAIT_SECONDS = 0.2
 CHILD_SETTINGS = {"VECLIB_MAXIMUM_THREADS": "1"}  # Accelerate's: on a CPU the threads are our own
 SAVE_SECONDS = 600.0  # a child that has not saved by then has hung
@@ -71,28 +76,56 @@ class Child:
     def __init__(self, begin: Begin) -> None:
         ours, theirs_out = os.pipe()
         theirs_in, self._to = os.pipe()
-        path = os.pathsep.join(filter(None, sys.path))
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the child)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlxprune.execution.link", str(theirs_in), str(theirs_out)],
+            # -P: no module of the folder that somebody works in.
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "mlxprune.execution.link",
+                str(theirs_in),
+                str(theirs_out),
+            ],
             pass_fds=(theirs_in, theirs_out),
             env=os.environ | CHILD_SETTINGS | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=self._said,
+            start_new_session=True,  # a Ctrl-C is for the run, which decides
         )
         os.close(theirs_in)
         os.close(theirs_out)
         self.inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
+        self._changing = threading.Lock()  # of the inbox, against the last message
+        self._gone = self._hung = False
         threading.Thread(target=self._listen, args=(ours,), daemon=True, name="child").start()
         self.send(begin)
 
     def _listen(self, fd: int) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
             while (message := read_message(fd, ToParent)) is not None:
                 self.inbox.put(Received(self, message))
         os.close(fd)
-        self.inbox.put(Received(self, Ended()))
+        with self._changing:
+            self._gone = True
+            self.inbox.put(Received(self, Ended()))
+
+    def report_to(self, inbox: queue.SimpleQueue[Received]) -> None:
+        """What it says goes to ``inbox`` from here on, also that it is gone already."""
+        with self._changing:
+            self.inbox = inbox
+            if self._gone:
+                inbox.put(Received(self, Ended()))
+
+    def is_gone(self) -> bool:
+        return self._gone or self.process.poll() is not None
+
+    def give_up(self) -> None:
+        """It has not answered for long: end it, and say so when its end is seen."""
+        self._hung = True
+        self.process.kill()
 
     def send(self, message: ToChild) -> None:
         """A child that is gone is noticed by what it says: Ended."""
@@ -115,6 +148,8 @@ class Child:
         self.process.kill()  # nothing is heard from it any more
         code = self.process.wait(timeout=30)
         said = self.last_words()
+        if self._hung:
+            return ChildEnded(Ending.HUNG, f"no answer for {SAVE_SECONDS:.0f} seconds")
         ending = ending_of(said, code) or Ending.DIED
         lines = said.splitlines()
         return ChildEnded(ending, lines[-1] if lines else f"exit code {code}")
@@ -138,15 +173,20 @@ class Children:
 
     def take(self, count: int = 1) -> list[Child]:
         """So many children that do nothing; whoever takes them gives them back or closes them."""
+        for child in [child for child in self._idle if child.is_gone()]:
+            self._idle.remove(child)
+            child.close()
         taken, self._idle = self._idle[:count], self._idle[count:]
+        for child in taken:
+            child.send(self.begin)  # what has been decided since it was started
         taken += [Child(self.begin) for _ in range(count - len(taken))]
         return taken
 
     def give_back(self, children: list[Child]) -> None:
         """One is kept; the others would hold memory for nothing."""
         for child in children:
-            child.inbox = queue.SimpleQueue()  # what others say in a shared one is none of its work
-            if self._idle or child.process.poll() is not None:
+            child.report_to(queue.SimpleQueue())  # what others say in a shared one is not for it
+            if self._idle or child.is_gone():
                 child.close()
             else:
                 self._idle.append(child)
@@ -192,7 +232,7 @@ def save_and_hold(child: Child, control: Any, later: list[Received]) -> None:
                 return
             case _:
                 later.append(received)
-    child.process.kill()  # its last checkpoint is whole; whoever goes on will see that it ended
+    child.give_up()  # its last checkpoint is whole
 
 
 def do_in_child(

@@ -51,9 +51,10 @@ class Control:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number:  # the second time, at once
+        if self.signal_number and number != signal.SIGHUP:  # the second time, at once
             raise KeyboardInterrupt
-        self.signal_number = number
+        # A closed terminal often says so twice, once through the shell.
+        self.signal_number = self.signal_number or number
 
     def pending(self) -> bool:
         now = time.monotonic()

@@ -19,6 +19,7 @@ class Ending(StrEnum):
     TIMEOUT = "the GPU took too long"
     DEVICE = "the device failed"
     DIED = "died without a word"
+    HUNG = "did not answer"
 
 
 # Texts of MLX 0.25 to 0.32 (mlx/backend/metal, cuda and common), and of the system.
@@ -59,5 +60,6 @@ FIXES = {
     Ending.TIMEOUT: "let the display sleep (pmset displaysleepnow), or set "
     "AGX_RELAX_CDM_CTXSTORE_TIMEOUT=1 in the environment; then run again",
     Ending.DEVICE: "restart the machine, update its system, and run again: it goes on from there",
+    Ending.HUNG: "run again: it goes on from there; if it stays, mlxprune doctor --selftest",
     Ending.DIED: "set `memory` lower and run again; if it stays, mlxprune doctor --selftest",
 }

@@ -14,7 +14,7 @@ from mlxprune.execution.context import Execution
 from mlxprune.execution.supervision import supervised
 from mlxprune.run.markers import claim
 from mlxprune.tokenization.token_file import open_tokens
-from mlxprune.training.checkpoints import whole_checkpoints
+from mlxprune.training.checkpoints import last_usable
 from mlxprune.training.job import StageShare, TrainingJob
 from mlxprune.training.loop import train_model
 from mlxprune.training.recipe import Recipe
@@ -90,9 +90,9 @@ def train_in_child(execution: Execution, order: TrainingOrder) -> TrainingSummar
     stored_shapes(order.folder, usual)
 
     def last_step() -> int:
-        found = (p for f in (order.folder, *order.earlier) for p in whole_checkpoints(f))
-        steps = [int(path.name.removeprefix("step-")) for path in found]
-        return max((step for step in steps if step <= (order.stop or recipe.steps)), default=0)
+        places = (order.folder, *order.earlier)
+        found = last_usable(places, recipe, order.stop or recipe.steps)
+        return found[1].step if found else 0
 
     def attempt() -> TrainingSummary:
         return do_in_child(

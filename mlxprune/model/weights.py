@@ -15,6 +15,7 @@ import numpy as np
 
 from mlxprune.data.hub import fetch_from_hub
 from mlxprune.errors import DataError, one_line
+from mlxprune.execution.endings import ending_of
 from mlxprune.files import finish_file, no_space_behind_runtime_errors, write_json
 from mlxprune.model.architecture import build_model
 from mlxprune.tokenization.tokenizer import copy_tokenizer
@@ -93,6 +94,8 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     try:
         model, config = load_model(folder, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, RuntimeError) and ending_of(str(error)) is not None:
+            raise  # it is the device's: whoever supervises begins again
         fix = "give a folder with config.json and model*.safetensors, or a hub id"
         raise DataError(f"cannot open the model: {one_line(error)}", str(folder), fix) from None
     if "quantization" not in config:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlxprune.errors import RunError
 from mlxprune.scoring.windows import WindowPolicy, Windows, batches_of, windows_of
 from mlxprune.tokenization.token_file import Tokens
 
@@ -70,6 +71,8 @@ class Scorer:
         self.losses_of = backend.loss_function(model)
         self.tokens, self.policy, self.between = tokens, policy, between
         self.waiting: deque[_Waiting] = deque()
+        dtype = str(backend.detect().score_dtype).removeprefix("mlx.core.")
+        self.half = dtype if dtype != "float32" else None  # it can overflow where float32 does not
         self.starving = True  # whether the device has nothing to do while a batch is made
 
     def submit(self, documents: np.ndarray, finish: Finish) -> None:
@@ -112,6 +115,12 @@ class Scorer:
         unit.positions[1, : values.shape[1]] += used.sum(axis=0)
         unit.left -= 1
         if not unit.left:
+            if self.half and not np.isfinite(unit.rows["nll_sum"]).all():
+                raise RunError(
+                    f"losses are not finite in {self.half}",
+                    "score",
+                    "set dtype: float32, which has the range, and run again",
+                )
             unit.finish(unit.rows, unit.positions)
         self.between(int(used.sum()), batch.mask.size, batch.waited)
 

@@ -209,7 +209,7 @@ class _Pool:
         busy = set(children)
         try:
             for child in children:
-                child.inbox = inbox
+                child.report_to(inbox)
                 child.start(SCORE, self.order, threads=1)
                 for _ in range(AHEAD):
                     self._give(child, left)

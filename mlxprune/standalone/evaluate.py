@@ -43,6 +43,7 @@ from mlxprune.execution.progress import progress_between, stage_progress
 from mlxprune.execution.stage import Artifact, run_stage
 from mlxprune.files import files_identity, full_hash
 from mlxprune.model.architecture import read_model_config
+from mlxprune.model.device_choice import settle_device
 from mlxprune.model.weights import MODEL_FILES, fetch_model
 from mlxprune.records import Json, SparseRecord, plain, read_record, write_record
 from mlxprune.run.event_kinds import StageStart
@@ -114,6 +115,7 @@ def evaluate_model(
     asked, target = config.evaluation, out / "eval.json"
     tasks = find_tasks(asked.tasks, asked.gauntlet) if asked.tasks else None
     with alone(config, out, listeners) as execution:
+        settle_device(execution)
         text = prepare_text(execution, source) if with_text else None
         inputs = _inputs(execution, source, window, tasks, lm_eval)
         if text is not None:
@@ -167,6 +169,7 @@ def _inputs(
         ],
         "tokenizer": files_identity(source, TOKENIZER_FILES),
         "context": window,
+        **execution.config.dtype_identity,
         "tasks": requests.requests_identity(tasks, limit, seed) if tasks else None,
         "lm_eval": None if lm_eval is None else [*asdict(lm_eval).values(), limit],
     }

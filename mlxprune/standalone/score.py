@@ -12,6 +12,7 @@ from mlxprune.errors import DataError
 from mlxprune.execution.lifecycle import alone
 from mlxprune.files import files_identity, fingerprint_of
 from mlxprune.model.architecture import read_model_config
+from mlxprune.model.device_choice import settle_device
 from mlxprune.model.weights import MODEL_FILES, fetch_model
 from mlxprune.records import plain
 from mlxprune.run.event_kinds import Reason, StageStart
@@ -33,6 +34,7 @@ def score_data(config: Config, model: str, out: Path, listeners: list[Listener])
     """Score every document of the data with one model into ``out/scores.parquet``."""
     source, settings, target = fetch_model(model), config.score, out / "scores.parquet"
     with alone(config, out, listeners) as execution:
+        settle_device(execution)
         corpus, tokens = prepare_text(execution, source)
         documents = np.arange(len(corpus))
         documents = documents[tokens.lengths(documents) > 0]
@@ -43,6 +45,7 @@ def score_data(config: Config, model: str, out: Path, listeners: list[Listener])
         weights = files_identity(source, MODEL_FILES)
         encoded = plain(read_marker(execution.run.tokens()))
         inputs = [SCORING_VERSION, settings.results(), context, weights, encoded]
+        inputs += [config.dtype_identity] if config.dtype_identity else []
         fingerprint = fingerprint_of(inputs)
         summary = summary_of_scores(target) if is_done(target, fingerprint) else None
         if summary is None:

@@ -20,6 +20,7 @@ from mlxprune.experiment.budgets import final_targets
 from mlxprune.experiment.training_order import TrainingOrder, train_in_child
 from mlxprune.files import fingerprint_of, folder_in_the_making
 from mlxprune.model.architecture import preset_of
+from mlxprune.model.device_choice import settle_device
 from mlxprune.records import plain, read_record
 from mlxprune.run.event_kinds import Reason, StageStart
 from mlxprune.run.events import Listener
@@ -41,6 +42,7 @@ def train_alone(config: Config, out: Path, listeners: list[Listener]) -> Trained
     """Train ``config.final`` on all of the data into ``out/final/model-s<seed>``."""
     seed = config.final.seeds[0]
     with alone(config, out, listeners) as execution:
+        settle_device(execution)
         tokenizer_folder = _tokenizer(execution)
         corpus, tokens = prepare_text(execution, tokenizer_folder)
         documents = np.arange(len(corpus))
@@ -58,7 +60,7 @@ def train_alone(config: Config, out: Path, listeners: list[Listener]) -> Trained
             documents=rest,
             keys=corpus.index["key"][rest],
             folder=execution.run.final(f"model-s{seed}"),
-            fingerprint=fingerprint_of(recipe_identity(recipe), encoded),
+            fingerprint=fingerprint_of(recipe_identity(recipe) | config.dtype_identity, encoded),
             tokenizer_folder=tokenizer_folder,
             stage="final",
             held_out=held_out,

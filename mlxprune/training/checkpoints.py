@@ -76,20 +76,31 @@ def restore_checkpoint(
     import mlx.core as mx
     from mlx.utils import tree_unflatten
 
+    found = last_usable(folders, recipe, last)
+    if found is None:
+        return Restored(0, None, CheckpointHistory())
+    path, state = found
+    model.load_weights(str(path / "weights.safetensors"))
+    saved: Any = mx.load(str(path / "optimizer.safetensors"))
+    optimizer.state = tree_unflatten(list(saved.items()))
+    mx.eval(model.parameters(), optimizer.state)
+    return Restored(state.step, state.micro_batches, state.history)
+
+
+def last_usable(
+    folders: tuple[Path, ...], recipe: Recipe, last: int
+) -> tuple[Path, CheckpointState] | None:
+    """The newest whole checkpoint of these folders that this recipe can go on from and that is not
+    past ``last``."""
     paths = sorted((p for f in folders for p in whole_checkpoints(f)), key=lambda p: p.name)
     for path in reversed(paths):
         state = read_record(path / "state.json", CheckpointState)
         same = recipe_identity(state.recipe) == recipe_identity(recipe) or begins_alike(
             state.recipe, recipe, state.step
         )
-        if not same or state.step > last:
-            continue
-        model.load_weights(str(path / "weights.safetensors"))
-        saved: Any = mx.load(str(path / "optimizer.safetensors"))
-        optimizer.state = tree_unflatten(list(saved.items()))
-        mx.eval(model.parameters(), optimizer.state)
-        return Restored(state.step, state.micro_batches, state.history)
-    return Restored(0, None, CheckpointHistory())
+        if same and state.step <= last:
+            return path, state
+    return None
 
 
 def prune_checkpoints(folder: Path, recipe: Recipe, besides: list[int]) -> None:

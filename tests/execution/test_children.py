@@ -98,7 +98,7 @@ def test_a_child_that_worked_with_others_hears_nothing_of_their_end(children: Ch
     together = children.take(2)
     inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
     for child in together:
-        child.inbox = inbox
+        child.report_to(inbox)
         child.start(ECHO, np.arange(2))
     ended = 0
     while ended < 2:

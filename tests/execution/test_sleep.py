@@ -98,12 +98,12 @@ def test_a_closed_terminal_is_a_signal_unless_it_is_ignored(ignored: bool, tmp_p
     program = f"""
         import os, signal
         from pathlib import Path
-        if {ignored}:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if {ignored} else signal.SIG_DFL)
         from mlxprune.execution.control import Control
         from mlxprune.run.events import EventLog
         with Control(None, EventLog(Path({str(tmp_path)!r}))) as control:
             os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)  # the shell's and the kernel's
             print(control.pending(), control.signal_number)
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
