@@ -18,6 +18,7 @@ import numpy as np
 
 from mlxprune.evaluation import model_answers
 from mlxprune.evaluation.model_answers import AnswerOrder, LossOrder, Rows
+from mlxprune.execution.messages import Begin, Told
 from mlxprune.experiment import training_order
 from mlxprune.experiment.training_order import TrainingOrder
 from mlxprune.scoring import workers
@@ -96,3 +97,17 @@ def echo(link: Any, order: np.ndarray) -> np.ndarray:
     for _ in range(5):
         armed.edge()
     return order * 2
+
+
+def settled(link: Any, order: str) -> list[str]:
+    """The dtypes of training and scoring that this process computes in."""
+    from mlxprune.engine import backend
+
+    device = backend.detect()
+    return [str(dtype) for dtype in (device.train_dtype, device.score_dtype)]
+
+
+def garble(link: Any, order: str) -> None:
+    """A message of no kind, as another version might send."""
+    link.write(Told(b"\x00"))
+    link.write(Begin())  # it is for children

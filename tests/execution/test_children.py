@@ -19,13 +19,15 @@ import pytest
 from mlxprune.errors import DeviceError
 from mlxprune.execution.children import ChildEnded, Children, Received, do_in_child
 from mlxprune.execution.endings import Ending, ending_of
-from mlxprune.execution.messages import Done, pack, unpack
+from mlxprune.execution.messages import Begin, Done, Ended, Told, pack, unpack
 from mlxprune.execution.supervision import supervised
 from mlxprune.run.event_kinds import Restarted, Warned
 from mlxprune.testing import faults
+from mlxprune.testing.forced import forced_graph
 from mlxprune.testing.quiet import QuietControl, QuietLog
 
 ECHO = "mlxprune.testing.faults:echo"
+SETTLED = "mlxprune.testing.faults:settled"
 TEXTS = {
     "[METAL] Command buffer execution failed: Insufficient Memory "
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory).": Ending.MEMORY,
@@ -91,6 +93,49 @@ def test_one_process_does_many_calls(children: Children, generator: np.random.Ge
     assert np.array_equal(echo(children, value), 2 * value)
     assert children.take() == [child]
     child.close()
+
+
+def test_an_idle_child_that_died_is_not_given_out(children: Children) -> None:
+    """Memory may end one between two stages: the next work neither waits for it nor is lighter."""
+    echo(children, np.arange(2))
+    (idle,) = children.take()
+    children.give_back([idle])
+    idle.process.kill()
+    idle.process.wait()
+    assert np.array_equal(echo(children, np.arange(3)), [0, 2, 4])
+
+
+def test_the_end_of_a_child_is_told_to_whoever_listens_then(children: Children) -> None:
+    """It says so once; an inbox that is taken up later hears it, too."""
+    (child,) = children.take()
+    child.process.kill()
+    assert isinstance(child.inbox.get(timeout=30).message, Ended)
+    later: queue.SimpleQueue[Received] = queue.SimpleQueue()
+    child.report_to(later)
+    assert isinstance(later.get(timeout=1).message, Ended)
+    child.close()
+
+
+def test_what_was_decided_reaches_a_child_that_was_started_before(children: Children) -> None:
+    """As the one that has run the trial of dtypes."""
+
+    def dtypes() -> list[str]:
+        return do_in_child(children, QuietControl(), QuietLog(), SETTLED, "", list[str])
+
+    with forced_graph("bfloat16"):
+        assert dtypes() == ["mlx.core.bfloat16"] * 2
+        children.begin = Begin("float32", "float16", None, 1.0)
+        assert dtypes() == ["mlx.core.float32", "mlx.core.float16"]
+
+
+def test_a_message_that_cannot_be_read_is_an_end_and_no_wait(children: Children) -> None:
+    (child,) = children.take()
+    child.start("mlxprune.testing.faults:garble", "")
+    try:
+        assert isinstance(child.inbox.get(timeout=30).message, Told)
+        assert isinstance(child.inbox.get(timeout=30).message, Ended)
+    finally:
+        child.close()
 
 
 def test_a_child_that_worked_with_others_hears_nothing_of_their_end(children: Children) -> None:
