@@ -71,7 +71,7 @@ def until(stage: str, source: RunFolder, run: RunFolder) -> None:
         ("score", "abort", CUDA, "out of memory"),
         pytest.param("score", "raise", SCREEN, "the screen had to wait", marks=SLOW),
         pytest.param("final", "abort", WAITED, "the GPU took too long", marks=SLOW),
-        ("evaluation", "raise", MEMORY, "out of memory"),
+        pytest.param("evaluation", "raise", MEMORY, "out of memory", marks=SLOW),
         pytest.param("reference", "abort", SCREEN, "the screen had to wait", marks=SLOW),
         pytest.param("reference", "raise", CUDA, "out of memory", marks=SLOW),
         pytest.param("score", "kill", "", "out of memory", marks=SLOW),

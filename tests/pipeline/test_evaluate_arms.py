@@ -14,7 +14,7 @@ import pytest
 
 from mlxprune.config.loading import validate_config
 from mlxprune.errors import ConfigError, DataError
-from mlxprune.evaluation import requests
+from mlxprune.evaluation import model_answers, requests
 from mlxprune.evaluation.bits_per_byte import BITS_METRIC_VERSION
 from mlxprune.evaluation.task_metrics import TASK_METRIC_VERSION
 from mlxprune.evaluation.tasks import find_tasks
@@ -25,9 +25,11 @@ from mlxprune.experiment.task_results import contaminated_rows
 from mlxprune.files import read_json
 from mlxprune.model.weights import WEIGHTS
 from mlxprune.pipeline.runner import run_study
+from mlxprune.run.event_kinds import Event
 from mlxprune.run.events import fold_log
 from mlxprune.run.folder import RunFolder
-from mlxprune.testing import float64_llama, tiny
+from mlxprune.run.state import RunState
+from mlxprune.testing import faults, float64_llama, tiny
 from mlxprune.testing.task_files import write_tasks
 from mlxprune.tokenization.tokenizer import load_tokenizer
 
@@ -207,45 +209,39 @@ def test_other_tasks_train_nothing_again(run: RunFolder, place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_evaluation_goes_on_unit_by_unit(
-    run: RunFolder, place: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_evaluation_goes_on_unit_by_unit(
+    run: RunFolder, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the middle of an arm's items: the same bytes, and no unit asked twice."""
+    """Its child is killed in the middle of an arm's items: the same bytes, and no unit asked
+    twice."""
     monkeypatch.setattr(requests, "UNIT_TOKENS", 1000)
+    monkeypatch.setenv(faults.FILE, "")
     settings = validate_config(tree(place, limit=30), "test")
-    whole, answer = [], requests.answer_requests
+    plan, kept = tmp_path / "faults.json", []
+    monkeypatch.setattr(model_answers, "ANSWERS", f"{faults.HERE}:answers")
+    faults.plan_faults(plan, "kill", "", times=1, after=5)
 
-    def recorded(*given: Any) -> np.ndarray:
-        found = answer(*given)
-        whole.append(found.tobytes())
-        return found
+    def see(event: Event, state: RunState) -> None:
+        if event.kind == "restarted":
+            parts = (run.path / "eval").glob("*.parts/*.npy")
+            kept.append({part: part.stat().st_mtime_ns for part in parts})
+        if kept:
+            now = {part: part.stat().st_mtime_ns for part in kept[0] if part.exists()}
+            assert all(kept[0][part] == written for part, written in now.items())
 
-    class Killed(BaseException):
-        pass
-
-    def dies(made: Any, load: Any, tokens: int, parts: Any, between: Any) -> np.ndarray:
-        count = 0
-
-        def twice(size: int) -> None:
-            nonlocal count
-            count += 1
-            if count == 5:
-                raise Killed
-            between(size)
-
-        return answer(made, load, tokens, parts, twice)
-
-    monkeypatch.setattr(requests, "answer_requests", dies)
-    with pytest.raises(Killed):
-        run_study(settings, run)
-    assert list((run.path / "eval").glob("*.parts/*.npy"))
-    monkeypatch.setattr(requests, "answer_requests", recorded)
-    run_study(settings, run)
+    run_study(settings, run, listeners=[see])
+    assert faults.faults_left(plan) == 0
+    assert kept
+    assert kept[0]
     assert not list((run.path / "eval").glob("*.parts"))
-    first = list(whole)
-    whole.clear()
+
+    def answered() -> dict[str, bytes]:
+        items = (told["tasks"]["items_file"] for told in evaluations(run).values())
+        return {name: (run.path / "eval" / name).read_bytes() for name in items}
+
+    first = answered()
     run_study(settings, run, force="evaluation")
-    assert whole == first
+    assert answered() == first
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ def test_changed_input_files_are_refused(tmp_path: Path) -> None:
     assert (fold_log(run.events), read_json(run.run_json)) == before
 
 
+@pytest.mark.slow
 def test_force_redoes_a_stage_and_all_after_it(copied: RunFolder, tiny_corpus: Path) -> None:
     before = bytes_of(copied, "selection", "final")
     result = run_study(small(tiny_corpus), copied, force="selection")

@@ -166,6 +166,7 @@ def test_item_by_item_as_an_evaluation_written_apart(
     assert told["accuracy"] == pytest.approx(right / 200)
 
 
+@pytest.mark.slow
 def test_a_broken_model_is_wrong_everywhere_and_says_so(
     model: str, command: Any, tmp_path: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_broken_model_is_wrong_everywhere_and_says_so(
     assert "cloze" in done.stdout and "nan" not in done.stdout
 
 
+@pytest.mark.slow
 def test_names_from_data_are_no_markup(model: str, command: Any, tmp_path: Path) -> None:
     folder = write_tasks(tmp_path / "tasks", 1, 10)
     (folder / "cloze.jsonl").rename(folder / "quiz[v2].jsonl")

@@ -163,9 +163,10 @@ def test_the_doctors_self_test_passes(command: Any) -> None:
     found = json.loads(done.stdout)
     assert found["ok"] is True
     assert set(found["checks"]) == {
-        "kernels_against_float64", "gradient_against_float64", "model_against_float64",
-        "alone_against_batch", "resume",
-        "memory",
+        "float32_is_float32", "kernels_against_float64", "head_widths", "vocabulary_edges",
+        "lookup_gradient", "gradient_against_float64", "model_against_float64",
+        "alone_against_batch", "compiled_against_eager", "same_step_same_bytes",
+        "scores_before_and_after_training", "resume", "memory",
     }  # fmt: skip
     assert str(Path.home()) not in done.stdout
 
