@@ -110,7 +110,8 @@ def test_events_carry_the_mean_since_the_last_and_count_every_target(tmp_path: P
     train_model(job, log, QuietControl())  # type: ignore[arg-type]
     steps = [e for e in log.events if e.kind == "train.step"]
     assert sum(e.new_targets for e in steps) == chosen.targets
-    assert {"evaluation", "checkpoint", "train.step"} == {e.kind for e in log.events}
+    kinds = {e.kind for e in log.events} - {"progress"}  # a GPU says that it compiles
+    assert kinds == {"evaluation", "checkpoint", "train.step"}
     assert all(math.isfinite(e.gradient_norm) for e in steps)
 
 
