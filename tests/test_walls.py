@@ -77,7 +77,8 @@ HELD_ELSEWHERE = {
     "pipeline.decontaminate evaluation.target_text experiment.task_results",
     ("test_faults.py", "whole runs whose children fail"):
     "evaluation.model_answers experiment.training_order testing.faults testing.forced",
-    ("model/test_device_choice.py", "what is chosen, and from which figures"): "model.dtype_trial",
+    ("model/test_device_choice.py", "what is chosen, and from which figures"):
+    "model.dtype_trial model.timing",
     ("experiment/test_comparisons.py", "records of arms are what comparisons are made of"):
     "experiment.records",
     ("planning/test_cost_model.py", "the plan is its figures and what data say"):

@@ -20,6 +20,7 @@ import numpy as np
 
 from mlxprune.model.architecture import flops_per_token, full_config, preset_of, training_defaults
 from mlxprune.model.memory_bounds import PROCESS_BYTES, memory_plan
+from mlxprune.model.timing import median_seconds, part_and_update
 from mlxprune.model.weights import initialise_model
 from mlxprune.records import Json, SparseRecord
 
@@ -104,7 +105,7 @@ def products(link: Any, order: ProductsOrder) -> list[Product]:
             a = mx.random.normal((4096, width)).astype(kind)
             b = mx.random.normal((width, width)).astype(kind)
             mx.eval(a, b)
-            seconds = _seconds(partial(_product, a, b), order.seconds)
+            seconds = median_seconds(partial(_product, a, b), order.seconds)
             found.append(
                 Product(dtype=dtype, width=width, tflops=2e-12 * 4096 * width**2 / seconds)
             )
@@ -186,13 +187,11 @@ def _step_times(config: Json, rows: int, context: int, seconds: float) -> _StepT
     began = time.perf_counter()
     one(*a_part, 1e-4)()
     first = time.perf_counter() - began
-    once = _seconds(lambda: one(*a_part, 1e-4)(), seconds)
+    once = median_seconds(lambda: one(*a_part, 1e-4)(), seconds)
     held = backend.peak_memory()
     two = backend.step_function(model, its, 2, 1.0)
-    twice = _seconds(lambda: two(*of_two, 1e-4)(), seconds)
-    # A step is its parts and one update; two parts take one part more than one.
-    part = max(twice - once, 0.3 * once)
-    return _StepTimes(part, max(0.0, once - part), first, held, bound)
+    twice = median_seconds(lambda: two(*of_two, 1e-4)(), seconds)
+    return _StepTimes(*part_and_update(once, twice), first, held, bound)
 
 
 def own_bytes() -> int:
@@ -222,7 +221,7 @@ def _batch_times(config: Json, context: int, seconds: float) -> _BatchTimes:
     slots = plan.scoring_batch(slots, device.score_workers)
     inputs, targets = ids_of(max(1, slots // context), context)
     losses = backend.loss_function(model)
-    took = _seconds(lambda: np.array(losses(inputs, targets)), seconds)
+    took = median_seconds(lambda: np.array(losses(inputs, targets)), seconds)
     threads = len(backend.cpu_threads()) if device.on_cpu else 1
     held, bound = backend.peak_memory(), plan.scoring_bytes(slots, threads) + own_bytes()
     return _BatchTimes(inputs.size, took, held, bound)
@@ -264,18 +263,6 @@ def busy(link: Any, order: BusyOrder) -> int:
 
     step(*ids_of(order.parts, context), 1e-4, between)()
     return begun
-
-
-def _seconds(work: Callable[[], Any], seconds: float) -> float:
-    work()
-    taken: list[float] = []
-    began = time.perf_counter()
-    while len(taken) < 3 or time.perf_counter() - began < seconds:
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    late = sorted(taken[len(taken) // 2 :])
-    return late[len(late) // 2]
 
 
 def flush_times(folder: Path) -> FlushTimes:

@@ -1,6 +1,6 @@
 """Backend: the engine that computes losses, gradients and steps on the device of this process.
 
-A GPU runs MLX's lazy graph (``graph``). The Linux CPU runs a Llama in NumPy (``cpu``), because MLX
+A GPU runs MLX's lazy graph (``gpu/``). The Linux CPU runs a Llama in NumPy (``cpu/``), because MLX
 computes ``exp`` there at about 20 ns an element, on one thread; other models run the graph there.
 """
 

@@ -79,15 +79,7 @@ class Child:
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the child)
         self.process = subprocess.Popen(
-            # -P: no module of the folder that somebody works in.
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "mlxprune.execution.link",
-                str(theirs_in),
-                str(theirs_out),
-            ],
+            [*COMMAND, str(theirs_in), str(theirs_out)],
             pass_fds=(theirs_in, theirs_out),
             env=os.environ | CHILD_SETTINGS | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,

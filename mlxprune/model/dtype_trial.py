@@ -7,18 +7,19 @@ float16. The trial is short and runs in a child process.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mlxprune.model.architecture import full_config, preset_of
+from mlxprune.model.timing import median_seconds
 from mlxprune.model.weights import initialise_model
 from mlxprune.records import Record
 from mlxprune.stats import spearman
 
 CONTEXT, VOCABULARY = 256, 8192
+SOUND_CORRELATION = 0.99  # of ranks with those of float32
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,15 @@ def try_dtypes(link: Any, order: TrialOrder) -> list[DtypeFigures]:
         with backend.computing_in("float32" if dtype == "float16" else dtype, dtype):
             model = initialise_model(config, 0)
             losses_of = backend.loss_function(model)
-            losses = np.array(losses_of(inputs, targets))
+            losses = _score(losses_of, inputs, targets)
             exact = losses if exact is None else exact
             train = None
             if dtype != "float16":  # it would need its losses scaled: its gradients vanish
-                train = (
-                    order.rows * CONTEXT / _seconds_of_a_step(model, inputs, targets, order.seconds)
-                )
-            seconds = _seconds(lambda run=losses_of: np.array(run(inputs, targets)), order.seconds)
+                step = _seconds_of_a_step(model, inputs, targets, order.seconds)
+                train = order.rows * CONTEXT / step
+            seconds = median_seconds(
+                lambda run=losses_of: np.array(run(inputs, targets)), order.seconds
+            )
         found.append(
             DtypeFigures(
                 dtype=dtype,
@@ -74,6 +76,10 @@ def try_dtypes(link: Any, order: TrialOrder) -> list[DtypeFigures]:
     return found
 
 
+def _score(losses_of: Any, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return np.array(losses_of(inputs, targets))
+
+
 def _seconds_of_a_step(
     model: Any, inputs: np.ndarray, targets: np.ndarray, seconds: float
 ) -> float:
@@ -83,19 +89,7 @@ def _seconds_of_a_step(
     its = make_optimizer("adamw", 1e-4, 0.1)
     its.init(model.trainable_parameters())
     step = backend.step_function(model, its, 1, 1.0)
-    return _seconds(lambda: step(inputs, targets, 1e-4)(), seconds)
-
-
-def _seconds(work: Any, seconds: float) -> float:
-    """The median of the second half: at first a GPU is not up to its clock."""
-    work()
-    taken: list[float] = []
-    began = time.perf_counter()
-    while len(taken) < 4 or time.perf_counter() - began < seconds:
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return sorted(taken[len(taken) // 2 :])[len(taken) // 4]
+    return median_seconds(lambda: step(inputs, targets, 1e-4)(), seconds)
 
 
 def chosen_dtypes(figures: list[DtypeFigures]) -> tuple[str, str]:
@@ -113,6 +107,3 @@ def chosen_dtypes(figures: list[DtypeFigures]) -> tuple[str, str]:
     single = by_name["float32"]
     train = "float32" if (single.train or 0) >= (half.train or 0) else "bfloat16"
     return train, score
-
-
-SOUND_CORRELATION = 0.99

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from typing import Any
 
 from mlxprune.errors import RunError, one_line
 from mlxprune.model.architecture import flops_per_token, parameter_counts, preset_of
+from mlxprune.model.timing import median_seconds, part_and_update
 from mlxprune.model.weights import initialise_model
 from mlxprune.records import Record, plain, record_of
 
@@ -76,33 +75,20 @@ def _probe(shape_name: str, vocab_size: int, context: int) -> Throughput:
     losses = backend.loss_function(model)
     one, two = (inputs[:rows], targets[:rows]), (inputs, targets)
     least = 0.7 if device.on_cpu else 2.0  # a GPU has to get up to its clock
-    scoring = rows * context / _seconds(lambda: np.array(losses(*one)), least)
+    scoring = rows * context / median_seconds(lambda: np.array(losses(*one)), least)
     backend.release()
     its = make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
     its.init(model.trainable_parameters())
 
     def seconds(parts: int, batch: tuple[np.ndarray, np.ndarray]) -> float:
         step = backend.step_function(model, its, parts, recipe.clip)
-        return _seconds(lambda: step(*batch, recipe.learning_rate)(), least)
+        return median_seconds(lambda: step(*batch, recipe.learning_rate)(), least)
 
     taken = seconds(1, one)
     if parts > 1:  # a whole step: its parts, and one update
-        a_part = max(seconds(2, two) - taken, 0.3 * taken)
-        taken = parts * a_part + max(0.0, taken - a_part)
+        a_part, update = part_and_update(taken, seconds(2, two))
+        taken = parts * a_part + update
     return Throughput(train=batch * context / taken, score=scoring)
-
-
-def _seconds(step: Any, least: float) -> float:
-    """The median of the second half of about ``least`` seconds of repeats after a warm-up."""
-    step()
-    taken: list[float] = []
-    began = time.monotonic()
-    while len(taken) < 4 or (time.monotonic() - began < least and len(taken) < 1000):
-        start = time.monotonic()
-        step()
-        taken.append(time.monotonic() - start)
-    late = sorted(taken[len(taken) // 2 :])
-    return late[len(late) // 2]
 
 
 if __name__ == "__main__":
