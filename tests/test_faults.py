@@ -62,6 +62,32 @@ def until(stage: str, source: RunFolder, run: RunFolder) -> None:
         shutil.rmtree(run.path / made)
 
 
+class Asker(threading.Thread):
+    """Sends a command once the child has met its fault, at the time ``sent``; after a pause it asks
+    to go on when so many seconds are over."""
+
+    def __init__(self, plan: Path, run: RunFolder, verb: str, seconds: float) -> None:
+        super().__init__()
+        self.plan, self.run_folder, self.verb, self.seconds = plan, run, verb, seconds
+        self.sent = 0.0
+
+    def run(self) -> None:
+        deadline = time.monotonic() + 30
+        while faults.faults_left(self.plan) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.sent = time.time()
+        send_command(self.run_folder, self.verb)
+        if self.verb == "pause":
+            time.sleep(self.seconds)
+            send_command(self.run_folder, "resume")
+
+
+def asked_in_the_middle(plan: Path, run: RunFolder, verb: str, seconds: float = 0.0) -> Asker:
+    asker = Asker(plan, run, verb, seconds)
+    asker.start()
+    return asker
+
+
 @pytest.mark.parametrize(
     ("stage", "how", "said", "ending"),
     [
@@ -189,20 +215,7 @@ def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
     run = RunFolder(tmp_path / "run")
     until("final", tiny_run, run)
     faults.plan_faults(plan, "wait", "3", times=1, after=3)
-    asked: dict[str, float] = {}
-
-    def ask() -> None:
-        deadline = time.monotonic() + 30
-        while faults.faults_left(plan) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        asked["t"] = time.time()
-        send_command(run, verb)
-        if verb == "pause":
-            time.sleep(5)
-            send_command(run, "resume")
-
-    asker = threading.Thread(target=ask)
-    asker.start()
+    asker = asked_in_the_middle(plan, run, verb, 5)
     try:
         if verb == "stop":
             with pytest.raises(Stopped):
@@ -214,9 +227,9 @@ def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
     events = list(read_events(run.events))
     (command,) = [e for e in events if isinstance(e, Command) and e.verb == verb]
     assert command.t is not None
-    assert command.t - asked["t"] < 2.0
-    done = [e.t for e in events if e.t and e.t > asked["t"] and e.kind in ("paused", "run.end")]
-    assert done[0] - asked["t"] > 1.5  # not before the child has come to its edge
+    assert command.t - asker.sent < 2.0
+    done = [e.t for e in events if e.t and e.t > asker.sent and e.kind in ("paused", "run.end")]
+    assert done[0] - asker.sent > 1.5  # not before the child has come to its edge
     assert run_study(config_of(tiny_corpus), run).state == "done"
     path = "final/high-50-s0/model.safetensors"
     if backend.detect().on_cpu:
@@ -261,16 +274,7 @@ def test_a_pause_holds_the_child_of_an_evaluation(
     until("evaluation", tiny_run, run)
     faults.plan_faults(plan, "wait", "1", times=1, after=2)
 
-    def ask() -> None:
-        deadline = time.monotonic() + 30
-        while faults.faults_left(plan) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        send_command(run, "pause")
-        time.sleep(3)
-        send_command(run, "resume")
-
-    asker = threading.Thread(target=ask)
-    asker.start()
+    asker = asked_in_the_middle(plan, run, "pause", 3)
     run_study(config_of(tiny_corpus), run)
     asker.join()
     events = list(read_events(run.events))
@@ -293,14 +297,7 @@ def test_a_stop_stops_also_when_the_child_dies_of_it(
     until("final", tiny_run, run)
     faults.plan_faults(plan, "late", "2", times=1, after=3)
 
-    def ask() -> None:
-        deadline = time.monotonic() + 30
-        while faults.faults_left(plan) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        send_command(run, "stop")
-
-    asker = threading.Thread(target=ask)
-    asker.start()
+    asker = asked_in_the_middle(plan, run, "stop")
     with pytest.raises(Stopped):
         run_study(config_of(tiny_corpus), run)
     asker.join()

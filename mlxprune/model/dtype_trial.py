@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,7 @@ def try_dtypes(link: Any, order: TrialOrder) -> list[DtypeFigures]:
             if dtype != "float16":  # it would need its losses scaled: its gradients vanish
                 step = _seconds_of_a_step(model, inputs, targets, order.seconds)
                 train = order.rows * CONTEXT / step
-            seconds = median_seconds(
-                lambda run=losses_of: np.array(run(inputs, targets)), order.seconds
-            )
+            seconds = median_seconds(partial(_score, losses_of, inputs, targets), order.seconds)
         found.append(
             DtypeFigures(
                 dtype=dtype,
