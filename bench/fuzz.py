@@ -6,6 +6,7 @@ python bench/fuzz.py --seconds 10 [--seed N]
 from __future__ import annotations
 
 import argparse
+import bz2
 import gzip
 import json
 import lzma
@@ -17,12 +18,17 @@ from pathlib import Path
 
 import zstandard
 
-from mlxprune.data.readers import RowKeys, Skip, read_rows
+from mlxprune.config.data import Data
+from mlxprune.data.readers import read_rows
+from mlxprune.data.rows import Skip
 from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError
 
-KEYS = RowKeys("text", "id", "auto", None)
-PACK = (lambda d: d, gzip.compress, zstandard.compress, lzma.compress)
+PACK = (lambda d: d, gzip.compress, zstandard.compress, lzma.compress, bz2.compress)
+NAMES = (
+    "a.jsonl", "a.parquet", "a.txt", "a", "a.jsonl.zst", "a.json", "a.csv", "a.tsv.gz", "a.arrow",
+    "a.warc", "a.pq",
+)  # fmt: skip
 VALUES = ("x", "", " ", None, 5, 1e400, ["x"], {"a": 1}, "\ud800", "\u2028", "é" * 50, "\0", True)
 
 
@@ -60,12 +66,14 @@ def main() -> None:
     deadline = time.monotonic() + arguments.seconds
     with tempfile.TemporaryDirectory() as folder:
         while time.monotonic() < deadline:
-            name = generator.choice(("a.jsonl", "a.parquet", "a.txt", "a", "a.jsonl.zst"))
+            name = generator.choice(NAMES)
             path = Path(folder) / name
             path.write_bytes(make(generator))
             try:
-                sources, _ = find_sources([str(path)])
-                for row in read_rows(sources[0], KEYS):
+                found = find_sources(Data(paths=[str(path)]))
+                outcomes["refused"] += len(found.problems)
+                rows = (row for source in found.sources for row in read_rows(source))
+                for row in rows:
                     kind = row.reason if isinstance(row, Skip) else "row"
                     outcomes[kind] += 1
             except DataError:

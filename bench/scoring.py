@@ -37,10 +37,11 @@ NAMES = ("ours", "usual", "bucketed", "mlx_lm")
 def prepare(folder: Path, shape: str, context: int, documents: int, data: list[str]) -> None:
     """Model in Hugging Face layout, token ids and document lengths, for all contestants."""
     import mlxprune  # noqa: F401  (first, so that MLX gets its BLAS)
-    from mlxprune.config.schema import Data, TrainTokenizer
+    from mlxprune.config.data import Data
+    from mlxprune.config.schema import TrainTokenizer
     from mlxprune.data.demo_corpus import write_demo_corpus
-    from mlxprune.data.index import row_keys_of
-    from mlxprune.data.readers import Row, read_rows
+    from mlxprune.data.readers import read_rows
+    from mlxprune.data.rows import Row
     from mlxprune.data.sources import find_sources
     from mlxprune.model.architecture import Preset, full_config
     from mlxprune.model.weights import initialise_model, save_model
@@ -51,11 +52,8 @@ def prepare(folder: Path, shape: str, context: int, documents: int, data: list[s
     if not data:
         write_demo_corpus(folder / "corpus")
         data = [str(folder / "corpus")]
-    keys = row_keys_of(Data(paths=data))
-    found, _ = find_sources(data)
-    texts = [
-        row.text for source in found for row in read_rows(source, keys) if isinstance(row, Row)
-    ]
+    found = find_sources(Data(paths=data)).sources
+    texts = [row.text for source in found for row in read_rows(source) if isinstance(row, Row)]
     step = max(1, len(texts) // documents)
     chosen = texts[::step][:documents]
     s = SHAPES[shape]

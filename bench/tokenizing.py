@@ -29,7 +29,8 @@ def main() -> None:
     import sentencepiece
 
     from mlxprune import machine
-    from mlxprune.config.schema import Data, TrainTokenizer
+    from mlxprune.config.data import Data
+    from mlxprune.config.schema import TrainTokenizer
     from mlxprune.data.demo_corpus import write_demo_corpus
     from mlxprune.data.index import open_corpus
     from mlxprune.data.indexing import build_index
@@ -47,8 +48,7 @@ def main() -> None:
             write_demo_corpus(folder / "texts", int(arguments.megabytes * 1e6 / 6))
             paths = [str(folder / "texts")]
         data = Data(paths=paths)
-        files, left_out = find_sources(paths)
-        build_index(data, files, left_out, folder / "corpus")
+        build_index(data, find_sources(data), folder / "corpus")
         found = open_corpus(folder / "corpus", data)
         # The first documents: spread ones would have us read the whole corpus for a part of it.
         part = np.ones(len(found), np.uint8)

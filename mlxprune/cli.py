@@ -6,6 +6,8 @@ imported inside commands, so that --help and status start fast.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -96,12 +98,17 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _leave_stdout()
         sys.exit(0)
+    except SystemExit as ended:  # rich ends so where whoever read the output has gone
+        sys.exit(0 if isinstance(ended.__context__, BrokenPipeError) else ended.code)
     except OSError as error:
         if debug:
             raise
         where = str(error.filename or "this command")
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF):
+            _leave_stdout()
+            where = "standard output"
         _fail(UsageError(one_line(error.strerror or error), where, "check the path"), as_json)
         sys.exit(2)
     except Exception as error:
@@ -122,5 +129,14 @@ def main() -> None:
 
 def _fail(error: MlxpruneError, as_json: bool) -> None:
     if as_json:
-        print_json({"state": error.status, "error": error.as_json()})
+        try:
+            print_json({"state": error.status, "error": error.as_json()})
+        except (OSError, ValueError):  # stdout is full or closed; people read stderr
+            _leave_stdout()
     print(error.lines(), file=sys.stderr)
+
+
+def _leave_stdout() -> None:
+    """What is still in its buffer is not tried again when the process ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

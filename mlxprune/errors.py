@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class MlxpruneError(Exception):
@@ -28,16 +29,19 @@ class MlxpruneError(Exception):
         """How a run ends with it: on request it can be gone on with."""
         return "stopped" if self.exit_code in (3, 129, 130, 143) else "failed"
 
-    def __init__(self, problem: str, where: str, fix: str) -> None:
+    def __init__(self, problem: str, where: str, fix: str, details: Iterable[str] = ()) -> None:
+        """``details``: where several things are wrong at once, a line for each."""
         super().__init__(problem)
-        self.problem, self.where, self.fix = problem, where, fix
+        self.problem, self.where, self.fix, self.details = problem, where, fix, [*details]
 
     def lines(self) -> str:
         problem, where, fix = map(one_line, (self.problem, self.where, self.fix))
-        return f"error: {problem}\n  at: {where}\n  fix: {fix}"
+        details = "".join(f"\n      {one_line(line)}" for line in self.details)
+        return f"error: {problem}\n  at: {where}{details}\n  fix: {fix}"
 
-    def as_json(self) -> dict[str, str]:
-        return {"problem": self.problem, "where": self.where, "fix": self.fix}
+    def as_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"problem": self.problem, "where": self.where, "fix": self.fix}
+        return {**found, "details": self.details} if self.details else found
 
 
 class UsageError(MlxpruneError):

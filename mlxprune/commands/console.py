@@ -101,14 +101,15 @@ def event_line(event: Wire) -> str:
 
 def print_plan(plan: Plan) -> None:
     """What will happen, what it takes, and the warnings."""
+    from mlxprune.experiment.document_account import account_sentence
+
     corpus = plan.corpus
-    exact = "" if corpus.exact else " (estimated from the head of each file)"
+    exact = "" if corpus.exact else " (estimated from some rows of each file)"
     print(f"corpus     {corpus.documents:,} documents, {corpus.bytes / 1e6:,.1f} MB{exact}")
     domains = sorted(corpus.domains.items(), key=lambda d: -d[1])
     shown = ", ".join(f"{one_line(d)} {n:,}" for d, n in domains[:10])
     print(f"domains    {shown}{', ...' if len(domains) > 10 else ''}")
-    for reason, count in corpus.skipped.items():
-        print(f"skipped    {count:,} {reason}")
+    print(f"rows       {account_sentence(plan.account)}")
     parts = ", ".join(f"{name} {short_count(n)}" for name, n in plan.parts.items())
     print(f"tokens     about {short_count(plan.tokens)}: {parts}")
     width = max([len(name) for name in plan.arms], default=4) + 2

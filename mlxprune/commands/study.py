@@ -25,7 +25,7 @@ from mlxprune.commands.options import (
     listeners,
     print_json,
 )
-from mlxprune.errors import ConfigError, UsageError, closest, one_line
+from mlxprune.errors import ConfigError, UsageError, closest
 from mlxprune.execution.sleep import KEPT_AWAKE, kept_awake
 from mlxprune.files import write_atomic
 from mlxprune.run import lock
@@ -67,6 +67,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="overwrite the file")] = False,
 ) -> None:
     """Look at the data and the machine; write a commented configuration that fits the time."""
+    from mlxprune.commands.data_table import print_look
     from mlxprune.config.loading import resolve_path
     from mlxprune.planning.draft_config import choose_sizes, look_at_data, write_draft
 
@@ -75,26 +76,16 @@ def init(
     _refuse_hours(hours)
     paths = [resolve_path(entry, Path.cwd()) for entry in data]
     seen = look_at_data(paths)
-    err = sys.stderr
-    forms = ", ".join(f"{n} {form}" for form, n in seen.forms.items())
-    print(f"data       {forms}; about {seen.bytes / 1e6:,.1f} MB of text", file=err)
-    if seen.left_out:
-        print(f"           {seen.left_out} other files in these folders are left out", file=err)
-    print(f"keys       text: {seen.text_key}, id: {seen.id_key}", file=err)
-    domains = ", ".join(f"{one_line(d)} {n}" for d, n in seen.domains.items())
-    print(f"domains    {domains} (in the rows looked at)", file=err)
-    for identity, domain, text in seen.rows:
-        print(f"           {one_line(identity or '-')} | {one_line(domain)} | {text}", file=err)
-    print("machine    measuring for a few seconds ...", file=err, flush=True)
+    print_look(seen)
+    print("machine    measuring for a few seconds ...", file=sys.stderr, flush=True)
     sizes = choose_sizes(seen.bytes, hours)
     print(
         f"sizes      reference {sizes.reference}, final {sizes.final}: "
         f"about {sizes.hours:.1f} of {hours:g} hours",
-        file=err,
+        file=sys.stderr,
     )
-    relative = [_relative(p, output.parent) for p in paths]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("-._")[:60] or "run"
-    write_atomic(output, write_draft(seen, sizes, relative, name))
+    write_atomic(output, write_draft(seen, sizes, output.parent, name))
     print(f"wrote {output}: next, mlxprune plan {output}")
 
 
@@ -104,20 +95,11 @@ def _refuse_hours(hours: float) -> None:
         raise UsageError(f"{hours} is no number of hours to plan for", "--hours", fix)
 
 
-def _relative(path: str, folder: Path) -> str:
-    if "://" in path:
-        return path
-    try:
-        return Path(path).relative_to(folder.absolute()).as_posix()
-    except ValueError:
-        return path
-
-
 def plan(
     config: ConfigPath,
     overrides: Set = None,
     sample: Annotated[
-        bool, typer.Option("--sample", help="estimate from the head of each file")
+        bool, typer.Option("--sample", help="estimate from some rows of each file")
     ] = False,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="do not time this machine")] = False,
     hours: Annotated[float, typer.Option(help="the time that you have")] = 8.0,
@@ -203,11 +185,14 @@ def _overrides(given: list[str] | None, memory: str | None, pool: str | None) ->
 
 
 def _refuse_what_would_fail_at_once(config: Config, target: RunFolder) -> None:
+    from mlxprune.data.accounts import refuse_bad_input
     from mlxprune.data.sources import find_sources
-    from mlxprune.planning.plan import check_possible
+    from mlxprune.planning.possible import check_possible
 
     check_possible(config)
-    find_sources(config.data.paths)
+    found = find_sources(config.data)
+    if found.problems:
+        refuse_bad_input(config.data, [], found.problems)
     holder = lock.owner(target)
     if holder is not None and holder.alive():
         fix = f"mlxprune tail {target.path}"

@@ -45,7 +45,7 @@ def _resolved(config: Config, beside: Path) -> Config:
         places["gauntlet"] = resolve_path(asked.gauntlet, beside)
     return config.model_copy(
         update={
-            "data": config.data.model_copy(update={"paths": all_of(config.data.paths)}),
+            "data": config.data.with_paths(all_of([e.path for e in config.data.paths])),
             "evaluation": asked.model_copy(update=places),
         }
     )

@@ -35,6 +35,7 @@ def _is_union_tag(part: str | int) -> bool:
     return (isinstance(part, str) and not re.fullmatch(r"[a-z_0-9]+", part)) or part in (
         "float",
         "int",
+        "str",
     )
 
 

@@ -17,49 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from mlxprune.config.field_types import Bytes, Count, Real, Section, Share, parse_count, speed
+from mlxprune.config.data import Data
+from mlxprune.config.field_types import Bytes, Count, Real, Section, Share, speed
 from mlxprune.config.slices import FREE_SCORES, NAME, Difference, Selection, Slice, refuse_twice
 
 EARLY = 0.25  # of the training: where metric progress compares from, unless a snapshot is named
-
-
-class Data(Section):
-    paths: list[str] = Field(min_length=1, description="files, folders, globs, hf://datasets/...")
-    text_key: str = Field("text", description="where the text is; dotted keys reach into objects")
-    id_key: str = Field("id", description="where the id is; made from the text where missing")
-    domain_key: str = Field("auto", description="a key, path:N, file, or auto")
-    group_key: str | None = Field(None, description="documents of equal value share a split side")
-    limit: str | None = Field(None, description="about so many tokens (200M), or `5000 docs`")
-    max_bad: Real = Field(0.01, ge=0, le=1, description="share of bad rows above which to stop")
-    duplicates: Literal["keep", "drop"] = Field("keep", description="what to do with equal texts")
-
-    @field_validator("domain_key")
-    @classmethod
-    def _level(cls, value: str) -> str:
-        if value.startswith("path:") and not re.fullmatch(r"path:[1-9][0-9]?", value):
-            raise ValueError("path:N counts folder levels from 1, as in path:2")
-        return value
-
-    @field_validator("limit", mode="before")
-    @classmethod
-    def _limit(cls, value: object) -> object:
-        if value is None:
-            return None
-        text = str(value)
-        number = parse_count(text.removesuffix("docs").strip())
-        if not isinstance(number, int) or number <= 0:
-            raise ValueError("a limit is a positive count of tokens, or of documents with `docs`")
-        return text
-
-    def limit_documents(self) -> int | None:
-        found = (self.limit or "").removesuffix("docs").strip()
-        return int(str(parse_count(found))) if self._in_docs() else None
-
-    def limit_tokens(self) -> int | None:
-        return None if self.limit is None or self._in_docs() else int(str(parse_count(self.limit)))
-
-    def _in_docs(self) -> bool:
-        return self.limit is not None and self.limit.endswith("docs")
 
 
 class Split(Section):
@@ -159,6 +121,9 @@ class Score(Section):
     overlap: int = Field(0, ge=0, description="unscored tokens that lead later windows")
     max_tokens_per_document: Count | None = Field(None, description="score evenly spaced windows")
     batch_tokens: Count | None = Field(None, description="input positions a batch; by device")
+    max_unscored: Annotated[Real, Field(ge=0, le=1)] = speed(
+        0.01, "share of documents without a finite score above which to stop"
+    )
     workers: Count | None = speed(None, "processes that score; by device")
 
 
@@ -254,6 +219,21 @@ class Config(Section):
     final: Final = Final(tokens=50_000_000)
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokenizer_of_reference(cls, value: Any) -> Any:
+        """A pretrained reference brings its tokenizer, where none is asked for and none can be
+        trained: no reference part is set apart then."""
+        if not isinstance(value, dict) or value.get("tokenizer") is not None:
+            return value
+        listed = value.get("references") or [value.get("reference")]
+        if not isinstance(listed, list):
+            return value
+        names = [r.get("pretrained") if isinstance(r, dict) else None for r in listed]
+        if all(names):
+            return {**value, "tokenizer": {"pretrained": names[0]}}
+        return value
 
     @property
     def dtype_identity(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mlxprune.errors import DataError, one_line
@@ -9,17 +10,27 @@ from mlxprune.errors import DataError, one_line
 OFFLINE = "check the name, the network and HF_TOKEN; HF_HUB_OFFLINE=1 uses the cache alone"
 
 
+def is_local(name: str) -> bool:
+    """Whether a name is a folder that is here."""
+    return Path(name).expanduser().is_dir()
+
+
 def fetch_from_hub(name: str, patterns: list[str]) -> Path:
     """A local folder as it is, or a snapshot of the files of ``org/name`` that match.
 
     Raises DataError when there is neither.
     """
-    local = Path(name).expanduser()
-    if local.is_dir():
-        return local.absolute()
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if is_local(name):
+        return Path(name).expanduser().absolute()
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith((".", "~")):
         raise DataError("no such folder", name, "give a folder or a hub id")
-    return hub_snapshot(name, patterns)
+    try:
+        return hub_snapshot(name, patterns)
+    except DataError as error:
+        problem = (
+            f"there is no folder of this name, and the hub gives no such model: {error.problem}"
+        )
+        raise DataError(problem, name, error.fix) from None
 
 
 def hub_snapshot(
@@ -33,5 +44,22 @@ def hub_snapshot(
             repository, repo_type=kind, revision=revision, allow_patterns=patterns
         )
     except Exception as error:  # the hub's client raises many kinds, over several libraries
-        raise DataError(f"cannot fetch it: {one_line(error)}", repository, OFFLINE) from None
+        raise DataError(_why(error), repository, OFFLINE) from None
     return Path(folder)
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without the client's own advice."""
+    text = one_line(error)
+    if re.search("Name or service not known|getaddrinfo|nodename nor servname|ConnectError", text):
+        return "the hub is out of reach"
+    return f"cannot fetch it: {text}"
+
+
+def pinned_revision(snapshot: Path, asked: str | None) -> str | None:
+    """The commit of a snapshot: the name of its folder in the hub's cache; else what was asked
+    for."""
+    for part in reversed(snapshot.parts):
+        if re.fullmatch(r"[0-9a-f]{40}", part):
+            return part
+    return asked

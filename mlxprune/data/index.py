@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlxprune.config.schema import Data
+from mlxprune.config.data import Data
 from mlxprune.data.hashing import hash_text
-from mlxprune.data.readers import Row, RowKeys, read_rows
-from mlxprune.data.sources import Source
+from mlxprune.data.readers import read_rows
+from mlxprune.data.rows import Row, row_keys_of
+from mlxprune.data.sources import Source, source_from
 from mlxprune.errors import DataError
 from mlxprune.files import read_json
 from mlxprune.records import Record, SparseRecord, read_record
@@ -58,6 +60,9 @@ class InputFile(SparseRecord):
     mtime_ns: int
     edges: str  # a hash of its first and last MiB
     full: str | None = None  # a hash of all of it
+    rows: int = 0
+    documents: int = 0
+    skipped: dict[str, int] = msgspec.field(default_factory=dict)  # rows by reason
 
 
 class CorpusCounts(Record):
@@ -71,13 +76,18 @@ class CorpusCounts(Record):
     duplicate_ids: int
     duplicate_texts: int
     exact: bool
+    rows: int = 0  # documents and skipped rows; 0 in corpora of old
+    files_left_out: dict[str, int] = msgspec.field(
+        default_factory=dict
+    )  # files of folders and patterns that are not read: why
 
 
-class CorpusSummary(CorpusCounts):
+class CorpusSummary(CorpusCounts, kw_only=True):
     """summary.json of a corpus."""
 
     domain_bytes: dict[str, int]
-    left_out: list[str]  # other files of the folders that were named
+    left_out: list[str]  # some of the files that are not read
+    notes: list[str] = msgspec.field(default_factory=list)  # what a reader should know of the files
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,6 @@ class Corpus:
     index: np.ndarray
     domains: list[str]
     sources: list[Source]
-    keys: RowKeys
     summary: CorpusSummary
 
     def __len__(self) -> int:
@@ -114,7 +123,7 @@ class Corpus:
                 continue
             rows = self.index["row"][here]
             at = 0
-            for row in read_rows(source, self.keys):
+            for row in read_rows(source):
                 if row.number < rows[at]:
                     continue
                 document = int(here[at])
@@ -135,15 +144,9 @@ def changed_input(source: Source) -> DataError:
     return DataError("the input file changed since it was indexed", str(source.path), fix)
 
 
-def row_keys_of(data: Data) -> RowKeys:
-    return RowKeys(data.text_key, data.id_key, data.domain_key, data.group_key)
-
-
 def open_corpus(folder: Path, data: Data) -> Corpus:
     index = np.load(folder / "index.npy", mmap_mode="r")
     summary = read_record(folder / "summary.json", CorpusSummary)
-    sources = [
-        Source(Path(s["path"]), s["name"], s["form"], s["top"])
-        for s in read_json(folder / "sources.json")
-    ]
-    return Corpus(folder, index, list(summary.domains), sources, row_keys_of(data), summary)
+    usual = row_keys_of(data)
+    sources = [source_from(place, usual) for place in read_json(folder / "sources.json")]
+    return Corpus(folder, index, list(summary.domains), sources, summary)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,15 +13,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlxprune.config.schema import Data
-from mlxprune.data.hashing import (
-    final_id,
-    hash_bytes,
-    hash_text,
-    later_copies,
-    normalised,
-    number_copies,
-)
+from mlxprune.config.data import Data
+from mlxprune.data.accounts import Account, notes_on, refuse_bad_input
+from mlxprune.data.hashing import final_id, hash_bytes, later_copies, number_copies
 from mlxprune.data.index import (
     BATCH,
     DOCUMENTS,
@@ -30,15 +24,22 @@ from mlxprune.data.index import (
     InputFile,
     Progress,
     changed_input,
-    row_keys_of,
 )
-from mlxprune.data.readers import HARMLESS_REASONS, Row, Skip, keys_there_are, read_rows
-from mlxprune.data.sources import Source
+from mlxprune.data.scan import (
+    BAD_ROWS_KEPT,
+    SPOOL,
+    Piece,
+    PieceCounts,
+    pieces_of,
+    scan_all,
+    spool_paths,
+)
+from mlxprune.data.sources import FoundFiles, Source, plain_source
 from mlxprune.errors import DataError, one_line
 from mlxprune.files import edges_hash, full_hash, read_json, write_json
 from mlxprune.records import read_record, write_record
 
-BAD_ROWS_KEPT = 10_000
+LEFT_OUT_KEPT = 1000
 
 
 def input_facts(sources: list[Source]) -> list[InputFile]:
@@ -74,261 +75,236 @@ def verify_inputs(folder: Path, sources: list[Source], files: list[InputFile]) -
 
 def build_index(
     data: Data,
-    sources: list[Source],
-    left_out: list[str],
+    found: FoundFiles,
     folder: Path,
     progress: Progress = lambda done, total: None,
-    rows_per_file: int | None = None,
 ) -> CorpusSummary:
-    """Index the sources into ``folder`` (which exists and is empty); return the summary.
+    """Index the files into ``folder`` (which exists and is empty); return the summary.
 
-    ``rows_per_file`` reads only the head of each file, for estimates.
-    Raises DataError: no documents, no row with the text key, more bad rows than ``data.max_bad``.
+    Raises DataError with all that is wrong: files that cannot be read, sources and domains of which
+    no row can be, more bad rows than ``data.max_bad``, no documents.
     """
-    scan = _Scan(data, sources, folder, progress, rows_per_file)
-    files = input_facts(sources)
-    if rows_per_file is None:
-        files = [
-            msgspec.structs.replace(file, full=full_hash(source.path))
-            for source, file in zip(sources, files, strict=True)
-        ]
-    scan.run()
-    summary = scan.finish(left_out[:100])
-    write_record(folder / "files.json", files)
+    files = input_facts(found.sources)
+    pieces = pieces_of(found.sources)
+    counts, hashes = scan_all(folder, found.sources, pieces, progress)
+    accounts = _accounts(found.sources, pieces, counts)
+    refuse_bad_input(data, accounts, found.problems)
+    spool = _Spool(folder, pieces, counts)
+    summary = _finish(data, found, folder, spool, accounts)
+    write_record(
+        folder / "files.json",
+        [
+            msgspec.structs.replace(
+                file, full=hash_of, rows=a.rows, documents=a.documents, skipped=dict(a.skipped)
+            )
+            for file, hash_of, a in zip(files, hashes, accounts, strict=True)
+        ],
+    )
     write_record(folder / "summary.json", summary)
-    note_places(folder, sources)
+    note_places(folder, found.sources)
     return summary
 
 
 def note_places(folder: Path, sources: list[Source]) -> None:
     """Where the files lie now; a corpus may move as long as its names and bytes stay."""
-    places = [{**asdict(s), "path": str(s.path)} for s in sources]
-    if not (folder / "sources.json").exists() or read_json(folder / "sources.json") != places:
-        write_json(folder / "sources.json", places)
+    places = [plain_source(source) for source in sources]
+    plain = orjson.loads(orjson.dumps(places))
+    if not (folder / "sources.json").exists() or read_json(folder / "sources.json") != plain:
+        write_json(folder / "sources.json", plain)
 
 
-class _Scan:
-    """The one pass: rows go to a spool on disk, so memory does not grow with the text."""
+def _accounts(
+    sources: list[Source], pieces: list[Piece], counts: list[PieceCounts]
+) -> list[Account]:
+    accounts = [Account(source) for source in sources]
+    read = (
+        (code, part)
+        for piece, whole in zip(pieces, counts, strict=True)
+        for code, part in zip(range(piece.first, piece.stop), whole.files, strict=True)
+    )
+    for code, part in read:
+        account = accounts[code]
+        account.rows += part.rows
+        account.documents += part.documents
+        account.skipped.update(part.skipped)
+        account.bad_by_domain.update(part.bad_by_domain)
+        account.documents_by_domain.update(part.documents_by_domain)
+        account.texts.update(part.texts)
+        account.has_domain |= part.has_domain
+        account.has_group |= part.has_group
+        account.has_id |= part.has_id
+        account.refused_domains.update(part.refused_domains)
+        account.notes += [note for note in part.notes if note not in account.notes]
+        account.problem = account.problem or part.problem
+    return accounts
 
-    SPOOL = np.dtype([*((n, INDEX[n]) for n in INDEX.names or ()), ("id", "<u8")])
 
-    def __init__(
-        self,
-        data: Data,
-        sources: list[Source],
-        folder: Path,
-        progress: Progress,
-        rows_per_file: int | None,
-    ) -> None:
-        self.data, self.sources, self.folder, self.progress = data, sources, folder, progress
-        self.rows_per_file = rows_per_file
-        self.domains: dict[str, int] = {}
-        self.skipped: Counter[str] = Counter()
-        self.keys_seen: Counter[str] = Counter()
-        self.rows = 0
-        self.bytes = 0
-        self.bad_kept = 0
-        self.has_domain = self.has_group = self.has_id = False  # in any row
+@dataclass(frozen=True)
+class _Spool:
+    """What the scans wrote: rows and ids of all pieces in canonical order."""
 
-    def run(self) -> None:
-        keys = row_keys_of(self.data)
-        ids_schema = pa.schema([("id", pa.string())])
-        with (
-            (self.folder / "spool.bin").open("wb") as spool,
-            (self.folder / "bad-rows.jsonl").open("wb") as bad,
-            pq.ParquetWriter(self.folder / "spool.parquet", ids_schema) as ids,
-        ):
-            entries: list[tuple[Any, ...]] = []
-            names: list[str | None] = []
-            for code, source in enumerate(self.sources):
-                for row in read_rows(source, keys):
-                    if self.rows_per_file is not None and row.number >= self.rows_per_file:
-                        break
-                    self.rows += 1
-                    if isinstance(row, Skip):
-                        self._skip(source, row, bad)
-                        continue
-                    names.append(row.id)
-                    entries.append(self._entry(code, row))
-                    if len(entries) == BATCH:
-                        self._flush(entries, names, spool, ids)
-                self.progress(code + 1, len(self.sources))
-            self._flush(entries, names, spool, ids)
+    folder: Path
+    pieces: list[Piece]
+    counts: list[PieceCounts]
 
-    def _entry(self, code: int, row: Row) -> tuple[Any, ...]:
-        encoded = row.text.encode("utf-8")
-        text = hash_bytes(encoded)
-        if row.group is not None:
-            side = hash_text(f"group\0{row.group}")
-        else:
-            side = hash_text(normalised(row.text))
-        self.has_domain |= row.has_domain
-        self.has_group |= row.has_group
-        self.has_id |= row.has_id or is_default_key(self.data, "id_key")
-        domain = self.domains.setdefault(row.domain, len(self.domains))
-        identity = hash_text(row.id if row.id is not None else f"{text:016x}")
-        self.bytes += len(encoded)
-        return (0, text, side, row.offset, row.number, len(encoded), code, domain, identity)
+    @property
+    def domains(self) -> list[str]:
+        return sorted({name for part in self.counts for name in part.domains})
 
-    def _flush(
-        self, entries: list[tuple[Any, ...]], names: list[str | None], spool: Any, ids: Any
-    ) -> None:
-        np.array(entries, self.SPOOL).tofile(spool)
-        ids.write_batch(pa.record_batch([pa.array(names, pa.string())], names=["id"]))
-        entries.clear()
-        names.clear()
-
-    def _skip(self, source: Source, skip: Skip, bad: Any) -> None:
-        self.skipped[skip.reason] += 1
-        self.keys_seen.update(skip.keys)
-        if self.bad_kept < BAD_ROWS_KEPT:
-            self.bad_kept += 1
-            start = skip.start.encode("utf-8", "backslashreplace").decode("utf-8")
-            note = {"file": source.name, "row": skip.number, "reason": skip.reason, "start": start}
-            bad.write(orjson.dumps(note) + b"\n")
-
-    def finish(self, left_out: list[str]) -> CorpusSummary:
-        spool_path, ids_path = self.folder / "spool.bin", self.folder / "spool.parquet"
-        self._refuse_bad_input(spool_path.stat().st_size // self.SPOOL.itemsize)
-        # Two columns of 8 bytes a document are held at once, never the spool: 64 bytes are allowed.
-        ids, texts = (self._column(name) for name in ("id", "text"))
-        ordinal, variant, duplicate_ids = number_copies(ids, texts)
-        repeats = later_copies(texts)
-        del texts
-        ids.sort()
-        duplicate_texts = int(repeats.sum())
-        keep = ~repeats if self.data.duplicates == "drop" else np.ones(len(ids), bool)
-        if self.data.duplicates == "drop" and duplicate_texts:
-            self.skipped["duplicate_text"] = duplicate_texts
-        names = sorted(self.domains)
-        recode = np.zeros(len(names), np.uint32)
-        recode[[self.domains[n] for n in names]] = np.arange(len(names))
-        counts = self._write(ids, ordinal, variant, keep, names, recode)
-        spool_path.unlink()
-        ids_path.unlink()
-        return CorpusSummary(
-            files=len(self.sources),
-            documents=int(keep.sum()),
-            bytes=int(counts[1].sum()),
-            domains={n: int(c) for n, c in zip(names, counts[0], strict=True)},
-            domain_bytes={n: int(c) for n, c in zip(names, counts[1], strict=True)},
-            skipped=dict(sorted(self.skipped.items())),
-            duplicate_ids=duplicate_ids,
-            duplicate_texts=duplicate_texts,
-            exact=self.rows_per_file is None,
-            left_out=left_out,
-        )
-
-    def _column(self, name: str) -> np.ndarray:
-        path = self.folder / "spool.bin"
-        column = np.empty(path.stat().st_size // self.SPOOL.itemsize, np.uint64)
+    def column(self, name: str) -> np.ndarray:
+        """uint64 [documents]: never the whole spool, since 64 bytes a document are allowed."""
+        column = np.empty(sum(part.documents for part in self.counts), np.uint64)
         at = 0
-        with path.open("rb") as file:
-            while len(part := np.fromfile(file, self.SPOOL, BATCH)):
-                column[at : at + len(part)] = part[name]
-                at += len(part)
+        for piece in self.pieces:
+            with spool_paths(self.folder, piece.number)[0].open("rb") as file:
+                while len(part := np.fromfile(file, SPOOL, BATCH)):
+                    column[at : at + len(part)] = part[name]
+                    at += len(part)
         return column
 
-    def _refuse_bad_input(self, documents: int) -> None:
-        where = ", ".join(str(s.path) for s in self.sources[:3])
-        where += ", ..." if len(self.sources) > 3 else ""
-        if self.skipped["missing_text"] and not documents:
-            seen = [k for k, _ in self.keys_seen.most_common(12)]
-            have = ", ".join(map(one_line, seen or keys_there_are(self.sources)[:12]))
-            problem = f"no row has the text key {self.data.text_key!r}"
-            raise DataError(problem, where, f"set data.text_key to one of: {have}")
-        bad = sum(n for r, n in self.skipped.items() if r not in HARMLESS_REASONS)
-        if bad and bad > self.data.max_bad * self.rows:
-            reasons = ", ".join(f"{r} {n}" for r, n in sorted(self.skipped.items()))
-            raise DataError(
-                f"{bad} of {self.rows} rows are bad, above data.max_bad = {self.data.max_bad:g}",
-                f"{where} ({reasons})",
-                "mend them, or raise data.max_bad; `mlxprune plan` counts them by reason",
-            )
-        asked = (
-            ("domain_key", self.has_domain),
-            ("group_key", self.has_group),
-            ("id_key", self.has_id),
-        )
-        for name, found in asked:
-            key = getattr(self.data, name)
-            if documents and key and key != "auto" and not found:
-                have = ", ".join(one_line(k) for k in keys_there_are(self.sources)[:12])
-                problem = f"no row has the key {key!r}"
-                raise DataError(problem, f"data.{name}", f"choose one of: {have or 'none'}")
-        if not documents:
-            raise DataError("no documents", where, "check data.paths and data.text_key")
+    def batches(self, domains: list[str]) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        """(rows, ids); domains by their place among ``domains``, rows by their number in the
+        file."""
+        place = {name: i for i, name in enumerate(domains)}
+        before = Counter[int]()  # rows of each file in the pieces before
+        for piece, counts in zip(self.pieces, self.counts, strict=True):
+            recode = np.array([place[name] for name in counts.domains], np.uint32)
+            spool, ids, _ = spool_paths(self.folder, piece.number)
+            with spool.open("rb") as file:
+                for batch in pq.ParquetFile(ids).iter_batches(batch_size=BATCH):
+                    rows = np.fromfile(file, SPOOL, batch.num_rows)
+                    rows["domain"] = recode[rows["domain"]]
+                    rows["row"] += before[piece.first]  # only pieces of one file have any
+                    yield rows, batch.column(0)
+            before[piece.first] += counts.files[0].rows
 
-    # Over 60 lines: one pass over the input with all that it counts.
-    def _write(
-        self,
-        taken: np.ndarray,
-        ordinal: np.ndarray,
-        variant: np.ndarray,
-        keep: np.ndarray,
-        domains: list[str],
-        recode: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Give every document its final id and key; write the index and the table.
+    def write_bad_rows(self, sources: list[Source]) -> None:
+        """bad-rows.jsonl of the whole."""
+        before = Counter[int]()
+        kept = 0
+        with (self.folder / "bad-rows.jsonl").open("wb") as out:
+            for piece, counts in zip(self.pieces, self.counts, strict=True):
+                with spool_paths(self.folder, piece.number)[2].open("rb") as file:
+                    for line in file:
+                        if kept == BAD_ROWS_KEPT:
+                            break
+                        note = orjson.loads(line)
+                        note["file"] = sources[note["file"]].name
+                        note["row"] += before[piece.first]
+                        out.write(orjson.dumps(note) + b"\n")
+                        kept += 1
+                before[piece.first] += counts.files[0].rows
 
-        ``taken``: the hashes of all the ids that the data give, sorted.
-        """
-        given: set[int] = set()
-        source_names = pa.array([s.name for s in self.sources], pa.string())
-        domain_names = pa.array(domains, pa.string())
-        documents, sizes = np.zeros(len(domains), np.int64), np.zeros(len(domains), np.int64)
-        at = 0
-        with (
-            (self.folder / "spool.bin").open("rb") as spool,
-            (self.folder / "index.npy").open("wb") as index,
-            pq.ParquetWriter(self.folder / "documents.parquet", DOCUMENTS) as table,
-        ):
-            shape = (int(keep.sum()),)
-            header = {"descr": INDEX.descr, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(index, header)  # type: ignore[no-untyped-call]
-            names = pq.ParquetFile(self.folder / "spool.parquet")
-            for batch in names.iter_batches(batch_size=BATCH):
-                part = np.fromfile(spool, self.SPOOL, batch.num_rows)
-                rows = np.zeros(len(part), INDEX)
-                for name in INDEX.names or ():
-                    rows[name] = part[name]
-                rows["domain"] = recode[part["domain"]]
-                ids = []
-                for i, raw in enumerate(batch.column(0).to_pylist()):
+    def remove(self) -> None:
+        for piece in self.pieces:
+            for path in spool_paths(self.folder, piece.number):
+                path.unlink()
+
+
+def _finish(
+    data: Data, found: FoundFiles, folder: Path, spool: _Spool, accounts: list[Account]
+) -> CorpusSummary:
+    # Two columns of 8 bytes a document are held at once.
+    ids, texts = spool.column("id"), spool.column("text")
+    ordinal, variant, duplicate_ids = number_copies(ids, texts)
+    repeats = later_copies(texts)
+    del texts
+    ids.sort()
+    duplicate_texts = int(repeats.sum())
+    drops = data.duplicates == "drop"
+    keep = ~repeats if drops else np.ones(len(ids), bool)
+    domains = spool.domains
+    documents, sizes = _write(folder, found.sources, spool, ids, ordinal, variant, keep, domains)
+    spool.write_bad_rows(found.sources)
+    spool.remove()
+    skipped: Counter[str] = sum((a.skipped for a in accounts), Counter())
+    if drops and duplicate_texts:
+        skipped["duplicate_text"] = duplicate_texts
+    by_domain = {n: int(c) for n, c in zip(domains, documents, strict=True)}
+    return CorpusSummary(
+        files=len(found.sources),
+        rows=sum(a.rows for a in accounts),
+        documents=int(keep.sum()),
+        bytes=int(sizes.sum()),
+        domains=by_domain,
+        domain_bytes={n: int(c) for n, c in zip(domains, sizes, strict=True)},
+        skipped=dict(sorted(skipped.items())),
+        duplicate_ids=duplicate_ids,
+        duplicate_texts=duplicate_texts,
+        exact=True,
+        files_left_out=dict(Counter(left.why for left in found.left_out)),
+        left_out=[left.path for left in found.left_out[:LEFT_OUT_KEPT]],
+        notes=notes_on(accounts, by_domain),
+    )
+
+
+# Over 60 lines: one pass over the spool with all that it counts.
+def _write(
+    folder: Path,
+    sources: list[Source],
+    spool: _Spool,
+    taken: np.ndarray,
+    ordinal: np.ndarray,
+    variant: np.ndarray,
+    keep: np.ndarray,
+    domains: list[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give every document its final id and key; write the index and the table. Returns documents
+    and bytes by domain.
+
+    ``taken``: the hashes of all the ids that the data give, sorted.
+    """
+    given: set[int] = set()
+    source_names = pa.array([s.name for s in sources], pa.string())
+    domain_names = pa.array(domains, pa.string())
+    documents, sizes = np.zeros(len(domains), np.int64), np.zeros(len(domains), np.int64)
+    at = 0
+    with (
+        (folder / "index.npy").open("wb") as index,
+        pq.ParquetWriter(folder / "documents.parquet", DOCUMENTS) as table,
+    ):
+        shape = (int(keep.sum()),)
+        header = {"descr": INDEX.descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(index, header)  # type: ignore[no-untyped-call]
+        for part, names in spool.batches(domains):
+            rows = np.zeros(len(part), INDEX)
+            for name in INDEX.names or ():
+                rows[name] = part[name]
+            here = slice(at, at + len(part))
+            copies = np.flatnonzero((ordinal[here] > 0) | variant[here])
+            if len(copies):
+                texts = names.to_pylist()
+                for i in copies.tolist():
                     text = int(part["text"][i])
-                    plain = raw if raw is not None else f"{text:016x}"
                     n, v = int(ordinal[at + i]), bool(variant[at + i])
-                    ids.append(final_id(plain, text, n, v, taken, given))
-                    rows["key"][i] = hash_bytes(
-                        ids[-1].encode() + b"\0" + text.to_bytes(8, "little")
-                    )
-                kept = keep[at : at + len(part)]
-                rows = rows[kept]
-                table.write_batch(
-                    pa.record_batch(
-                        [
-                            pa.array(rows["key"], pa.uint64()),
-                            pa.array([d for d, k in zip(ids, kept, strict=True) if k], pa.string()),
-                            _coded(rows["file"], source_names),
-                            pa.array(rows["row"], pa.int64()),
-                            _coded(rows["domain"], domain_names),
-                            pa.array(rows["bytes"], pa.int64()),
-                        ],
-                        schema=DOCUMENTS,
-                    )
+                    texts[i] = final_id(texts[i], text, n, v, taken, given)
+                    named = texts[i].encode() + b"\0" + text.to_bytes(8, "little")
+                    rows["key"][i] = hash_bytes(named)
+                names = pa.array(texts, pa.string())
+            kept = keep[here]
+            if not kept.all():
+                rows, names = rows[kept], names.filter(pa.array(kept))
+            table.write_batch(
+                pa.record_batch(
+                    [
+                        pa.array(rows["key"], pa.uint64()),
+                        names,
+                        _coded(rows["file"], source_names),
+                        pa.array(rows["row"], pa.int64()),
+                        _coded(rows["domain"], domain_names),
+                        pa.array(rows["bytes"], pa.int64()),
+                    ],
+                    schema=DOCUMENTS,
                 )
-                rows.tofile(index)
-                documents += np.bincount(rows["domain"], minlength=len(domains))
-                sizes += np.bincount(
-                    rows["domain"], weights=rows["bytes"], minlength=len(domains)
-                ).astype(np.int64)
-                at += len(part)
-        return documents, sizes
-
-
-def is_default_key(data: Data, name: str) -> bool:
-    """Whether a key is the one that we look for unasked: then it need not be there."""
-    return bool(getattr(data, name) == Data.model_fields[name].default)
+            )
+            rows.tofile(index)
+            documents += np.bincount(rows["domain"], minlength=len(domains))
+            weights = rows["bytes"]
+            sizes += np.bincount(rows["domain"], weights=weights, minlength=len(domains)).astype(
+                np.int64
+            )
+            at += len(part)
+    return documents, sizes
 
 
 def _coded(codes: np.ndarray, names: pa.Array) -> pa.Array:

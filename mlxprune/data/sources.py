@@ -1,25 +1,48 @@
-"""Sources: which files a list of paths, folders, globs and hub addresses means, in what order."""
+"""Sources: which files a list of paths, folders, globs and hub addresses means, in what order.
+
+A folder is data when any of its files is; its other files are left out, and named. It is a folder
+of texts only where texts are what its files are: prose or source code by name, or text without any
+suffix.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from glob import escape, glob, has_magic
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
-import orjson
-
-from mlxprune.data.decompression import decompressed_lines
-from mlxprune.data.hub import hub_snapshot
+from mlxprune.config.data import Data, SourceEntry
+from mlxprune.data.formats import (
+    CODEC_SUFFIXES,
+    DATA_SUFFIXES,
+    Format,
+    format_of,
+    named_as_text,
+    suffix_of,
+)
+from mlxprune.data.hub import hub_snapshot, pinned_revision
+from mlxprune.data.rows import RowKeys, row_keys_of
 from mlxprune.errors import DataError, one_line
+from mlxprune.files import read_json
+from mlxprune.records import record_of
 
-JSONL_SUFFIXES = (".jsonl", ".ndjson", ".json")
-CODEC_SUFFIXES = (".gz", ".zst", ".xz")
 CHECKSUM_SUFFIXES = (".sha256", ".sha512", ".sha1", ".md5", ".crc", ".asc", ".sig")
+HIDDEN, UNDERSCORE = "hidden", "named with a leading underscore"
+BESIDE = "beside data of another format"
+NAMED = 5  # files that a sentence names
+# Formats from what most people mean to what is often only a note beside the data.
+TIERS = (("jsonl", "parquet", "arrow", "warc"), ("csv", "tsv"), ("json",), ("text",))
+TEXTS = len(TIERS) - 1
+
+
+USUAL_KEYS = RowKeys()
 
 
 @dataclass(frozen=True)
@@ -28,28 +51,107 @@ class Source:
 
     path: Path
     name: str
-    form: str  # jsonl, parquet, text
+    form: str  # jsonl, json, parquet, arrow, csv, tsv, warc, text
     top: str  # the path below the entry of data.paths that named it, for domains from folders
+    keys: RowKeys = USUAL_KEYS
+    entry: int = 0  # which of data.paths
+    inside: str = ""  # of json: where its rows are
 
 
-def find_sources(paths: list[str]) -> tuple[list[Source], list[str]]:
-    """The input files in canonical order, and the files of data folders that were left out."""
-    names: dict[Path, tuple[str, str]] = {}
-    left_out: list[str] = []
-    for entry in paths:
-        for path, form, top in _expand(entry, left_out):
-            names.setdefault(path, (form, top))
-    if not names:
-        raise DataError("no input files", ", ".join(paths), "check data.paths")
-    files = sorted(_each_once(names))
+@dataclass(frozen=True)
+class LeftOut:
+    """A file of a folder or pattern that is not read."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """A file that was named and cannot be read as it is."""
+
+    path: str
+    problem: str
+    fix: str
+    entry: int = 0  # which of data.paths
+
+
+@dataclass
+class FoundFiles:
+    """What the entries of data.paths mean: ``sources`` in canonical order, the files that are
+    left out, files that cannot be read, and folders that are taken for folders of texts."""
+
+    sources: list[Source] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    problems: list[FileProblem] = field(default_factory=list)
+    text_folders: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Match:
+    form: Format
+    top: str
+    entry: int
+
+
+def find_sources(data: Data) -> FoundFiles:
+    """The input files of a configuration. Raises DataError where an entry means no file."""
+    found = FoundFiles()
+    matches: dict[Path, _Match] = {}
+    for number, entry in enumerate(data.paths):
+        for path, form, top in _expand(entry, found):
+            if not form.form:
+                found.problems.append(
+                    FileProblem(str(path), f"it is {form.what}", form.fix, number)
+                )
+            else:
+                matches.setdefault(path, _Match(form, top, number))
+    if not matches and not found.problems:
+        listed = ", ".join(e.path for e in data.paths)
+        raise DataError("no input files", listed, "check data.paths")
+    files = sorted(_each_once(matches))
     for path in files:
         _refuse_odd_name(path)
-    root = Path(*_common_parts([p.parent for p in files]))
-    sources = [Source(p, p.relative_to(root).as_posix(), *names[p]) for p in files]
-    return sorted(sources, key=lambda s: s.name), sorted(left_out)
+    root = Path(*_common_parts([p.parent for p in files])) if files else Path()
+    keys = [row_keys_of(data, entry) for entry in data.paths]
+    for path in files:
+        match = matches[path]
+        name = path.relative_to(root).as_posix()
+        found.sources.append(
+            Source(
+                path, name, match.form.form, match.top, keys[match.entry], match.entry,
+                match.form.inside,
+            )
+        )  # fmt: skip
+    found.sources.sort(key=lambda s: s.name)
+    found.left_out.sort(key=lambda left: left.path)
+    return found
 
 
-def _each_once(names: dict[Path, tuple[str, str]]) -> list[Path]:
+def plain_source(source: Source) -> dict[str, Any]:
+    """A source as plain values."""
+    return {**asdict(source), "path": str(source.path)}
+
+
+def source_from(place: dict[str, Any], usual: RowKeys) -> Source:
+    """The source that plain values are; ``usual`` keys where they hold none."""
+    keys = record_of(place["keys"], RowKeys) if "keys" in place else usual
+    return Source(**{**place, "path": Path(place["path"]), "keys": keys})
+
+
+def left_out_sentence(left_out: list[LeftOut]) -> str:
+    """How many files are left out, why, and some of their names."""
+    why = Counter(left.why for left in left_out)
+    parts = []
+    for reason, count in why.most_common():
+        names = [Path(left.path).name for left in left_out if left.why == reason]
+        more = ", ..." if count > NAMED else ""
+        parts.append(f"{count:,} {reason} ({', '.join(map(one_line, names[:NAMED]))}{more})")
+    files = "1 file is" if len(left_out) == 1 else f"{len(left_out):,} files are"
+    return f"{files} left out: {'; '.join(parts)}"
+
+
+def _each_once(names: dict[Path, _Match]) -> list[Path]:
     """A file that links lead to twice is read once, under its own name where it has one here."""
     own: dict[str, Path] = {}
     for path in sorted(names, key=lambda p: (p.is_symlink(), p)):
@@ -65,7 +167,8 @@ def _refuse_odd_name(path: Path) -> None:
         raise DataError("the file's name is not UTF-8", ascii(str(path)), fix) from None
 
 
-def _expand(entry: str, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
+def _expand(given: SourceEntry, found: FoundFiles) -> Iterator[tuple[Path, Format, str]]:
+    entry = given.path
     if entry.startswith("hf://"):
         entry = str(download_dataset(entry))
     pattern = has_magic(entry) and not Path(entry).exists()
@@ -78,13 +181,15 @@ def _expand(entry: str, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
         path = Path(match).absolute()
         if not path.exists():
             raise DataError("no such file or folder", str(path), "check data.paths")
-        if path.is_dir():
-            if not (pattern and _ignored(path.name)):
-                yield from _folder(path, left_out)
-        elif not pattern:
-            yield path, form_of(path), path.name
-        elif not _ignored(path.name):
-            yield path, form_of(path), "/".join(path.parts[fixed:])
+        why = _ignored(path.name) if pattern else ""
+        if why:
+            found.left_out.append(LeftOut(str(path), why))
+        elif path.is_dir():
+            yield from _folder(path, found)
+        elif not path.is_file():
+            yield path, Format("", what="not a regular file", fix="leave it out"), ""
+        else:
+            yield path, format_of(path), "/".join(path.parts[fixed:]) if pattern else path.name
 
 
 def _matches(pattern: str) -> list[str]:
@@ -94,19 +199,82 @@ def _matches(pattern: str) -> list[str]:
     return sorted({match for form in forms for match in glob(form, recursive=True)})  # noqa: PTH207
 
 
-def _folder(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, str, str]]:
-    files = sorted(_walk(folder))
-    data = [p for p in files if _suffix_form(p) in ("jsonl", "parquet") and p.suffix != ".json"]
-    if not data:  # a .json file is often a note about the data, but not when it is all there is
-        data = [p for p in files if _suffix_form(p) == "jsonl" and _first_is_object(p)]
-    for path in data or files:
-        form = form_of(path) if data else "text"
+def _folder(folder: Path, found: FoundFiles) -> Iterator[tuple[Path, Format, str]]:
+    files = sorted(_walk(folder, found))
+    listed = _listed_arrow_files(files)
+    by_tier: dict[int, list[tuple[Path, Format]]] = {}
+    refused: list[tuple[Path, Format]] = []
+    for path in files:
+        if path in listed:
+            continue
+        form = _format_in_folder(path)
+        if form.form:
+            by_tier.setdefault(_tier(path, form), []).append((path, form))
+        else:
+            refused.append((path, form))
+    if not by_tier and not any(_named_as_data(path) for path, _ in refused):
+        kinds = Counter(form.what for _, form in refused)
+        holds = ", ".join(f"{n} times {what}" for what, n in kinds.most_common(4)) or "no file"
+        fix = "name the files themselves, or have their text written as JSON Lines"
+        raise DataError(f"nothing in this folder is read: it holds {holds}", str(folder), fix)
+    best = min(by_tier, default=len(TIERS))
+    if best == TEXTS:
+        found.text_folders.append(str(folder))
+    for path in listed:
+        found.left_out.append(LeftOut(str(path), "not listed in state.json"))
+    for path, form in refused:
+        if (_named_as_data(path) and best < TEXTS) or best == len(TIERS):
+            yield path, form, ""
+        else:
+            found.left_out.append(LeftOut(str(path), form.what))
+    for tier, members in by_tier.items():
+        if tier > best:
+            found.left_out.extend(LeftOut(str(path), BESIDE) for path, _ in members)
+    for path, form in by_tier.get(best, []):
         yield path, form, path.relative_to(folder).as_posix()
-    if data:
-        left_out.extend(str(p) for p in files if p not in set(data))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _tier(path: Path, form: Format) -> int:
+    if suffix_of(path.name) == ".json":  # often a note about the data
+        return TIERS.index(("json",))
+    if form.form == "json":
+        return 0
+    return next(i for i, forms in enumerate(TIERS) if form.form in forms)
+
+
+def _named_as_data(path: Path) -> bool:
+    return suffix_of(path.name) in DATA_SUFFIXES
+
+
+def _format_in_folder(path: Path) -> Format:
+    """As ``format_of``, and what a folder does not count as text."""
+    if named_as_text(path.name) and not path.name.lower().endswith(CODEC_SUFFIXES):
+        return Format("text")
+    try:
+        form = format_of(path)
+    except DataError as error:
+        return Format("", what=error.problem, fix=error.fix)
+    suffix = suffix_of(path.name)
+    if form.form == "text" and suffix and not named_as_text(path.name):
+        return Format("", what=f"of an unknown kind ({suffix})")
+    return form
+
+
+def _listed_arrow_files(files: list[Path]) -> set[Path]:
+    """Arrow files beside a state.json of ``save_to_disk`` that does not list them: caches."""
+    unlisted: set[Path] = set()
+    for state in (p for p in files if p.name == "state.json"):
+        try:
+            listed = {str(f["filename"]) for f in read_json(state)["_data_files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        beside = [p for p in files if p.parent == state.parent and p.suffix == ".arrow"]
+        if listed:
+            unlisted |= {p for p in beside if p.name not in listed}
+    return unlisted
+
+
+def _walk(folder: Path, found: FoundFiles) -> Iterator[Path]:
     """The files below a folder, symbolic links followed once; run folders are no data."""
 
     def fail(error: OSError) -> None:
@@ -116,25 +284,35 @@ def _walk(folder: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True, onerror=fail):
         real = os.path.realpath(here)
-        is_run = "run.json" in files and "events" in folders
-        if real in seen or is_run:
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(f for f in folders if not _ignored(f))
+        if "run.json" in files and "events" in folders:
+            found.left_out.append(LeftOut(here, "a run of mlxprune"))
+            folders.clear()
+            continue
+        for name in sorted(folders):
+            if why := _ignored(name):
+                folders.remove(name)
+                found.left_out.extend(_below(Path(here) / name, why))
+        folders.sort()
         for name in files:
             path = Path(here) / name
-            if not _ignored(name) and path.is_file():
+            if not path.is_file():
+                continue
+            if why := _ignored(name):
+                found.left_out.append(LeftOut(str(path), why))
+            else:
                 yield path
 
 
-def _first_is_object(path: Path) -> bool:
-    for _, line in decompressed_lines(path):
-        try:
-            return isinstance(orjson.loads(line), dict)
-        except orjson.JSONDecodeError:
-            return False
-    return False
+def _below(folder: Path, why: str) -> list[LeftOut]:
+    """The files of a folder that is left out; of a hidden one, itself: it may hold thousands."""
+    if why == HIDDEN:
+        return [LeftOut(str(folder), why)]
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return [LeftOut(str(path), why) for path in files]
 
 
 def _is_literal(part: str) -> bool:
@@ -142,10 +320,15 @@ def _is_literal(part: str) -> bool:
     return escape(re.sub(r"\[([*?[])\]", r"\1", part)) == part
 
 
-def _ignored(name: str) -> bool:
-    if name.startswith((".", "_")) or name.endswith(".tmp"):
-        return True
-    return name.lower().endswith(CHECKSUM_SUFFIXES)
+def _ignored(name: str) -> str:
+    """Why files and folders of this name are never read; empty where they are."""
+    if name.startswith("."):
+        return HIDDEN
+    if name.startswith("_"):
+        return UNDERSCORE
+    if name.endswith(".tmp"):
+        return "temporary"
+    return "a checksum" if name.lower().endswith(CHECKSUM_SUFFIXES) else ""
 
 
 def _common_parts(folders: list[Path]) -> tuple[str, ...]:
@@ -160,33 +343,33 @@ def _common_parts(folders: list[Path]) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _suffix_form(path: Path) -> str:
-    name = path.name.lower()
-    for suffix in CODEC_SUFFIXES:
-        name = name.removesuffix(suffix)
-    if name.endswith(JSONL_SUFFIXES):
-        return "jsonl"
-    return "parquet" if name.endswith(".parquet") else ""
-
-
-def form_of(path: Path) -> str:
-    """By the name; a name that says nothing is decided by the first line."""
-    form = _suffix_form(path)
-    if form:
-        return form
-    return "jsonl" if _first_is_object(path) else "text"
-
-
 def download_dataset(address: str) -> Path:
     """``hf://datasets/org/name[@revision][/folder]`` -> a local snapshot with its data files."""
-    found = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?", address)
-    if not found:
-        raise DataError("not a dataset address", address, "write hf://datasets/org/name[@revision]")
-    repo, revision, inside = found.groups()
+    repo, revision, inside = dataset_address(address)
     below = f"{inside}/" if inside else ""
-    patterns = [
-        f"{below}**{s}{c}" for s in (*JSONL_SUFFIXES, ".parquet") for c in ("", *CODEC_SUFFIXES)
-    ]
+    patterns = [f"{below}**{s}{c}" for s in DATA_SUFFIXES for c in ("", *CODEC_SUFFIXES)]
     patterns += [inside] if inside else []
     root = hub_snapshot(repo, patterns, "dataset", revision)
     return root / inside if inside else root
+
+
+def dataset_address(address: str) -> tuple[str, str | None, str | None]:
+    """(repository, revision, folder inside) of an address."""
+    found = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?", address)
+    if not found:
+        raise DataError("not a dataset address", address, "write hf://datasets/org/name[@revision]")
+    return found[1], found[2], found[3]
+
+
+def pinned(data: Data) -> Data:
+    """The same with every address of the hub at the revision that it means now."""
+    paths = []
+    for entry in data.paths:
+        path = entry.path
+        if path.startswith("hf://"):
+            repo, revision, inside = dataset_address(path)
+            exact = pinned_revision(download_dataset(path), revision)
+            below = f"/{inside}" if inside else ""
+            path = f"hf://datasets/{repo}@{exact}{below}" if exact else path
+        paths.append(path)
+    return data.with_paths(paths)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from mlxprune.config.schema import Config
 from mlxprune.data.hashing import mix
 from mlxprune.data.index import Corpus
+from mlxprune.data.mix import MixShare, within_mix
 from mlxprune.records import Record, read_record, write_record
 
 SPLIT_VERSION = 2
@@ -42,6 +44,9 @@ class SplitSummary(Record):
     thresholds: dict[str, float]
     parts: dict[str, PartSize]
     beyond_need: int  # documents of the pool that split.pool: auto left out
+    beyond_mix: int = 0  # documents that data.mix or weights left out
+    beyond_limit: int = 0  # documents that data.limit left out
+    mix: list[MixShare] = msgspec.field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class CorpusSplit:
     part: np.ndarray  # uint8 per document of the corpus
     thresholds: dict[str, float]
     table: dict[str, PartSize]
-    beyond_need: int  # documents of the pool that split.pool: auto left out
+    summary: SplitSummary
 
     def members(self, part: int) -> np.ndarray:
         return np.flatnonzero(self.part == part)
@@ -145,28 +150,43 @@ def assign(index: np.ndarray, seed: int, thresholds: dict[str, float]) -> np.nda
     return np.searchsorted(edges, position, side="right").astype(np.uint8)
 
 
-def within_limit(config: Config, corpus: Corpus) -> np.ndarray:
-    """Which documents ``data.limit`` leaves in: in seeded hash order until the limit."""
+@dataclass(frozen=True)
+class Taken:
+    """What ``data.mix``, weights and ``data.limit`` leave in: ``within`` bool [documents]."""
+
+    within: np.ndarray
+    mix: list[MixShare]
+    beyond_mix: int
+    beyond_limit: int
+
+
+def take_documents(config: Config, corpus: Corpus) -> Taken:
+    """The mix first, of no more tokens than the limit; then the limit, in seeded hash order."""
     documents, tokens = config.data.limit_documents(), config.data.limit_tokens()
-    result = np.ones(len(corpus), bool)
+    most = None if tokens is None else tokens * bytes_per_token(config)
+    within, shares = within_mix(config.data, corpus, config.seed, most)
+    beyond_mix = len(corpus) - int(within.sum())
     if documents is None and tokens is None:
-        return result
+        return Taken(within, shares, beyond_mix, 0)
     order = np.argsort(mix(corpus.index["side"], f"limit {config.seed}"), kind="stable")
+    order = order[within[order]]
+    cut = len(order)
     if documents is not None:
-        result[order[documents:]] = False
-    if tokens is not None:
+        cut = min(cut, documents)
+    if tokens is not None and not shares:
         sums = np.cumsum(corpus.index["bytes"][order], dtype=np.int64) / bytes_per_token(config)
-        result[order[np.searchsorted(sums, tokens, side="right") :]] = False
-    return result
+        cut = min(cut, int(np.searchsorted(sums, tokens, side="right")))
+    within[order[cut:]] = False
+    return Taken(within, shares, beyond_mix, len(order) - cut)
 
 
 def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> SplitSummary:
     """Write ``part.npy`` and ``split.json``; return the summary. ``need``: tokens of the pool that
     the budgets can use (``experiment.budgets.pool_need``); None: all of it."""
-    within = within_limit(config, corpus)
-    thresholds = choose_thresholds(config, sizes_of(corpus, within))
+    taken = take_documents(config, corpus)
+    thresholds = choose_thresholds(config, sizes_of(corpus, taken.within))
     part = assign(corpus.index, config.seed, thresholds)
-    part[~within] = LEFT_OUT
+    part[~taken.within] = LEFT_OUT
     spare = beyond_need(config, corpus, part, need)
     part[spare] = LEFT_OUT
     table = {}
@@ -179,7 +199,14 @@ def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> S
             domains={d: int(c) for d, c in zip(corpus.domains, counts, strict=True)},
         )
     np.save(folder / "part.npy", part)
-    summary = SplitSummary(thresholds=thresholds, parts=table, beyond_need=len(spare))
+    summary = SplitSummary(
+        thresholds=thresholds,
+        parts=table,
+        beyond_need=len(spare),
+        beyond_mix=taken.beyond_mix,
+        beyond_limit=taken.beyond_limit,
+        mix=taken.mix,
+    )
     write_record(folder / "split.json", summary)
     return summary
 
@@ -187,7 +214,7 @@ def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> S
 def open_split(folder: Path) -> CorpusSplit:
     summary = read_record(folder / "split.json", SplitSummary)
     part = np.load(folder / "part.npy", mmap_mode="r")
-    return CorpusSplit(part, summary.thresholds, summary.parts, summary.beyond_need)
+    return CorpusSplit(part, summary.thresholds, summary.parts, summary)
 
 
 def too_few(table: dict[str, PartSize], part: str) -> list[str]:

@@ -334,7 +334,8 @@ def _training(what: Workload) -> TrainingFigures:
 def _tokenizing(what: Workload) -> TokenizingFigures:
     """The texts of this Python's installation: through the library alone, and from file to file."""
     from mlxprune import machine
-    from mlxprune.config.schema import Data, TrainTokenizer
+    from mlxprune.config.data import Data
+    from mlxprune.config.schema import TrainTokenizer
     from mlxprune.data.demo_corpus import write_demo_corpus
     from mlxprune.data.index import open_corpus
     from mlxprune.data.indexing import build_index
@@ -346,11 +347,10 @@ def _tokenizing(what: Workload) -> TokenizingFigures:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_demo_corpus(folder / "texts", 2_000_000)
-        data = Data(paths=[str(folder / "texts")])
-        files, left_out = find_sources(data.paths)
+        data = Data.model_validate({"paths": [str(folder / "texts")]})
         for part in ("corpus", "tokenizer", "tokens"):
             (folder / part).mkdir()
-        build_index(data, files, left_out, folder / "corpus")
+        build_index(data, find_sources(data), folder / "corpus")
         found = open_corpus(folder / "corpus", data)
         everything = np.ones(len(found), bool)
         texts = [text for _, text in found.texts(everything)]

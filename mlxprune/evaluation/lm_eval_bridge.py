@@ -7,6 +7,7 @@ import logging
 import math
 from pathlib import Path
 
+from mlxprune.engine.mlx_lm_import import ready_mlx_lm
 from mlxprune.errors import ConfigError, RunError, UsageError, closest, one_line
 from mlxprune.records import Json, Record
 
@@ -31,6 +32,7 @@ def evaluate_with_lm_eval(
     ``include`` are folders of task YAML files of the user's own. Raises UsageError where the extra
     is not installed, ConfigError for a task that nobody knows.
     """
+    ready_mlx_lm()
     try:
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlxprune.config.schema import Config, Data
+from mlxprune.config.data import Data, SourceEntry
+from mlxprune.config.schema import Config
 from mlxprune.data.index import CORPUS_VERSION, Corpus, open_corpus
 from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError
@@ -22,7 +23,8 @@ def target_data(config: Config) -> Data:
     """Its files, read by the keys of the corpus."""
     keys = ("text_key", "id_key", "domain_key", "max_bad")
     given = {key: getattr(config.data, key) for key in keys}
-    return Data(paths=config.evaluation.target, **given)
+    paths = [SourceEntry(path=path) for path in config.evaluation.target]
+    return Data(paths=paths, **given)
 
 
 def target_identity(config: Config) -> str | None:
@@ -30,9 +32,9 @@ def target_identity(config: Config) -> str | None:
     if not config.evaluation.target:
         return None
     settings = target_data(config)
-    found, _ = find_sources(settings.paths)
-    files = [[source.name, full_hash(source.path)] for source in found]
-    rest = {k: v for k, v in settings.results().items() if k != "paths"}
+    sources = find_sources(settings).sources
+    files = [[source.name, full_hash(source.path)] for source in sources]
+    rest = settings.identity() | {"max_bad": settings.max_bad}
     return fingerprint_of(CORPUS_VERSION, TOKENS_VERSION, rest, files)
 
 
@@ -46,8 +48,7 @@ def prepare_target(run: RunFolder, config: Config) -> tuple[Corpus, Tokens, np.n
     place = RunFolder(target_folder(run))
     indexed = str(target_identity(config))
     if not set_aside(place.corpus, indexed):
-        found, left_out = find_sources(settings.paths)
-        index_into(place.corpus, settings, found, left_out)
+        index_into(place.corpus, settings, find_sources(settings))
         mark_done(place.corpus, "evaluation", indexed)
     names = open_corpus(place.corpus, settings)
     own = files_identity(run.tokenizer, TOKENIZER_FILES)

@@ -17,7 +17,8 @@ from typing import Any
 
 from mlxprune.config.task_suite import SUITE_NAME, is_suite_name, suite_categories, suite_facts
 from mlxprune.config.yaml_file import read_yaml
-from mlxprune.data.readers import BadLine, jsonl_values
+from mlxprune.data.containers import jsonl_values
+from mlxprune.data.rows import BadLine
 from mlxprune.errors import ConfigError, DataError, closest, one_line
 
 OWN = "own"  # the category of own tasks that name none

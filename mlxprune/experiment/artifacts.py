@@ -13,7 +13,7 @@ from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
 from mlxprune.data import split
 from mlxprune.data.index import Corpus, InputFile, open_corpus
-from mlxprune.data.sources import Source
+from mlxprune.data.sources import FoundFiles
 from mlxprune.data.split import CorpusSplit
 from mlxprune.errors import DataError
 from mlxprune.evaluation.bits_per_byte import documents_to_test
@@ -27,7 +27,7 @@ from mlxprune.run.events import fold_log
 from mlxprune.run.folder import RunFolder, existing_run
 from mlxprune.run.markers import is_current
 from mlxprune.run.state import RunState
-from mlxprune.scoring.score_file import Scores
+from mlxprune.scoring.score_file import Scores, places_of, unscored_keys
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.selection.metric import scores_of_slice
 from mlxprune.tokenization.token_file import Tokens, open_tokens
@@ -62,8 +62,16 @@ class RunArtifacts:
 
     @cached_property
     def pool(self) -> np.ndarray:
-        """The scorable documents of the train part: at least one token in every tokenizer in use,
-        and none that holds items of the tasks, where the configuration says so."""
+        """The candidates to which every model gave a score; there is none before the stage
+        ``score``."""
+        keys = self.corpus.index["key"][self.candidates]
+        lost = [unscored_keys(self.run.scores(s.name)) for s in scorers_of(self.config)]
+        return self.candidates[~np.isin(keys, np.concatenate(lost))]
+
+    @cached_property
+    def candidates(self) -> np.ndarray:
+        """The documents of the train part that can be scored: at least one token in every tokenizer
+        in use, and none that holds items of the tasks, where the configuration says so."""
         members = self.split.members(split.TRAIN)
         for name in sorted({"main", *(s.tokenizer for s in scorers_of(self.config))}):
             members = members[self.tokens(name).lengths(members) > 0]
@@ -113,7 +121,10 @@ class RunArtifacts:
         early = ""
         if reference.snapshots:
             early = snapshot_name(reference.name, reference.snapshots[0])
-        return scores_of_slice(self.run.scores, choice, first.name, early)
+        scores = scores_of_slice(self.run.scores, choice, first.name, early)
+        if len(scores) == len(self.pool):
+            return scores
+        return scores.take(places_of(scores.key, self.corpus.index["key"][self.pool]))
 
     @property
     def state(self) -> RunState:
@@ -187,8 +198,7 @@ def leaves_out_items(config: Config) -> bool:
 class InputFiles:
     """The files that the configuration names: what is read, what is left out, what they are."""
 
-    sources: list[Source]
-    left_out: list[str]
+    found: FoundFiles
     files: list[InputFile]
 
     @property
@@ -201,7 +211,7 @@ class InputFiles:
 class StudyExecution(Execution):
     """A study under way: an execution, its input, and a handle on what it has made so far."""
 
-    input: InputFiles = field(default_factory=lambda: InputFiles([], [], []))
+    input: InputFiles = field(default_factory=lambda: InputFiles(FoundFiles(), []))
 
     @cached_property
     def held(self) -> RunArtifacts:

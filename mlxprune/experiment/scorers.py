@@ -17,14 +17,7 @@ class Scorer:
     reference: Reference
     snapshot: float | None = None
     fold: int | None = None
-
-    @property
-    def tokenizer(self) -> str:
-        """Whose tokens it reads: a pretrained model brings its own tokenizer."""
-        if not self.reference.pretrained:
-            return "main"
-        name = self.reference.name
-        return "reference" if name == "main" else f"reference-{name}"
+    tokenizer: str = "main"  # whose tokens it reads
 
 
 def scorers_of(config: Config) -> list[Scorer]:
@@ -37,8 +30,15 @@ def scorers_of(config: Config) -> list[Scorer]:
             continue
         for share in sorted(reference.snapshots):
             scorers.append(Scorer(snapshot_name(reference.name, share), reference, snapshot=share))
-        scorers.append(Scorer(reference.name, reference))
+        scorers.append(Scorer(reference.name, reference, tokenizer=_tokenizer(config, reference)))
     return scorers
+
+
+def _tokenizer(config: Config, reference: Reference) -> str:
+    """A pretrained model brings its own tokenizer, which may be that of the final models."""
+    if not reference.pretrained or reference.pretrained == config.tokenizer.pretrained:
+        return "main"
+    return "reference" if reference.name == "main" else f"reference-{reference.name}"
 
 
 def snapshot_name(reference: str, share: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlxprune.data.index import CorpusCounts
 from mlxprune.experiment.comparisons import Comparison, MainVerdict
 from mlxprune.experiment.data_efficiency import BudgetPoint
+from mlxprune.experiment.document_account import DocumentAccount
 from mlxprune.experiment.records import ArmEvaluation
 from mlxprune.experiment.task_results import TaskStanding
 from mlxprune.records import Record, SparseRecord
@@ -70,5 +71,6 @@ class StudyResult(SparseRecord):
     tasks: TaskStanding | None
     verdict: MainVerdict | None
     corpus: CorpusCounts | None = None
+    account: DocumentAccount | None = None  # what became of every row
     selection: SelectionTotals | None = None
     slices: dict[str, SliceManifest] | None = None

@@ -77,6 +77,11 @@ def preset_of(name: str) -> Preset:
         "quantization_config",
     ):
         config.pop(key, None)
+    if config["model_type"] == "llama":
+        config.setdefault("tie_word_embeddings", False)  # as transformers reads its absence
+        if config.get("hidden_act", "silu") not in ("silu", "swish"):
+            problem = f"mlx-lm computes a llama with silu, not {one_line(config['hidden_act'])}"
+            raise ConfigError(problem, str(path), "set hidden_act to silu, or choose another model")
     return Preset(name, config, preset_of("nano").training)
 
 
@@ -85,12 +90,14 @@ def full_config(preset: Preset, vocab_size: int, context: int, prefix: int, end:
     config = {**preset.config, "vocab_size": vocab_size}
     config |= {"bos_token_id": prefix, "eos_token_id": end, "max_position_embeddings": context}
     if config["model_type"] == "llama":
-        config |= {
-            "architectures": ["LlamaForCausalLM"],
+        # What the configuration states is kept: the engine that knows it computes it.
+        config = {
             "hidden_act": "silu",
             "attention_bias": False,
             "mlp_bias": False,
             "head_dim": config["hidden_size"] // config["num_attention_heads"],
+            **config,
+            "architectures": ["LlamaForCausalLM"],
             "torch_dtype": "float32",
         }
     return config
@@ -106,7 +113,8 @@ def parameter_counts(config: Json) -> tuple[int, int]:
 
     Llama-style in closed form; other architectures are built lazily and counted.
     """
-    if config["model_type"] == "llama":
+    biased = config.get("attention_bias") or config.get("mlp_bias")
+    if config["model_type"] == "llama" and not biased:
         d, layers, ff = (
             config[k] for k in ("hidden_size", "num_hidden_layers", "intermediate_size")
         )
@@ -153,8 +161,10 @@ def training_defaults(settings: Training, preset: Preset) -> TrainingDefaults:
 def build_model(config: Json) -> nn.Module:
     """The mlx-lm model of a configuration, with whatever weights its classes start from."""
     from mlxprune.engine import backend
+    from mlxprune.engine.mlx_lm_import import ready_mlx_lm
 
     backend.detect()
+    ready_mlx_lm()
     from mlx_lm.utils import _get_classes
 
     if config.get("model_file"):
@@ -182,10 +192,16 @@ def read_model_config(folder: Path) -> Json:
     return config
 
 
+CONTEXT_KEYS = (
+    "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length",
+    "max_sequence_length", "model_max_length", "max_seq_length",
+)  # fmt: skip
+
+
 def longest_context(config: Json) -> int | None:
     """The positions that a model was made for, by whichever name its configuration has."""
     config = text_config(config)
-    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
+    for key in CONTEXT_KEYS:
         if isinstance(config.get(key), int) and config[key] > 0:
             return int(config[key])
     return None

@@ -86,8 +86,10 @@ def save_model(
 def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A model of Hugging Face layout in the backend's compute dtype, and its configuration."""
     from mlxprune.engine import backend
+    from mlxprune.engine.mlx_lm_import import ready_mlx_lm
 
     device = backend.detect()
+    ready_mlx_lm()
     import mlx.core as mx
     from mlx_lm.utils import load_model
 

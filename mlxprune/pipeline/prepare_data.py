@@ -13,9 +13,11 @@ from mlxprune.data import split
 from mlxprune.data.hashing import mix
 from mlxprune.data.index import CORPUS_VERSION, InputFile
 from mlxprune.data.indexing import note_places, verify_inputs
-from mlxprune.data.readers import HARMLESS_REASONS
+from mlxprune.data.mix import mix_sentence
+from mlxprune.data.rows import HARMLESS_REASONS
+from mlxprune.data.sources import left_out_sentence
 from mlxprune.data.split import SplitSummary
-from mlxprune.errors import DataError
+from mlxprune.errors import DataError, one_line
 from mlxprune.execution.progress import stage_progress
 from mlxprune.execution.stage import Artifact, run_stage
 from mlxprune.experiment.artifacts import InputFiles, StudyExecution
@@ -43,8 +45,7 @@ from mlxprune.tokenization.tokenizer import (
 
 def corpus_inputs(config: Config, files: list[InputFile]) -> Json:
     """What the stage ``corpus`` rests on: the files, not where they lie, and how they are read."""
-    aside = ("paths", "max_bad")  # where the files lie and how many bad rows are borne
-    settings = {k: v for k, v in config.data.results().items() if k not in aside}
+    settings = config.data.identity()
     listed = [[file.name, file.size, file.edges] for file in files]
     return {"version": CORPUS_VERSION, "data": settings, "files": listed}
 
@@ -57,29 +58,32 @@ def refuse_changed_inputs(config: Config, run: RunFolder, given: InputFiles) -> 
     if known.fingerprint != fingerprint_of(corpus_inputs(config, given.files)):
         fix = "start a new run with another --dir; a run keeps its corpus"
         raise DataError("the input files changed since this run began", str(run.path), fix)
-    verify_inputs(run.corpus, given.sources, given.files)
+    verify_inputs(run.corpus, given.found.sources, given.files)
 
 
 def index_corpus(study: StudyExecution) -> None:
     folder, config, given = study.run.corpus, study.config, study.input
     if read_marker(folder) is not None:
-        note_places(folder, given.sources)
-    if given.left_out:
-        names = ", ".join(Path(p).name for p in given.left_out[:5])
-        more = ", ..." if len(given.left_out) > 5 else ""
-        study.warn("corpus", f"{len(given.left_out)} other files are left out: {names}{more}")
-    report = stage_progress(study, "corpus", "files")
+        note_places(folder, given.found.sources)
+    if given.found.left_out:
+        study.warn("corpus", left_out_sentence(given.found.left_out))
+    for texts in given.found.text_folders:
+        study.warn("corpus", f"{texts} is read as a folder of texts, a document each file")
+    report = stage_progress(study, "corpus", "bytes")
     artifact = Artifact(
         folder,
         (corpus_inputs(config, given.files),),
-        lambda: index_into(folder, config.data, given.sources, given.left_out, report),
+        lambda: index_into(folder, config.data, given.found, report),
     )
     run_stage(study, "corpus", [artifact])
     for choice in config.slices:
         refuse_unknown_domains(choice, tuple(study.held.corpus.domains))
-    for reason, count in study.held.corpus.summary.skipped.items():
+    summary = study.held.corpus.summary
+    for reason, count in summary.skipped.items():
         if reason not in HARMLESS_REASONS:
             study.warn("corpus", f"{count} rows skipped: {reason} (corpus/bad-rows.jsonl)")
+    for note in summary.notes:
+        study.warn("corpus", note)
 
 
 def split_corpus(study: StudyExecution) -> None:
@@ -102,8 +106,11 @@ def split_corpus(study: StudyExecution) -> None:
 def _judge_split(study: StudyExecution) -> None:
     """Refuse a split without one of its parts; warn of what is small."""
     table = study.held.split.table
-    if study.held.split.beyond_need:
-        count = study.held.split.beyond_need
+    summary = study.held.split.summary
+    if summary.mix:
+        study.warn("split", mix_sentence(summary.mix))
+    if summary.beyond_need:
+        count = summary.beyond_need
         left = f"{count:,} documents are left out: the budgets need no larger pool"
         study.warn("split", f"{left} (--pool all, in a new run, takes them)")
     for part in ("train", "test", "validation"):
@@ -170,7 +177,7 @@ def encode_tokens(study: StudyExecution) -> None:
     }
     folders = {"main": study.run.tokenizer}
     for scorer in scorers_of(study.config):
-        if scorer.reference.pretrained:  # it scores with its own tokenizer
+        if scorer.reference.pretrained and scorer.tokenizer != "main":  # it has its own
             folders[scorer.tokenizer] = fetch_model(scorer.reference.pretrained)
     artifacts = [_tokens(study, name, folder, inputs) for name, folder in folders.items()]
     run_stage(study, "tokens", artifacts, inputs)
@@ -180,8 +187,26 @@ def encode_tokens(study: StudyExecution) -> None:
         for part in (split.REFERENCE, split.TRAIN, split.VALIDATION, split.TEST)
     )
     sizes = CorpusTokens(summary.tokens, reference, train, validation, test)
+    _tell_of_tokenless(study)
     flops = estimate_costs(study.config, sizes, False).stage_flops
     study.log.emit("tokens", Forecast(flops=flops))
+
+
+def _tell_of_tokenless(study: StudyExecution) -> None:
+    """Documents in use without a token: of characters that the tokenizer does not know."""
+    held = study.held
+    used = np.flatnonzero(held.split.part != split.LEFT_OUT)
+    empty = used[held.tokens().lengths(used) == 0]
+    if len(empty):
+        codes, counts = np.unique(held.corpus.index["domain"][empty], return_counts=True)
+        order = np.argsort(-counts)
+        named = [f"{one_line(held.corpus.domains[codes[i]])} {counts[i]:,}" for i in order[:6]]
+        more = ", ..." if len(codes) > 6 else ""
+        study.warn(
+            "tokens",
+            f"{len(empty):,} documents have no token and are left out: {', '.join(named)}{more}; "
+            "the tokenizer does not know their characters",
+        )
 
 
 def _tokens(study: StudyExecution, name: str, tokenizer_folder: Path, inputs: Json) -> Artifact:

@@ -36,7 +36,7 @@ from mlxprune.pipeline.select_slices import select_slices
 from mlxprune.pipeline.train_arms import train_arms
 from mlxprune.pipeline.train_references import train_references
 from mlxprune.planning.cost_model import disk_bytes
-from mlxprune.planning.plan import check_possible
+from mlxprune.planning.possible import check_possible
 from mlxprune.records import Json, plain, write_record
 from mlxprune.report.result import study_result
 from mlxprune.run import lock
@@ -89,10 +89,10 @@ def run_study(
 ) -> StudyResult:
     """Run the stages that are missing or out of date, up to the stage ``until``; ``force`` and all
     after it anew. Return the result that --json prints."""
-    check_possible(config)
+    warnings = check_possible(config)
     check_same_study(run, study_of(config))
-    sources, left_out = find_sources(config.data.paths)
-    given = InputFiles(sources, left_out, input_facts(sources))
+    found = find_sources(config.data)
+    given = InputFiles(found, input_facts(found.sources))
     with lock.locked(run):
         refuse_changed_inputs(config, run, given)  # before anything is touched
         log = EventLog(run.events)
@@ -104,6 +104,8 @@ def run_study(
             study = StudyExecution(config, run, log, control, forced, before=before, input=given)
             begin_run(study, study_of(config), disk_bytes(config, given.size))
             try:
+                for warning in warnings:
+                    study.warn("reference", warning)
                 settle_device(study)
                 for name, stage in PIPELINE.items():
                     stage(study)
@@ -123,5 +125,4 @@ def run_study(
 
 def study_of(config: Config) -> str:
     """What a run folder belongs to for good: data (but not where it lies), seed, split."""
-    data = {k: v for k, v in config.data.results().items() if k not in ("paths", "max_bad")}
-    return fingerprint_of(data, config.seed, config.split.results())
+    return fingerprint_of(config.data.identity(), config.seed, config.split.results())

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from mlxprune.data import split
 from mlxprune.execution.progress import stage_progress
 from mlxprune.execution.stage import Artifact, run_stage
-from mlxprune.experiment.artifacts import StudyExecution
+from mlxprune.experiment.artifacts import RunArtifacts, StudyExecution
 from mlxprune.experiment.scorers import Scorer, free_score_names, scorers_of, scoring_context
 from mlxprune.files import fingerprint_of
+from mlxprune.model.model_checks import worse_than_uniform
 from mlxprune.pipeline.decontaminate import decontaminate
 from mlxprune.records import Json
 from mlxprune.run.markers import mark_done
@@ -48,6 +49,7 @@ def score_pool(study: StudyExecution) -> None:
         artifacts[name] = _free(study, name, without, first)
     inputs = {name: artifact.inputs[0] for name, artifact in artifacts.items()}
     run_stage(study, "score", list(artifacts.values()), inputs)
+    _warn_about_bad_models(study)
     _warn_about_unigram(study)
 
 
@@ -90,9 +92,9 @@ def _documents(study: StudyExecution, scorer: Scorer) -> np.ndarray:
     """The pool; of a fold its own, and the held-out part that all of them score."""
     held = study.held
     if scorer.fold is None:
-        return held.pool
-    mine = held.folds(held.pool) == scorer.fold
-    return np.union1d(held.pool[mine], held.validation)
+        return held.candidates
+    mine = held.folds(held.candidates) == scorer.fold
+    return np.union1d(held.candidates[mine], held.validation)
 
 
 def _merged(study: StudyExecution, folds: Json) -> Artifact:
@@ -102,9 +104,10 @@ def _merged(study: StudyExecution, folds: Json) -> Artifact:
 
     def build() -> ScoreSummary:
         held = study.held
-        pool, keys = held.pool, held.corpus.index["key"]
+        pool, keys = held.candidates, held.corpus.index["key"]
         fold = held.folds(pool)
         rows = np.zeros(len(pool), PART_DTYPE)
+        scored = np.ones(len(pool), bool)
         positions: Any = 0
         metadata: dict[str, str] = {}
         for scorer in scorers_of(study.config):
@@ -112,13 +115,17 @@ def _merged(study: StudyExecution, folds: Json) -> Artifact:
             table = pq.read_table(path, columns=["key", "nll_sum", "num_tokens", "truncated"])
             mine = np.flatnonzero(fold == scorer.fold)
             at = places_of(table.column("key").to_numpy(), keys[pool[mine]])
+            scored[mine[at < 0]] = False  # its reference gave it no finite score
+            mine, at = mine[at >= 0], at[at >= 0]
             for column in PART_DTYPE.names or ():
                 rows[column][mine] = table.column(column).to_numpy()[at]
             positions = positions + positions_of(path)
             noted = pq.read_schema(path).metadata.items()
             metadata = {k.decode(): v.decode() for k, v in noted if k.startswith(b"policy.")}
         metadata |= {"prefix": str(held.tokens().prefix)}
-        summary = write_scores(target, held.corpus, pool, rows, positions, metadata, fold)
+        summary = write_scores(
+            target, held.corpus, pool[scored], rows[scored], positions, metadata, fold[scored]
+        )
         mark_done(target, "score", artifact.fingerprint, summary=summary)
         return summary
 
@@ -139,21 +146,52 @@ def _free(study: StudyExecution, name: str, without: dict[str, str], first: Arti
         held, against = study.held, None
         if name == "zlib":
             report = stage_progress(study, "score", "bytes")
-            rows = zlib_scores(held.corpus, held.tokens(), held.pool, report)
+            rows = zlib_scores(held.corpus, held.tokens(), held.candidates, report)
         else:
             members = held.split.members(split.REFERENCE)
-            learned = members if len(members) else held.pool
-            rows = unigram_scores(held.tokens(), held.pool, learned)
-            against = metric_values(read_scores(first.path), "perplexity")
+            learned = members if len(members) else held.candidates
+            rows = unigram_scores(held.tokens(), held.candidates, learned)
+            against = _mean_losses(held, first)
         none = np.zeros((2, 1))
         summary = write_scores(
-            target, held.corpus, held.pool, rows, none, {"free": name}, against=against
+            target, held.corpus, held.candidates, rows, none, {"free": name}, against=against
         )
         mark_done(target, "score", artifact.fingerprint, summary=summary)
         return summary
 
     artifact = Artifact(target, (inputs,), build)
     return artifact
+
+
+def _mean_losses(held: RunArtifacts, first: Artifact) -> np.ndarray:
+    """float64 [candidates]: under the first reference, NaN where it gave none."""
+    scores = read_scores(first.path)
+    at = places_of(scores.key, held.corpus.index["key"][held.candidates])
+    return np.where(at >= 0, metric_values(scores, "perplexity")[at], np.nan)
+
+
+def _warn_about_bad_models(study: StudyExecution) -> None:
+    """A model that is worse than guessing, or than token frequency, ranks by nothing."""
+    held, run = study.held, study.run
+    free = read_scores(run.scores("unigram"))
+    for scorer in scorers_of(study.config):
+        summary = summary_of_scores(run.scores(scorer.name))
+        if summary is None or scorer.snapshot is not None:
+            continue
+        size = held.tokens(scorer.tokenizer).vocab_size
+        if worse := worse_than_uniform(summary.mean_nll, size):
+            study.warn("score", f"{scorer.name}: {worse}")
+            continue
+        own = read_scores(run.scores(scorer.name))
+        both = own.take(np.isin(own.key, free.key))
+        other = free.take(places_of(free.key, both.key))
+        if len(both) and both.nll_sum.sum() >= other.nll_sum.sum():
+            ratio = both.nll_sum.sum() / other.nll_sum.sum()
+            study.warn(
+                "score",
+                f"{scorer.name}: its loss is {ratio:.2f} times that of token frequency on the same "
+                "text: this reference is worse than counting tokens, and its ranks mean little",
+            )
 
 
 def _warn_about_unigram(study: StudyExecution) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as pq
 
 from mlxprune.config.slices import Slice
 from mlxprune.execution.stage import Artifact, run_stage
@@ -10,7 +13,7 @@ from mlxprune.experiment.artifacts import RunArtifacts, StudyExecution
 from mlxprune.experiment.scorers import scorers_of
 from mlxprune.files import folder_in_the_making
 from mlxprune.records import Json, plain, read_record, write_record
-from mlxprune.scoring.score_file import read_scores
+from mlxprune.scoring.score_file import places_of, read_scores
 from mlxprune.selection.composition import (
     Agreement,
     agreement,
@@ -21,7 +24,7 @@ from mlxprune.selection.composition import (
 )
 from mlxprune.selection.manifest import SliceManifest, slice_manifest
 from mlxprune.selection.metric import metric_values
-from mlxprune.selection.ranking import kept_ranks, rank_band
+from mlxprune.selection.ranking import Kept, kept_ranks, rank_band
 from mlxprune.selection.selector import SELECTION_VERSION, select_slice, write_kept
 
 
@@ -85,11 +88,22 @@ def _select(held: RunArtifacts, choice: Slice) -> Json:
     with folder_in_the_making(run.selection(choice.label)) as partial:
         ranks = kept_ranks(scores, choice, kept, config.seed)
         file = run.scores(choice.reference or config.primary_reference.name)
-        write_kept(file, kept, ranks, partial / "kept.parquet")
+        write_kept(file, _in_file(file, held, kept), ranks, partial / "kept.parquet")
         np.save(partial / "kept.npy", kept.mask)
         np.save(partial / "tokens.npy", final_tokens)
         write_record(partial / "manifest.json", manifest)
     return {k: v for k, v in plain(manifest).items() if isinstance(v, int | str | float)}
+
+
+def _in_file(scores: Path, held: RunArtifacts, kept: Kept) -> Kept:
+    """The same as a mask over the rows of a scores file, which may hold documents that another
+    model could not score."""
+    keys = pq.read_table(scores, columns=["key"]).column("key").to_numpy()
+    if len(keys) == len(kept.mask):
+        return kept
+    mask = np.zeros(len(keys), bool)
+    mask[places_of(keys, held.corpus.index["key"][held.pool[kept.mask]])] = True
+    return Kept(mask, kept.first)
 
 
 def _agreement(held: RunArtifacts, choice: Slice) -> Agreement:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from mlxprune.data.decompression import codec_of
-from mlxprune.data.readers import Row, RowKeys, Skip, jsonl_values, read_rows
-from mlxprune.data.sources import Source, find_sources
+from mlxprune.config.data import Data, SourceEntry
+from mlxprune.data.rows import RowKeys
+from mlxprune.data.sources import FileProblem, FoundFiles, find_sources
 from mlxprune.errors import DataError, one_line
 from mlxprune.model.architecture import parameter_counts, preset_of
+from mlxprune.planning.file_look import FileLook, look_at_file
 from mlxprune.planning.throughput import measure_throughput
-from mlxprune.records import Json
 
-TEXT_KEYS = ("text", "content", "body", "raw_content", "document", "article", "completion")
-ID_KEYS = ("id", "_id", "doc_id", "uuid", "url", "title")
-LOOKED_AT = 200
+FILES_LOOKED_AT = 400  # of an entry; further files are taken for what those are
+OWN_ENTRIES = 50  # files of one entry that are written out, where their keys differ
 ARMS = 3  # pruned, random, matched
 REFERENCE_SHARE = 0.12  # of the time, for the reference; scoring takes what the corpus takes
 # From the smallest: (reference, final, vocabulary, context) that a night can hold.
@@ -32,17 +32,21 @@ SIZES = (
 
 
 @dataclass(frozen=True)
-class DataSample:
-    """What the first rows look like; ``bytes`` of text in all, about; ``rows`` to show: (id,
-    domain, beginning of the text)."""
+class DataLook:
+    """What the data look like: ``files``, those that were looked at; ``found``, all that there is;
+    ``entries``, what to write into data.paths; ``keys``, those of entries that say nothing."""
 
-    forms: dict[str, int]
-    left_out: int
-    text_key: str
-    id_key: str
+    files: list[FileLook]
+    found: FoundFiles
+    entries: list[SourceEntry]
+    keys: RowKeys
     domains: dict[str, int]
     bytes: float
-    rows: list[tuple[str | None, str, str]]
+
+    @property
+    def problems(self) -> list[FileProblem]:
+        """Files that cannot be read as they are."""
+        return _problems(self.found, self.files)
 
 
 @dataclass(frozen=True)
@@ -58,79 +62,82 @@ class StudySizes:
     hours: float
 
 
-def look_at_data(paths: list[str]) -> DataSample:
-    """What the data look like: format, keys, domains, sizes, and three rows. Raises DataError."""
-    sources, left_out = find_sources(paths)
-    rows: list[Json] = []
-    for source in sources[:5]:
-        with contextlib.suppress(
-            DataError, OSError, ValueError
-        ):  # pyarrow's errors are ValueErrors
-            rows += _values(source)
-    forms = Counter(s.form for s in sources)
-    if forms.keys() == {"text"}:
-        text_key, id_key = "text", "id"
+def look_at_data(paths: list[str]) -> DataLook:
+    """What the data look like, file by file. Raises DataError where no file can be used."""
+    data = Data(paths=[SourceEntry(path=path) for path in paths])
+    found = find_sources(data)
+    looked: list[FileLook] = []
+    size, domains = 0.0, Counter[str]()
+    for number in range(len(paths)):
+        members = [source for source in found.sources if source.entry == number]
+        step = -(-len(members) // FILES_LOOKED_AT)  # of very many files, some
+        mine = [look_at_file(source) for source in members[:: max(step, 1)]]
+        stored = sum(source.path.stat().st_size for source in members)
+        seen = sum(look.source.path.stat().st_size for look in mine)
+        factor = stored / seen if step > 1 and seen else 1.0
+        size += factor * sum(look.bytes for look in mine)
+        for look in mine:
+            domains.update({d: round(n * factor) for d, n in look.domains.items()})
+        looked += mine
+    if not any(look.documents for look in looked):
+        problems = _problems(found, looked)
+        if len(problems) == 1:
+            raise DataError(problems[0].problem, problems[0].path, problems[0].fix)
+        details = [f"{p.path}: {p.problem}; {p.fix}" for p in problems]
+        where = ", ".join(paths[:3])
+        raise DataError("no document found", where, "give files with text", details)
+    keys = _usual_keys(looked)
+    broken = {problem.entry for problem in _problems(found, looked)}
+    entries = [
+        entry
+        for number, path in enumerate(paths)
+        for entry in _entries(path, number, looked, keys, number in broken)
+    ]
+    return DataLook(looked, found, entries, keys, dict(domains.most_common()), size)
+
+
+def _problems(found: FoundFiles, looked: list[FileLook]) -> list[FileProblem]:
+    own = [FileProblem(str(f.source.path), *f.problem, f.source.entry) for f in looked if f.problem]
+    return [*found.problems, *own]
+
+
+def _usual_keys(looked: list[FileLook]) -> RowKeys:
+    """The keys that most files have: those of the section."""
+    with_keys = [look for look in looked if look.documents and look.source.form != "text"]
+    if not with_keys:
+        return RowKeys()
+    return Counter(look.keys for look in with_keys).most_common(1)[0][0]
+
+
+def _entries(
+    path: str, number: int, looked: list[FileLook], usual: RowKeys, broken: bool
+) -> Iterator[SourceEntry]:
+    """What to write for a path: itself, with keys where they are not the usual ones; its files one
+    by one where their keys differ, or some are ``broken``; of too many one list of text keys."""
+    members = [look for look in looked if look.source.entry == number and look.documents]
+    kinds = Counter(look.keys for look in members if look.source.form != "text")
+    if not members:
+        return
+    if len(kinds) < 2 and not broken:
+        yield _entry(path, next(iter(kinds), usual), usual)
+    elif len(members) <= OWN_ENTRIES:
+        for look in members:
+            keys = look.keys if look.source.form != "text" else usual
+            yield _entry(str(look.source.path), keys, usual)
     else:
-        text_key = _pick(rows, TEXT_KEYS) or _longest_text(rows)
-        id_key = _pick(rows, ID_KEYS) or "id"
-    keys = RowKeys(text_key, id_key, "auto", None)
-    seen = [r for s in sources[:50] for r in _some(s, keys)]
-    documents = [r for r in seen if isinstance(r, Row)]
-    if not documents:
-        have = ", ".join(sorted({one_line(k) for r in rows for k in r})) or "none"
-        fix = f"name the text key: data.text_key; the keys there are: {have}"
-        raise DataError("no document found in the first rows", ", ".join(paths[:3]), fix)
-    stored = sum(s.path.stat().st_size for s in sources)
-    packed = any(_is_packed(s) for s in sources[:5])
-    return DataSample(
-        forms=dict(forms),
-        left_out=len(left_out),
-        text_key=text_key,
-        id_key=id_key,
-        domains=dict(Counter(d.domain for d in documents).most_common(12)),
-        bytes=stored * (3.7 if packed else 1),
-        rows=[(d.id, d.domain, one_line(d.text[:100])) for d in documents[:3]],
-    )
+        texts = tuple(dict.fromkeys(key for keys, _ in kinds.most_common() for key in keys.text))
+        yield SourceEntry(path=path, text_key=texts)
 
 
-def _values(source: Source) -> list[Json]:
-    if source.form == "jsonl":
-        rows = (value for _, _, value in jsonl_values(source.path))
-        return [v for _, v in zip(range(LOOKED_AT), rows, strict=False) if isinstance(v, dict)]
-    if source.form == "parquet":
-        import pyarrow.parquet as pq
-
-        batch = next(pq.ParquetFile(source.path).iter_batches(batch_size=LOOKED_AT), None)
-        return list(batch.to_pylist()) if batch is not None else []
-    return []
-
-
-def _some(source: Source, keys: RowKeys) -> list[Row | Skip]:
-    try:
-        return [row for _, row in zip(range(LOOKED_AT), read_rows(source, keys), strict=False)]
-    except DataError:
-        return []
-
-
-def _pick(rows: list[Json], names: tuple[str, ...]) -> str | None:
-    for name in names:
-        if sum(name in row for row in rows) > len(rows) / 2:
-            return name
-    return None
-
-
-def _longest_text(rows: list[Json]) -> str:
-    sizes: Counter[str] = Counter()
-    for row in rows:
-        for key, value in row.items():
-            if isinstance(value, str):
-                sizes[key] += len(value)
-    return sizes.most_common(1)[0][0] if sizes else "text"
-
-
-def _is_packed(source: Source) -> bool:
-    with source.path.open("rb") as file:
-        return source.form == "parquet" or codec_of(file.read(6)) != "plain"
+def _entry(path: str, keys: RowKeys, usual: RowKeys) -> SourceEntry:
+    own: dict[str, object] = {}
+    if keys.text != usual.text:
+        own["text_key"] = keys.text[0]
+    if keys.id != usual.id:
+        own["id_key"] = keys.id
+    if (keys.domain, keys.host) != (usual.domain, usual.host):
+        own["domain_key"] = {"host": keys.domain} if keys.host else keys.domain
+    return SourceEntry.model_validate({"path": path, **own})
 
 
 def choose_sizes(text_bytes: float, hours: float) -> StudySizes:
@@ -176,9 +183,9 @@ def choose_sizes(text_bytes: float, hours: float) -> StudySizes:
     return best
 
 
-def write_draft(seen: DataSample, sizes: StudySizes, paths: list[str], name: str) -> str:
-    """The commented configuration as text; ``paths`` relative to where it will lie."""
-    listed = ", ".join(_quoted(p) for p in paths)
+def write_draft(seen: DataLook, sizes: StudySizes, beside: Path, name: str) -> str:
+    """The commented configuration as text, with paths relative to the folder where it will lie."""
+    domain = _domain_key(seen.keys)
     return f"""\
 # Written by `mlxprune init`; every key and its default: docs/config.md.
 # `mlxprune plan` says what this will do and take, `mlxprune run` does it.
@@ -187,10 +194,12 @@ name: {name}
 seed: 0
 
 data:
-  paths: [{listed}]
-  text_key: {_quoted(seen.text_key)}
-  id_key: {_quoted(seen.id_key)}
-  domain_key: auto            # domain, source, meta.pile_set_name, else folder, else file
+  paths:{_listed(seen.entries, beside)}
+  text_key: {_quoted(seen.keys.text[0])}
+  id_key: {_quoted(seen.keys.id)}
+  domain_key: {domain:<16}# auto: domain, source, meta.pile_set_name, else folder, else file
+{"".join(f"  # not used: {line}" for line in _unused(seen))}\
+  # mix: {{web: 0.75, code: 0.25}}   # compose the corpus to shares by domain
 
 tokenizer:
   train: {{vocab_size: {sizes.vocab_size}}}   # or pretrained: path-or-hub-id
@@ -218,6 +227,52 @@ evaluation:
   # tasks: [my-tasks/]        # or the paper's: [gauntlet], with `gauntlet: path/to/llm-foundry`
   # limit: 200                # items a task
 """
+
+
+def _listed(entries: list[SourceEntry], beside: Path) -> str:
+    """The paths, on one line where they are few and plain."""
+    plain = [entry.model_copy(update={"path": _relative(entry.path, beside)}) for entry in entries]
+    if len(plain) <= 4 and all(isinstance(e.model_dump(mode="json"), str) for e in plain):
+        return f" [{', '.join(_quoted(e.path) for e in plain)}]"
+    return "".join(f"\n    - {_written(entry)}" for entry in plain)
+
+
+def _written(entry: SourceEntry) -> str:
+    dumped = entry.model_dump(mode="json")
+    if isinstance(dumped, str):
+        return _quoted(dumped)
+    parts = []
+    for key, value in dumped.items():
+        shown = f"{{host: {_quoted(value['host'])}}}" if isinstance(value, dict) else _json(value)
+        parts.append(f"{key}: {shown}")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _domain_key(keys: RowKeys) -> str:
+    if keys.host:
+        return f"{{host: {_quoted(keys.domain)}}}"
+    return "auto" if keys.domain == "auto" else _quoted(keys.domain)
+
+
+def _relative(path: str, folder: Path) -> str:
+    if "://" in path:
+        return path
+    try:
+        return Path(path).relative_to(folder.absolute()).as_posix()
+    except ValueError:
+        return path
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _unused(seen: DataLook) -> list[str]:
+    """Files that are named and cannot be used, each as the rest of a line."""
+    return [
+        f"{one_line(Path(p.path).name)}: {one_line(p.problem)}; {one_line(p.fix)}\n"
+        for p in seen.problems
+    ]
 
 
 def _quoted(text: str) -> str:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from mlxprune.config.schema import Config
 from mlxprune.data import split
-from mlxprune.data.decompression import codec_of
-from mlxprune.data.index import Corpus, CorpusCounts, CorpusSummary, open_corpus
+from mlxprune.data.index import CorpusCounts, CorpusSummary, open_corpus
 from mlxprune.data.indexing import build_index
-from mlxprune.data.readers import HARMLESS_REASONS
-from mlxprune.data.sources import Source, find_sources
+from mlxprune.data.mix import MixShare, mix_sentence
+from mlxprune.data.sources import FoundFiles, find_sources, left_out_sentence
 from mlxprune.errors import ConfigError
-from mlxprune.evaluation.tasks import find_tasks, read_task
-from mlxprune.model.architecture import parameter_counts, preset_of, training_defaults
+from mlxprune.experiment.document_account import DocumentAccount, planned_account
+from mlxprune.model.architecture import parameter_counts, preset_of
+from mlxprune.planning.corpus_sample import sampled_sizes
 from mlxprune.planning.cost_model import (
     CorpusTokens,
     CostEstimate,
@@ -30,11 +30,11 @@ from mlxprune.planning.cost_model import (
     seconds_or_why,
     vocabulary_of,
 )
+from mlxprune.planning.possible import check_possible
 from mlxprune.records import Record
 from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
 
-SAMPLE_ROWS = 200
 PASSES_LIMIT = 4
 TOKENS_PER_PARAMETER = 10
 SMALL_DOMAIN = 20
@@ -52,6 +52,7 @@ class Plan(CostEstimate):
     """The object that ``plan --json`` prints."""
 
     corpus: CorpusCounts
+    account: DocumentAccount  # what becomes of every row, as far as it is known
     tokens: int
     parts: dict[str, int]  # tokens
     memory_bytes: int
@@ -69,13 +70,13 @@ def plan_run(
 ) -> Plan:
     """What a run will do and take.
 
-    Reads the corpus once, or the head of each file with ``sample`` (then ``exact`` is false and
+    Reads the corpus once, or some rows of every file with ``sample`` (then ``exact`` is false and
     counts are scaled by file size). ``measured=False`` skips the probe of the machine. Of a study
-    that takes longer than ``hours`` it says what would make it fit.
+    that takes longer than ``hours`` it says what would make it fit. Raises what a run would raise.
     """
-    check_possible(config)
-    sources, left_out = find_sources(config.data.paths)
-    summary, sizes = _sizes(config, sources, left_out, sample)
+    warnings = check_possible(config)
+    found = find_sources(config.data)
+    summary, sizes, mix, account = _sizes(config, found, sample)
     thresholds = split.choose_thresholds(config, sizes)
     tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
     parts = {name: thresholds[name] * tokens for name in thresholds}
@@ -83,11 +84,15 @@ def plan_run(
     if parts["train"] <= 0:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in thresholds.items())
         raise ConfigError("nothing is left to score", f"split: {shares}", "lower these shares")
+    if config.tokenizer.train and not config.split.cross and parts["reference"] <= 0:
+        fix = "set split.reference, or use tokenizer.pretrained"
+        raise ConfigError("no reference document to train a tokenizer on", "tokenizer.train", fix)
     for choice in config.slices:
         refuse_nothing(choice, round(summary.documents * parts["train"] / tokens))
     for choice in config.slices:
         refuse_unknown_domains(choice, tuple(summary.domains))
-    warnings = _warnings_about_data(config, summary, parts)
+    warnings += _notes_on_files(found, summary, mix)
+    warnings += _warnings_about_data(config, summary, parts)
     corpus_tokens = CorpusTokens(
         tokens, parts["reference"], parts["train"], parts["validation"], parts["test"]
     )
@@ -101,13 +106,14 @@ def plan_run(
             f"the memory will not do: {needed / 1e9:.1f} GB needed, the device gives "
             f"{given / 1e9:.1f}: take a smaller model or context"
         )
-    disk = disk_bytes(config, sum(s.path.stat().st_size for s in sources))
+    disk = disk_bytes(config, sum(s.path.stat().st_size for s in found.sources))
     free = shutil.disk_usage(Path.cwd()).free
     if disk > free:
         warnings.append(f"the disk will not do: {disk / 1e9:.1f} GB needed, {free / 1e9:.1f} free")
     shown = {name: getattr(summary, name) for name in CorpusCounts.__struct_fields__}
     return Plan(
         corpus=CorpusCounts(**shown),
+        account=account,
         tokens=round(tokens),
         parts={k: round(v) for k, v in parts.items()},
         **msgspec.structs.asdict(costs),
@@ -120,17 +126,20 @@ def plan_run(
 
 
 def _sizes(
-    config: Config, sources: list[Source], left_out: list[str], sample: bool
-) -> tuple[CorpusSummary, split.DomainSizes]:
-    """Of the input, read once or in part."""
+    config: Config, found: FoundFiles, sample: bool
+) -> tuple[CorpusSummary, split.DomainSizes, list[MixShare], DocumentAccount]:
+    """Of the input, read once or in part. Raises DataError as a run would."""
+    if sample:
+        summary, sizes, mix = sampled_sizes(config, found)
+        beyond_mix = sum(s.documents - s.used_documents for s in mix)
+        beyond_limit = summary.documents - beyond_mix - round(sum(sizes.documents.values()))
+        return summary, sizes, mix, planned_account(summary, beyond_mix, beyond_limit)
     with tempfile.TemporaryDirectory(prefix="mlxprune-plan-") as name:
-        lenient = config.data.model_copy(update={"max_bad": 1.0})
-        rows = SAMPLE_ROWS if sample else None
-        summary = build_index(lenient, sources, left_out, Path(name), rows_per_file=rows)
+        summary = build_index(config.data, found, Path(name))
         corpus = open_corpus(Path(name), config.data)
-        if sample:
-            return _scaled(config, summary, corpus, sources)
-        return summary, split.sizes_of(corpus, split.within_limit(config, corpus))
+        taken = split.take_documents(config, corpus)
+        account = planned_account(summary, taken.beyond_mix, taken.beyond_limit)
+        return summary, split.sizes_of(corpus, taken.within), taken.mix, account
 
 
 def _fits(config: Config, sizes: CorpusTokens, seconds: float | None, hours: float) -> Fit:
@@ -142,93 +151,22 @@ def _fits(config: Config, sizes: CorpusTokens, seconds: float | None, hours: flo
     return Fit(hours=hours, fits=fits, changes=changes)
 
 
-def check_possible(config: Config) -> None:
-    """Refuse before work begins what could only fail after hours of it. Raises ConfigError."""
-    listed = [(f"reference {r.name}", r) for r in config.scorers if not r.pretrained]
-    if len(listed) == 1:
-        listed = [("reference", listed[0][1])]
-    for name, settings in (*listed, ("final", config.final)):
-        chosen = training_defaults(settings, preset_of(settings.model))
-        if chosen.batch_size % (settings.accumulate or 1):
-            raise ConfigError(
-                f"a batch of {chosen.batch_size} sequences does not divide into "
-                f"{settings.accumulate} parts",
-                f"{name}.accumulate",
-                f"choose a divisor of {name}.batch_size",
-            )
-        if name != "final" and config.score.overlap >= (config.score.context or chosen.context):
-            where = f"score.overlap = {config.score.overlap}"
-            raise ConfigError("the overlap leaves no room for targets", where, "lower it")
-    if config.evaluation.tasks:
-        for task in find_tasks(config.evaluation.tasks, config.evaluation.gauntlet).tasks:
-            read_task(task)
-    if config.evaluation.target:
-        find_sources(config.evaluation.target)
-
-
-def _scaled(
-    config: Config, summary: CorpusSummary, corpus: Corpus, sources: list[Source]
-) -> tuple[CorpusSummary, split.DomainSizes]:
-    """The heads of the files blown up to the sizes of the files."""
-    factors = np.ones(len(sources))
-    for code, source in enumerate(sources):
-        rows = corpus.index[corpus.index["file"] == code]
-        if len(rows) < SAMPLE_ROWS * 0.9 or source.form == "text":
-            continue
-        if source.form == "parquet":
-            import pyarrow.parquet as pq
-
-            factors[code] = pq.ParquetFile(source.path).metadata.num_rows / SAMPLE_ROWS
-        else:
-            factors[code] = max(1.0, _stream_bytes(source) / max(int(rows["offset"][-1]), 1))
-    weight = factors[corpus.index["file"]]
-    index = corpus.index
-
-    def sums(weights: np.ndarray) -> dict[str, int]:
-        counts = np.bincount(index["domain"], weights=weights, minlength=len(corpus.domains))
-        return {d: round(float(n)) for d, n in zip(corpus.domains, counts, strict=True)}
-
-    summary = msgspec.structs.replace(
-        summary,
-        documents=round(float(weight.sum())),
-        bytes=round(float((weight * index["bytes"]).sum())),
-        domains=sums(weight),
-        domain_bytes=sums(weight * index["bytes"]),
-    )
-    limit, tokens = 1.0, summary.bytes / split.bytes_per_token(config)
-    if config.data.limit_documents() is not None:
-        limit = min(1.0, (config.data.limit_documents() or 0) / max(summary.documents, 1))
-    elif config.data.limit_tokens() is not None:
-        limit = min(1.0, (config.data.limit_tokens() or 0) / max(tokens, 1))
-    sizes = split.DomainSizes(
-        {d: limit * n for d, n in summary.domains.items()},
-        {d: limit * n for d, n in summary.domain_bytes.items()},
-    )
-    return summary, sizes
-
-
-def _stream_bytes(source: Source) -> float:
-    """Decompressed size of a file, roughly."""
-    size = source.path.stat().st_size
-    with source.path.open("rb") as file:
-        if codec_of(file.read(6)) == "plain":
-            return float(size)
-    return size * 3.7  # what text compresses to under gzip, zstd and xz, roughly
-
-
-def _bad_share(summary: CorpusSummary) -> float:
-    harmless = (*HARMLESS_REASONS, "duplicate_text")
-    bad = sum(n for r, n in summary.skipped.items() if r not in harmless)
-    return bad / max(1, bad + summary.documents)
+def _notes_on_files(
+    found: FoundFiles, summary: CorpusSummary, mix: list[MixShare]
+) -> Iterator[str]:
+    if found.left_out:
+        yield left_out_sentence(found.left_out)
+    for folder in found.text_folders:
+        yield f"{folder} is read as a folder of texts, a document each file"
+    yield from summary.notes
+    if mix:
+        yield mix_sentence(mix)
 
 
 def _warnings_about_data(
     config: Config, summary: CorpusSummary, parts: dict[str, float]
 ) -> list[str]:
-    warnings, bad_share = [], _bad_share(summary)
-    if bad_share > config.data.max_bad:
-        shown = ", ".join(f"{r} {n}" for r, n in summary.skipped.items())
-        warnings.append(f"{bad_share:.1%} of the rows are bad, above data.max_bad: {shown}")
+    warnings = []
     small = [d for d, n in summary.domains.items() if n < SMALL_DOMAIN]
     if small:
         names = ", ".join(small[:6]) + (", ..." if len(small) > 6 else "")

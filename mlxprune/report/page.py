@@ -13,6 +13,7 @@ from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arms import arms_of
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import ON, verdict_sentence
+from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.scorers import scorers_of
 from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.files import write_atomic
@@ -56,6 +57,7 @@ def write_report(held: RunArtifacts, state: RunState) -> None:
         "state": state,
         "split": held.split.table if is_current(run, run.split) else None,
         "tokens": _token_summary(run),
+        "account": None if result.account is None else account_sentence(result.account),
         "duration": duration,
         "one_line": one_line,
         "on": ON[primary],
@@ -73,7 +75,9 @@ def write_report(held: RunArtifacts, state: RunState) -> None:
         "target_rows": target_rows(result, tested.arms),
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((files("mlxprune.report") / "report.html.j2").read_text())
+    template = environment.from_string(
+        (files("mlxprune.report") / "report.html.j2").read_text(encoding="utf-8")
+    )
     write_atomic(run.report, template.render(**facts))
 
 

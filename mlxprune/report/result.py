@@ -12,6 +12,7 @@ from mlxprune.experiment.arms import arms_of
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import compare_arms, first_verdict
 from mlxprune.experiment.data_efficiency import budget_points, rho
+from mlxprune.experiment.document_account import document_account
 from mlxprune.experiment.records import ArmRecord, read_evaluation
 from mlxprune.experiment.study_result import (
     ArmResult,
@@ -44,6 +45,7 @@ def study_result(
         share = rho(arm, control) if arm and control else None
         comparisons.append(msgspec.structs.replace(compared, rho=share))
     manifests = slice_manifests(held)
+    counts = _corpus_counts(run)
     return StudyResult(
         run=str(run.path),
         state=state or run_state.state,
@@ -54,7 +56,8 @@ def study_result(
         budgets=budgets,
         tasks=task_standing(run, held.assessed_arms()),
         verdict=first_verdict(config.evaluation.primary, comparisons),
-        corpus=_corpus_counts(run),
+        corpus=counts,
+        account=None if counts is None else document_account(held, counts),
         selection=_selection(manifests),
         slices=manifests or None,
     )

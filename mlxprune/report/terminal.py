@@ -10,6 +10,7 @@ from msgspec import UnsetType
 
 from mlxprune.errors import one_line
 from mlxprune.experiment.comparisons import Comparison, verdict_sentence
+from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.experiment.task_results import ArmTasks
 from mlxprune.selection.composition import DomainRow
@@ -56,6 +57,8 @@ def print_result(result: StudyResult, primary: str, report_path: str) -> None:
         if compared.main and compared.rho is not None:
             arm, control = compared.arm, compared.control
             print(f"{arm} reaches the end of {control} at {compared.rho} of its targets")
+    if result.account is not None:
+        rich.print(Text(account_sentence(result.account)))
     rich.print(Text(verdict_sentence(result.comparisons, primary)))
     print(f"report: {report_path}")
     if sys.platform == "darwin":

@@ -101,7 +101,7 @@ def _aside(place: Path, fingerprint: str) -> Path:
 
 def _belongs(folder: Path, wanted: str) -> bool:
     try:
-        return (folder / "towards").read_text() == wanted
+        return (folder / "towards").read_text(encoding="utf-8") == wanted
     except OSError:
         return False
 

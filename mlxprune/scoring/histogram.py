@@ -29,13 +29,11 @@ class LossHistogram:
 
     def add(self, places: np.ndarray, rows: np.ndarray) -> None:
         """Documents at these places among all, and their rows (score.PART)."""
-        able = rows["num_tokens"] > 0
+        able = (rows["num_tokens"] > 0) & np.isfinite(rows["nll_sum"])
         places, rows = places[able], rows[able]
         tokens, sizes = rows["num_tokens"], self.sizes[places].astype(np.int64)
         mean = rows["nll_sum"] / tokens
-        mean = np.clip(
-            np.nan_to_num(mean, nan=HISTOGRAM_EDGES[-1]), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1]
-        )
+        mean = np.clip(mean, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
         place = np.searchsorted(HISTOGRAM_EDGES, mean, side="right") - 1
         place = np.minimum(place, len(HISTOGRAM_EDGES) - 2)
         row = self.row[self.domain[places]]

@@ -111,8 +111,10 @@ class Scorer:
         slots = unit.slots[batch.windows]
         np.add.at(unit.rows["nll_sum"], slots, values.sum(axis=1))
         np.add.at(unit.rows["num_tokens"], slots, used.sum(axis=1))
-        unit.positions[0, : values.shape[1]] += values.sum(axis=0)
-        unit.positions[1, : values.shape[1]] += used.sum(axis=0)
+        finite = np.isfinite(values).all(axis=1)
+        told = slice(None) if finite.all() else finite  # one that is no number tells of no other
+        unit.positions[0, : values.shape[1]] += values[told].sum(axis=0)
+        unit.positions[1, : values.shape[1]] += used[told].sum(axis=0)
         unit.left -= 1
         if not unit.left:
             if self.half and not np.isfinite(unit.rows["nll_sum"]).all():

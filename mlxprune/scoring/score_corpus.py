@@ -10,12 +10,18 @@ import numpy as np
 
 from mlxprune.config.schema import Score
 from mlxprune.data.index import Corpus
+from mlxprune.errors import RunError, one_line
 from mlxprune.execution.context import Execution
 from mlxprune.files import fingerprint_of, json_bytes, write_array
 from mlxprune.model.architecture import read_model_config
 from mlxprune.records import plain
 from mlxprune.run.markers import claim, mark_done, set_aside
-from mlxprune.scoring.score_file import ScoreSummary, write_scores
+from mlxprune.scoring.score_file import (
+    ScoreSummary,
+    unscored_path,
+    write_scores,
+    write_unscored,
+)
 from mlxprune.scoring.units import (
     UNITS_VERSION,
     joined_parts,
@@ -50,7 +56,8 @@ class ScoreJob:
 def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSummary:
     """Score what has no part yet, write ``job.target`` and mark it done.
 
-    Raises DeviceError and RunError; what is scored by then stays in the parts.
+    Raises DeviceError, and RunError where more documents than ``score.max_unscored`` get no finite
+    score; what is scored by then stays in the parts.
     """
     cut = fingerprint_of(job.fingerprint, UNITS_VERSION)
     set_aside(job.parts, cut)
@@ -81,7 +88,28 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     joined, positions = joined_parts(job.parts, len(units), policy.context)
     rows = np.empty_like(joined)
     rows[order] = joined
-    summary = write_scores(job.target, corpus, job.documents, rows, positions, metadata)
+    finite = np.isfinite(rows["nll_sum"])
+    unscored = job.documents[~finite]
+    some = write_unscored(job.target, corpus, unscored)
+    if len(unscored):
+        _tell_of_unscored(execution, job, len(unscored), some)
+    summary = write_scores(
+        job.target, corpus, job.documents[finite], rows[finite], positions, metadata
+    )
+    summary.unscored = len(unscored)
     mark_done(job.target, "score", job.fingerprint, summary=summary)
     shutil.rmtree(job.parts)
     return summary
+
+
+def _tell_of_unscored(execution: Execution, job: ScoreJob, count: int, some: list[str]) -> None:
+    """A warning with ids; an error where they are too many to be the documents' fault."""
+    total, limit = len(job.documents), job.settings.max_unscored
+    who = f" under {job.what}" if job.what else ""
+    names = ", ".join(map(one_line, some)) + (", ..." if count > len(some) else "")
+    what = f"{count:,} of {total:,} documents have no finite score{who} ({names})"
+    where = unscored_path(job.target)
+    if count > limit * total:
+        fix = "check the model, or raise score.max_unscored: what is scored is kept"
+        raise RunError(f"{what}, above score.max_unscored = {limit:g}", str(where), fix)
+    execution.warn("score", f"{what}: they leave the pool, and are listed in {where.name}")

@@ -33,6 +33,7 @@ class ScoreSummary(SparseRecord):
     tokens: int
     mean_nll: float | None  # nats a token; None is not a number
     truncated: int  # documents that were scored in part
+    unscored: int = 0  # documents without a finite score, which are in the file beside it
     rank_correlation: float | None = None  # of the unigram scores with the first reference's
 
 
@@ -77,7 +78,8 @@ def write_scores(
 
     ``scores`` PART [documents], ``positions`` float64 [2, context]: loss sums and counts;
     ``fold`` uint8 [documents] says which model scored each, where there are several; ``against``
-    float64 [documents] is a figure whose rank correlation with these mean losses is told.
+    float64 [documents] is a figure whose rank correlation with these mean losses is told, NaN where
+    it is not known.
     """
     schema = score_schema(fold is not None).with_metadata(
         {**metadata, **position_metadata(positions), "metric_version": str(SCORE_METRIC_VERSION)}
@@ -113,7 +115,9 @@ def write_scores(
     total = int(scores["num_tokens"].sum())
     correlation = None
     if against is not None:
-        correlation = spearman(against, scores["nll_sum"] / scores["num_tokens"])
+        known = np.isfinite(against)
+        mean = scores["nll_sum"][known] / scores["num_tokens"][known]
+        correlation = spearman(against[known], mean)
     return ScoreSummary(
         documents=len(scores),
         tokens=total,
@@ -121,6 +125,50 @@ def write_scores(
         truncated=int(scores["truncated"].sum()),
         rank_correlation=correlation,
     )
+
+
+UNSCORED_SCHEMA = pa.schema(
+    [("key", pa.uint64()), ("id", pa.string()), ("source", pa.string()), ("row", pa.int64())]
+)
+
+
+def unscored_path(scores: Path) -> Path:
+    """Where the documents are listed to which a model gave no finite score."""
+    return scores.with_name(f"{scores.stem}.unscored.parquet")
+
+
+def write_unscored(scores: Path, corpus: Corpus, documents: np.ndarray) -> list[str]:
+    """List documents beside a scores file, or remove the list where there are none; return some of
+    their ids."""
+    path = unscored_path(scores)
+    if not len(documents):
+        path.unlink(missing_ok=True)
+        return []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + PARTIAL)
+    named: list[str] = []
+    first = at = 0
+    with pq.ParquetWriter(partial, UNSCORED_SCHEMA) as out:
+        for batch in corpus.documents():
+            stop = int(np.searchsorted(documents, first + batch.num_rows))
+            if stop > at:
+                chosen = batch.take(pa.array(documents[at:stop] - first))
+                columns = [chosen.column(n) for n in UNSCORED_SCHEMA.names]
+                columns[2] = columns[2].cast(pa.string())
+                out.write_batch(pa.record_batch(columns, schema=UNSCORED_SCHEMA))
+                named += columns[1].to_pylist()[: 5 - len(named)] if len(named) < 5 else []
+            at, first = stop, first + batch.num_rows
+    finish_file(partial, path)
+    return named
+
+
+def unscored_keys(scores: Path) -> np.ndarray:
+    """The keys of documents without a finite score, uint64."""
+    path = unscored_path(scores)
+    if not path.exists():
+        return np.zeros(0, np.uint64)
+    keys: np.ndarray = pq.read_table(path, columns=["key"]).column("key").to_numpy()
+    return keys
 
 
 def position_metadata(positions: np.ndarray) -> dict[str, str]:
@@ -222,7 +270,8 @@ def _ours(path: Path, table: pa.Table) -> Scores:
     bad = int((~np.isfinite(nll_sum) | (num_tokens <= 0) | (num_bytes <= 0)).sum())
     if bad:
         problem = f"{bad} scores are not finite or have no token or byte"
-        raise DataError(problem, str(path), "score again")
+        fix = "score them anew: run with --force score, or give another --out"
+        raise DataError(problem, str(path), fix)
     told = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     curve = told.get("mean_nll_by_position")
     domain, domains = _coded(table, "domain")

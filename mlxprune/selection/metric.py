@@ -34,8 +34,7 @@ def scores_of_slice(
             raise DataError(f"the run has no scores of {what}", f"slice {choice.label}", fix)
     if isinstance(choice.metric, Difference):
         a, b = (file_of(name) for name in choice.metric.difference)
-        own = read_scores(a)
-        other = _aligned(own, b)
+        own, other = _aligned(read_scores(a), b)
         partly = [s.truncated for s in (own, other) if s.truncated is not None]
         return replace(
             own,
@@ -45,15 +44,22 @@ def scores_of_slice(
         )
     own = read_scores(file_of(choice.reference or first))
     if choice.metric == "progress":
-        return replace(own, other=_aligned(own, file_of(early)).nll_sum)
+        own, other = _aligned(own, file_of(early))
+        return replace(own, other=other.nll_sum)
     return own
 
 
-def _aligned(own: Scores, path: Path) -> Scores:
+def _aligned(own: Scores, path: Path) -> tuple[Scores, Scores]:
+    """Both on the documents that both have scored. Raises DataError where one of them lacks others
+    than those without a finite score."""
     other = read_scores(path)
-    if not np.array_equal(other.key, own.key):
+    if np.array_equal(other.key, own.key):
+        return own, other
+    ours, theirs = np.isin(own.key, other.key), np.isin(other.key, own.key)
+    lost = max(len(own), len(other)) - int(ours.sum())
+    if not ours.any() or lost > 0.1 * len(own):
         raise DataError("its documents are other ones", str(path), "score the same pool with both")
-    return other
+    return own.take(ours), other.take(theirs)
 
 
 def metric_values(

@@ -44,6 +44,7 @@ from mlxprune.execution.stage import Artifact, run_stage
 from mlxprune.files import files_identity, full_hash
 from mlxprune.model.architecture import read_model_config
 from mlxprune.model.device_choice import settle_device
+from mlxprune.model.model_checks import check_scoring_model
 from mlxprune.model.weights import MODEL_FILES, fetch_model
 from mlxprune.records import Json, SparseRecord, plain, read_record, write_record
 from mlxprune.run.event_kinds import StageStart
@@ -112,9 +113,12 @@ def evaluate_model(
     ``out/eval.json``; return what stands there."""
     source = fetch_model(model)
     window = answer_context(read_model_config(source), context, model)
+    checks = check_scoring_model(source, window, "--context")
     asked, target = config.evaluation, out / "eval.json"
     tasks = find_tasks(asked.tasks, asked.gauntlet) if asked.tasks else None
     with alone(config, out, listeners) as execution:
+        for warning in checks.warnings:
+            execution.warn("evaluation", warning)
         settle_device(execution)
         text = prepare_text(execution, source) if with_text else None
         inputs = _inputs(execution, source, window, tasks, lm_eval)

@@ -11,8 +11,8 @@ from mlxprune.config.schema import Config
 from mlxprune.errors import DataError
 from mlxprune.execution.lifecycle import alone
 from mlxprune.files import files_identity, fingerprint_of
-from mlxprune.model.architecture import read_model_config
 from mlxprune.model.device_choice import settle_device
+from mlxprune.model.model_checks import check_scoring_model, model_facts, worse_than_uniform
 from mlxprune.model.weights import MODEL_FILES, fetch_model
 from mlxprune.records import plain
 from mlxprune.run.event_kinds import Reason, StageStart
@@ -22,6 +22,9 @@ from mlxprune.scoring.nll import SCORING_VERSION
 from mlxprune.scoring.score_corpus import ScoreJob, score_corpus
 from mlxprune.scoring.score_file import ScoreSummary, summary_of_scores
 from mlxprune.tokenization.prepare import prepare_text
+
+USUAL_CONTEXT = 512  # of a model that states none
+LONGEST_CONTEXT = 2048  # unless more is asked for
 
 
 class ScoredData(ScoreSummary, kw_only=True):
@@ -33,15 +36,22 @@ class ScoredData(ScoreSummary, kw_only=True):
 def score_data(config: Config, model: str, out: Path, listeners: list[Listener]) -> ScoredData:
     """Score every document of the data with one model into ``out/scores.parquet``."""
     source, settings, target = fetch_model(model), config.score, out / "scores.parquet"
+    facts = model_facts(source)
+    longest = facts.positions or facts.stated or USUAL_CONTEXT
+    context = settings.context or min(longest, LONGEST_CONTEXT)
+    found = check_scoring_model(source, context, "--context")
     with alone(config, out, listeners) as execution:
+        for warning in found.warnings:
+            execution.warn("score", warning)
         settle_device(execution)
         corpus, tokens = prepare_text(execution, source)
         documents = np.arange(len(corpus))
         documents = documents[tokens.lengths(documents) > 0]
         if not len(documents):
             raise DataError("no document has a token", str(out), "check the data")
-        longest = int(read_model_config(source).get("max_position_embeddings", 512))
-        context = settings.context or min(longest, 2048)
+        if len(documents) < len(corpus):
+            without = len(corpus) - len(documents)
+            execution.warn("tokens", f"{without:,} documents have no token and are not scored")
         weights = files_identity(source, MODEL_FILES)
         encoded = plain(read_marker(execution.run.tokens()))
         inputs = [SCORING_VERSION, settings.results(), context, weights, encoded]
@@ -64,4 +74,6 @@ def score_data(config: Config, model: str, out: Path, listeners: list[Listener])
                 metadata={"model": model},
             )
             summary = score_corpus(execution, job, corpus)
+            if worse := worse_than_uniform(summary.mean_nll, tokens.vocab_size):
+                execution.warn("score", worse)
     return ScoredData(scores=str(target), **msgspec.structs.asdict(summary))

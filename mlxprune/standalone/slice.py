@@ -160,8 +160,7 @@ def _final_tokens(run: RunFolder, scores: Scores) -> np.ndarray | None:
 
 
 def _indexed(config: Config, folder: Path) -> Corpus:
-    sources, left_out = find_sources(config.data.paths)
-    build_index(config.data, sources, left_out, folder)
+    build_index(config.data, find_sources(config.data), folder)
     return open_corpus(folder, config.data)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from mlxprune import machine
 from mlxprune.config.schema import Config
-from mlxprune.data.index import row_keys_of
 from mlxprune.data.indexing import input_facts
-from mlxprune.data.readers import Row, read_rows
+from mlxprune.data.readers import read_rows
+from mlxprune.data.rows import Row
 from mlxprune.data.sources import find_sources
 from mlxprune.evaluation.bits_per_byte import documents_for_curves
 from mlxprune.execution.context import Execution
@@ -19,8 +19,9 @@ from mlxprune.execution.lifecycle import alone
 from mlxprune.experiment.budgets import final_targets
 from mlxprune.experiment.training_order import TrainingOrder, train_in_child
 from mlxprune.files import fingerprint_of, folder_in_the_making
-from mlxprune.model.architecture import preset_of
+from mlxprune.model.architecture import preset_of, training_defaults
 from mlxprune.model.device_choice import settle_device
+from mlxprune.model.model_checks import refuse_untrainable
 from mlxprune.records import plain, read_record
 from mlxprune.run.event_kinds import Reason, StageStart
 from mlxprune.run.events import Listener
@@ -40,13 +41,14 @@ class TrainedModel(TrainingTotals):
 
 def train_alone(config: Config, out: Path, listeners: list[Listener]) -> TrainedModel:
     """Train ``config.final`` on all of the data into ``out/final/model-s<seed>``."""
-    seed = config.final.seeds[0]
+    seed, preset = config.final.seeds[0], preset_of(config.final.model)
+    context = training_defaults(config.final, preset).context
+    refuse_untrainable({**preset.config, "vocab_size": 64}, context, "final")
     with alone(config, out, listeners) as execution:
         settle_device(execution)
         tokenizer_folder = _tokenizer(execution)
         corpus, tokens = prepare_text(execution, tokenizer_folder)
         documents = np.arange(len(corpus))
-        preset = preset_of(config.final.model)
         unique = int((tokens.lengths(documents) + 1).sum())
         targets = final_targets(config, preset, tokens.vocab_size, unique)
         vocabulary = (tokens.vocab_size, tokens.prefix, tokens.end)
@@ -81,13 +83,12 @@ def _tokenizer(execution: Execution) -> Path:
     if settings.pretrained:
         return fetch_tokenizer(settings.pretrained)
     assert settings.train
-    sources, _ = find_sources(data.paths)
+    sources = find_sources(data).sources
     files = [[f.name, f.size, f.edges] for f in input_facts(sources)]
-    fingerprint = fingerprint_of(settings.results(), data.text_key, files)
+    fingerprint = fingerprint_of(settings.results(), data.identity()["text_key"], files)
     if not is_done(run.tokenizer, fingerprint):
         set_aside(run.tokenizer, fingerprint)
-        keys = row_keys_of(data)
-        rows = (row for source in sources for row in read_rows(source, keys))
+        rows = (row for source in sources for row in read_rows(source))
         texts = (row.text for row in rows if isinstance(row, Row))
         with folder_in_the_making(run.tokenizer) as partial:
             train_tokenizer(settings.train, texts, machine.cores(), partial)

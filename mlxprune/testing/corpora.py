@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlxprune.config.schema import Data
+from mlxprune.config.data import Data
 from mlxprune.data.index import Corpus, open_corpus
 from mlxprune.data.indexing import build_index
 from mlxprune.data.sources import find_sources
@@ -18,9 +18,8 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def indexed(folder: Path, paths: list[Path], **settings: Any) -> Corpus:
-    data = Data(paths=[str(p) for p in paths], **settings)
-    sources, left_out = find_sources(data.paths)
+    data = Data.model_validate({"paths": [str(p) for p in paths], **settings})
     target = folder / f"index-{len(list(folder.glob('index-*')))}"
     target.mkdir()
-    build_index(data, sources, left_out, target)
+    build_index(data, find_sources(data), target)
     return open_corpus(target, data)

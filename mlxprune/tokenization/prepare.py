@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mlxprune.config.schema import Data
+from mlxprune.config.data import Data
 from mlxprune.data import split
 from mlxprune.data.index import CORPUS_VERSION, Corpus, CorpusSummary, open_corpus
 from mlxprune.data.indexing import build_index, input_facts
-from mlxprune.data.sources import Source, find_sources
+from mlxprune.data.sources import FoundFiles, find_sources
 from mlxprune.execution.context import Execution
 from mlxprune.execution.progress import stage_progress
 from mlxprune.execution.stage import Artifact, run_stage
@@ -33,13 +33,12 @@ Report = Callable[[int, int], None]
 def index_into(
     folder: Path,
     data: Data,
-    sources: list[Source],
-    left_out: list[str],
+    found: FoundFiles,
     report: Report = lambda done, total: None,
 ) -> CorpusSummary:
     """Index files into a folder that appears whole, or not at all."""
     with folder_in_the_making(folder) as partial:
-        return build_index(data, sources, left_out, partial, report)
+        return build_index(data, found, partial, report)
 
 
 def encode_into(
@@ -67,13 +66,14 @@ def prepare_text(execution: Execution, tokenizer_folder: Path) -> tuple[Corpus, 
     """Index and encode the data of the configuration into the execution's folder, or reuse what
     stands there for the same input."""
     data, run = execution.config.data, execution.run
-    sources, left_out = find_sources(data.paths)
-    settings = {k: v for k, v in data.results().items() if k != "paths"}
-    files = [[f.name, f.size, f.edges] for f in input_facts(sources)]
+    found = find_sources(data)
+    settings = data.identity() | {"max_bad": data.max_bad}
+    files = [[f.name, f.size, f.edges] for f in input_facts(found.sources)]
+    indexed = stage_progress(execution, "corpus", "bytes")
     index = Artifact(
         run.corpus,
         (CORPUS_VERSION, settings, files),
-        lambda: index_into(run.corpus, data, sources, left_out),
+        lambda: index_into(run.corpus, data, found, indexed),
     )
     run_stage(execution, "corpus", [index], {})
     corpus = open_corpus(run.corpus, data)

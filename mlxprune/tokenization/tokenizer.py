@@ -75,6 +75,9 @@ def _load_own(folder: Path) -> Tokenizer:
 
 
 def _load_pretrained(folder: Path) -> Tokenizer:
+    import os
+
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no torch
     from transformers import AutoTokenizer
 
     try:
@@ -108,7 +111,9 @@ def _load_pretrained(folder: Path) -> Tokenizer:
     def decode(ids: list[int]) -> str:
         return str(wrapped.decode(ids, clean_up_tokenization_spaces=False))
 
-    opening, size = _opening(whole, encode(["a"])[0]), len(wrapped)
+    # Ids may have gaps, so that the largest says how many rows a model needs.
+    size = max(len(wrapped), max(wrapped.get_vocab().values(), default=0) + 1)
+    opening = _opening(whole, encode(["a"])[0])
     return Tokenizer(folder, "pretrained", size, prefix, end, encode, decode, opening, tuple(empty))
 
 
@@ -120,9 +125,12 @@ def _opening(whole: list[int], plain: list[int]) -> tuple[int, ...]:
     return ()
 
 
+TOKENIZER_PATTERNS = ("*.model", "*.txt", "*.tiktoken", "*.jinja")
+
+
 def fetch_tokenizer(name: str) -> Path:
     """A local folder, or a snapshot of a hub id with everything but weights."""
-    return fetch_from_hub(name, ["*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja"])
+    return fetch_from_hub(name, ["*.json", *TOKENIZER_PATTERNS])
 
 
 TOKENIZER_FILES = (

@@ -10,7 +10,8 @@ import pytest
 
 from mlxprune.config import schema
 from mlxprune.config.loading import load_config, validate_config
-from mlxprune.config.schema import Config, Data, Score, Split
+from mlxprune.config.data import Data
+from mlxprune.config.schema import Config, Score, Split
 from mlxprune.config.yaml_file import write_yaml
 from mlxprune.errors import ConfigError
 

@@ -156,14 +156,13 @@ MEMORY_PROBE = """
 import resource, sys
 from pathlib import Path
 import pyarrow as pa
-from mlxprune.config.schema import Data
+from mlxprune.config.data import Data
 from mlxprune.data.indexing import build_index
 from mlxprune.data.sources import find_sources
 pa.set_memory_pool(pa.system_memory_pool())
 data = Data(paths=[sys.argv[1]])
-sources, left_out = find_sources(data.paths)
 out = Path(sys.argv[2]); out.mkdir()
-build_index(data, sources, left_out, out)
+build_index(data, find_sources(data), out)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 

@@ -13,23 +13,27 @@ import pytest
 import zstandard
 
 from mlxprune.data.decompression import decompressed_chunks
-from mlxprune.data.readers import Row, RowKeys, Skip, read_rows
-from mlxprune.data.sources import find_sources
+from mlxprune.config.data import Data
+from mlxprune.data.readers import read_rows
+from mlxprune.data.rows import Row, Skip
+from mlxprune.data.sources import FoundFiles, find_sources
 from mlxprune.errors import DataError
 
-KEYS = RowKeys("text", "id", "auto", None)
 ROWS = b"".join(
     json.dumps({"id": i, "text": f"text {i} " * 50}).encode() + b"\n" for i in range(200)
 )
 
 
-def rows_of(path: Path, keys: RowKeys = KEYS) -> list[Row | Skip]:
-    sources, _ = find_sources([str(path)])
-    return [row for source in sources for row in read_rows(source, keys)]
+def found_in(path: Path | str, **settings: object) -> FoundFiles:
+    return find_sources(Data.model_validate({"paths": [str(path)], **settings}))
 
 
-def texts_of(path: Path, keys: RowKeys = KEYS) -> list[str]:
-    return [row.text for row in rows_of(path, keys) if isinstance(row, Row)]
+def rows_of(path: Path, **settings: object) -> list[Row | Skip]:
+    return [row for source in found_in(path, **settings).sources for row in read_rows(source)]
+
+
+def texts_of(path: Path, **settings: object) -> list[str]:
+    return [row.text for row in rows_of(path, **settings) if isinstance(row, Row)]
 
 
 CODECS = {
@@ -157,14 +161,14 @@ def test_parquet_reads_only_the_needed_columns(
     assert [getattr(r, "reason", "ok") for r in found] == ["ok", "null_text", "ok", "empty_text"]
     assert isinstance(found[0], Row)
     assert (found[0].domain, found[0].id) == ("X", "1")
-    assert asked == [["text", "id", "meta.pile_set_name"]]
+    assert asked == [["text", "id", "meta.pile_set_name"]] * 2  # once for what auto means
 
 
 def test_a_parquet_file_without_the_text_column_lists_those_there_are(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["a"]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError) as caught:
-        rows_of(tmp_path / "a.parquet")
-    assert "body" in caught.value.fix
+    (skip,) = rows_of(tmp_path / "a.parquet")
+    assert isinstance(skip, Skip)
+    assert (skip.reason, skip.texts) == ("missing_text", (("body", 1),))
 
 
 def test_a_folder_of_texts(tmp_path: Path) -> None:
@@ -189,7 +193,8 @@ def test_a_folder_with_data_leaves_other_files_out_and_lists_them(tmp_path: Path
     (tmp_path / "a.jsonl").write_text('{"text": "x"}\n')
     (tmp_path / "README.md").write_text("about")
     (tmp_path / "dataset_info.json").write_text("{}")
-    sources, left_out = find_sources([str(tmp_path)])
+    found = found_in(tmp_path)
+    sources, left_out = found.sources, [left.path for left in found.left_out]
     assert [s.name for s in sources] == ["a.jsonl"]
     assert [Path(p).name for p in left_out] == ["README.md", "dataset_info.json"]
 
@@ -202,7 +207,7 @@ def test_domains(key: str, domain: str, tmp_path: Path) -> None:
     path = tmp_path / "sub" / "c4-00001-of-00007.jsonl"
     path.parent.mkdir()
     path.write_text(json.dumps({"text": "x", "domain": "D", "meta": {"kind": "K"}}) + "\n")
-    (row,) = rows_of(tmp_path, RowKeys("text", "id", key, None))
+    (row,) = rows_of(tmp_path, domain_key=key)
     assert isinstance(row, Row)
     assert row.domain == domain
 
@@ -218,7 +223,7 @@ def test_a_domain_that_is_none_is_named_so(value: object, tmp_path: Path) -> Non
 def test_dotted_keys_reach_into_objects_but_a_plain_key_wins(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": {"b": "inner"}}\n{"a.b": "plain", "a": {"b": "inner"}}\n')
-    assert texts_of(path, RowKeys("a.b", "id", "auto", None)) == ["inner", "plain"]
+    assert texts_of(path, text_key="a.b") == ["inner", "plain"]
 
 
 def test_a_parquet_row_that_is_no_text_costs_only_itself(tmp_path: Path) -> None:
@@ -298,12 +303,12 @@ def test_a_domain_of_numbers_is_found_unasked(tmp_path: Path) -> None:
 def test_globs_find_files_and_say_when_they_do_not(tmp_path: Path) -> None:
     for name in ("a1.jsonl", "a2.jsonl", "b.jsonl"):
         (tmp_path / name).write_text('{"text": "x"}\n')
-    sources, _ = find_sources([str(tmp_path / "a*.jsonl")])
+    sources = found_in(str(tmp_path / "a*.jsonl")).sources
     assert [s.name for s in sources] == ["a1.jsonl", "a2.jsonl"]
     with pytest.raises(DataError):
-        find_sources([str(tmp_path / "none*.jsonl")])
+        found_in(str(tmp_path / "none*.jsonl"))
     with pytest.raises(DataError):
-        find_sources([str(tmp_path / "missing.jsonl")])
+        found_in(str(tmp_path / "missing.jsonl"))
 
 
 def test_the_hub_is_asked_for_data_files_only(
@@ -320,11 +325,11 @@ def test_the_hub_is_asked_for_data_files_only(
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
-    sources, _ = find_sources(["hf://datasets/org/name@main"])
+    sources = found_in("hf://datasets/org/name@main").sources
     assert [s.name for s in sources] == ["data.jsonl"]
     assert (asked["repo"], asked["repo_type"], asked["revision"]) == ("org/name", "dataset", "main")
     with pytest.raises(DataError):
-        find_sources(["hf://models/org"])
+        found_in("hf://models/org")
 
 
 def test_the_hub_out_of_reach_is_an_error_of_three_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +340,7 @@ def test_the_hub_out_of_reach_is_an_error_of_three_lines(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(DataError) as caught:
-        find_sources(["hf://datasets/org/name"])
+        found_in("hf://datasets/org/name")
     assert "HF_HUB_OFFLINE" in caught.value.fix
 
 
@@ -343,12 +348,10 @@ def test_a_pattern_finds_names_in_either_form_of_letters(tmp_path: Path) -> None
     """A disk may hold one letter as a letter and its accent; who types has one."""
     import unicodedata
 
-    from mlxprune.data.sources import find_sources
-
     for form, name in (("NFD", "caf\u00e9-1"), ("NFC", "caf\u00e9-2")):
         path = tmp_path / f"{unicodedata.normalize(form, name)}.jsonl"
         path.write_text('{"text": "a"}\n')
     for form in ("NFC", "NFD"):
         pattern = unicodedata.normalize(form, "caf\u00e9-*.jsonl")
-        found, _ = find_sources([str(tmp_path / pattern)])
+        found = found_in(tmp_path / pattern).sources
         assert len(found) == 2, form

@@ -19,7 +19,7 @@ def settings(**sections: object) -> Config:
 
 
 def thresholds(chosen: Config, found: Corpus) -> dict[str, float]:
-    sizes = split.sizes_of(found, split.within_limit(chosen, found))
+    sizes = split.sizes_of(found, split.take_documents(chosen, found).within)
     return split.choose_thresholds(chosen, sizes)
 
 
@@ -73,10 +73,10 @@ def test_a_limit_leaves_documents_out_by_hash(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}"} for i in range(300)]
     found = indexed(tmp_path, [write_rows(tmp_path / "a.jsonl", rows)])
     chosen = settings(data={"paths": ["x"], "limit": "100 docs"})
-    within = split.within_limit(chosen, found)
+    within = split.take_documents(chosen, found).within
     assert within.sum() == 100
     assert not within[:100].all()  # not the first hundred
-    tokens = split.within_limit(settings(data={"paths": ["x"], "limit": "500"}), found)
+    tokens = split.take_documents(settings(data={"paths": ["x"], "limit": "500"}), found).within
     size = found.index["bytes"][tokens].sum() / split.bytes_per_token(chosen)
     assert 490 < size <= 500
 

@@ -1,0 +1,237 @@
+"""Accounts: what was read of every file, and whether that will do.
+
+A file or domain of which no row can be read is an error whatever ``data.max_bad`` says, and a file
+is judged by that share as though it were alone. All that is wrong is told at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mlxprune.config.data import Data
+from mlxprune.data.rows import HARMLESS_REASONS, NO_DOMAIN, row_keys_of
+from mlxprune.data.sources import FileProblem, Source
+from mlxprune.errors import DataError, one_line
+
+MANY_DOMAINS = 200  # above which a table of them says nothing, and matched and macro mean little
+NAMED = 12  # keys that a message lists
+LISTED = 40  # problems that a message lists
+OWN_KEYS = "data.paths: [{{path: {name}, text_key: {key}}}]"
+
+
+@dataclass
+class Account:
+    """What was read of one file."""
+
+    source: Source
+    rows: int = 0
+    documents: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    bad_by_domain: Counter[str] = field(default_factory=Counter)
+    documents_by_domain: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
+    has_domain: bool = False
+    has_group: bool = False
+    has_id: bool = False
+    refused_domains: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    problem: tuple[str, str] | None = None
+
+    @property
+    def bad(self) -> int:
+        """Rows that count towards data.max_bad."""
+        return sum(n for reason, n in self.skipped.items() if reason not in HARMLESS_REASONS)
+
+
+def refuse_bad_input(data: Data, accounts: list[Account], found: list[FileProblem]) -> None:
+    """Raises DataError with all that is wrong: ``found`` before any row was read, and what the
+    accounts say."""
+    problems = [*found, *problems_of(data, accounts)]
+    if len(problems) == 1:
+        raise DataError(problems[0].problem, problems[0].path, problems[0].fix)
+    if problems:
+        details = [f"{p.path}: {p.problem}; {p.fix}" for p in problems[:LISTED]]
+        more = len(problems) - LISTED
+        details += [f"and {more} more"] if more > 0 else []
+        files = {p.path for p in problems}
+        raise DataError(
+            f"{len(files)} of {len(accounts) + len(found)} files cannot be used as they are",
+            "data.paths",
+            "mend each as its line says, or leave it out",
+            details,
+        )
+    if not any(account.documents for account in accounts):
+        where = ", ".join(str(a.source.path) for a in accounts[:3])
+        raise DataError("no documents", where, "check data.paths and data.text_key")
+
+
+def problems_of(data: Data, accounts: list[Account]) -> list[FileProblem]:
+    """What is wrong with the files that were read, in canonical order; then with domains, keys and
+    the whole."""
+    problems: list[FileProblem] = []
+    for members in _judged_together(accounts):
+        problem = _of_files(data, members)
+        if problem is not None:
+            problems.append(problem)
+    if problems:
+        return problems
+    problems = _of_domains(accounts) or _of_keys(data, accounts)
+    rows, bad = sum(a.rows for a in accounts), sum(a.bad for a in accounts)
+    if not problems and bad > data.max_bad * rows:
+        reasons = _reasons(sum((a.skipped for a in accounts), Counter()))
+        problems.append(_too_bad(data, "data.paths", bad, rows, reasons))
+    return problems
+
+
+def _judged_together(accounts: list[Account]) -> Iterable[list[Account]]:
+    """One file each, but the files of plain text of an entry as one: a file is a row there."""
+    texts: dict[int, list[Account]] = {}
+    for account in accounts:
+        if account.source.form == "text" and account.problem is None:
+            texts.setdefault(account.source.entry, []).append(account)
+        else:
+            yield [account]
+    yield from texts.values()
+
+
+def _of_files(data: Data, members: list[Account]) -> FileProblem | None:
+    first = members[0]
+    path = str(first.source.path)
+    if len(members) > 1:
+        path = f"{first.source.path.parent} ({len(members)} files of text)"
+    if first.problem is not None:
+        return FileProblem(path, *first.problem)
+    skipped: Counter[str] = sum((a.skipped for a in members), Counter())
+    rows, documents = sum(a.rows for a in members), sum(a.documents for a in members)
+    bad, texts = sum(a.bad for a in members), sum((a.texts for a in members), Counter())
+    if bad and not documents:
+        if skipped["missing_text"]:
+            asked = " or ".join(repr(key) for key in first.source.keys.text)
+            problem = f"no row has the text key {asked}: the rows have {_keys(texts)}"
+            return FileProblem(path, problem, _text_key_fix(data, first, texts))
+        problem = f"none of its {rows:,} rows is a document: {_reasons(skipped)}"
+        return FileProblem(path, problem, _reason_fix(skipped))
+    if bad > data.max_bad * rows:
+        have = f"; those without a text have {_keys(texts)}" if texts else ""
+        return _too_bad(data, path, bad, rows, _reasons(skipped) + have)
+    return None
+
+
+def _too_bad(data: Data, where: str, bad: int, rows: int, reasons: str) -> FileProblem:
+    return FileProblem(
+        where,
+        f"{bad:,} of {rows:,} rows are bad, above data.max_bad = {data.max_bad:g}: {reasons}",
+        "mend them, or raise data.max_bad; corpus/bad-rows.jsonl of a run that goes through "
+        "lists them",
+    )
+
+
+def _reasons(skipped: Counter[str]) -> str:
+    return ", ".join(f"{reason} {n:,}" for reason, n in sorted(skipped.items()))
+
+
+def _keys(texts: Counter[str]) -> str:
+    """The keys that there are, those with the most text first."""
+    names = [one_line(key) for key, _ in texts.most_common(NAMED)]
+    return ", ".join(names) + (", ..." if len(texts) > NAMED else "") if names else "no keys"
+
+
+def _text_key_fix(data: Data, account: Account, texts: Counter[str]) -> str:
+    likely = next((key for key, size in texts.most_common(1) if size), "KEY")
+    if len(data.paths) == 1 and account.source.name == account.source.path.name:
+        return f"set data.text_key: {one_line(likely)}"
+    return "write " + OWN_KEYS.format(name=account.source.path.name, key=one_line(likely))
+
+
+def _reason_fix(skipped: Counter[str]) -> str:
+    worst = next((r for r, _ in skipped.most_common() if r not in HARMLESS_REASONS), "")
+    return {
+        "invalid_utf8": "convert it to UTF-8",
+        "bad_json": "it is no JSON Lines: check how it was written",
+        "not_an_object": "write one object a line, with the text under a key",
+        "text_not_a_string": "name a key that holds text",
+        "not_text": "give WET files, or extract the text of the pages first",
+    }.get(worst, "check the file, or leave it out")
+
+
+def _of_domains(accounts: list[Account]) -> list[FileProblem]:
+    """Domains of which no row can be read."""
+    documents: Counter[str] = sum((a.documents_by_domain for a in accounts), Counter())
+    bad: Counter[str] = sum((a.bad_by_domain for a in accounts), Counter())
+    lost = sorted(name for name in bad if not documents[name] and name != NO_DOMAIN)
+    if len({*documents, *bad}) > MANY_DOMAINS:  # they are no domains, which is told
+        return []
+    problems = []
+    for name in lost:
+        holders = [a for a in accounts if a.bad_by_domain[name]]
+        texts: Counter[str] = sum((a.texts for a in holders), Counter())
+        have = f"; the rows have {_keys(texts)}" if texts else ""
+        what = f"none of the {bad[name]:,} rows of domain {one_line(name)!r} can be read{have}"
+        fix = "give data.text_key a list: the first key that a row has is taken"
+        problems.append(FileProblem(str(holders[0].source.path), what, fix))
+    return problems
+
+
+def _of_keys(data: Data, accounts: list[Account]) -> list[FileProblem]:
+    """Keys that were asked for and that no row has."""
+    usual = row_keys_of(Data(paths=data.paths))
+    problems = []
+    for what, seen in (("domain", "has_domain"), ("group", "has_group"), ("id", "has_id")):
+        asked: dict[str, list[Account]] = {}
+        for account in accounts:
+            keys = account.source.keys
+            key = getattr(keys, what)
+            by_place = what == "domain" and (key in ("auto", "file") or key.startswith("path:"))
+            fixed = what == "domain" and keys.fixed is not None
+            if key and not by_place and not fixed and account.source.form != "text":
+                asked.setdefault(key, []).append(account)
+        for key, members in asked.items():
+            is_usual = key == getattr(usual, what)
+            has_rows = any(a.documents for a in members)
+            if is_usual or not has_rows or any(getattr(a, seen) for a in members):
+                continue
+            have = ", ".join(map(one_line, keys_there_are([a.source for a in members])[:NAMED]))
+            fix = f"choose one of: {have or 'none'}"
+            problems.append(FileProblem(f"data.{what}_key", f"no row has the key {key!r}", fix))
+    return problems
+
+
+def keys_there_are(sources: list[Source]) -> list[str]:
+    """The keys of the first rows of the first files: for errors that name a key."""
+    from mlxprune.data.containers import values_of
+
+    found: dict[str, None] = {}
+    for source in sources[:5]:
+        if source.form == "text":
+            continue
+        for number, _, value in values_of(source, whole=True):
+            found |= dict.fromkeys(map(str, value)) if isinstance(value, dict) else {}
+            if number >= 100:
+                break
+    return list(found)
+
+
+def notes_on(accounts: list[Account], domains: dict[str, int]) -> list[str]:
+    """What a reader should know of input that will do: ``domains`` are documents by domain."""
+    notes = []
+    for account in accounts:
+        notes += [f"{one_line(account.source.name)}: {note}" for note in account.notes]
+    refused = Counter(key for a in accounts for key in a.refused_domains)
+    for key, files in refused.items():
+        example = next(a.source for a in accounts if key in a.refused_domains)
+        where = one_line(example.name) if files == 1 else f"{files} files"
+        notes.append(
+            f"`{key}` of {where} names no domains: nearly all of its values differ (of addresses, "
+            f"`domain_key: {{host: {key}}}` takes the hosts)"
+        )
+    singles = sum(count == 1 for count in domains.values())
+    many = len(domains) > MANY_DOMAINS
+    if many or (len(domains) > 20 and singles > len(domains) / 2):
+        notes.append(
+            f"{len(domains):,} domains, {singles:,} of one document: with so many, the matched "
+            "control is nearly the slice itself and macro is a mean over single documents; name a "
+            "coarser domain_key (file, path:1, {host: key})"
+        )
+    return notes

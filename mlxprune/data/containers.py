@@ -1,0 +1,281 @@
+"""Containers: the values in a file of each format, one after another, in constant memory.
+
+Every reader yields (row, offset, value): the number of the row, where its line begins in the
+decompressed stream (0 where there are no lines), and an object, or a ``BadLine``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ijson
+import orjson
+
+from mlxprune.data.decompression import Told, decompressed_chunks, decompressed_lines
+from mlxprune.data.formats import csv_delimiter
+from mlxprune.data.rows import AUTO_DOMAIN_KEYS, BadLine, value_at
+from mlxprune.data.sources import Source
+from mlxprune.errors import DataError, one_line
+
+Values = Iterator[tuple[int, int, Any]]
+Part = tuple[int, int]  # bytes of a JSON Lines file, row groups of a Parquet file: [from, to)
+BATCH_ROWS = 256
+CHECK = "check the file, or leave it out"
+
+
+def quiet(what: str) -> None:
+    """Told nothing."""
+
+
+def values_of(
+    source: Source, part: Part | None = None, told: Told = quiet, whole: bool = False
+) -> Values:
+    """The values of a file that is not of plain text; ``part`` of it, numbered from 0. Of columns,
+    those that its keys name, or with ``whole`` all.
+
+    Raises DataError where the file cannot be read on.
+    """
+    if source.form == "jsonl":
+        return jsonl_values(source.path, source.keys.id, told, part)
+    if source.form == "json":
+        return _json_values(source, told)
+    if source.form in ("csv", "tsv"):
+        return _csv_values(source, told)
+    if source.form == "warc":
+        return _warc_values(source)
+    return _column_values(source, part, whole)
+
+
+def jsonl_values(
+    path: Path, id_key: str = "id", told: Told = quiet, part: Part | None = None
+) -> Values:
+    """(row, offset, JSON value) of every line that is not blank."""
+    number = 0
+    for offset, line in decompressed_lines(path, told, part):
+        if offset == 0 and line.startswith(b"\xef\xbb\xbf"):
+            line = line[3:]
+        if not line or line.isspace():
+            continue
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            value = _second_look(line)
+        if type(value) is dict and isinstance(value_at(value, id_key), float):
+            value = json.loads(line)  # the fast parser rounds integers above 64 bits
+        yield number, offset, value
+        number += 1
+
+
+def _second_look(line: bytes) -> Any:
+    """A line that the fast parser refuses. Bytes are checked before JSON."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return BadLine("invalid_utf8", ascii(line[:80]))
+    # It also refuses NaN and lone surrogates, which are not broken JSON to everyone.
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return BadLine("bad_json", line[:80].decode("utf-8", "replace"))
+
+
+class _Stream:
+    """Chunks as a file to read from; ``done`` of them so far."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.chunks, self.rest, self.at_start = chunks, b"", True
+
+    def read(self, size: int = -1) -> bytes:
+        if size == 0:
+            return b""
+        while not self.rest:
+            chunk = next(self.chunks, None)
+            if chunk is None:
+                return b""
+            self.rest = chunk.removeprefix(b"\xef\xbb\xbf") if self.at_start else chunk
+            self.at_start = False
+        size = len(self.rest) if size < 0 else size
+        out, self.rest = self.rest[:size], self.rest[size:]
+        return out
+
+
+def _json_values(source: Source, told: Told) -> Values:
+    stream = _Stream(decompressed_chunks(source.path, told))
+    number = 0
+    try:
+        for value in ijson.items(stream, source.inside, multiple_values=True):
+            yield number, 0, value
+            number += 1
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        problem = f"its JSON is broken after {number:,} rows: {one_line(error)}"
+        raise DataError(problem, str(source.path), "mend it, or write one object a line") from None
+
+
+def _csv_values(source: Source, told: Told) -> Values:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    lines = (
+        line.decode("utf-8", "surrogateescape") + "\n"
+        for _, line in decompressed_lines(source.path, told)
+    )
+    first = next(lines, "").removeprefix("\ufeff")
+    if not first.strip():
+        return
+    delimiter = "\t" if source.form == "tsv" else csv_delimiter(first)
+
+    def all_lines() -> Iterator[str]:
+        yield first
+        yield from lines
+
+    reader = csv.reader(all_lines(), delimiter=delimiter)
+    number = 0
+    try:
+        header = [name.strip() for name in next(reader)]
+        for fields in reader:
+            if fields:
+                yield number, 0, _csv_row(header, fields)
+                number += 1
+    except csv.Error as error:
+        problem = f"its table is broken after {number:,} rows: {one_line(error)}"
+        raise DataError(problem, str(source.path), "mend it, or write it as JSON Lines") from None
+
+
+def _csv_row(header: list[str], fields: list[str]) -> Any:
+    for field in fields:
+        if not field.isascii() and any("\udc80" <= c <= "\udcff" for c in field):
+            return BadLine("invalid_utf8", ascii(field[:80]))
+    row: dict[str, Any] = dict(zip(header, fields, strict=False))
+    if len(fields) < len(header):
+        row |= dict.fromkeys(header[len(fields) :])
+    return row
+
+
+def _warc_values(source: Source) -> Values:
+    """The texts of WET records, and other records of plain text; pages are not text yet."""
+    try:
+        from warcio.archiveiterator import ArchiveIterator
+        from warcio.exceptions import ArchiveLoadFailed
+    except ImportError:
+        fix = "pip install 'mlxprune[warc]'"
+        raise DataError("reading WARC files needs warcio", str(source.path), fix) from None
+    number = 0
+    try:
+        with source.path.open("rb") as file:
+            for record in ArchiveIterator(file):
+                headers = record.rec_headers
+                if record.rec_type not in ("conversion", "response", "resource"):
+                    continue
+                kind = str(headers.get_header("Content-Type") or "")
+                if record.http_headers is not None:
+                    kind = str(record.http_headers.get_header("Content-Type") or "")
+                address = headers.get_header("WARC-Target-URI")
+                if not kind.startswith("text/plain"):
+                    value: Any = BadLine("not_text", f"{kind or 'of no type'}: {address}")
+                else:
+                    value = {
+                        "text": record.content_stream().read(),
+                        "id": headers.get_header("WARC-Record-ID"),
+                        "url": address,
+                        "date": headers.get_header("WARC-Date"),
+                    }
+                yield number, 0, value
+                number += 1
+    except (ArchiveLoadFailed, OSError, EOFError) as error:
+        problem = f"cannot read it: {one_line(error)}"
+        raise DataError(problem, str(source.path), CHECK) from None
+
+
+def _column_values(source: Source, part: Part | None, whole: bool) -> Values:
+    """The rows of a Parquet or Arrow file. Of one without a column of text only the first rows are
+    read, so that what there is can be told; the others are counted."""
+    import pyarrow
+
+    try:
+        number = 0
+        for batch in _batches(source, part, whole):
+            for value in _rows_of(batch):
+                yield number, 0, value
+                number += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        problem = f"cannot read it: {one_line(error)}"
+        raise DataError(problem, str(source.path), CHECK) from None
+
+
+def _batches(source: Source, part: Part | None, whole: bool) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    if source.form == "parquet":
+        file = pyarrow.parquet.ParquetFile(source.path, pre_buffer=False)
+        names = file.schema_arrow.names
+        columns = names if whole else _wanted(source, names)
+        groups = None if part is None else [*range(*part)]
+        batches = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns or names)
+        yield next(batches, pyarrow.record_batch({}))
+        if columns:
+            yield from batches
+            return
+        ours = range(file.metadata.num_row_groups) if groups is None else groups
+        rows = sum(file.metadata.row_group(group).num_rows for group in ours)
+        yield from _counted(rows - BATCH_ROWS)
+        return
+    with pyarrow.memory_map(str(source.path)) as mapped:
+        if mapped.read(6) == b"ARROW1":
+            opened = pyarrow.ipc.open_file(mapped)
+            stored = (opened.get_batch(i) for i in range(opened.num_record_batches))
+        else:
+            mapped.seek(0)
+            stored = opened = pyarrow.ipc.open_stream(mapped)
+        names = opened.schema.names
+        columns = names if whole else _wanted(source, names)
+        for batch in stored:
+            if not columns:
+                yield batch.slice(0, BATCH_ROWS)
+                yield from _counted(batch.num_rows - BATCH_ROWS)
+                continue
+            roots = {key if key in names else key.split(".")[0] for key in columns}
+            chosen = batch.select([name for name in names if name in roots])
+            for start in range(0, chosen.num_rows, BATCH_ROWS):
+                yield chosen.slice(start, BATCH_ROWS)
+
+
+def _counted(rows: int) -> Iterator[Any]:
+    """So many rows of which nothing is read."""
+    import pyarrow
+
+    for start in range(0, rows, BATCH_ROWS):
+        yield pyarrow.RecordBatch.from_struct_array(
+            pyarrow.array([{}] * min(BATCH_ROWS, rows - start), pyarrow.struct([]))
+        )
+
+
+def _wanted(source: Source, names: list[str]) -> list[str]:
+    """The columns that the keys of a source name, dotted keys where they are no plain columns; none
+    where none of them is the text's."""
+    keys = source.keys
+    text = [part for key in keys.text for part in (key, *key.split("+"))]
+
+    def there(key: str) -> bool:
+        return key in names or key.split(".")[0] in names
+
+    if not any(map(there, text)):
+        return []
+    wanted = [*text, keys.id, *([keys.group] if keys.group else [])]
+    wanted += AUTO_DOMAIN_KEYS if keys.domain == "auto" else [keys.domain]
+    return [key for key in dict.fromkeys(wanted) if there(key)]
+
+
+def _rows_of(batch: Any) -> Iterator[Any]:
+    """The rows of a batch; one that holds bytes which are no text costs only itself."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for number in range(batch.num_rows):
+            try:
+                yield batch.slice(number, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield BadLine("invalid_utf8", "")

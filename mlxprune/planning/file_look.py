@@ -1,0 +1,213 @@
+"""File look: what a file of unknown layout holds: which keys are text, id and domain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlxprune.data.accounts import MANY_DOMAINS
+from mlxprune.data.formats import TEXT_KEYS
+from mlxprune.data.rows import (
+    AUTO_DOMAIN_KEYS,
+    FEW_ROWS,
+    MISSING,
+    NEARLY_ALL,
+    Row,
+    RowKeys,
+    auto_domain,
+    domain_of,
+    host_of,
+    row_of,
+    scalar,
+    text_at,
+    value_at,
+)
+from mlxprune.data.sampling import expansion, sample_file
+from mlxprune.data.sources import Source
+from mlxprune.errors import DataError, one_line
+
+LOOKED_AT = 400  # rows of a file
+SHOWN = 3
+CHAT_KEYS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue")
+PAIRS = (
+    "prompt+completion", "prompt+response", "prompt+chosen", "instruction+input+output",
+    "instruction+output", "instruction+response", "question+answer", "query+response",
+    "title+abstract",
+)  # fmt: skip
+ID_KEYS = (
+    "id", "_id", "doc_id", "docid", "document_id", "uuid", "guid", "url", "uri", "key", "hash",
+    "sha", "sha1", "sha256", "md5", "number", "no", "title",
+)  # fmt: skip
+DOMAIN_KEYS = (
+    *AUTO_DOMAIN_KEYS, "meta.source", "metadata.source", "meta.domain", "metadata.domain", "subset",
+    "dataset", "corpus", "category", "group", "topic", "section", "genre", "type", "kind", "lang",
+    "language",
+)  # fmt: skip
+ADDRESS_KEYS = ("url", "uri", "link", "source", "domain")
+MUCH_LONGER = 8  # times: then the key with the longer texts is the text, whatever its name
+
+
+@dataclass(frozen=True)
+class FileLook:
+    """What was found in a file. ``keys``: its own; ``documents`` and ``bytes`` of text, about;
+    ``shown``: (id, domain, beginning of the text) of some rows; ``problem``: why it cannot be
+    read."""
+
+    source: Source
+    rows: float = 0
+    exact: bool = True
+    keys: RowKeys = RowKeys()  # noqa: RUF009 (frozen)
+    has_id: bool = False
+    domains: Counter[str] = field(default_factory=Counter)
+    documents: float = 0
+    bytes: float = 0
+    shown: list[tuple[str | None, str, str]] = field(default_factory=list)
+    problem: tuple[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+def look_at_file(source: Source) -> FileLook:
+    """Some rows from several places of a file, and the keys that they speak for."""
+    if source.form == "text":
+        return _text_file(source)
+    try:
+        sample = sample_file(source, LOOKED_AT)
+    except DataError as error:
+        return FileLook(source, problem=(error.problem, error.fix))
+    rows = [value for value in sample.values if isinstance(value, dict)]
+    text = text_key_of(rows)
+    if text is None:
+        have = ", ".join(sorted({one_line(k) for row in rows for k in row})) or "no keys"
+        problem = f"no key of its rows holds text: {have}" if sample.values else ""
+        found = FileLook(source, sample.rows, sample.exact)
+        return replace(found, problem=(problem, "leave it out")) if problem else found
+    identity, (domain, host) = id_key_of(rows), domain_key_of(rows)
+    keys = RowKeys((text,), identity or "id", domain, None, host)
+    return _judged(replace(source, keys=keys), sample.values, sample.rows, sample.exact, identity)
+
+
+def _judged(
+    source: Source, values: list[Any], rows: float, exact: bool, identity: str | None
+) -> FileLook:
+    """What the rows come to under the keys that were found."""
+    keys, domain_key = source.keys, source.keys.domain
+    if domain_key == "auto":
+        domain_key, _ = auto_domain(source.top, values)
+    domains: Counter[str] = Counter()
+    documents: list[Row] = []
+    size = 0
+    for number, value in enumerate(values):
+        row = row_of(source.top, source.name, keys, domain_key, number, 0, value)
+        if isinstance(row, Row):
+            documents.append(row)
+            domains[row.domain] += 1
+            size += len(row.text.encode("utf-8"))
+    factor = rows / max(len(values), 1)
+    some = [documents[i * len(documents) // SHOWN] for i in range(min(SHOWN, len(documents)))]
+    return FileLook(
+        source,
+        rows,
+        exact,
+        keys,
+        identity is not None,
+        Counter({d: round(n * factor) for d, n in domains.items()}),
+        len(documents) * factor,
+        size * factor,
+        [(row.id, row.domain, one_line(row.text[:160])) for row in some],
+    )
+
+
+def _text_file(source: Source) -> FileLook:
+    domain = domain_of(source.top, source.name, source.keys, "path:1", {})
+    try:
+        size = source.path.stat().st_size * expansion(source)
+        beginning = _beginning(source.path) if size else ""
+    except (OSError, DataError) as error:
+        return FileLook(source, problem=(f"cannot read it: {one_line(error)}", "leave it out"))
+    shown: list[tuple[str | None, str, str]] = [(source.name, domain, beginning)]
+    return FileLook(source, 1, True, source.keys, True, Counter({domain: 1}), 1, size, shown)
+
+
+def _beginning(path: Path) -> str:
+    from mlxprune.data.decompression import decompressed_chunks
+
+    for chunk in decompressed_chunks(path):
+        return one_line(chunk[:400].decode("utf-8", "replace")[:160])
+    return ""
+
+
+def text_key_of(rows: list[dict[str, Any]]) -> str | None:
+    """The key that holds the text of most rows; None where none holds any.
+
+    A known name before others, unless another key holds far more; pairs such as prompt+completion
+    and chats where no known name is there.
+    """
+    sizes: Counter[str] = Counter()
+    holders: Counter[str] = Counter()
+    for row in rows:
+        for key, value in _flat(row):
+            if isinstance(value, str | bytes) and value:
+                sizes[key] += len(value)
+                holders[key] += 1
+    common = {key for key, count in holders.items() if 2 * count > len(rows)}
+    longest = max(common, key=lambda key: sizes[key], default=None)
+    for name in (*TEXT_KEYS[:-1], *CHAT_KEYS, *PAIRS, *TEXT_KEYS[-1:]):
+        texts = [text_at(row, name) for row in rows]
+        held = [len(text) for text in texts if isinstance(text, str | bytes) and text]
+        parts = name.split("+")
+        whole = all(any(part in row for row in rows) for part in parts)
+        if not whole or 2 * len(held) <= len(rows):
+            continue
+        if longest is None or MUCH_LONGER * sum(held) >= sizes[longest]:
+            return name
+    return longest if longest is not None else max(sizes, key=lambda k: sizes[k], default=None)
+
+
+def _flat(row: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    """The values of a row and of objects in it, one level down, by dotted key."""
+    found: list[tuple[str, Any]] = []
+    for key, value in row.items():
+        if isinstance(value, dict) and not above:
+            found += _flat(value, f"{key}.")
+        else:
+            found.append((above + str(key), value))
+    return found
+
+
+def id_key_of(rows: list[dict[str, Any]]) -> str | None:
+    """A key whose values tell nearly all rows apart, by its name; None where there is none."""
+    for name in ID_KEYS:
+        values = [scalar(value_at(row, name)) for row in rows]
+        there = [value for value in values if value is not None]
+        if 2 * len(there) > len(rows) and len(set(there)) > 0.95 * len(there):
+            return name
+    return None
+
+
+def domain_key_of(rows: list[dict[str, Any]]) -> tuple[str, bool]:
+    """(key, whether its hosts are the domains); `auto` where no key names domains."""
+    for name in DOMAIN_KEYS:
+        if _names_domains([value_at(row, name) for row in rows], name in AUTO_DOMAIN_KEYS):
+            return ("auto", False) if name in AUTO_DOMAIN_KEYS else (name, False)
+    for name in ADDRESS_KEYS:
+        addresses = [value_at(row, name) for row in rows]
+        hosts = [host_of(a) for a in addresses if isinstance(a, str) and "://" in a]
+        if 2 * len(hosts) > len(rows) and _names_domains(hosts, False):
+            return name, True
+    return "auto", False
+
+
+def _names_domains(values: list[Any], alone: bool) -> bool:
+    """Whether values are names that repeat; ``alone``: one name for all will do."""
+    there = [v for v in values if v is not MISSING and isinstance(v, str | int) and v != ""]
+    different = len(set(map(str, there)))
+    if 2 * len(there) <= len(values) or different > MANY_DOMAINS:
+        return False
+    if different == 1 and not alone:
+        return False
+    return len(there) < FEW_ROWS or different <= NEARLY_ALL * len(there)
