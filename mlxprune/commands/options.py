@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,8 @@ IdKey = Annotated[str, typer.Option("--id-key", help="where the id is")]
 def print_json(value: Any) -> None:
     from mlxprune.records import plain
 
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed")
     sys.stdout.buffer.write(json_bytes(plain(value)))
     sys.stdout.flush()
 

@@ -38,6 +38,9 @@ def score(
     overlap: Annotated[int, typer.Option(help="unscored tokens that lead later windows")] = 0,
     long_documents: Annotated[str, typer.Option(help="windows or truncate")] = "windows",
     workers: Annotated[int | None, typer.Option(help="processes that score")] = None,
+    max_unscored: Annotated[
+        float, typer.Option(help="share of documents that may have no finite score")
+    ] = 0.05,
     memory: Memory = None,
     text_key: TextKey = "text",
     id_key: IdKey = "id",
@@ -50,7 +53,7 @@ def score(
 
     section = {
         "context": context, "overlap": overlap, "long_documents": long_documents,
-        "workers": workers,
+        "workers": workers, "max_unscored": max_unscored,
     }  # fmt: skip
     config = _data_config(
         [*data, *(more or [])], text_key, id_key, domain_key, score=section, memory=memory

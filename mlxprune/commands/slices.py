@@ -27,11 +27,23 @@ Bands = Annotated[
 
 # Over 60 lines: every option of the command is a parameter with its help.
 def select(
-    source: Annotated[Path, typer.Argument(metavar="SCORES_OR_RUN", help="a parquet or a run")],
+    source: Annotated[
+        str, typer.Argument(metavar="SCORES_OR_RUN", help="a run, a file, a folder or a pattern")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the slices go")],
     criterion: Criteria = None,
     rate: Rates = None,
     band: Bands = None,
+    tokens: Annotated[
+        list[str] | None, typer.Option("--tokens", help="instead: tokens, as in 20M; repeatable")
+    ] = None,
+    least: Annotated[
+        str | None, typer.Option("--min", help="instead: the least perplexity or bits per byte")
+    ] = None,
+    most: Annotated[str | None, typer.Option("--max", help="and the largest")] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="and a random control of the size of each slice")
+    ] = False,
     unit: Annotated[str, typer.Option(help="documents or tokens")] = "documents",
     by: Annotated[str, typer.Option(help="corpus, domain, or domain,length")] = "corpus",
     metric: Annotated[
@@ -54,6 +66,9 @@ def select(
     column: Annotated[
         str | None, typer.Option("--score", metavar="COLUMN", help="of scores made elsewhere")
     ] = None,
+    id_column: Annotated[
+        str, typer.Option("--id", metavar="COLUMN", help="of scores made elsewhere")
+    ] = "id",
     data: Annotated[
         list[str] | None,
         typer.Option("--data", metavar="PATH", help="join by id: domains, sizes; repeatable"),
@@ -83,7 +98,14 @@ def select(
         fix = "give --criterion with --rate, or --band alone"
         raise UsageError("--band and --rate are two ways to say how much", "--band", fix)
     entries: list[dict[str, Any]] = [{"band": _pair(b)} for b in band or []]
-    if criterion or rate or not band:
+    ends = {"min": least, "max": most}
+    if least is not None or most is not None:
+        entries.append({k: _decimal(v) for k, v in ends.items() if v is not None})
+    entries += [
+        {"criterion": c, "tokens": count, "unit": "tokens"}
+        for c, count in itertools.product(criterion or ["high"], tokens or [])
+    ]
+    if rate or not entries or (criterion and not tokens):
         entries += [
             {"criterion": c, "rate": _decimal(r), **(soft if c == "soft" else {})}
             for c, r in itertools.product(criterion or ["high"], rate or ["0.5"])
@@ -100,7 +122,9 @@ def select(
     entries = [{**shared, **entry} for entry in entries]
     tree["selection"] = entries[0] if len(entries) == 1 else {"slices": entries}
     config = validate_config(tree, "command line")
-    manifests = select_scores(source, config, out, column, bool(data), max_missing)
+    manifests = select_scores(
+        source, config, out, column, id_column, bool(data), max_missing, random
+    )
     if as_json:
         print_json(
             manifests[0]

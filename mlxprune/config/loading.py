@@ -95,7 +95,7 @@ def override_setting(tree: dict[str, Any], setting: str) -> None:
     alternatives = {
         "final": ("tokens", "passes", "per_parameter"),
         "tokenizer": ("train", "pretrained"),
-        "selection": ("rate", "band"),
+        "selection": ("rate", "band", "tokens"),
     }
     for group in alternatives.get(parents[-1], ()) if parents else ():
         if last in alternatives[parents[-1]] and group != last and value != "null":

@@ -122,7 +122,7 @@ class Score(Section):
     max_tokens_per_document: Count | None = Field(None, description="score evenly spaced windows")
     batch_tokens: Count | None = Field(None, description="input positions a batch; by device")
     max_unscored: Annotated[Real, Field(ge=0, le=1)] = speed(
-        0.01, "share of documents without a finite score above which to stop"
+        0.05, "share of documents without a finite score above which to stop"
     )
     workers: Count | None = speed(None, "processes that score; by device")
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
-from mlxprune.config.field_types import Exact, Section
+from mlxprune.config.field_types import Count, Exact, Section
+from mlxprune.units import short_count
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # what may become a folder
 # Names that arms and free scores bear already.
@@ -17,6 +18,7 @@ RESERVED = (
     "random", "matched", "by-domain", "zlib", "unigram", "shuffled", "none", "all", "base",
 )  # fmt: skip
 FREE_SCORES = ("zlib", "unigram")
+ABSOLUTE_KEYS = ("tokens", "min", "max")
 Shares = Exact | dict[str, Exact] | None
 
 
@@ -37,9 +39,14 @@ class Slice(Section):
     """One way to choose documents by score."""
 
     name: str | None = Field(None, description="what to call it; by default what it is: high-50")
-    criterion: Literal["low", "medium", "high", "band", "soft"] = "high"
+    criterion: Literal["low", "medium", "high", "band", "soft", "range"] = "high"
     rate: Exact | None = Field(Decimal("0.5"), description="share of the pool to keep")
     band: tuple[Exact, Exact] | None = Field(None, description="[a, b] for criterion band")
+    tokens: Count | None = Field(None, description="instead of a rate: tokens to keep, as in 20M")
+    min: Exact | None = Field(
+        None, description="for criterion range: the least perplexity, or bits per byte, to keep"
+    )
+    max: Exact | None = Field(None, description="for criterion range: the largest to keep")
     centre: Exact | None = Field(None, description="for criterion soft: the likeliest position")
     spread: Exact = Field(
         Decimal("0.2"), description="for criterion soft: standard deviation of the positions"
@@ -89,6 +96,11 @@ class Slice(Section):
             value["rate"] = None
             if isinstance(value["band"], list):
                 value["band"] = tuple(value["band"])
+        if value.get("min") is not None or value.get("max") is not None:
+            value.setdefault("criterion", "range")
+            value["rate"] = None
+        if value.get("tokens") is not None:
+            value["rate"] = None
         if isinstance(value.get("by"), list):
             value["by"] = value["by"][0] if len(value["by"]) == 1 else tuple(value["by"])
         if value.get("by", "corpus") not in ("corpus", "domain", ("domain", "length")):
@@ -101,7 +113,8 @@ class Slice(Section):
             raise ValueError("criterion band and `band: [a, b]` belong together")
         if (self.criterion == "soft") != (self.centre is not None):
             raise ValueError("criterion soft and `centre` belong together")
-        if self.band is None and self.rate is None:
+        self._absolute_is_possible()
+        if self.band is None and self.rate is None and not self.absolute:
             raise ValueError("give a rate")
         if self.band is not None and not 0 <= self.band[0] < self.band[1] <= 1:
             raise ValueError(f"band {list(map(str, self.band))} is not 0 <= a < b <= 1")
@@ -118,6 +131,36 @@ class Slice(Section):
                 raise ValueError("rule paper knows no floor, cap, protect or soft sampling")
         self._bounds_hold()
         return self
+
+    def _absolute_is_possible(self) -> None:
+        has_ends = self.min is not None or self.max is not None
+        if (self.criterion == "range") != has_ends:
+            raise ValueError("criterion range and `min` or `max` belong together")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        if has_ends and (self.metric not in ("perplexity", "bpb") or self.by != "corpus"):
+            raise ValueError("a range is in perplexity or bpb, over the whole corpus")
+        if self.tokens is not None and (
+            has_ends or self.criterion not in ("low", "medium", "high")
+        ):
+            raise ValueError("tokens go with criterion low, medium or high")
+        if self.tokens is not None and self.unit != "tokens":
+            raise ValueError("tokens count tokens: set unit to tokens")
+        if self.absolute and (self.bounded or self.rule == "paper"):
+            raise ValueError(
+                "a range or a count of tokens knows no floor, cap, protect, rule paper"
+            )
+
+    @property
+    def absolute(self) -> bool:
+        """Whether it says how much in figures rather than shares: which documents these are is
+        known once there are scores."""
+        return self.tokens is not None or self.min is not None or self.max is not None
+
+    def results(self) -> dict[str, Any]:
+        """Without what slices of shares do not have."""
+        found = super().results()
+        return {k: v for k, v in found.items() if v is not None or k not in ABSOLUTE_KEYS}
 
     def _bounds_hold(self) -> None:
         for what, shares in (("floor", self.floor), ("cap", self.cap)):
@@ -163,7 +206,10 @@ class Slice(Section):
 
     @property
     def kept_share(self) -> float:
-        """The share of documents or tokens that it keeps."""
+        """The share of documents or tokens that it keeps; of an absolute slice that is not resolved
+        yet, a half."""
+        if self.absolute and self.rate is None and self.band is None:
+            return 0.5
         if self.band is not None:
             return float(self.band[1] - self.band[0])
         return float(self.rate or 0)
@@ -182,6 +228,13 @@ class Slice(Section):
     def share(self) -> str:
         """The percents that are kept: 50, or 20-60 for a band. Slices of one share share a
         random control."""
+        if self.tokens is not None:
+            return short_count(self.tokens)
+        if self.criterion == "range":
+            ends = (
+                "" if end is None else format(end.normalize(), "f") for end in (self.min, self.max)
+            )
+            return "to".join(ends)
         shares = self.band if self.band is not None else (self.rate or Decimal(0),)
         return "-".join(format((100 * s).normalize(), "f") for s in shares)
 

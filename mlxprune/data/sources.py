@@ -144,7 +144,7 @@ def left_out_sentence(left_out: list[LeftOut]) -> str:
     why = Counter(left.why for left in left_out)
     parts = []
     for reason, count in why.most_common():
-        names = [Path(left.path).name for left in left_out if left.why == reason]
+        names = ["/".join(Path(left.path).parts[-2:]) for left in left_out if left.why == reason]
         more = ", ..." if count > NAMED else ""
         parts.append(f"{count:,} {reason} ({', '.join(map(one_line, names[:NAMED]))}{more})")
     files = "1 file is" if len(left_out) == 1 else f"{len(left_out):,} files are"
@@ -361,14 +361,22 @@ def dataset_address(address: str) -> tuple[str, str | None, str | None]:
     return found[1], found[2], found[3]
 
 
-def pinned(data: Data) -> Data:
-    """The same with every address of the hub at the revision that it means now."""
+def pinned(data: Data, before: Data | None = None) -> Data:
+    """The same with every address of the hub at one commit: that of a run's data ``before`` where
+    it names the same place and no revision is asked for, else what it means now."""
+    known = {}
+    for entry in before.paths if before is not None else []:
+        if entry.path.startswith("hf://"):
+            repo, revision, inside = dataset_address(entry.path)
+            known[repo, inside] = revision
     paths = []
     for entry in data.paths:
         path = entry.path
         if path.startswith("hf://"):
             repo, revision, inside = dataset_address(path)
-            exact = pinned_revision(download_dataset(path), revision)
+            exact = revision or known.get((repo, inside))
+            if exact is None or not re.fullmatch(r"[0-9a-f]{40}", exact):
+                exact = pinned_revision(download_dataset(path), revision)
             below = f"/{inside}" if inside else ""
             path = f"hf://datasets/{repo}@{exact}{below}" if exact else path
         paths.append(path)

@@ -67,8 +67,12 @@ def bytes_per_token(config: Config) -> float:
     English domains, code and mathematics among them; plain prose has more.
     """
     trained = config.tokenizer.train
-    vocabulary = trained.vocab_size if trained else 50_000
-    return min(4.6, max(1.5, 2.85 + 0.3 * (math.log2(vocabulary) - 12)))
+    return bytes_of_vocabulary(trained.vocab_size if trained else 50_000)
+
+
+def bytes_of_vocabulary(size: int) -> float:
+    """Bytes a token, about, of a vocabulary of this size."""
+    return min(4.6, max(1.5, 2.85 + 0.3 * (math.log2(size) - 12)))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from mlxprune.run.events import fold_log
 from mlxprune.run.folder import RunFolder, existing_run
 from mlxprune.run.markers import is_current
 from mlxprune.run.state import RunState
-from mlxprune.scoring.score_file import Scores, places_of, unscored_keys
+from mlxprune.scoring.score_file import Scores, unscored_keys
+from mlxprune.selection.absolute import as_resolved, with_resolved
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.selection.metric import scores_of_slice
 from mlxprune.tokenization.token_file import Tokens, open_tokens
@@ -45,6 +46,19 @@ class RunArtifacts:
     run: RunFolder
     config: Config
     _tokens: dict[str, Tokens] = field(default_factory=dict)
+
+    def resolve_slices(self) -> None:
+        """Take slices of a count of tokens or a range for the shares that they are, of which the
+        stage ``selection`` has written which."""
+        found = {}
+        for choice in self.config.slices:
+            path = self.run.selection(choice.label) / "manifest.json"
+            if choice.absolute and path.exists():
+                written = read_record(path, SliceManifest).slice
+                update = {key: written.get(key) for key in ("rate", "band", "unit")}
+                found[choice.label] = as_resolved(choice, update)
+        if found:
+            self.config = with_resolved(self.config, found)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -64,9 +78,16 @@ class RunArtifacts:
     def pool(self) -> np.ndarray:
         """The candidates to which every model gave a score; there is none before the stage
         ``score``."""
-        keys = self.corpus.index["key"][self.candidates]
-        lost = [unscored_keys(self.run.scores(s.name)) for s in scorers_of(self.config)]
-        return self.candidates[~np.isin(keys, np.concatenate(lost))]
+        lost = self._unscored
+        if not len(lost):
+            return self.candidates
+        return self.candidates[~np.isin(self.corpus.index["key"][self.candidates], lost)]
+
+    @property
+    def _unscored(self) -> np.ndarray:
+        """Keys of documents to which some model gave no finite score."""
+        files = [self.run.scores(s.name) for s in scorers_of(self.config)]
+        return np.concatenate([unscored_keys(path) for path in files])
 
     @cached_property
     def candidates(self) -> np.ndarray:
@@ -122,9 +143,8 @@ class RunArtifacts:
         if reference.snapshots:
             early = snapshot_name(reference.name, reference.snapshots[0])
         scores = scores_of_slice(self.run.scores, choice, first.name, early)
-        if len(scores) == len(self.pool):
-            return scores
-        return scores.take(places_of(scores.key, self.corpus.index["key"][self.pool]))
+        lost = np.isin(scores.key, self._unscored)
+        return scores.take(~lost) if lost.any() else scores
 
     @property
     def state(self) -> RunState:
@@ -186,7 +206,9 @@ def open_run(folder: Path | str) -> RunArtifacts:
     """A run by its folder, finished or not. Raises UsageError where there is none, ConfigError
     where its configuration cannot be read."""
     run = existing_run(Path(folder))
-    return RunArtifacts(run, load_config(run.config))
+    held = RunArtifacts(run, load_config(run.config))
+    held.resolve_slices()
+    return held
 
 
 def leaves_out_items(config: Config) -> bool:

@@ -21,6 +21,8 @@ def pool_need(config: Config) -> float | None:
     final = config.final
     if config.split.pool == "all" or final.passes is not None:
         return None
+    if any(choice.absolute for choice in config.slices):  # what share they are is not known yet
+        return None
     targets = float(final.tokens or 0)
     if final.per_parameter is not None:
         trained = config.tokenizer.train

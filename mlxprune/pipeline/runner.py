@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mlxprune.config.loading import load_config
 from mlxprune.config.schema import Config
 from mlxprune.data.indexing import input_facts
-from mlxprune.data.sources import find_sources
+from mlxprune.data.sources import find_sources, pinned
 from mlxprune.execution.control import Control
 from mlxprune.execution.lifecycle import begin_run, finish_run, inputs_before
 from mlxprune.execution.stage import Artifact, remember_inputs, run_stage
@@ -89,6 +90,7 @@ def run_study(
 ) -> StudyResult:
     """Run the stages that are missing or out of date, up to the stage ``until``; ``force`` and all
     after it anew. Return the result that --json prints."""
+    config = _with_pinned_data(config, run)
     warnings = check_possible(config)
     check_same_study(run, study_of(config))
     found = find_sources(config.data)
@@ -121,6 +123,14 @@ def run_study(
                 study.children.close()
             finish_run(study, None, plain(result))
             return result
+
+
+def _with_pinned_data(config: Config, run: RunFolder) -> Config:
+    """With addresses of the hub at the commits that the run began with, or begins with now."""
+    if not any(entry.path.startswith("hf://") for entry in config.data.paths):
+        return config
+    before = load_config(run.config).data if run.config.exists() else None
+    return config.model_copy(update={"data": pinned(config.data, before)})
 
 
 def study_of(config: Config) -> str:

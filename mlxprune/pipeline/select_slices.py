@@ -14,6 +14,7 @@ from mlxprune.experiment.scorers import scorers_of
 from mlxprune.files import folder_in_the_making
 from mlxprune.records import Json, plain, read_record, write_record
 from mlxprune.scoring.score_file import places_of, read_scores
+from mlxprune.selection.absolute import resolved
 from mlxprune.selection.composition import (
     Agreement,
     agreement,
@@ -52,6 +53,7 @@ def select_slices(study: StudyExecution) -> None:
         artifacts,
         {**shared, "selection": one if len(settings) == 1 else settings},
     )
+    study.held.resolve_slices()
     for choice in config.slices:
         manifest = read_record(run.selection(choice.label) / "manifest.json", SliceManifest)
         lost = lost_domains(manifest.domains or [])
@@ -65,6 +67,7 @@ def _select(held: RunArtifacts, choice: Slice) -> Json:
     config, run, corpus, pool = held.config, held.run, held.corpus, held.pool
     scores = held.scores(choice)
     final_tokens = held.tokens().lengths(pool)
+    choice = resolved(choice, scores, final_tokens)
     kept = select_slice(scores, choice, config.seed, final_tokens)
     domain = corpus.index["domain"][pool].astype(np.int64)
     columns = composition_columns(

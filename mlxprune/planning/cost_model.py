@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlxprune.config.loading import override_setting, validate_config
 from mlxprune.config.schema import Config, Reference
+from mlxprune.config.slices import Slice
 from mlxprune.data import split
 from mlxprune.errors import MlxpruneError
 from mlxprune.evaluation.tasks import Task, choices_of, find_tasks, read_task
@@ -20,16 +21,20 @@ from mlxprune.experiment.budgets import (
     pool_tokens,
 )
 from mlxprune.experiment.scorers import scorers_of
+from mlxprune.files import read_json
 from mlxprune.model.architecture import (
     Preset,
     flops_per_token,
     parameter_counts,
     preset_of,
+    read_model_config,
+    text_config,
     training_defaults,
 )
 from mlxprune.model.memory_bounds import PROCESS_BYTES, memory_plan
-from mlxprune.planning.throughput import measure_throughput
-from mlxprune.records import Record
+from mlxprune.model.model_checks import fetch_for_checks
+from mlxprune.planning.throughput import measure_scoring, measure_throughput
+from mlxprune.records import Json, Record
 
 TOKENIZE_BYTES_PER_SECOND = 3e6
 SMALLER = {
@@ -42,6 +47,7 @@ SMALLER = {
 }
 LEAST_TARGETS = 2  # a parameter: a budget is not cut below it to fit the time
 measured_throughput = functools.cache(measure_throughput)
+scoring_rate = functools.cache(measure_scoring)
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,53 @@ class CorpusTokens:
 
 
 def vocabulary_of(config: Config) -> int:
-    return config.tokenizer.train.vocab_size if config.tokenizer.train else UNKNOWN_VOCABULARY
+    """Of the final models; of a pretrained tokenizer, what its files say."""
+    if config.tokenizer.train:
+        return config.tokenizer.train.vocab_size
+    return tokenizer_size(config.tokenizer.pretrained) or UNKNOWN_VOCABULARY
+
+
+@functools.cache
+def tokenizer_size(name: str | None) -> int | None:
+    """Rows that a tokenizer needs, by its tokenizer.json; None where there is none here."""
+    path = Path(name or "").expanduser() / "tokenizer.json"
+    try:
+        tree = read_json(path)
+        vocabulary = tree["model"]["vocab"]
+        ids = [*vocabulary.values()] if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+        ids += [token["id"] for token in tree.get("added_tokens") or []]
+        return int(max(ids)) + 1
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _preset(reference: Reference) -> Preset:
-    folder = Path(reference.pretrained or "").expanduser()
-    if reference.pretrained and (folder / "config.json").exists():
-        return preset_of(str(folder))
-    return preset_of(reference.model)
+    folder = _pretrained_folder(reference)
+    return preset_of(reference.model) if folder is None else preset_of(str(folder))
+
+
+@functools.cache
+def _fetched(name: str) -> Path | None:
+    try:
+        folder = fetch_for_checks(name)
+    except MlxpruneError:
+        return None
+    return folder if (folder / "config.json").exists() else None
+
+
+def _pretrained_folder(reference: Reference) -> Path | None:
+    """Where the files of a pretrained reference are, of a hub id the small ones."""
+    return _fetched(reference.pretrained) if reference.pretrained else None
+
+
+def reference_config(config: Config, reference: Reference) -> Json:
+    """The model configuration of a reference, with its vocabulary."""
+    folder = _pretrained_folder(reference)
+    if folder is None:
+        return {**preset_of(reference.model).config, "vocab_size": vocabulary_of(config)}
+    stated = read_model_config(folder)
+    own = text_config(stated).get("vocab_size") or UNKNOWN_VOCABULARY
+    return {**preset_of(str(folder)).config, "vocab_size": own}
 
 
 class PlannedArm(Record):
@@ -99,7 +144,7 @@ def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> CostE
     final = preset_of(config.final.model)
     context = training_defaults(config.final, final).context
     final_config = {**final.config, "vocab_size": vocabulary}
-    unique = max(1.0, config.slices[0].kept_share * pool)
+    unique = max(1.0, expected_share(config.slices[0], pool) * pool)
     targets = final_targets(config, final, vocabulary, round(unique))
     arms, left_out = _arms(config, targets, pool, sizes.reference)
     count = sum(arm.seeds for arm in arms.values())
@@ -143,13 +188,20 @@ def _scoring_costs(
         reference = scorer.reference
         preset = _preset(reference)
         window = config.score.context or training_defaults(reference, preset).context
-        own = flops_per_token({**preset.config, "vocab_size": vocabulary}, window)
+        model = reference_config(config, reference)
+        own = flops_per_token(model, window)
+        folder = _pretrained_folder(reference)
         # A snapshot is trained on the way to its reference; a fold scores its part of the pool.
         trained = 0 if reference.pretrained or scorer.snapshot is not None else reference.tokens
         scored = pool / folds + (sizes.validation if folds > 1 else 0.0)
+        if folder is not None:  # in tokens of its own tokenizer
+            own_bytes = split.bytes_of_vocabulary(int(model["vocab_size"]))
+            scored *= split.bytes_per_token(config) / own_bytes
         flops["reference"] += 3 * own * trained
         flops["score"] += own * scored
-        if measured:
+        if measured and folder is not None:
+            seconds["score"] += scored / scoring_rate(folder, window)
+        elif measured:
             rates = measured_throughput(reference.model, vocabulary, window)
             seconds["reference"] += trained / rates.train
             seconds["score"] += scored / rates.score
@@ -181,12 +233,20 @@ def _one_task(task: Task, limit: int | None, context: int, bytes_per_token: floa
     return min(count, limit or count) * (rows * min(prompt, context) + choices * answer)
 
 
+def expected_share(choice: Slice, pool: float) -> float:
+    """The share of the pool's tokens that a slice keeps; a half of a range, which is not known
+    before there are scores."""
+    if choice.tokens is not None:
+        return min(1.0, choice.tokens / max(pool, 1.0))
+    return choice.kept_share
+
+
 def _arms(
     config: Config, targets: int, pool: float, reference: float
 ) -> tuple[dict[str, PlannedArm], dict[str, str]]:
     """Every arm, and which are left out and why."""
-    shares = {c.label: c.kept_share for c in config.slices}
-    by_share = {c.share: c.kept_share for c in config.slices}
+    shares = {c.label: expected_share(c, pool) for c in config.slices}
+    by_share = {c.share: expected_share(c, pool) for c in config.slices}
     arms: dict[str, PlannedArm] = {}
     left_out: dict[str, str] = {}
     for arm in arms_of(config):
@@ -287,7 +347,8 @@ def _candidates(
             found.append((f"final.tokens={tokens}", "targets: every arm trains less"))
     if final.model in SMALLER:
         found.append((f"final.model={SMALLER[final.model]}", "a smaller final model"))
-    if len(config.scorers) == 1 and config.reference.model in SMALLER:
+    trains_one = len(config.scorers) == 1 and not config.reference.pretrained
+    if trains_one and config.reference.model in SMALLER:
         found.append((f"reference.model={SMALLER[config.reference.model]}", "a smaller reference"))
     if len(final.seeds) > 1:
         found.append((f"final.seeds={final.seeds[:1]}", "the verdict: one seed gives none"))
@@ -323,6 +384,8 @@ def memory_bytes(config: Config) -> int:
         scores = isinstance(settings, Reference)
         preset = _preset(settings) if isinstance(settings, Reference) else preset_of(settings.model)
         stated = {**preset.config, "vocab_size": vocabulary_of(config)}
+        if isinstance(settings, Reference):
+            stated = reference_config(config, settings)
         chosen = training_defaults(settings, preset)
         if not (isinstance(settings, Reference) and settings.pretrained):
             plan = memory_plan(stated, chosen.context, config.memory)

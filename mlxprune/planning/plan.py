@@ -100,6 +100,13 @@ def plan_run(
     if why:
         warnings.append(f"no time estimate: {why}")
     warnings += _warnings_about_budgets(config, costs, parts)
+    for choice in config.slices:
+        if choice.criterion == "range":
+            what = "how much a range keeps is known once there are scores: a half is assumed"
+            warnings.append(f"{choice.label}: {what}")
+        if choice.tokens is not None and choice.tokens > costs.pool_tokens:
+            what = f"asks for {choice.tokens:,} of about {costs.pool_tokens:,} tokens of the pool"
+            warnings.append(f"{choice.label} {what}: the run will stop at selection")
     needed, given = memory_bytes(config), 2 * device_memory()
     if needed > given:
         warnings.append(

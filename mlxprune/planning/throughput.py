@@ -8,13 +8,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from mlxprune.errors import RunError, one_line
-from mlxprune.model.architecture import flops_per_token, parameter_counts, preset_of
+from mlxprune.model.architecture import (
+    flops_per_token,
+    parameter_counts,
+    preset_of,
+    read_model_config,
+    text_config,
+)
 from mlxprune.model.timing import median_seconds, part_and_update
 from mlxprune.model.weights import initialise_model
-from mlxprune.records import Record, plain, record_of
+from mlxprune.records import Json, Record, plain, record_of
 
+PROBED_LAYERS = 2  # of a pretrained model
 LARGEST_PROBED = 20_000_000  # parameters; larger models are extrapolated from `micro`
 
 
@@ -49,6 +57,55 @@ def measure_throughput(shape_name: str, vocab_size: int, context: int) -> Throug
         factor = flops_per_token({**small, "vocab_size": vocab_size}, context) / cost
         rates = Throughput(train=rates.train * factor, score=rates.score * factor)
     return rates
+
+
+def measure_scoring(folder: Path, context: int) -> float:
+    """Tokens a second that a model of a folder's configuration scores on this machine, with random
+    weights; of a deep one the first layers are timed, and FLOPs give the rest."""
+    command = [sys.executable, "-m", "mlxprune.planning.throughput", "score", str(folder)]
+    done = subprocess.run(
+        [*command, str(context)], capture_output=True, text=True, timeout=300, check=False
+    )
+    if done.returncode:
+        last = one_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no word")
+        raise RunError(
+            f"the probe failed: {last}", str(folder), "mlxprune doctor says what is wrong"
+        )
+    return float(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def shallow(config: Json, layers: int = PROBED_LAYERS) -> Json:
+    """The same model with its first layers alone, lists of layers cut with them."""
+    for key in ("num_hidden_layers", "n_layer", "num_layers"):
+        depth = config.get(key)
+        if isinstance(depth, int) and depth > layers:
+            cut = {
+                k: v[:layers] if isinstance(v, list) and len(v) == depth else v
+                for k, v in config.items()
+            }
+            return {**cut, key: layers}
+    return config
+
+
+def _probe_scoring(folder: Path, context: int) -> float:
+    import numpy as np
+
+    from mlxprune.engine import backend
+
+    device = backend.detect()
+    config = preset_of(str(folder)).config
+    vocabulary = int(text_config(read_model_config(folder)).get("vocab_size") or 50_000)
+    whole = {**config, "vocab_size": vocabulary}
+    part = shallow(whole)
+    model = initialise_model({**part, "max_position_embeddings": context} | part, 0)
+    if not device.on_cpu:
+        model.set_dtype(device.score_dtype)
+    rows = max(1, min(2048, device.score_tokens_per_batch) // context)
+    ids = np.random.default_rng(0).integers(0, vocabulary, (rows, context + 1))
+    inputs, targets = ids[:, :-1].astype(np.int32), ids[:, 1:].astype(np.int32)
+    losses = backend.loss_function(model)
+    taken = median_seconds(lambda: np.array(losses(inputs, targets)), 0.7)
+    return rows * context / taken * flops_per_token(part, context) / flops_per_token(whole, context)
 
 
 def _probe(shape_name: str, vocab_size: int, context: int) -> Throughput:
@@ -92,4 +149,7 @@ def _probe(shape_name: str, vocab_size: int, context: int) -> Throughput:
 
 
 if __name__ == "__main__":
-    print(json.dumps(plain(_probe(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))
+    if sys.argv[1] == "score":
+        print(json.dumps(_probe_scoring(Path(sys.argv[2]), int(sys.argv[3]))))
+    else:
+        print(json.dumps(plain(_probe(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))

@@ -20,7 +20,7 @@ class SliceManifest(SparseRecord):
     """
 
     name: str
-    slice: Json  # as the configuration has it
+    slice: Json  # as the configuration has it; of an absolute one with the share that it is
     seed: int
     kept_documents: int
     kept_tokens: int | None

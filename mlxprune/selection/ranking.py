@@ -42,9 +42,12 @@ def half_up(share: Fraction, count: int) -> int:
 
 
 def rank_band(choice: Slice) -> tuple[Fraction, Fraction]:
-    """The band [a, b] of ranks that a criterion means, as shares; soft: what it centres on."""
+    """The band [a, b] of ranks that a criterion means, as shares; soft: what it centres on; of an
+    absolute slice that is not resolved, everything."""
     if choice.band is not None:
         return Fraction(choice.band[0]), Fraction(choice.band[1])
+    if choice.absolute and choice.rate is None:
+        return Fraction(0), Fraction(1)
     rate = Fraction(choice.rate or 0)
     if choice.criterion == "low":
         return Fraction(0), rate
@@ -69,6 +72,8 @@ def document_span(choice: Slice, count: int) -> tuple[int, int]:
 
 def refuse_nothing(choice: Slice, count: int) -> None:
     """Raises DataError when a slice can keep none of so many documents, whatever their scores."""
+    if choice.absolute:  # it is known once there are scores
+        return
     low, high = rank_band(choice)
     first, stop = 0, 1
     if choice.unit == "documents" and choice.criterion != "soft" and choice.by == "corpus":

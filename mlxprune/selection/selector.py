@@ -17,6 +17,7 @@ from mlxprune.config.slices import Slice
 from mlxprune.data.hashing import mix
 from mlxprune.errors import DataError
 from mlxprune.scoring.score_file import Scores
+from mlxprune.selection.absolute import resolved
 from mlxprune.selection.metric import refuse_impossible
 from mlxprune.selection.radix_select import lies_before
 from mlxprune.selection.ranking import (
@@ -77,6 +78,7 @@ def apply_slice(
     """The same, and it may keep nothing."""
     refuse_impossible(scores, choice)
     tokens = scores.num_tokens if final_tokens is None else final_tokens
+    choice = resolved(choice, scores, tokens)
     if _by_preference(choice):
         kept = Kept(np.zeros(len(scores), bool), None)
         able = np.flatnonzero(scores.num_tokens >= choice.min_tokens)

@@ -18,10 +18,13 @@ from mlxprune.data.indexing import build_index
 from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError, UsageError, one_line
 from mlxprune.experiment.artifacts import RunArtifacts
+from mlxprune.experiment.controls import draw_random
 from mlxprune.files import folder_in_the_making
 from mlxprune.records import write_record
 from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import Scores, has_column, places_of, read_scores
+from mlxprune.scoring.score_parts import gather_scores, is_one_file, score_files
+from mlxprune.selection.absolute import resolved
 from mlxprune.selection.composition import (
     CompositionColumns,
     composition_columns,
@@ -30,7 +33,7 @@ from mlxprune.selection.composition import (
 )
 from mlxprune.selection.manifest import SliceManifest, slice_manifest
 from mlxprune.selection.metric import metric_values, refuse_impossible
-from mlxprune.selection.ranking import Ranked, kept_ranks, rank_documents
+from mlxprune.selection.ranking import Kept, Ranked, kept_ranks, rank_documents
 from mlxprune.selection.selector import select_slice, write_kept
 from mlxprune.tokenization.token_file import open_tokens
 
@@ -59,20 +62,25 @@ class LoadedScores:
 
 
 def select_scores(
-    source: Path,
+    source: str | Path,
     config: Config,
     out: Path,
     column: str | None = None,
+    id_column: str = "id",
     data: bool = False,
     max_missing: float = 0.01,
+    random: bool = False,
 ) -> list[SliceManifest]:
-    """Slice a scores file, or the scores of a run, into ``out``: one folder a slice where there
-    are several. ``column`` names the figure of a file made elsewhere; with ``data`` its documents
-    are joined by id to those of ``config.data``.
+    """Slice scores, or those of a run, into ``out``: one folder a slice where there are several.
+    Scores are a file, a folder or a pattern of files. ``column`` and ``id_column`` name the figure
+    and the id of scores made elsewhere; with ``data`` their documents are joined by id to those of
+    ``config.data``.
 
-    Returns the manifests. Raises DataError: more documents than ``max_missing`` on one side only.
+    ``random`` writes a control of the size of every share beside the slices. Returns the manifests.
+    Raises DataError: more documents than ``max_missing`` on one side only.
     """
-    run = RunFolder(source) if (source / "run.json").exists() else None
+    place = Path(source)
+    run = RunFolder(place) if (place / "run.json").exists() else None
     if not 0 <= max_missing <= 1:
         raise UsageError(f"{max_missing} is no share", "--max-missing", "give 0 to 1")
     if run is not None and (column is not None or data):
@@ -82,15 +90,15 @@ def select_scores(
         tree = load_config(run.config).model_dump(mode="json")
         tree |= {"selection": config.selection.model_dump(mode="json")}
         config = validate_config({**tree, "seed": config.seed}, str(source))
-    path = _scores_path(source, run, config)
     out = out.absolute()
     if out.exists() and not out.is_dir():
         raise UsageError("this is a file, not a folder", str(out), "choose another --out")
     if out.exists() and any(out.iterdir()):
         raise UsageError("the folder is not empty", str(out), "choose another --out")
     with tempfile.TemporaryDirectory(prefix="mlxprune-select-") as folder:
+        path = _scores_path(str(source), run, config, column, id_column, Path(folder))
         index = _indexed(config, Path(folder)) if data else None
-        several = len(config.slices) > 1
+        several = len(config.slices) > 1 or random
         manifests = []
         with folder_in_the_making(out) as partial:
             what, loaded = None, None
@@ -98,28 +106,61 @@ def select_scores(
                 wanted = choice.scores_by
                 if loaded is None or wanted != what:  # slices of one score share what is read
                     scores, tokens, known = _read(run, config, choice, path, column)
-                    table = Table(path if known is None else known, None, {})
+                    table = _table_of(path if known is None else known, scores, run is not None)
                     if index is not None:
                         scores, tokens, table = _joined(index, scores, tokens, path, max_missing)
                     columns = _columns(scores, tokens, choice)
                     ranked = _ranked(scores, tokens, config, choice)
                     what, loaded = wanted, LoadedScores(scores, tokens, table, columns, ranked)
-                place = partial / choice.label if several else partial
+                chosen = resolved(choice, loaded.scores, loaded.tokens)
+                place = partial / chosen.label if several else partial
                 place.mkdir(exist_ok=True)
-                manifests.append(_write(place, loaded, choice, config.seed))
+                kept = select_slice(
+                    loaded.scores, chosen, config.seed, loaded.tokens, loaded.ranked
+                )
+                manifests.append(_write(place, loaded, chosen, kept, config.seed))
+                name = f"random-{chosen.share}"
+                if random and not (partial / name).exists():
+                    (partial / name).mkdir()
+                    kept = _random_of_size(loaded, kept, config.seed)
+                    control = chosen.model_copy(update={"name": name})
+                    manifests.append(_write(partial / name, loaded, control, kept, config.seed))
         return manifests
 
 
-def _scores_path(source: Path, run: RunFolder | None, config: Config) -> Path:
-    path = source
+def _table_of(path: Path, scores: Scores, of_run: bool) -> Table:
+    """A scores file; of a run its rows that every model has scored."""
+    rows = None
+    if of_run and pq.read_metadata(path).num_rows != len(scores):
+        keys = pq.read_table(path, columns=["key"]).column("key").to_numpy()
+        rows = places_of(keys, scores.key)
+    return Table(path, rows, {})
+
+
+def _random_of_size(loaded: LoadedScores, kept: Kept, seed: int) -> Kept:
+    """Documents in seeded hash order, as many tokens as the slice keeps; as many documents where
+    tokens are not known."""
+    scores = loaded.scores
+    sizes = loaded.tokens if scores.has_tokens else np.ones(len(scores), np.int64)
+    budget = int(sizes[kept.mask].sum())
+    mask = np.zeros(len(scores), bool)
+    mask[draw_random(scores.key, sizes, budget, f"random arm {seed}")] = True
+    return Kept(mask, None)
+
+
+def _scores_path(
+    source: str, run: RunFolder | None, config: Config, column: str | None, ids: str, folder: Path
+) -> Path:
+    """One file of scores, gathered into ``folder`` where there are several or in another form."""
     if run is not None:
         path = run.scores(config.primary_reference.name)
-    elif source.is_dir():
-        path = source / "scores.parquet"
-    if not path.exists():
-        fix = "give a scores.parquet, or a run that has been scored"
-        raise DataError("no scores here", str(source), fix)
-    return path
+        if not path.exists():
+            raise DataError("no scores here", source, "run it up to the stage score first")
+        return path
+    files = score_files(source)
+    if is_one_file(files, ids):
+        return files[0]
+    return gather_scores(files, folder / "gathered.parquet", column, ids)
 
 
 def _read(
@@ -228,9 +269,10 @@ def _ranked(scores: Scores, tokens: np.ndarray, config: Config, choice: Slice) -
     return rank_documents(scores, choice, config.seed, tokens)
 
 
-def _write(place: Path, loaded: LoadedScores, choice: Slice, seed: int) -> SliceManifest:
+def _write(
+    place: Path, loaded: LoadedScores, choice: Slice, kept: Kept, seed: int
+) -> SliceManifest:
     scores, tokens, ranked, table = loaded.scores, loaded.tokens, loaded.ranked, loaded.table
-    kept = select_slice(scores, choice, seed, tokens, ranked)
     domains = lengths = None
     if loaded.of is not None and scores.domain is not None:
         domains = domain_table(scores.domain, list(scores.domains), loaded.of, kept.mask)
