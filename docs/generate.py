@@ -81,6 +81,8 @@ def row(name: str, field: Any) -> str:
 def plain(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, tuple) and len(value) == 1:
+        return str(value[0])
     return str(value)
 
 

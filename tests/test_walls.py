@@ -23,10 +23,10 @@ MLX_MODULES = {
     "diagnostics.measurements", "engine.backend",
     "engine.gpu.attention", "engine.gpu.embedding", "engine.gpu.loss_graph",
     "engine.gpu.shared_prefix", "engine.gpu.tracing", "engine.gpu.training_graph",
-    "engine.hardware",
+    "engine.hardware", "engine.mlx_lm_import",
     "engine.optimizer", "evaluation.bits_per_byte", "evaluation.lm_eval_bridge",
-    "model.architecture", "model.weights", "planning.throughput", "scoring.nll", "testing.models",
-    "training.checkpoints",
+    "model.architecture", "model.model_checks", "model.weights", "planning.throughput",
+    "scoring.nll", "testing.models", "training.checkpoints",
 }  # fmt: skip
 AT_IMPORT = {
     "engine.backend",
@@ -40,6 +40,10 @@ HELD_ELSEWHERE = {
     ("commands/test_study.py", "thin: arguments in, one call, words out; each is started as a user"
      " would"): "__main__ cli commands.console commands.options commands.single_stages"
     " commands.slices commands.steering commands.watch",
+    ("planning/test_file_look.py", "what `init` finds and writes, on files of many layouts"):
+    "commands.data_table planning.draft_config planning.corpus_sample testing.layouts",
+    ("planning/test_possible.py", "models of other families, from plan to the end of a run"):
+    "testing.families scoring.unscored_file experiment.document_account",
     ("test_golden.py", "what they say of a run folder is compared with what they said before"):
     "commands.results report.terminal experiment.study_result report.result run.event_kinds",
     ("standalone/test_evaluate.py", "the command and its tables"):
@@ -82,7 +86,7 @@ HELD_ELSEWHERE = {
     ("experiment/test_comparisons.py", "records of arms are what comparisons are made of"):
     "experiment.records",
     ("planning/test_cost_model.py", "the plan is its figures and what data say"):
-    "planning.plan planning.throughput planning.draft_config",
+    "planning.plan planning.throughput",
     ("model/test_weights.py", "a model is built, counted, saved and opened"): "model.architecture",
     ("report/test_page.py", "one page: its pictures, tables and samples"):
     "report.figures report.samples report.task_tables",

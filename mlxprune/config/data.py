@@ -39,11 +39,20 @@ TextKeys = Annotated[
     PlainSerializer(lambda keys: keys[0] if len(keys) == 1 else list(keys)),
     Field(min_length=1),
 ]
-DomainKey = str | HostKey
+
+
+def _key_or_host(value: object) -> object:
+    named = isinstance(value, dict) and [*value] == ["host"] and isinstance(value["host"], str)
+    if value is not None and not named and not isinstance(value, str | HostKey):
+        raise ValueError("write a key, or {host: key} for the hosts of addresses")
+    return value
+
+
+DomainKey = Annotated[str | HostKey, BeforeValidator(_key_or_host)]
 Weight = Annotated[Real, Field(gt=0)]
 
 
-def _refuse_level(value: DomainKey | None) -> DomainKey | None:
+def _refuse_level(value: str | HostKey | None) -> str | HostKey | None:
     is_level = isinstance(value, str) and value.startswith("path:")
     if is_level and not re.fullmatch(r"path:[1-9][0-9]?", str(value)):
         raise ValueError("path:N counts folder levels from 1, as in path:2")
@@ -56,7 +65,9 @@ class SourceEntry(Section):
     path: str = Field(description="a file, folder, glob or hf://datasets/...")
     text_key: TextKeys | None = Field(None, description="where the text of these files is")
     id_key: str | None = Field(None, description="where their ids are")
-    domain_key: DomainKey | None = Field(None, description="where their domains are")
+    domain_key: Annotated[str | HostKey | None, BeforeValidator(_key_or_host)] = Field(
+        None, description="where their domains are"
+    )
     domain: str | None = Field(
         None, min_length=1, description="instead of a key: the domain of all their documents"
     )

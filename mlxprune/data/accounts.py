@@ -49,8 +49,9 @@ def refuse_bad_input(data: Data, accounts: list[Account], found: list[FileProble
     """Raises DataError with all that is wrong: ``found`` before any row was read, and what the
     accounts say."""
     problems = [*found, *problems_of(data, accounts)]
-    if len(problems) == 1:
-        raise DataError(problems[0].problem, problems[0].path, problems[0].fix)
+    if problems and len({(p.problem, p.fix) for p in problems}) == 1:  # one mistake, once
+        where = ", ".join(p.path for p in problems[:3]) + (", ..." if len(problems) > 3 else "")
+        raise DataError(problems[0].problem, where, problems[0].fix)
     if problems:
         details = [f"{p.path}: {p.problem}; {p.fix}" for p in problems[:LISTED]]
         more = len(problems) - LISTED
@@ -105,7 +106,7 @@ def _of_files(data: Data, members: list[Account]) -> FileProblem | None:
         return FileProblem(path, *first.problem)
     skipped: Counter[str] = sum((a.skipped for a in members), Counter())
     rows, documents = sum(a.rows for a in members), sum(a.documents for a in members)
-    bad, texts = sum(a.bad for a in members), sum((a.texts for a in members), Counter())
+    bad, texts = sum(a.bad for a in members), _texts_of(members)
     if bad and not documents:
         if skipped["missing_text"]:
             asked = " or ".join(repr(key) for key in first.source.keys.text)
@@ -126,6 +127,14 @@ def _too_bad(data: Data, where: str, bad: int, rows: int, reasons: str) -> FileP
         "mend them, or raise data.max_bad; corpus/bad-rows.jsonl of a run that goes through "
         "lists them",
     )
+
+
+def _texts_of(members: list[Account]) -> Counter[str]:
+    """With the keys that hold no text, which a sum of counters would drop."""
+    texts: Counter[str] = Counter()
+    for account in members:
+        texts.update(account.texts)
+    return texts
 
 
 def _reasons(skipped: Counter[str]) -> str:
@@ -166,7 +175,7 @@ def _of_domains(accounts: list[Account]) -> list[FileProblem]:
     problems = []
     for name in lost:
         holders = [a for a in accounts if a.bad_by_domain[name]]
-        texts: Counter[str] = sum((a.texts for a in holders), Counter())
+        texts = _texts_of(holders)
         have = f"; the rows have {_keys(texts)}" if texts else ""
         what = f"none of the {bad[name]:,} rows of domain {one_line(name)!r} can be read{have}"
         fix = "give data.text_key a list: the first key that a row has is taken"

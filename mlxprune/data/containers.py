@@ -10,6 +10,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,8 @@ def _json_values(source: Source, told: Told) -> Values:
     number = 0
     try:
         for value in ijson.items(stream, source.inside, multiple_values=True):
+            if type(value) is dict:  # the library keeps all digits of a number, and readers none
+                value = {k: float(v) if type(v) is Decimal else v for k, v in value.items()}
             yield number, 0, value
             number += 1
     except (ijson.JSONError, UnicodeDecodeError) as error:

@@ -47,6 +47,7 @@ TEXT_NAMES = (
     "makefile", "dockerfile", "contributing", "todo",
 )  # fmt: skip
 SNIFFED_BYTES = 1 << 16
+CUT_BYTES = 13  # that an escaped pair of surrogates takes, and one more
 CSV_ROWS = 5  # that must have as many fields as the header, where no name says CSV
 ROWS_INSIDE = (
     "data", "rows", "examples", "items", "documents", "records", "instances", "articles", "train",
@@ -203,11 +204,7 @@ def _alternates(head: bytes) -> bool:
 
 
 def _first_is_object(text: bytes) -> bool:
-    line, _, _ = text.lstrip().partition(b"\n")
-    try:
-        return isinstance(orjson.loads(line), dict)
-    except orjson.JSONDecodeError:
-        return False
+    return _object_in(text.lstrip().partition(b"\n")[0])
 
 
 def _json_format(text: bytes, more: bool) -> Format | None:
@@ -223,15 +220,38 @@ def _json_format(text: bytes, more: bool) -> Format | None:
         return Format("json", inside) if inside else Format("jsonl")
     if isinstance(value, list) and rest.lstrip()[:1] == b"[":
         return Format("jsonl")  # of rows that are no objects
+    if value is None and _object_in(rest.partition(b"\n")[0]):
+        return Format("jsonl")  # whose first line is broken
+    if _breaks(body):
+        return None
+    return Format("json", "item" if body.startswith(b"[") else _wrapped(body, more))
+
+
+def _object_in(line: bytes) -> bool:
     try:
-        events = [*ijson.basic_parse(io.BytesIO(body), multiple_values=True)]
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _breaks(body: bytes) -> bool:
+    """Whether bytes are no beginning of JSON, or a single line that is cut short."""
+    if not _stops(body):
+        return False
+    # A cut may go through a character or an escape, which is no end of JSON but an error in it.
+    cut = any(_stops(body[: len(body) - less]) == "cut" for less in range(CUT_BYTES))
+    return not cut or not (body.startswith(b"[") or b"\n" in body.strip())
+
+
+def _stops(body: bytes) -> str:
+    """How reading the bytes as JSON ends: empty, cut (they end too early) or wrong."""
+    try:
+        for _ in ijson.basic_parse(io.BytesIO(body), multiple_values=True):
+            pass
     except ijson.JSONError as error:
-        if not more or ("EOF" not in str(error).upper() and "incomplete" not in str(error).lower()):
-            return None if value is None else Format("json", "item")
-        events = None
-    if body.startswith(b"["):
-        return Format("json", "item")
-    return Format("json", _wrapped(body, more)) if events is None or len(events) > 1 else None
+        early = "EOF" in str(error).upper() or "incomplete" in str(error).lower()
+        return "cut" if early else "wrong"
+    return ""
 
 
 def _wrapped(body: bytes, more: bool) -> str:

@@ -76,7 +76,7 @@ class CorpusCounts(Record):
     duplicate_ids: int
     duplicate_texts: int
     exact: bool
-    rows: int = 0  # documents and skipped rows; 0 in corpora of old
+    rows: int | None = None  # documents and skipped rows; corpora of old do not say
     files_left_out: dict[str, int] = msgspec.field(
         default_factory=dict
     )  # files of folders and patterns that are not read: why

@@ -163,8 +163,21 @@ class _Spool:
         return column
 
     def batches(self, domains: list[str]) -> Iterator[tuple[np.ndarray, pa.Array]]:
-        """(rows, ids); domains by their place among ``domains``, rows by their number in the
-        file."""
+        """(rows, ids), BATCH at a time however the input was cut into pieces; domains by their
+        place among ``domains``, rows by their number in the file."""
+        rows: list[np.ndarray] = []
+        ids: list[pa.Array] = []
+        for more_rows, more_ids in self._batches(domains):
+            rows.append(more_rows)
+            ids.append(more_ids)
+            if sum(map(len, rows)) >= BATCH:
+                joined, names = np.concatenate(rows), pa.concat_arrays(ids)
+                yield joined[:BATCH], names[:BATCH]
+                rows, ids = [joined[BATCH:]], [names[BATCH:]]
+        if rows:
+            yield np.concatenate(rows), pa.concat_arrays(ids)
+
+    def _batches(self, domains: list[str]) -> Iterator[tuple[np.ndarray, pa.Array]]:
         place = {name: i for i, name in enumerate(domains)}
         before = Counter[int]()  # rows of each file in the pieces before
         for piece, counts in zip(self.pieces, self.counts, strict=True):

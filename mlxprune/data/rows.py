@@ -260,7 +260,7 @@ def _place_domain(top: str, name: str, domain_key: str) -> str:
 def host_of(address: str) -> str | None:
     """The host of a web address, without ``www.``; None where it is no address."""
     try:
-        host = urlsplit(address if "://" in address else f"//{address}").hostname
+        host = urlsplit(address if "//" in address else f"//{address}").hostname
     except ValueError:
         return None
     if not host or not re.fullmatch(r"[^\s.]+(\.[^\s.]+)+|localhost", host):

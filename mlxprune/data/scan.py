@@ -308,10 +308,10 @@ def _in_processes(
     look: Callable[[], None],
 ) -> None:
     """``look`` is called while nothing ends; it may raise, and then all processes end."""
-    workers: SimpleQueue[_Worker] = SimpleQueue()
+    workers: SimpleQueue[Worker] = SimpleQueue()
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(count) as threads:
         for _ in range(count):
-            worker = _Worker(order)
+            worker = Worker(order)
             stack.callback(worker.close)
             workers.put(worker)
 
@@ -339,7 +339,7 @@ def _in_processes(
             raise
 
 
-class _Worker:
+class Worker:
     """A process that scans pieces, one after another."""
 
     def __init__(self, order: ScanOrder) -> None:

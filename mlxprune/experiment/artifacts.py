@@ -27,7 +27,8 @@ from mlxprune.run.events import fold_log
 from mlxprune.run.folder import RunFolder, existing_run
 from mlxprune.run.markers import is_current
 from mlxprune.run.state import RunState
-from mlxprune.scoring.score_file import Scores, unscored_keys
+from mlxprune.scoring.score_file import Scores
+from mlxprune.scoring.unscored_file import unscored_keys
 from mlxprune.selection.absolute import as_resolved, with_resolved
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.selection.metric import scores_of_slice

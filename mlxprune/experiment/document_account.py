@@ -10,7 +10,7 @@ from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.records import Record
 from mlxprune.run.markers import is_current
 
-NO_TOKEN, UNSCORED, ITEMS = "no_token", "no_finite_score", "holds_task_items"
+NO_TOKEN, UNSCORED, ITEMS = "no_token", "no_score", "holds_task_items"
 # The parts that are used, by the names that people know them by.
 USED = {
     split.REFERENCE: "reference", split.TRAIN: "pool", split.VALIDATION: "validation",
@@ -38,7 +38,7 @@ def planned_account(counts: CorpusCounts, beyond_mix: int, beyond_limit: int) ->
     left_out = {"data.mix": beyond_mix, "data.limit": beyond_limit}
     used = counts.documents - beyond_mix - beyond_limit
     return DocumentAccount(
-        rows=counts.rows,
+        rows=counts.rows or 0,
         skipped=counts.skipped,
         left_out={reason: n for reason, n in left_out.items() if n},
         used={"documents": used},

@@ -102,11 +102,13 @@ def _problems(found: FoundFiles, looked: list[FileLook]) -> list[FileProblem]:
 
 
 def _usual_keys(looked: list[FileLook]) -> RowKeys:
-    """The keys that most files have: those of the section."""
+    """The keys that most files have, which are those of the section; the usual ones where every
+    file has others."""
     with_keys = [look for look in looked if look.documents and look.source.form != "text"]
-    if not with_keys:
+    kinds = Counter(look.keys for look in with_keys).most_common(1)
+    if not kinds or (kinds[0][1] == 1 and len(with_keys) > 1):
         return RowKeys()
-    return Counter(look.keys for look in with_keys).most_common(1)[0][0]
+    return kinds[0][0]
 
 
 def _entries(

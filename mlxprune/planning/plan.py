@@ -81,16 +81,7 @@ def plan_run(
     tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
     parts = {name: thresholds[name] * tokens for name in thresholds}
     parts["train"] = tokens - sum(parts.values())
-    if parts["train"] <= 0:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in thresholds.items())
-        raise ConfigError("nothing is left to score", f"split: {shares}", "lower these shares")
-    if config.tokenizer.train and not config.split.cross and parts["reference"] <= 0:
-        fix = "set split.reference, or use tokenizer.pretrained"
-        raise ConfigError("no reference document to train a tokenizer on", "tokenizer.train", fix)
-    for choice in config.slices:
-        refuse_nothing(choice, round(summary.documents * parts["train"] / tokens))
-    for choice in config.slices:
-        refuse_unknown_domains(choice, tuple(summary.domains))
+    _refuse_sizes(config, summary, parts, tokens)
     warnings += _notes_on_files(found, summary, mix)
     warnings += _warnings_about_data(config, summary, parts)
     corpus_tokens = CorpusTokens(
@@ -100,13 +91,6 @@ def plan_run(
     if why:
         warnings.append(f"no time estimate: {why}")
     warnings += _warnings_about_budgets(config, costs, parts)
-    for choice in config.slices:
-        if choice.criterion == "range":
-            what = "how much a range keeps is known once there are scores: a half is assumed"
-            warnings.append(f"{choice.label}: {what}")
-        if choice.tokens is not None and choice.tokens > costs.pool_tokens:
-            what = f"asks for {choice.tokens:,} of about {costs.pool_tokens:,} tokens of the pool"
-            warnings.append(f"{choice.label} {what}: the run will stop at selection")
     needed, given = memory_bytes(config), 2 * device_memory()
     if needed > given:
         warnings.append(
@@ -130,6 +114,24 @@ def plan_run(
         fits=_fits(config, corpus_tokens, costs.seconds, hours),
         warnings=warnings,
     )
+
+
+def _refuse_sizes(
+    config: Config, summary: CorpusSummary, parts: dict[str, float], tokens: float
+) -> None:
+    """Raises ConfigError and DataError: parts that would be empty, slices that can keep nothing."""
+    if parts["train"] <= 0:
+        shares = ", ".join(
+            f"{n} {size / max(tokens, 1):.0%}" for n, size in parts.items() if size > 0
+        )
+        raise ConfigError("nothing is left to score", f"split: {shares}", "lower these shares")
+    if config.tokenizer.train and not config.split.cross and parts["reference"] <= 0:
+        fix = "set split.reference, or use tokenizer.pretrained"
+        raise ConfigError("no reference document to train a tokenizer on", "tokenizer.train", fix)
+    for choice in config.slices:
+        refuse_nothing(choice, round(summary.documents * parts["train"] / tokens))
+    for choice in config.slices:
+        refuse_unknown_domains(choice, tuple(summary.domains))
 
 
 def _sizes(
@@ -222,6 +224,13 @@ def _warnings_about_budgets(
         if own < 0.95 * reference.tokens:
             repeats = reference.tokens / max(own, 1)
             warnings.append(f"the reference part is short: {repeats:.1f} passes over it")
+    for choice in config.slices:
+        if choice.criterion == "range":
+            what = "how much a range keeps is known once there are scores: a half is assumed"
+            warnings.append(f"{choice.label}: {what}")
+        if choice.tokens is not None and choice.tokens > costs.pool_tokens:
+            what = f"asks for {choice.tokens:,} of about {costs.pool_tokens:,} tokens of the pool"
+            warnings.append(f"{choice.label} {what}: the run will stop at selection")
     if costs.pool_tokens < 0.99 * parts["train"]:
         warnings.append(
             f"the pool is {costs.pool_tokens:,} of {parts['train']:,.0f} tokens: the budgets "

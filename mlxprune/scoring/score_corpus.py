@@ -16,12 +16,7 @@ from mlxprune.files import fingerprint_of, json_bytes, write_array
 from mlxprune.model.architecture import read_model_config
 from mlxprune.records import plain
 from mlxprune.run.markers import claim, mark_done, set_aside
-from mlxprune.scoring.score_file import (
-    ScoreSummary,
-    unscored_path,
-    write_scores,
-    write_unscored,
-)
+from mlxprune.scoring.score_file import ScoreSummary, write_scores
 from mlxprune.scoring.units import (
     UNITS_VERSION,
     joined_parts,
@@ -30,6 +25,7 @@ from mlxprune.scoring.units import (
     unit_bytes,
     work_units,
 )
+from mlxprune.scoring.unscored_file import unscored_path, write_unscored
 from mlxprune.scoring.windows import policy_metadata, resolve_policy, stored_policy
 from mlxprune.scoring.workers import ScoringOrder, score_units, usual_workers
 from mlxprune.tokenization.token_file import open_tokens

@@ -93,8 +93,6 @@ def write_scores(
             stop = int(np.searchsorted(documents, first + batch.num_rows))
             rows = scores[at:stop]
             chosen = batch.take(pa.array(documents[at:stop] - first))
-            with np.errstate(over="ignore"):
-                perplexity = np.exp(rows["nll_sum"] / rows["num_tokens"])
             out.write_batch(
                 pa.record_batch(
                     [
@@ -102,7 +100,7 @@ def write_scores(
                         pa.array(rows["nll_sum"]),
                         pa.array(rows["num_tokens"]),
                         chosen.column("num_bytes"),
-                        pa.array(perplexity),
+                        pa.array(_perplexity(rows)),
                         pa.array(rows["truncated"]),
                         *([pa.array(fold[at:stop])] if fold is not None else []),
                     ],
@@ -113,62 +111,25 @@ def write_scores(
             first += batch.num_rows
     finish_file(partial, path)
     total = int(scores["num_tokens"].sum())
-    correlation = None
-    if against is not None:
-        known = np.isfinite(against)
-        mean = scores["nll_sum"][known] / scores["num_tokens"][known]
-        correlation = spearman(against[known], mean)
     return ScoreSummary(
         documents=len(scores),
         tokens=total,
         mean_nll=float(scores["nll_sum"].sum() / max(total, 1)),
         truncated=int(scores["truncated"].sum()),
-        rank_correlation=correlation,
+        rank_correlation=None if against is None else _correlation(against, scores),
     )
 
 
-UNSCORED_SCHEMA = pa.schema(
-    [("key", pa.uint64()), ("id", pa.string()), ("source", pa.string()), ("row", pa.int64())]
-)
+def _perplexity(rows: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        result: np.ndarray = np.exp(rows["nll_sum"] / rows["num_tokens"])
+    return result
 
 
-def unscored_path(scores: Path) -> Path:
-    """Where the documents are listed to which a model gave no finite score."""
-    return scores.with_name(f"{scores.stem}.unscored.parquet")
-
-
-def write_unscored(scores: Path, corpus: Corpus, documents: np.ndarray) -> list[str]:
-    """List documents beside a scores file, or remove the list where there are none; return some of
-    their ids."""
-    path = unscored_path(scores)
-    if not len(documents):
-        path.unlink(missing_ok=True)
-        return []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
-    named: list[str] = []
-    first = at = 0
-    with pq.ParquetWriter(partial, UNSCORED_SCHEMA) as out:
-        for batch in corpus.documents():
-            stop = int(np.searchsorted(documents, first + batch.num_rows))
-            if stop > at:
-                chosen = batch.take(pa.array(documents[at:stop] - first))
-                columns = [chosen.column(n) for n in UNSCORED_SCHEMA.names]
-                columns[2] = columns[2].cast(pa.string())
-                out.write_batch(pa.record_batch(columns, schema=UNSCORED_SCHEMA))
-                named += columns[1].to_pylist()[: 5 - len(named)] if len(named) < 5 else []
-            at, first = stop, first + batch.num_rows
-    finish_file(partial, path)
-    return named
-
-
-def unscored_keys(scores: Path) -> np.ndarray:
-    """The keys of documents without a finite score, uint64."""
-    path = unscored_path(scores)
-    if not path.exists():
-        return np.zeros(0, np.uint64)
-    keys: np.ndarray = pq.read_table(path, columns=["key"]).column("key").to_numpy()
-    return keys
+def _correlation(against: np.ndarray, scores: np.ndarray) -> float:
+    known = np.isfinite(against)
+    mean = scores["nll_sum"][known] / scores["num_tokens"][known]
+    return spearman(against[known], mean)
 
 
 def position_metadata(positions: np.ndarray) -> dict[str, str]:

@@ -36,7 +36,7 @@ def score_files(source: str) -> list[Path]:
         found = sorted(p for p in path.rglob("*") if p.is_file() and _is_part(p))
     else:
         found = sorted(Path(p) for p in glob(source, recursive=True)) if has_magic(source) else []  # noqa: PTH207
-        found = [p for p in found if p.is_file()]
+        found = [p for p in found if p.is_file() and _is_part(p)]
     if not found:
         raise DataError("no scores here", source, FIX)
     return found

@@ -114,18 +114,24 @@ def select_scores(
                     what, loaded = wanted, LoadedScores(scores, tokens, table, columns, ranked)
                 chosen = resolved(choice, loaded.scores, loaded.tokens)
                 place = partial / chosen.label if several else partial
-                place.mkdir(exist_ok=True)
-                kept = select_slice(
-                    loaded.scores, chosen, config.seed, loaded.tokens, loaded.ranked
-                )
-                manifests.append(_write(place, loaded, chosen, kept, config.seed))
-                name = f"random-{chosen.share}"
-                if random and not (partial / name).exists():
-                    (partial / name).mkdir()
-                    kept = _random_of_size(loaded, kept, config.seed)
-                    control = chosen.model_copy(update={"name": name})
-                    manifests.append(_write(partial / name, loaded, control, kept, config.seed))
+                manifests += _write_slice(place, loaded, chosen, config.seed, random)
         return manifests
+
+
+def _write_slice(
+    place: Path, loaded: LoadedScores, choice: Slice, seed: int, random: bool
+) -> list[SliceManifest]:
+    """A slice, and with ``random`` beside it the control of its share where there is none yet."""
+    place.mkdir(exist_ok=True)
+    kept = select_slice(loaded.scores, choice, seed, loaded.tokens, loaded.ranked)
+    manifests = [_write(place, loaded, choice, kept, seed)]
+    beside = place.with_name(f"random-{choice.share}")
+    if random and not beside.exists():
+        beside.mkdir()
+        control = choice.model_copy(update={"name": beside.name})
+        drawn = _random_of_size(loaded, kept, seed)
+        manifests.append(_write(beside, loaded, control, drawn, seed))
+    return manifests
 
 
 def _table_of(path: Path, scores: Scores, of_run: bool) -> Table:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mlxprune.config import schema
-from mlxprune.config.loading import load_config, validate_config
+from mlxprune.config import field_types
 from mlxprune.config.data import Data
+from mlxprune.config.loading import load_config, validate_config
 from mlxprune.config.schema import Config, Score, Split
 from mlxprune.config.yaml_file import write_yaml
 from mlxprune.errors import ConfigError
@@ -29,7 +29,7 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Config:
     [("26B", 26 * 10**9), ("2M", 2_000_000), ("512k", 512_000), ("1.5M", 1_500_000)],
 )
 def test_counts_count_in_thousands(text: str, count: int) -> None:
-    assert schema.parse_count(text) == count
+    assert field_types.parse_count(text) == count
 
 
 def test_yaml_is_read_as_1_2(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_overrides_win_and_replace_the_alternative(tmp_path: Path) -> None:
 def test_paths_are_looked_up_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     read = load(tmp_path, "data: {paths: [corpus, 'corpus/*.jsonl', hf://datasets/a/b]}")
-    assert read.data.paths == [
+    assert [entry.path for entry in read.data.paths] == [
         str(tmp_path / "corpus"),
         str(tmp_path / "corpus/*.jsonl"),
         "hf://datasets/a/b",

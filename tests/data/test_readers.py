@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from mlxprune.data.decompression import decompressed_chunks
 from mlxprune.config.data import Data
+from mlxprune.data.decompression import decompressed_chunks
 from mlxprune.data.readers import read_rows
 from mlxprune.data.rows import Row, Skip
 from mlxprune.data.sources import FoundFiles, find_sources

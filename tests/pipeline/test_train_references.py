@@ -215,8 +215,8 @@ def test_a_pool_beyond_need_is_left_out_and_said(
     )
     run_study(validate_config(tree, "t"), cut, until="split")
     parts = [split.open_split(r.split) for r in (whole, cut)]
-    assert parts[0].beyond_need == 0
-    assert parts[1].beyond_need > 0
+    assert parts[0].summary.beyond_need == 0
+    assert parts[1].summary.beyond_need > 0
     pools = [set(p.members(split.TRAIN).tolist()) for p in parts]
     assert pools[1] < pools[0]
     for part in (split.TEST, split.VALIDATION, split.REFERENCE):

@@ -48,12 +48,15 @@ def test_it_counts_what_a_histogram_counts(trial: int, generator: np.random.Gene
                           told.counts)  # fmt: skip
 
 
-def test_a_loss_that_is_no_number_is_counted_at_the_end() -> None:
+def test_a_loss_that_is_no_number_is_not_shown() -> None:
+    """Its document leaves the pool, and nothing is said of the others by it."""
     found = LossHistogram(np.zeros(1, np.int64), ["d"], np.ones(1, np.int64))
-    row = np.zeros(1, PART_DTYPE)
-    row["num_tokens"], row["nll_sum"] = 1, np.nan
-    found.add(np.zeros(1, np.int64), row)
-    assert found.event().documents[-1] == 1
+    rows = np.zeros(2, PART_DTYPE)
+    rows["num_tokens"], rows["nll_sum"] = 1, [np.nan, 1.5]
+    found.add(np.zeros(2, np.int64), rows)
+    told = found.event()
+    assert (sum(told.documents), told.documents[15]) == (1, 1)
+    assert told.domains["d"].nll == 1.5
 
 
 def test_the_last_histogram_is_of_the_scores(tiny_run: RunFolder) -> None:

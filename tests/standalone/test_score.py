@@ -126,7 +126,9 @@ def test_plan_says_what_will_happen_and_warns(tiny_yaml: Path, command: Any) -> 
     assert found["seconds"] > 0
 
 
-def test_plan_warns_about_small_domains_and_bad_rows(tmp_path: Path, command: Any) -> None:
+def test_plan_warns_about_small_domains_and_refuses_what_a_run_refuses(
+    tmp_path: Path, command: Any
+) -> None:
     rows = [{"text": f"words {i} " * 20, "domain": "big"} for i in range(100)]
     rows += [{"text": "few", "domain": "small"}] * 3
     text = "".join(json.dumps(r) + "\n" for r in rows) + "{broken\n" * 5
@@ -134,12 +136,16 @@ def test_plan_warns_about_small_domains_and_bad_rows(tmp_path: Path, command: An
     (tmp_path / "c.yaml").write_text(
         "data: {paths: [a.jsonl]}\nfinal: {model: pico, tokens: 10k}\n"
     )
-    found = json.loads(command("plan", str(tmp_path / "c.yaml"), "--json", "--no-probe").stdout)
-    warned = " ".join(found["warnings"])
-    assert "1 domain of under 20 documents: small" in warned
-    assert "bad_json 5" in warned
+    plan = ("plan", str(tmp_path / "c.yaml"), "--json", "--no-probe")
+    error = json.loads(command(*plan).stdout)["error"]
+    assert "5 of 108 rows are bad" in error["problem"]
+    assert "bad_json 5" in error["problem"]
+    found = json.loads(command(*plan, "--set", "data.max_bad=0.1").stdout)
+    assert "1 domain of under 20 documents: small" in " ".join(found["warnings"])
     assert found["seconds"] is None
     assert found["corpus"]["skipped"] == {"bad_json": 5}
+    assert found["account"]["used"] == {"documents": 103}
+    assert found["corpus"]["rows"] == 108
 
 
 def test_plan_by_sample_is_near_the_truth(tmp_path: Path, command: Any) -> None:

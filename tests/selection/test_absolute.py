@@ -1,0 +1,123 @@
+"""A count of tokens and a range of perplexity are slices of shares, once there are scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlxprune.config.loading import validate_config
+from mlxprune.config.slices import Slice
+from mlxprune.errors import ConfigError, DataError
+from mlxprune.experiment.artifacts import open_run
+from mlxprune.pipeline.runner import run_study
+from mlxprune.run.folder import RunFolder
+from mlxprune.scoring.score_file import Scores
+from mlxprune.selection.absolute import resolved
+from mlxprune.selection.selector import select_slice
+from mlxprune.testing import tiny
+
+
+def scores_of(generator: np.random.Generator, count: int) -> Scores:
+    tokens = generator.integers(1, 80, count)
+    mean = np.round(generator.normal(3, 1, count), 1)  # many equal ones
+    return Scores(
+        generator.integers(0, 2**63, count).astype(np.uint64), mean * tokens, tokens, 4 * tokens
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_range_keeps_what_lies_in_it(seed: int) -> None:
+    """Against a comparison of every document; both ends belong to it."""
+    scores = scores_of(np.random.default_rng(), 700)
+    perplexity = np.exp(scores.nll_sum / scores.num_tokens)
+    bits = scores.nll_sum / (np.log(2) * scores.num_bytes)
+    low, high = np.quantile(perplexity, [0.2, 0.7])
+    for ends, metric, mask in (
+        (
+            {"min": float(low), "max": float(high)},
+            "perplexity",
+            (perplexity >= low) & (perplexity <= high),
+        ),
+        ({"max": float(low)}, "perplexity", perplexity <= low),
+        ({"min": 0.9}, "bpb", bits >= 0.9),
+    ):
+        choice = Slice.model_validate({**ends, "metric": metric})
+        assert choice.criterion == "range"
+        assert (select_slice(scores, choice, seed).mask == mask).all()
+
+
+@pytest.mark.parametrize("criterion", ["low", "medium", "high"])
+def test_a_count_of_tokens_is_kept_within_a_document(criterion: str) -> None:
+    scores = scores_of(np.random.default_rng(), 900)
+    for wanted in (500, 7_777, int(scores.num_tokens.sum())):
+        choice = Slice.model_validate({"criterion": criterion, "tokens": wanted})
+        kept = select_slice(scores, choice, 0).mask
+        assert abs(int(scores.num_tokens[kept].sum()) - wanted) <= scores.num_tokens.max()
+    assert kept.all()
+
+
+def test_shares_come_back_as_they_are_and_resolving_twice_changes_nothing() -> None:
+    scores = scores_of(np.random.default_rng(), 50)
+    plain = Slice.model_validate({"rate": 0.3})
+    assert resolved(plain, scores, scores.num_tokens) is plain
+    once = resolved(Slice.model_validate({"min": 2}), scores, scores.num_tokens)
+    assert resolved(once, scores, scores.num_tokens) is once
+
+
+def test_what_no_document_can_fill() -> None:
+    scores = scores_of(np.random.default_rng(), 50)
+    with pytest.raises(DataError, match="no document is in this range"):
+        resolved(Slice.model_validate({"min": 1e9}), scores, scores.num_tokens)
+    with pytest.raises(DataError, match="asks for 9,000,000 of"):
+        resolved(Slice.model_validate({"tokens": "9M"}), scores, scores.num_tokens)
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ({"criterion": "range"}, "belong together"),
+        ({"criterion": "low", "min": 3}, "belong together"),
+        ({"min": 5, "max": 3}, "above max"),
+        ({"min": 5, "by": "domain"}, "over the whole corpus"),
+        ({"min": 5, "metric": "adjusted"}, "perplexity or bpb"),
+        ({"tokens": "2M", "unit": "documents"}, "tokens count tokens"),
+        ({"tokens": "2M", "floor": 0.1}, "no floor"),
+        ({"tokens": "2M", "min": 3}, "tokens go with"),
+    ],
+)
+def test_what_cannot_be(selection: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        validate_config({"data": {"paths": ["x"]}, "selection": selection}, "test")
+
+
+def test_names_and_fingerprints() -> None:
+    assert Slice.model_validate({"min": 20, "max": 100}).label == "range-20to100"
+    assert Slice.model_validate({"max": 100}).label == "range-to100"
+    assert Slice.model_validate({"criterion": "low", "tokens": "20M"}).label == "low-20.0M"
+    assert not {"tokens", "min", "max"} & set(Slice().results())
+    assert Slice.model_validate({"tokens": "20M"}).results()["tokens"] == 20_000_000
+
+
+def test_a_study_of_absolute_slices(tiny_corpus: Path, tmp_path: Path) -> None:
+    """With controls of their size, and known again when the run is opened."""
+    tree = tiny.tiny_config(tiny_corpus)
+    tree["selection"] = {"slices": [{"criterion": "low", "tokens": "2k"}, {"min": 100, "max": 400}]}
+    run = RunFolder(tmp_path / "run")
+    result = run_study(validate_config(tree, "test"), run)
+    assert set(result.arms) == {
+        "low-2.0k", "random-2.0k", "range-100to400", "random-100to400"
+    }  # fmt: skip
+    sizes = {name: arm.unique_tokens for name, arm in result.arms.items()}
+    assert sizes["low-2.0k"] == pytest.approx(sizes["random-2.0k"], abs=150)
+    held = open_run(run.path)
+    first, second = held.config.slices
+    assert first.rate is not None
+    assert second.band is not None
+    scores = held.scores(second)
+    perplexity = np.exp(scores.nll_sum / scores.num_tokens)
+    assert (held.kept(second) == ((perplexity >= 100) & (perplexity <= 400))).all()
+    again = run_study(validate_config(tree, "test"), run)
+    assert {stage.state for stage in again.stages.values()} == {"reused"}
