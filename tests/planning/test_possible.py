@@ -28,7 +28,9 @@ from mlxprune.tokenization.tokenizer import load_tokenizer
 
 def texts(folder: Path) -> list[str]:
     return [
-        json.loads(line)["text"] for path in sorted(folder.glob("*.jsonl")) for line in path.open()
+        json.loads(line)["text"]
+        for path in sorted(folder.glob("*.jsonl"))
+        for line in path.read_text().splitlines()
     ]
 
 
@@ -116,14 +118,16 @@ def hurt(folder: Path, tokenizer: Path, rare: list[str]) -> None:
 
 @pytest.fixture
 def some_without_score(tiny_corpus: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A corpus in which few documents hold a sign, and a model that gives NaN on it."""
+    """A corpus in which few documents begin with a sign, and a model that gives NaN after it."""
     folder = tmp_path / "corpus"
     folder.mkdir()
     rows = [
-        json.loads(line) for path in sorted(tiny_corpus.glob("*.jsonl")) for line in path.open()
+        json.loads(line)
+        for path in sorted(tiny_corpus.glob("*.jsonl"))
+        for line in path.read_text().splitlines()
     ]
     for i, row in enumerate(rows):
-        row["text"] += " \u2603" if i % 40 == 0 else ""
+        row["text"] = ("\u2603 " if i % 40 == 0 else "") + row["text"]
     (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tokenizer = write_tokenizer(tmp_path / "tokenizer", [row["text"] for row in rows])
     model = write_model(tmp_path / "model", "qwen2", tokenizer, tie_word_embeddings=False)
@@ -143,7 +147,9 @@ def test_documents_without_a_finite_score_leave_the_pool_with_their_ids(
     lost = pq.read_table(unscored_path(run.scores())).to_pylist()
     assert lost
     marked = {
-        row["id"] for row in map(json.loads, (corpus / "a.jsonl").open()) if "\u2603" in row["text"]
+        row["id"]
+        for row in map(json.loads, (corpus / "a.jsonl").read_text().splitlines())
+        if "\u2603" in row["text"]
     }
     assert {row["id"] for row in lost} <= marked
     keys = held.corpus.index["key"][held.pool]
