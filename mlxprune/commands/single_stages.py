@@ -37,6 +37,9 @@ def score(
     context: Annotated[int | None, typer.Option(help="window length in tokens")] = None,
     overlap: Annotated[int, typer.Option(help="unscored tokens that lead later windows")] = 0,
     long_documents: Annotated[str, typer.Option(help="windows or truncate")] = "windows",
+    later_windows: Annotated[
+        str, typer.Option(help="what they begin with: last, prefix or auto")
+    ] = "auto",
     workers: Annotated[int | None, typer.Option(help="processes that score")] = None,
     max_unscored: Annotated[
         float, typer.Option(help="share of documents that may have no finite score")
@@ -53,7 +56,7 @@ def score(
 
     section = {
         "context": context, "overlap": overlap, "long_documents": long_documents,
-        "workers": workers, "max_unscored": max_unscored,
+        "workers": workers, "max_unscored": max_unscored, "later_windows": later_windows,
     }  # fmt: skip
     config = _data_config(
         [*data, *(more or [])], text_key, id_key, domain_key, score=section, memory=memory

@@ -119,12 +119,21 @@ class Score(Section):
     context: Count | None = Field(None, description="window length; the reference's by default")
     long_documents: Literal["windows", "truncate"] = "windows"
     overlap: int = Field(0, ge=0, description="unscored tokens that lead later windows")
+    later_windows: Literal["auto", "last", "prefix"] = Field(
+        "auto",
+        description="what their first input is: the last token before them, or the prefix; auto: "
+        "the prefix where the model's tokenizer puts one before every text",
+    )
     max_tokens_per_document: Count | None = Field(None, description="score evenly spaced windows")
     batch_tokens: Count | None = Field(None, description="input positions a batch; by device")
     max_unscored: Annotated[Real, Field(ge=0, le=1)] = speed(
         0.05, "share of documents without a finite score above which to stop"
     )
     workers: Count | None = speed(None, "processes that score; by device")
+
+    def results(self) -> dict[str, Any]:
+        """``later_windows`` is told by what it comes to, where it changes anything."""
+        return {k: v for k, v in super().results().items() if k != "later_windows"}
 
 
 class Final(Training):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -211,7 +212,7 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
     context = scoring_context(config, scorer.reference)
     policy = WindowPolicy(
         context, config.score.overlap, config.score.long_documents,
-        config.score.max_tokens_per_document, context,
+        config.score.max_tokens_per_document, context, start=_start_of(run.scores(scorer.name)),
     )  # fmt: skip
     losses = token_losses(model, tokens, int(rows[0]), policy).tolist()
     return TokenLosses(
@@ -220,6 +221,14 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
         ids=ids_of.astype(int).tolist(),
         nll=[None if loss != loss else loss for loss in losses],
     )
+
+
+def _start_of(scores: Path) -> str:
+    """What later windows began with when the file was written."""
+    if not scores.exists():
+        return "last"
+    told = pq.read_schema(scores).metadata or {}
+    return str(told.get(b"policy.start", b"last").decode())
 
 
 def _scorer_of(held: RunArtifacts, document: int) -> Scorer:

@@ -29,7 +29,9 @@ from mlxprune.scoring.score_file import (
     summary_of_scores,
     write_scores,
 )
+from mlxprune.scoring.windows import window_start
 from mlxprune.selection.metric import metric_values
+from mlxprune.tokenization.tokenizer import load_tokenizer
 
 MERGE_VERSION = 1
 ONLY_UNIGRAM = 0.97  # a rank correlation with token frequency above which a reference adds little
@@ -66,6 +68,13 @@ def _scored(study: StudyExecution, scorer: Scorer, without: dict[str, str]) -> A
         **({} if scorer.fold is None else {"fold": scorer.fold}),
         **without,
     }
+    start = "last"
+    if scorer.reference.pretrained:  # our own models know no prefix but the end of a text
+        tokenizer = load_tokenizer(study.held.model_folder(scorer.name))
+        start = window_start(config.score, tokenizer)
+    elif config.score.later_windows == "prefix":
+        start = "prefix"
+    inputs |= {"later_windows": start} if start != "last" else {}
     target = run.scores(scorer.name)
 
     def build() -> ScoreSummary:
@@ -81,6 +90,7 @@ def _scored(study: StudyExecution, scorer: Scorer, without: dict[str, str]) -> A
             memory_bytes=config.memory,
             metadata={"reference": reference, "tokenizer": study.fingerprint("tokenizer")},
             what=scorer.name if len(scorers_of(config)) > 1 else None,
+            start=start,
         )
         return score_corpus(study, job, study.held.corpus)
 

@@ -88,7 +88,9 @@ class Scorer:
             finish(rows, positions)
         for edge, size, chosen in batches:
             began = time.perf_counter()
-            inputs, targets, mask = _fill(self.tokens, documents, found, chosen, size, edge)
+            inputs, targets, mask = _fill(
+                self.tokens, documents, found, chosen, size, edge, self.policy.start
+            )
             waited = time.perf_counter() - began if self.starving else 0.0
             losses = self.losses_of(inputs, targets)
             self.waiting.append(_Waiting(unit, chosen, mask, losses, waited))
@@ -169,13 +171,19 @@ def token_losses(
     for row in range(len(found)):
         first, stop, skip = (int(a[row]) for a in (found.first, found.stop, found.skip))
         one = np.array([row])
-        inputs, targets, _ = _fill(tokens, documents, found, one, 1, stop - first)
+        inputs, targets, _ = _fill(tokens, documents, found, one, 1, stop - first, policy.start)
         result[first + skip : stop] = np.array(losses_of(inputs, targets))[0, skip:]
     return result
 
 
 def _fill(
-    tokens: Tokens, documents: np.ndarray, found: Windows, rows: np.ndarray, size: int, edge: int
+    tokens: Tokens,
+    documents: np.ndarray,
+    found: Windows,
+    rows: np.ndarray,
+    size: int,
+    edge: int,
+    start: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs, targets int32 [size, edge], and which targets are scored."""
     inputs = np.full((size, edge), tokens.end, np.int32)
@@ -185,7 +193,7 @@ def _fill(
         ids = tokens.document(int(documents[found.slot[row]]))
         first, stop, skip = int(found.first[row]), int(found.stop[row]), int(found.skip[row])
         length = stop - first
-        inputs[i, 0] = ids[first - 1] if first else tokens.prefix
+        inputs[i, 0] = ids[first - 1] if first and start == "last" else tokens.prefix
         inputs[i, 1:length] = ids[first : stop - 1]
         targets[i, :length] = ids[first:stop]
         mask[i, skip:length] = True

@@ -47,6 +47,7 @@ class ScoreJob:
     memory_bytes: int | None
     metadata: dict[str, str]
     what: str | None = None
+    start: str = "last"  # of later windows
 
 
 def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSummary:
@@ -70,6 +71,7 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
             job.context,
             job.memory_bytes,
             job.settings,
+            job.start,
         ),
     )
     units = work_units(corpus.index["bytes"][documents], unit_bytes(policy))

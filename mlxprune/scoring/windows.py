@@ -14,6 +14,7 @@ from mlxprune.errors import RunError
 from mlxprune.model.architecture import flops_per_token
 from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.records import Json, read_record, write_record
+from mlxprune.tokenization.tokenizer import Tokenizer
 
 MOST_EDGES = 32  # a trace each, where shapes are compiled
 LAST_SHARES = (8, 4, 2)  # of a whole batch, that the last one of a unit may have
@@ -30,6 +31,7 @@ class WindowPolicy:
     max_tokens_per_document: int | None
     batch_tokens: int
     edges: tuple[int, ...] = ()  # row lengths that batches are padded to; (): each to its longest
+    start: str = "last"  # the first input of later windows: the last token before, or the prefix
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def resolve_policy(
     context: int,
     memory_bytes: int | None = None,
     settings: Score = Score(),  # noqa: B008 (frozen)
+    start: str = "last",
 ) -> WindowPolicy:
     """Batch shapes for documents of these ``lengths`` under a model of this ``config``.
 
@@ -154,6 +157,7 @@ def resolve_policy(
         settings.long_documents,
         settings.max_tokens_per_document,
         max(slots, context),
+        start=start,
     )
     if not device.compiled:
         return policy
@@ -172,6 +176,17 @@ def within_flops(tokens: int, config: Json, context: int, part_flops: float | No
     while tokens > context and tokens * flops_per_token(config, context) > part_flops:
         tokens = max(context, tokens // 2)
     return tokens
+
+
+def window_start(settings: Score, tokenizer: Tokenizer) -> str:
+    """What ``score.later_windows`` comes to with the tokenizer of the model that scores.
+
+    A model whose texts always began with the prefix has learned to rely on it, and is lost in a
+    window without (bench/later_windows.py); one whose tokenizer puts none there has not.
+    """
+    if settings.later_windows != "auto":
+        return settings.later_windows
+    return "prefix" if tokenizer.prefix in tokenizer.opening else "last"
 
 
 def stored_policy(path: Path, resolve: Callable[[], WindowPolicy]) -> WindowPolicy:

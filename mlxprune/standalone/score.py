@@ -21,6 +21,7 @@ from mlxprune.run.markers import is_done, read_marker, set_aside
 from mlxprune.scoring.nll import SCORING_VERSION
 from mlxprune.scoring.score_corpus import ScoreJob, score_corpus
 from mlxprune.scoring.score_file import ScoreSummary, summary_of_scores
+from mlxprune.scoring.windows import window_start
 from mlxprune.tokenization.prepare import prepare_text
 
 USUAL_CONTEXT = 512  # of a model that states none
@@ -56,6 +57,9 @@ def score_data(config: Config, model: str, out: Path, listeners: list[Listener])
         encoded = plain(read_marker(execution.run.tokens()))
         inputs = [SCORING_VERSION, settings.results(), context, weights, encoded]
         inputs += [config.dtype_identity] if config.dtype_identity else []
+        assert found.tokenizer is not None
+        start = window_start(settings, found.tokenizer)
+        inputs += [{"later_windows": start}] if start != "last" else []
         fingerprint = fingerprint_of(inputs)
         summary = summary_of_scores(target) if is_done(target, fingerprint) else None
         if summary is None:
@@ -72,6 +76,7 @@ def score_data(config: Config, model: str, out: Path, listeners: list[Listener])
                 settings=settings,
                 memory_bytes=config.memory,
                 metadata={"model": model},
+                start=start,
             )
             summary = score_corpus(execution, job, corpus)
             if worse := worse_than_uniform(summary.mean_nll, tokens.vocab_size):
