@@ -105,7 +105,8 @@ def main() -> None:
         contestants = [Contestant("ours", [program, "--serve"])]
         contestants.append(Contestant("a plain loop", [program, "--serve"]))
         if arguments.against:
-            code = f"import sys; sys.path.insert(0, {str(arguments.against.resolve())!r}); "
+            first = [str(arguments.against.resolve()), str(Path(program).parent)]
+            code = f"import sys; sys.path[:0] = {first!r}; "
             code += f"sys.argv = [{program!r}, '--serve']; import runpy; "
             code += f"runpy.run_path({program!r}, run_name='__main__')"
             contestants.append(Contestant("the other checkout", ["-c", code]))

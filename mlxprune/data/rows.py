@@ -203,6 +203,8 @@ def scalar(value: Any) -> str | None:
         return None
     if type(value) is str and value.isascii():
         return value
+    if type(value) is int:
+        return str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, Decimal):
