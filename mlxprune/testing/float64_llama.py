@@ -126,14 +126,16 @@ def document_nll(
     prefix: int,
     context: int,
     overlap: int = 0,
+    start: str = "last",
 ) -> float:
-    """-ln p of a whole document in windows of ``context`` targets, each target once, in float64."""
+    """-ln p of a whole document in windows of ``context`` targets, each target once, in float64.
+    Later windows begin with the last token before them, or with the prefix."""
     total, scored = 0.0, 0
     while scored < len(ids):
         lead = overlap if scored else 0
         first = scored - lead
         stop = min(first + context, len(ids))
-        before = int(ids[first - 1]) if first else prefix
+        before = int(ids[first - 1]) if first and start == "last" else prefix
         inputs = np.concatenate([[before], ids[first : stop - 1]]).astype(np.int64)
         table = llama_log_probabilities(weights, config, inputs)
         picked = table[np.arange(stop - first), ids[first:stop].astype(np.int64)]

@@ -231,3 +231,52 @@ def test_a_killed_run_is_shown_as_crashed(tiny_yaml: Path, tmp_path: Path, comma
 def test_help_and_version(command: Any) -> None:
     assert "Usage" in command("--help").stdout
     assert command("--version").stdout.startswith("mlxprune ")
+
+
+def test_an_output_that_is_full_or_closed_ends_clearly(tiny_run: RunFolder) -> None:
+    """And whoever reads only the beginning of it breaks nothing."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    status = f"{sys.executable} -m mlxprune status {tiny_run.path}"
+    for line, code in (
+        (f"{status} --json > /dev/full", 2),
+        (f"{status} > /dev/full", 2),
+        (f"{status} --json >&-", 2),
+        (f"set -o pipefail; {status} | head -n 1", 0),
+        (f"set -o pipefail; {status} --json | head -c 1", 0),
+    ):
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == code, (line, done.stderr)
+        assert "Traceback" not in done.stderr
+        if code:
+            assert len(done.stderr.strip().splitlines()) == 3, done.stderr
+
+
+def test_a_report_is_written_under_any_locale(tiny_run: RunFolder, command: Any) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = command("report", str(tiny_run.path), env={**os.environ, **plain})
+    assert done.returncode == 0, done.stderr
+
+
+def test_several_files_that_will_not_do_are_told_in_one_error(
+    tmp_path: Path, tiny_corpus: Path, command: Any
+) -> None:
+    """By plan and by run alike, and nothing is left behind."""
+    (tmp_path / "notes.jsonl").write_text('{"source_text": "a text"}\n' * 9)
+    (tmp_path / "book.pdf").write_bytes(b"%PDF-1.7 and so on")
+    paths = f"data.paths=[{tiny_corpus}, notes.jsonl, book.pdf]"
+    (tmp_path / "c.yaml").write_text("data: {paths: [x]}\n")
+    said = []
+    for verb in (("plan", "--no-probe"), ("run", "--dir", "run")):
+        done = command(verb[0], "c.yaml", *verb[1:], "--set", paths, cwd=tmp_path)
+        assert done.returncode == 2
+        lines = done.stderr.strip().splitlines()
+        said.append(
+            [line for line in lines if line.startswith(("error", "  at", "      ", "  fix"))]
+        )
+    assert said[0] == said[1]
+    error, _, first, second, _ = said[0]
+    assert "2 of 5 files" in error
+    assert "it is a PDF" in first
+    assert "source_text" in second
+    assert not (tmp_path / "run" / "corpus").exists()

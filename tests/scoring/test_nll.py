@@ -60,16 +60,17 @@ LENGTHS = [1, 2, CONTEXT - 1, CONTEXT, CONTEXT + 1, 2 * CONTEXT, 2 * CONTEXT + 1
 
 
 @pytest.mark.float32
+@pytest.mark.parametrize("start", ["last", "prefix"])
 @pytest.mark.parametrize("overlap", [0, 5])
-def test_scores_equal_the_float64_llama(saved: Path, overlap: int) -> None:
+def test_scores_equal_the_float64_llama(saved: Path, overlap: int, start: str) -> None:
     """One token, exactly one window, one more, very long."""
     model, config = load_model(saved)
     tokens = tokens_of(LENGTHS, prefix=5)
     documents = np.arange(len(LENGTHS))
-    part = score_documents(model, tokens, documents, policy(overlap=overlap))
+    part = score_documents(model, tokens, documents, policy(overlap=overlap, start=start))
     weights = float64_llama.read_weights(saved / "model.safetensors")
     true = [
-        float64_llama.document_nll(weights, config, tokens.document(d), 5, CONTEXT, overlap)
+        float64_llama.document_nll(weights, config, tokens.document(d), 5, CONTEXT, overlap, start)
         for d in documents
     ]
     assert part["num_tokens"].tolist() == LENGTHS
@@ -338,3 +339,47 @@ def test_the_scores_of_a_run_equal_the_float64_llama(tiny_run: RunFolder) -> Non
         ids = tokens.document(int(pool[at]))
         true = float64_llama.document_nll(weights, config, ids, tokens.prefix, 64)
         assert table.column("nll_sum")[int(at)].as_py() == pytest.approx(true, rel=1e-5)
+
+
+def test_a_document_without_a_number_tells_nothing_of_others() -> None:
+    """Neither do the mean losses by position know of it."""
+    import mlx.core as mx
+
+    from mlxprune.scoring import nll
+
+    ids = np.arange(2, 53, dtype=np.uint16)  # each stands once
+    tokens = Tokens(ids, np.array([0, 9, 39, 51]), 300, 1, 1)
+
+    def losses(inputs: np.ndarray, targets: np.ndarray) -> mx.array:
+        bad = (targets == tokens.document(1)[0]).any(axis=1)
+        found = np.ones(targets.shape, np.float32)
+        found[bad] = np.nan
+        return mx.array(found)
+
+    scorer = nll.Scorer.__new__(nll.Scorer)
+    scorer.losses_of, scorer.tokens, scorer.policy = losses, tokens, policy()
+    scorer.between = lambda scored, slots, waited: None
+    scorer.waiting, scorer.half, scorer.starving = nll.deque(), None, True
+    result: list[tuple[np.ndarray, np.ndarray]] = []
+    scorer.submit(np.arange(3), lambda rows, sums: result.append((rows, sums)))
+    scorer.drain()
+    ((rows, sums),) = result
+    assert np.isnan(rows["nll_sum"]).tolist() == [False, True, False]
+    assert rows["nll_sum"][[0, 2]].tolist() == [9, 12]
+    assert np.isfinite(sums).all()
+    assert sums[0].sum() == sums[1].sum()
+
+
+def test_later_windows_begin_with_the_prefix_where_the_tokenizer_puts_one() -> None:
+    from mlxprune.config.schema import Score
+    from mlxprune.scoring.windows import window_start
+    from mlxprune.tokenization.tokenizer import Tokenizer
+
+    def tokenizer(opening: tuple[int, ...]) -> Tokenizer:
+        return Tokenizer(Path(), "x", 9, 2, 1, lambda t: [], lambda i: "", opening)
+
+    assert window_start(Score(), tokenizer((2,))) == "prefix"
+    assert window_start(Score(), tokenizer(())) == "last"
+    assert window_start(Score(later_windows="last"), tokenizer((2,))) == "last"
+    assert window_start(Score(later_windows="prefix"), tokenizer(())) == "prefix"
+    assert "later_windows" not in Score().results()

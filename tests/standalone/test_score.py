@@ -197,3 +197,27 @@ def test_kept_masks_agree_with_the_kept_file(tiny_run: RunFolder) -> None:
     keys = pq.read_table(tiny_run.scores(), columns=["key"]).column("key").to_numpy()
     kept = pq.read_table(folder / "kept.parquet").column("key").to_numpy()
     assert np.array_equal(keys[np.load(folder / "kept.npy")], kept)
+
+
+def test_a_model_scores_under_the_positions_that_it_has(tiny_corpus: Path, tmp_path: Path) -> None:
+    """By default under its own context, whatever it is called; never under more."""
+    from mlxprune.errors import ConfigError
+    from mlxprune.standalone.score import score_data
+    from mlxprune.testing.families import write_model, write_tokenizer
+
+    texts = [
+        json.loads(line)["text"]
+        for path in sorted(tiny_corpus.glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    tokenizer = write_tokenizer(tmp_path / "tokenizer", texts)
+    model = write_model(tmp_path / "model", "gpt2", tokenizer)
+    chosen = validate_config({"data": {"paths": [str(tiny_corpus)]}}, "test")
+    scored = score_data(chosen, str(model), tmp_path / "out", [])
+    told = pq.read_schema(scored.scores).metadata
+    assert told[b"policy.context"] == b"128"
+    assert told[b"policy.start"] == b"last"
+    assert np.isfinite(pq.read_table(scored.scores).column("nll_sum").to_numpy()).all()
+    long = validate_config({"data": {"paths": [str(tiny_corpus)]}, "score": {"context": 129}}, "x")
+    with pytest.raises(ConfigError, match="learned 128 positions"):
+        score_data(long, str(model), tmp_path / "out", [])
