@@ -72,7 +72,7 @@ class Scorer:
         self.tokens, self.policy, self.between = tokens, policy, between
         self.waiting: deque[_Waiting] = deque()
         dtype = str(backend.detect().score_dtype).removeprefix("mlx.core.")
-        self.half = dtype if dtype != "float32" else None  # it can overflow where float32 does not
+        self.narrow = dtype if dtype == "float16" else None  # it overflows where float32 does not
         self.starving = True  # whether the device has nothing to do while a batch is made
 
     def submit(self, documents: np.ndarray, finish: Finish) -> None:
@@ -119,9 +119,9 @@ class Scorer:
         unit.positions[1, : values.shape[1]] += used[told].sum(axis=0)
         unit.left -= 1
         if not unit.left:
-            if self.half and not np.isfinite(unit.rows["nll_sum"]).all():
+            if self.narrow and not np.isfinite(unit.rows["nll_sum"]).all():
                 raise RunError(
-                    f"losses are not finite in {self.half}",
+                    f"losses are not finite in {self.narrow}",
                     "score",
                     "set dtype: float32, which has the range, and run again",
                 )

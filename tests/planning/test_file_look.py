@@ -67,6 +67,7 @@ def test_what_init_writes_plans_and_runs(
     assert f"{rows:,} rows: used {rows:,}" in page
 
 
+@pytest.mark.slow
 def test_the_table_of_init(layouts: list[Layout], tmp_path: Path, command: Any) -> None:
     folder = layouts[0].path.parent
     (tmp_path / "x.zip").write_bytes(b"PK\x03\x04 and so on")

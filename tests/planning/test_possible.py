@@ -47,7 +47,9 @@ def study(corpus: Path, model: Path, **sections: Any) -> Config:
     return validate_config(tree, "test")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(n, marks=[pytest.mark.slow] if n != "gpt2" else []) for n in FAMILIES]
+)
 def test_a_study_with_a_pretrained_reference(
     family: str, tiny_corpus: Path, tokenizer: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +167,7 @@ def test_documents_without_a_finite_score_leave_the_pool_with_their_ids(
     assert not set(kept) & marked
 
 
+@pytest.mark.slow
 def test_too_many_of_them_stop_the_run_and_what_is_scored_is_kept(
     some_without_score: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -359,7 +359,7 @@ def test_a_document_without_a_number_tells_nothing_of_others() -> None:
     scorer = nll.Scorer.__new__(nll.Scorer)
     scorer.losses_of, scorer.tokens, scorer.policy = losses, tokens, policy()
     scorer.between = lambda scored, slots, waited: None
-    scorer.waiting, scorer.half, scorer.starving = nll.deque(), None, True
+    scorer.waiting, scorer.narrow, scorer.starving = nll.deque(), None, True
     result: list[tuple[np.ndarray, np.ndarray]] = []
     scorer.submit(np.arange(3), lambda rows, sums: result.append((rows, sums)))
     scorer.drain()
