@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.data.index import Corpus
+from mlxprune.errors import RunError
 from mlxprune.evaluation import requests
 from mlxprune.evaluation.asking import answer_context, ask
 from mlxprune.evaluation.bits_per_byte import (
@@ -206,6 +207,16 @@ def _text(
     report = stage_progress(execution, "evaluation", "tokens", obeys=False)
     between = progress_between(report, total, 0, 1)
     part = losses_in_child(execution, source, tokens, documents, window, between)
+    finite = np.isfinite(part["nll_sum"])
+    if not finite.any():
+        fix = "check the model: its weights or its positions are broken"
+        raise RunError("no document of the text has a finite loss", str(source), fix)
+    if not finite.all():
+        lost = int((~finite).sum())
+        what = f"{lost:,} of {len(documents):,} documents have no finite loss and are left out"
+        execution.warn("evaluation", what)
+        part, documents = part[finite], documents[finite]
+        total = int(tokens.lengths(documents).sum())
     index = corpus.index[documents]
     bits: TextBits = bits_by_domain(
         part["nll_sum"], index["bytes"], index["domain"], corpus.domains
