@@ -74,7 +74,7 @@ def _cells(group: list[FileLook]) -> list[str]:
         keys = ["the file", "its name", "its folder"]
     else:
         keys = [
-            first.keys.text[0],
+            ", ".join(first.keys.text),
             first.keys.id if first.has_id else "from the text",
             f"host of {first.keys.domain}" if first.keys.host else first.keys.domain,
         ]
@@ -83,4 +83,7 @@ def _cells(group: list[FileLook]) -> list[str]:
             keys[2] = one_line(names[0]) if len(names) == 1 else f"{len(names)} names"
     size = sum(file.bytes for file in group) / 1e6
     about = "" if exact else "~"
-    return [name, first.source.form, f"{about}{rows:,.0f}", f"{size:,.1f}", *map(one_line, keys)]
+    counted = f"{about}{rows:,.0f}"
+    if (without := round(rows - sum(file.documents for file in group))) > 0:
+        counted += f" ({about}{without:,} without text)"
+    return [name, first.source.form, counted, f"{size:,.1f}", *map(one_line, keys)]

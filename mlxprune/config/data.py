@@ -41,6 +41,15 @@ TextKeys = Annotated[
 ]
 
 
+def _as_text(value: object) -> object:
+    """A year is a name, too."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _named_by_text(value: object) -> object:
+    return {_as_text(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+
 def _key_or_host(value: object) -> object:
     named = isinstance(value, dict) and [*value] == ["host"] and isinstance(value["host"], str)
     if value is not None and not named and not isinstance(value, str | HostKey):
@@ -68,7 +77,7 @@ class SourceEntry(Section):
     domain_key: Annotated[str | HostKey | None, BeforeValidator(_key_or_host)] = Field(
         None, description="where their domains are"
     )
-    domain: str | None = Field(
+    domain: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         None, min_length=1, description="instead of a key: the domain of all their documents"
     )
     weight: Weight | None = Field(None, description="share of the corpus, against other weights")
@@ -112,7 +121,7 @@ class Data(Section):
     domain_key: DomainKey = Field("auto", description="a key, path:N, file, {host: key}, or auto")
     group_key: str | None = Field(None, description="documents of equal value share a split side")
     limit: str | None = Field(None, description="about so many tokens (200M), or `5000 docs`")
-    mix: dict[str, Weight] | None = Field(
+    mix: Annotated[dict[str, Weight] | None, BeforeValidator(_named_by_text)] = Field(
         None, description="shares of the corpus by domain, as {web: 0.75, code: 0.25}; no repeats"
     )
     max_bad: Real = Field(

@@ -16,6 +16,7 @@ from mlxprune.data.sources import FileProblem, Source
 from mlxprune.errors import DataError, one_line
 
 MANY_DOMAINS = 200  # above which a table of them says nothing, and matched and macro mean little
+FEW = 10  # rows that can be mended by hand
 NAMED = 12  # keys that a message lists
 LISTED = 40  # problems that a message lists
 OWN_KEYS = "data.paths: [{{path: {name}, text_key: {key}}}]"
@@ -73,7 +74,7 @@ def problems_of(data: Data, accounts: list[Account]) -> list[FileProblem]:
     the whole."""
     problems: list[FileProblem] = []
     for members in _judged_together(accounts):
-        problem = _of_files(data, members)
+        problem = _of_files(data, members, len(accounts))
         if problem is not None:
             problems.append(problem)
     if problems:
@@ -81,7 +82,7 @@ def problems_of(data: Data, accounts: list[Account]) -> list[FileProblem]:
     problems = _of_domains(accounts) or _of_keys(data, accounts)
     rows, bad = sum(a.rows for a in accounts), sum(a.bad for a in accounts)
     if not problems and bad > data.max_bad * rows:
-        reasons = _reasons(sum((a.skipped for a in accounts), Counter()))
+        reasons = reasons_of(sum((a.skipped for a in accounts), Counter()))
         problems.append(_too_bad(data, "data.paths", bad, rows, reasons))
     return problems
 
@@ -97,7 +98,7 @@ def _judged_together(accounts: list[Account]) -> Iterable[list[Account]]:
     yield from texts.values()
 
 
-def _of_files(data: Data, members: list[Account]) -> FileProblem | None:
+def _of_files(data: Data, members: list[Account], files: int) -> FileProblem | None:
     first = members[0]
     path = str(first.source.path)
     if len(members) > 1:
@@ -111,12 +112,18 @@ def _of_files(data: Data, members: list[Account]) -> FileProblem | None:
         if skipped["missing_text"]:
             asked = " or ".join(repr(key) for key in first.source.keys.text)
             problem = f"no row has the text key {asked}: the rows have {_keys(texts)}"
-            return FileProblem(path, problem, _text_key_fix(data, first, texts))
-        problem = f"none of its {rows:,} rows is a document: {_reasons(skipped)}"
-        return FileProblem(path, problem, _reason_fix(skipped))
+            return FileProblem(path, problem, _text_key_fix(first, texts, files))
+        problem = f"none of its {rows:,} rows is a document: {reasons_of(skipped)}"
+        return FileProblem(path, problem, reason_fix(skipped))
     if bad > data.max_bad * rows:
         have = f"; those without a text have {_keys(texts)}" if texts else ""
-        return _too_bad(data, path, bad, rows, _reasons(skipped) + have)
+        found = _too_bad(data, path, bad, rows, reasons_of(skipped) + have)
+        if texts and texts.most_common(1)[0][1]:
+            keys = [*first.source.keys.text, texts.most_common(1)[0][0]]
+            listed = ", ".join(map(one_line, keys))
+            fix = f"give a list of keys, text_key: [{listed}], or raise data.max_bad"
+            return FileProblem(path, found.problem, fix)
+        return found
     return None
 
 
@@ -124,8 +131,7 @@ def _too_bad(data: Data, where: str, bad: int, rows: int, reasons: str) -> FileP
     return FileProblem(
         where,
         f"{bad:,} of {rows:,} rows are bad, above data.max_bad = {data.max_bad:g}: {reasons}",
-        "mend them, or raise data.max_bad; corpus/bad-rows.jsonl of a run that goes through "
-        "lists them",
+        "mend them, or raise data.max_bad",
     )
 
 
@@ -137,7 +143,8 @@ def _texts_of(members: list[Account]) -> Counter[str]:
     return texts
 
 
-def _reasons(skipped: Counter[str]) -> str:
+def reasons_of(skipped: Counter[str]) -> str:
+    """Rows by reason, as words."""
     return ", ".join(f"{reason} {n:,}" for reason, n in sorted(skipped.items()))
 
 
@@ -147,20 +154,22 @@ def _keys(texts: Counter[str]) -> str:
     return ", ".join(names) + (", ..." if len(texts) > NAMED else "") if names else "no keys"
 
 
-def _text_key_fix(data: Data, account: Account, texts: Counter[str]) -> str:
+def _text_key_fix(account: Account, texts: Counter[str], files: int) -> str:
     likely = next((key for key, size in texts.most_common(1) if size), "KEY")
-    if len(data.paths) == 1 and account.source.name == account.source.path.name:
+    if files == 1:
         return f"set data.text_key: {one_line(likely)}"
     return "write " + OWN_KEYS.format(name=account.source.path.name, key=one_line(likely))
 
 
-def _reason_fix(skipped: Counter[str]) -> str:
+def reason_fix(skipped: Counter[str]) -> str:
+    """What to do about rows that are mostly skipped for one reason."""
     worst = next((r for r, _ in skipped.most_common() if r not in HARMLESS_REASONS), "")
     return {
         "invalid_utf8": "convert it to UTF-8",
         "bad_json": "it is no JSON Lines: check how it was written",
         "not_an_object": "write one object a line, with the text under a key",
         "text_not_a_string": "name a key that holds text",
+        "too_many_fields": "put texts that hold the delimiter into quotes",
         "not_text": "give WET files, or extract the text of the pages first",
     }.get(worst, "check the file, or leave it out")
 
@@ -178,7 +187,12 @@ def _of_domains(accounts: list[Account]) -> list[FileProblem]:
         texts = _texts_of(holders)
         have = f"; the rows have {_keys(texts)}" if texts else ""
         what = f"none of the {bad[name]:,} rows of domain {one_line(name)!r} can be read{have}"
-        fix = "give data.text_key a list: the first key that a row has is taken"
+        skipped: Counter[str] = sum((a.skipped for a in holders), Counter())
+        fix = reason_fix(skipped)
+        if texts:
+            fix = "give data.text_key a list: the first key that a row has is taken"
+        elif bad[name] < FEW:
+            fix += ", or mend the row" if bad[name] == 1 else ", or mend the rows"
         problems.append(FileProblem(str(holders[0].source.path), what, fix))
     return problems
 

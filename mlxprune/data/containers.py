@@ -7,18 +7,20 @@ decompressed stream (0 where there are no lines), and an object, or a ``BadLine`
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import ijson
 import orjson
 
 from mlxprune.data.decompression import Told, decompressed_chunks, decompressed_lines
-from mlxprune.data.formats import csv_delimiter
+from mlxprune.data.formats import csv_delimiter, tsv_is_quoted
+from mlxprune.data.json_reader import JsonReader
 from mlxprune.data.rows import AUTO_DOMAIN_KEYS, BadLine, value_at
 from mlxprune.data.sources import Source
 from mlxprune.errors import DataError, one_line
@@ -26,6 +28,7 @@ from mlxprune.errors import DataError, one_line
 Values = Iterator[tuple[int, int, Any]]
 Part = tuple[int, int]  # bytes of a JSON Lines file, row groups of a Parquet file: [from, to)
 BATCH_ROWS = 256
+HEAD_LINES = 50  # of a table, by which its quotes are known
 CHECK = "check the file, or leave it out"
 
 
@@ -85,69 +88,76 @@ def _second_look(line: bytes) -> Any:
         return BadLine("bad_json", line[:80].decode("utf-8", "replace"))
 
 
-class _Stream:
-    """Chunks as a file to read from; ``done`` of them so far."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self.chunks, self.rest, self.at_start = chunks, b"", True
-
-    def read(self, size: int = -1) -> bytes:
-        if size == 0:
-            return b""
-        while not self.rest:
-            chunk = next(self.chunks, None)
-            if chunk is None:
-                return b""
-            self.rest = chunk.removeprefix(b"\xef\xbb\xbf") if self.at_start else chunk
-            self.at_start = False
-        size = len(self.rest) if size < 0 else size
-        out, self.rest = self.rest[:size], self.rest[size:]
-        return out
-
-
 def _json_values(source: Source, told: Told) -> Values:
-    stream = _Stream(decompressed_chunks(source.path, told))
+    reader = JsonReader(decompressed_chunks(source.path, told))
     number = 0
     try:
-        for value in ijson.items(stream, source.inside, multiple_values=True):
-            if type(value) is dict:  # the library keeps all digits of a number, and readers none
-                value = {k: float(v) if type(v) is Decimal else v for k, v in value.items()}
+        for value in reader.rows(source.inside):
             yield number, 0, value
             number += 1
-    except (ijson.JSONError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # those of JSON and of UTF-8 among them
         problem = f"its JSON is broken after {number:,} rows: {one_line(error)}"
         raise DataError(problem, str(source.path), "mend it, or write one object a line") from None
 
 
+class _Chunks(io.RawIOBase):
+    """Chunks of bytes as a file to read from."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.chunks, self.rest = chunks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self.rest:
+            chunk = next(self.chunks, None)
+            if chunk is None:
+                return 0
+            self.rest = chunk
+        size = min(len(buffer), len(self.rest))
+        buffer[:size], self.rest = self.rest[:size], self.rest[size:]
+        return size
+
+
+def _lines(source: Source, told: Told) -> Iterator[str]:
+    """Lines with their ends, of whatever kind; bytes that are no UTF-8 as surrogates."""
+    raw = io.BufferedReader(_Chunks(decompressed_chunks(source.path, told)), 1 << 16)
+    with io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as text:
+        yield from text
+
+
 def _csv_values(source: Source, told: Told) -> Values:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    lines = (
-        line.decode("utf-8", "surrogateescape") + "\n"
-        for _, line in decompressed_lines(source.path, told)
-    )
-    first = next(lines, "").removeprefix("\ufeff")
-    if not first.strip():
+    lines = itertools.dropwhile(lambda line: not line.strip(), _lines(source, told))
+    head = [*itertools.islice(lines, HEAD_LINES)]
+    if not head:
         return
-    delimiter = "\t" if source.form == "tsv" else csv_delimiter(first)
-
-    def all_lines() -> Iterator[str]:
-        yield first
-        yield from lines
-
-    reader = csv.reader(all_lines(), delimiter=delimiter)
+    delimiter = "\t" if source.form == "tsv" else csv_delimiter(head[0])
+    if named := re.fullmatch(r"sep=(.)\s*", head[0]):  # as spreadsheets write it
+        delimiter, head = named[1], head[1:]
+    quoted = source.form == "csv" or tsv_is_quoted(head)
+    rows = itertools.chain(head, lines)
+    if quoted:
+        reader = csv.reader(rows, delimiter=delimiter, strict=True)
+    else:
+        reader = csv.reader(rows, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     number = 0
     try:
-        header = [name.strip() for name in next(reader)]
+        header = [name.strip() for name in next(reader, [])]
+        _refuse_twice(source, header)
         for fields in reader:
             if fields:
                 yield number, 0, _csv_row(header, fields)
                 number += 1
     except csv.Error as error:
-        problem = f"its table is broken after {number:,} rows: {one_line(error)}"
-        raise DataError(problem, str(source.path), "mend it, or write it as JSON Lines") from None
+        problem = f"its quotes or delimiters are broken after {number:,} rows: {one_line(error)}"
+        raise DataError(problem, str(source.path), "mend it there, or write JSON Lines") from None
 
 
 def _csv_row(header: list[str], fields: list[str]) -> Any:
+    if len(fields) > len(header) and any(field.strip() for field in fields[len(header) :]):
+        return BadLine("too_many_fields", " ".join(fields)[:80])
     for field in fields:
         if not field.isascii() and any("\udc80" <= c <= "\udcff" for c in field):
             return BadLine("invalid_utf8", ascii(field[:80]))
@@ -155,6 +165,15 @@ def _csv_row(header: list[str], fields: list[str]) -> Any:
     if len(fields) < len(header):
         row |= dict.fromkeys(header[len(fields) :])
     return row
+
+
+def _refuse_twice(source: Source, names: list[str], wanted: list[str] | None = None) -> None:
+    """Raises DataError where a column that is needed is there twice."""
+    needed = wanted if wanted is not None else [*_text_columns(source), source.keys.id]
+    for name in needed:
+        if names.count(name) > 1:
+            fix = "give one of them another name"
+            raise DataError(f"two columns are called {one_line(name)!r}", str(source.path), fix)
 
 
 def _warc_values(source: Source) -> Values:
@@ -217,11 +236,12 @@ def _batches(source: Source, part: Part | None, whole: bool) -> Iterator[Any]:
         names = file.schema_arrow.names
         columns = names if whole else _wanted(source, names)
         groups = None if part is None else [*range(*part)]
+        _refuse_twice(source, names)
         batches = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns or names)
-        yield next(batches, pyarrow.record_batch({}))
         if columns:
             yield from batches
             return
+        yield from itertools.islice(batches, 1)
         ours = range(file.metadata.num_row_groups) if groups is None else groups
         rows = sum(file.metadata.row_group(group).num_rows for group in ours)
         yield from _counted(rows - BATCH_ROWS)
@@ -234,6 +254,7 @@ def _batches(source: Source, part: Part | None, whole: bool) -> Iterator[Any]:
             mapped.seek(0)
             stored = opened = pyarrow.ipc.open_stream(mapped)
         names = opened.schema.names
+        _refuse_twice(source, names)
         columns = names if whole else _wanted(source, names)
         for batch in stored:
             if not columns:
@@ -241,7 +262,7 @@ def _batches(source: Source, part: Part | None, whole: bool) -> Iterator[Any]:
                 yield from _counted(batch.num_rows - BATCH_ROWS)
                 continue
             roots = {key if key in names else key.split(".")[0] for key in columns}
-            chosen = batch.select([name for name in names if name in roots])
+            chosen = batch.select([i for i, name in enumerate(names) if name in roots])
             for start in range(0, chosen.num_rows, BATCH_ROWS):
                 yield chosen.slice(start, BATCH_ROWS)
 
@@ -256,11 +277,15 @@ def _counted(rows: int) -> Iterator[Any]:
         )
 
 
+def _text_columns(source: Source) -> list[str]:
+    return [part for key in source.keys.text for part in (key, *key.split("+"))]
+
+
 def _wanted(source: Source, names: list[str]) -> list[str]:
     """The columns that the keys of a source name, dotted keys where they are no plain columns; none
     where none of them is the text's."""
     keys = source.keys
-    text = [part for key in keys.text for part in (key, *key.split("+"))]
+    text = _text_columns(source)
 
     def there(key: str) -> bool:
         return key in names or key.split(".")[0] in names
@@ -273,12 +298,30 @@ def _wanted(source: Source, names: list[str]) -> list[str]:
 
 
 def _rows_of(batch: Any) -> Iterator[Any]:
-    """The rows of a batch; one that holds bytes which are no text costs only itself."""
+    """The rows of a batch; one that holds bytes which are no text costs only itself, and a column
+    that Python has no values for (dates far away, unknown zones) only that column."""
     try:
         yield from batch.to_pylist()
+        return
     except UnicodeDecodeError:
         for number in range(batch.num_rows):
             try:
                 yield batch.slice(number, 1).to_pylist()[0]
             except UnicodeDecodeError:
                 yield BadLine("invalid_utf8", "")
+        return
+    except (ValueError, OverflowError, LookupError):
+        able = [i for i in range(batch.num_columns) if _has_values(batch.column(i))]
+    if len(able) == batch.num_columns:
+        raise DataError("its columns cannot be read", batch.schema.names[0], CHECK)
+    yield from _rows_of(batch.select(able))
+
+
+def _has_values(column: Any) -> bool:
+    try:
+        column.to_pylist()
+    except UnicodeDecodeError:
+        return True
+    except (ValueError, OverflowError, LookupError):
+        return False
+    return True

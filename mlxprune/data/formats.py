@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import ijson
 import orjson
 
 from mlxprune.data.decompression import HEAD_BYTES, codec_of, decompressed_chunks
@@ -47,15 +46,18 @@ TEXT_NAMES = (
     "makefile", "dockerfile", "contributing", "todo",
 )  # fmt: skip
 SNIFFED_BYTES = 1 << 16
-CUT_BYTES = 13  # that an escaped pair of surrogates takes, and one more
+DELIMITERS = (",", ";", "\t", "|")
 CSV_ROWS = 5  # that must have as many fields as the header, where no name says CSV
 ROWS_INSIDE = (
     "data", "rows", "examples", "items", "documents", "records", "instances", "articles", "train",
+    "test", "validation", "dev", "valid",
 )  # fmt: skip
 # Keys that hold the text of a row, the likeliest first.
 TEXT_KEYS = (
     "text", "content", "body", "raw_content", "document", "article", "message", "completion",
 )  # fmt: skip
+# Keys that hold the turns of a chat.
+CHAT_KEYS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue")
 UNPACK = "unpack it"
 EXTRACT = "extract its text first, with trafilatura or datatrove"
 PICKLED = "it could run code when opened: have it written as JSON Lines or Parquet"
@@ -68,7 +70,7 @@ MAGICS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office file", "save it as CSV or text"),
     (b"{\\rtf", "an RTF document", "save it as text"),
     (b"FEA1", "a Feather file of version 1", "write it anew as Parquet"),
-    (b"ORC", "an ORC file", "write it as Parquet"),
+    (b"ORC\n\x03", "an ORC file", "write it as Parquet"),
     (b"Obj\x01", "an Avro file", "write it as Parquet"),
     (b"\x93NUMPY", "a NumPy array", "give the text it was made from"),
     (b"SQLite format 3\0", "an SQLite database", "export its table as CSV"),
@@ -79,7 +81,7 @@ MAGICS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xff\x06\x00\x00sNaPpY", "snappy data", UNPACK),
     (b"\x89PNG", "an image", "leave it out"),
     (b"\xff\xd8\xff", "an image", "leave it out"),
-    (b"GIF8", "an image", "leave it out"),
+    (b"GIF89a", "an image", "leave it out"),
     (b"\x7fELF", "a program", "leave it out"),
 )
 OFFICE = ((b"xl/", "an Excel workbook"), (b"word/", "a Word document"), (b"ppt/", "slides"))
@@ -88,13 +90,18 @@ OFFICE = ((b"xl/", "an Excel workbook"), (b"word/", "a Word document"), (b"ppt/"
 @dataclass(frozen=True)
 class Format:
     """``form``: jsonl, json, parquet, arrow, csv, tsv, warc or text; empty where the file is not
-    read: ``what`` it is instead, and what to do. ``inside``: where the rows of a JSON file are, as
-    ijson names it."""
+    read: ``what`` it is instead, and what to do. ``inside``: of JSON, whether the rows are in an
+    ``array``, in the ``lists`` of one object, or stand one after another."""
 
     form: str
     inside: str = ""
     what: str = ""
     fix: str = ""
+
+    @property
+    def problem(self) -> str:
+        """As a sentence."""
+        return self.what if self.what.startswith(("cannot", "the ")) else f"it is {self.what}"
 
 
 def suffix_of(name: str) -> str:
@@ -155,7 +162,8 @@ def _of_bytes(head: bytes, name: str, more: bool) -> Format:
     if suffix in ARROW_SUFFIXES and head:
         return Format("", what="no Arrow file", fix="fetch it again, or leave it out")
     starts_json = text.lstrip()[:1] in (b"{", b"[")
-    if starts_json and (suffix not in TEXT_SUFFIXES or _first_is_object(text)):
+    may_be = suffix not in TEXT_SUFFIXES or (suffix in (".txt", ".text") and _has_rows(text))
+    if starts_json and may_be:
         found = _json_format(text, more)
         if found is not None:
             return found
@@ -203,28 +211,11 @@ def _alternates(head: bytes) -> bool:
     return max(even, odd) > 0.35 * len(part) and min(even, odd) < 0.02 * len(part)
 
 
-def _first_is_object(text: bytes) -> bool:
-    return _object_in(text.lstrip().partition(b"\n")[0])
-
-
-def _json_format(text: bytes, more: bool) -> Format | None:
-    """JSON Lines, or one JSON text over several lines; None where it only begins like JSON."""
-    body = text.lstrip()
-    line, _, rest = body.partition(b"\n")
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        value = None
-    if isinstance(value, dict):
-        inside = _wrapped(body, False) if not rest.strip() and not more else ""
-        return Format("json", inside) if inside else Format("jsonl")
-    if isinstance(value, list) and rest.lstrip()[:1] == b"[":
-        return Format("jsonl")  # of rows that are no objects
-    if value is None and _object_in(rest.partition(b"\n")[0]):
-        return Format("jsonl")  # whose first line is broken
-    if _breaks(body):
-        return None
-    return Format("json", "item" if body.startswith(b"[") else _wrapped(body, more))
+def _has_rows(text: bytes) -> bool:
+    """Whether text that is named as such is JSON Lines: its first line is an object, and so is the
+    second, where there is one."""
+    lines = [line for line in text.splitlines()[:3] if line.strip()][:2]
+    return bool(lines) and all(map(_object_in, lines))
 
 
 def _object_in(line: bytes) -> bool:
@@ -234,43 +225,60 @@ def _object_in(line: bytes) -> bool:
         return False
 
 
-def _breaks(body: bytes) -> bool:
-    """Whether bytes are no beginning of JSON, or a single line that is cut short."""
-    if not _stops(body):
+def _json_format(text: bytes, more: bool) -> Format | None:
+    """JSON Lines, or one JSON text over several lines; None where it only begins like JSON."""
+    body = text.lstrip()
+    line, newline, rest = body.partition(b"\n")
+    if body.startswith(b"["):
+        if rest.lstrip().startswith(b"[") and _is_json(line):
+            return Format("jsonl")  # of rows that are no objects
+        return Format("json", "array") if re.match(rb"\[\s*([{\[\]\"\d-]|$)", body) else None
+    keys, end = _outline(body)
+    alone = end is not None and not body[end:].strip() and not more
+    lists = [key for key, kind in keys.items() if kind == "objects" and key in ROWS_INSIDE]
+    wraps = bool(lists) and not any(
+        key in TEXT_KEYS for key, kind in keys.items() if kind == "text"
+    )
+    if wraps and (alone or end is None):
+        return Format("json", "lists")
+    if _object_in(line) or _object_in(rest.partition(b"\n")[0]) or (not newline and keys):
+        return Format("jsonl")
+    return Format("json") if keys and (end is not None or more or alone) else None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
         return False
-    # A cut may go through a character or an escape, which is no end of JSON but an error in it.
-    cut = any(_stops(body[: len(body) - less]) == "cut" for less in range(CUT_BYTES))
-    return not cut or not (body.startswith(b"[") or b"\n" in body.strip())
+    return True
 
 
-def _stops(body: bytes) -> str:
-    """How reading the bytes as JSON ends: empty, cut (they end too early) or wrong."""
-    try:
-        for _ in ijson.basic_parse(io.BytesIO(body), multiple_values=True):
-            pass
-    except ijson.JSONError as error:
-        early = "EOF" in str(error).upper() or "incomplete" in str(error).lower()
-        return "cut" if early else "wrong"
-    return ""
+TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.S)
 
 
-def _wrapped(body: bytes, more: bool) -> str:
-    """Where the rows are in one object that holds them all; empty where the object is a row."""
-    depth = 0
-    key = ""
-    try:
-        for event, value in ijson.basic_parse(io.BytesIO(body), multiple_values=True):
-            if event == "map_key" and depth == 1:
-                key = str(value)
-            elif event == "start_array" and depth == 1 and key in ROWS_INSIDE:
-                return f"{key}.item"
-            depth += event.startswith("start_")
-            depth -= event.startswith("end_")
+def _outline(body: bytes) -> tuple[dict[str, str], int | None]:
+    """(the keys of the first object with what they hold: text, objects in a list, or other; where
+    the object ends, None where it does not end in these bytes)."""
+    keys: dict[str, str] = {}
+    depth, last, key, before = 0, b"", "", b""
+    for found in TOKENS.finditer(body):
+        token = found.group()
+        if depth == 1 and token == b":" and last.startswith(b'"'):
+            key = last[1:-1].decode("utf-8", "replace")
+            keys[key] = "other"
+        elif key and depth == 1 and token.startswith(b'"') and last == b":":
+            keys[key] = "text"
+        elif key and depth == 2 and token == b"{" and last == b"[" and before == b":":
+            keys[key] = "objects"
+        if token in (b"{", b"["):
+            depth += 1
+        elif token in (b"}", b"]"):
+            depth -= 1
             if depth == 0:
-                return ""
-    except ijson.JSONError:
-        pass
-    return ""
+                return keys, found.end()
+        before, last = last, token
+    return keys, None
 
 
 def _delimiter(text: bytes) -> str:
@@ -279,7 +287,7 @@ def _delimiter(text: bytes) -> str:
     try:
         lines = text.decode("utf-8", "ignore")
         header = lines.partition("\n")[0]
-        for delimiter in (",", "\t", ";", "|"):
+        for delimiter in DELIMITERS:
             names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
             if len(names) > 1 and set(names) & set(TEXT_KEYS):
                 rows = csv.reader(io.StringIO(lines), delimiter=delimiter)
@@ -291,7 +299,22 @@ def _delimiter(text: bytes) -> str:
     return ""
 
 
-def csv_delimiter(head: str) -> str:
-    """Of a file that is named CSV: the one that its header has most of."""
-    header = head.partition("\n")[0]
-    return max((",", ";", "\t", "|"), key=header.count) if header else ","
+def csv_delimiter(header: str) -> str:
+    """Of a file that is named CSV: what its header has most of, outside quotes."""
+    plain = re.sub(r'"[^"]*"', "", header)
+    return max(DELIMITERS, key=plain.count) if plain.strip() else ","
+
+
+def tsv_is_quoted(lines: list[str]) -> bool:
+    """Whether the fields of a TSV stand in quotes where they have to, as libraries write tables;
+    most are written without, and a quote is a quote there."""
+    fields = [field for line in lines for field in line.rstrip("\r\n").split("\t")]
+    begun = [field for field in fields if field.startswith('"')]
+    if len({line.count("\t") for line in lines if line.strip()}) <= 1:
+        return bool(begun) and all(re.fullmatch(r'"([^"]|"")*"', field) for field in begun)
+    sizes: list[int] = []
+    try:
+        sizes += (len(row) for row in csv.reader(lines, delimiter="\t") if row)
+    except csv.Error:
+        return False
+    return bool(begun) and len(set(sizes[:-1])) == 1  # the last row may go on behind these lines

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
 from mlxprune.config.data import Data, HostKey, SourceEntry
-from mlxprune.data.formats import CODEC_SUFFIXES, DATA_SUFFIXES
+from mlxprune.data.formats import CHAT_KEYS, CODEC_SUFFIXES, DATA_SUFFIXES
 
 AUTO_DOMAIN_KEYS = ("domain", "source", "meta.pile_set_name")
 AUTO_DOMAIN_ROWS = 1000  # rows of a file that decide which of those keys it has
@@ -111,9 +110,20 @@ def text_at(row: dict[str, Any], key: str) -> Any:
         if all(isinstance(part, str) for part in there):
             return BETWEEN.join(part for part in there if part.strip())
         return there
+    if type(value) is str and value[:1] == "[" and key.rpartition(".")[2] in CHAT_KEYS:
+        value = _decoded(value)
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
         return _joined_turns(value)
     return value
+
+
+def _decoded(text: str) -> Any:
+    """Turns that were stored as text in JSON, as in tables; other text as it is."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, list) and value else text
 
 
 def _joined_turns(turns: list[dict[str, Any]]) -> Any:
@@ -123,8 +133,10 @@ def _joined_turns(turns: list[dict[str, Any]]) -> Any:
         key = next((k for k in CONTENT_KEYS if k in turn), None)
         is_chat |= key is not None
         content = turn.get(key) if key else None
+        if isinstance(content, dict):  # as chats are exported
+            content = content.get("parts", content.get("text"))
         if isinstance(content, list):  # parts of one turn, of which some may be images
-            parts = [part.get("text") for part in content if isinstance(part, dict)]
+            parts = [part.get("text") if isinstance(part, dict) else part for part in content]
             content = "\n".join(part for part in parts if isinstance(part, str))
         if isinstance(content, str) and content.strip():
             said.append(content)
@@ -207,9 +219,12 @@ def scalar(value: Any) -> str | None:
         return str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, Decimal):
-        value = float(value)
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if isinstance(value, float) and value != value:  # what tables write for nothing
+        return None
+    if isinstance(value, list | dict | bool | float):
+        text = json.dumps(value, default=str)
+    else:  # dates and their like as they are written
+        text = str(value)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

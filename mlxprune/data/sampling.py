@@ -47,17 +47,16 @@ def _of_places(source: Source, size: int, count: int) -> FileSample:
     rows = read = 0
     for place in range(PLACES):
         part = (place * size // PLACES, (place + 1) * size // PLACES)
-        first = last = None
+        first = None
         for number, offset, value in jsonl_values(source.path, source.keys.id, part=part):
             first = offset if first is None else first
-            last = offset
             if number == max(1, count // PLACES):
+                read += offset - first
                 break
             values.append(value)
             rows += 1
-        if first is not None and last is not None:
-            read += last - first
-    # The last line of every place is measured by the others.
+        else:  # all lines that begin in this stretch, which are as long as it on the whole
+            read += part[1] - part[0]
     return FileSample(values, max(rows, rows * size / max(read, 1)), False)
 
 

@@ -36,6 +36,8 @@ from mlxprune.records import record_of
 CHECKSUM_SUFFIXES = (".sha256", ".sha512", ".sha1", ".md5", ".crc", ".asc", ".sig")
 HIDDEN, UNDERSCORE = "hidden", "named with a leading underscore"
 BESIDE = "beside data of another format"
+NOTE = "a note about the data"
+NOTES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 NAMED = 5  # files that a sentence names
 # Formats from what most people mean to what is often only a note beside the data.
 TIERS = (("jsonl", "parquet", "arrow", "warc"), ("csv", "tsv"), ("json",), ("text",))
@@ -101,11 +103,11 @@ def find_sources(data: Data) -> FoundFiles:
     for number, entry in enumerate(data.paths):
         for path, form, top in _expand(entry, found):
             if not form.form:
-                found.problems.append(
-                    FileProblem(str(path), f"it is {form.what}", form.fix, number)
-                )
+                found.problems.append(FileProblem(str(path), form.problem, form.fix, number))
+            elif path in matches and matches[path].entry != number:
+                found.left_out.append(LeftOut(str(path), "named by an entry before, too"))
             else:
-                matches.setdefault(path, _Match(form, top, number))
+                matches[path] = _Match(form, top, number)
     if not matches and not found.problems:
         listed = ", ".join(e.path for e in data.paths)
         raise DataError("no input files", listed, "check data.paths")
@@ -223,7 +225,9 @@ def _folder(folder: Path, found: FoundFiles) -> Iterator[tuple[Path, Format, str
     for path in listed:
         found.left_out.append(LeftOut(str(path), "not listed in state.json"))
     for path, form in refused:
-        if (_named_as_data(path) and best < TEXTS) or best == len(TIERS):
+        named = _named_as_data(path) and best < TEXTS and form.what != NOTE
+        broken = form.what.startswith(("cannot", "the ")) and _hints_text(path)
+        if named or broken or best == len(TIERS):
             yield path, form, ""
         else:
             found.left_out.append(LeftOut(str(path), form.what))
@@ -242,22 +246,37 @@ def _tier(path: Path, form: Format) -> int:
     return next(i for i, forms in enumerate(TIERS) if form.form in forms)
 
 
+def _hints_text(path: Path) -> bool:
+    """Whether a file that cannot be read is one that was meant to be."""
+    return _named_as_data(path) or named_as_text(path.name)
+
+
 def _named_as_data(path: Path) -> bool:
     return suffix_of(path.name) in DATA_SUFFIXES
 
 
 def _format_in_folder(path: Path) -> Format:
-    """As ``format_of``, and what a folder does not count as text."""
-    if named_as_text(path.name) and not path.name.lower().endswith(CODEC_SUFFIXES):
-        return Format("text")
+    """As ``format_of``, and what a folder does not count as text or as data."""
     try:
         form = format_of(path)
     except DataError as error:
         return Format("", what=error.problem, fix=error.fix)
     suffix = suffix_of(path.name)
+    if path.name in NOTES:
+        return Format("", what=NOTE)
+    if suffix in (".yaml", ".yml") and form.form == "text" and _is_configuration(path):
+        return Format("", what="a configuration of mlxprune")
     if form.form == "text" and suffix and not named_as_text(path.name):
         return Format("", what=f"of an unknown kind ({suffix})")
     return form
+
+
+def _is_configuration(path: Path) -> bool:
+    """Whether a YAML file is one of ours: what is written into it would change the corpus."""
+    head = path.read_bytes()[:100_000].decode("utf-8", "replace")
+    return bool(
+        re.search(r"^data:", head, re.M) and re.search(r"^\s+paths:|\{\s*paths:", head, re.M)
+    )
 
 
 def _listed_arrow_files(files: list[Path]) -> set[Path]:
@@ -299,12 +318,13 @@ def _walk(folder: Path, found: FoundFiles) -> Iterator[Path]:
         folders.sort()
         for name in files:
             path = Path(here) / name
-            if not path.is_file():
-                continue
             if why := _ignored(name):
                 found.left_out.append(LeftOut(str(path), why))
-            else:
+            elif path.is_file():
                 yield path
+            else:
+                why = "a link to nothing" if path.is_symlink() else "not a regular file"
+                found.left_out.append(LeftOut(str(path), why))
 
 
 def _below(folder: Path, why: str) -> list[LeftOut]:

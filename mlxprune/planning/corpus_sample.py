@@ -27,11 +27,10 @@ def sampled_sizes(
     accounts: list[Account] = []
     documents: Counter[tuple[int, str]] = Counter()  # by entry and domain, scaled
     size: Counter[tuple[int, str]] = Counter()
-    rows, skipped = 0.0, Counter[str]()
+    skipped = Counter[str]()
     for source in found.sources:
         account, factor, sizes = _of_file(source)
         accounts.append(account)
-        rows += account.rows * factor
         for domain, number in account.documents_by_domain.items():
             documents[source.entry, domain] += round(number * factor)
             size[source.entry, domain] += round(sizes[domain] * factor)
@@ -42,7 +41,7 @@ def sampled_sizes(
     bytes_by_domain = {d: sum(n for (_, name), n in size.items() if name == d) for d in names}
     summary = CorpusSummary(
         files=len(found.sources),
-        rows=round(rows),
+        rows=sum(by_domain.values()) + sum(skipped.values()),
         documents=sum(by_domain.values()),
         bytes=sum(bytes_by_domain.values()),
         domains=by_domain,

@@ -122,7 +122,7 @@ def _entries(
         return
     if len(kinds) < 2 and not broken:
         yield _entry(path, next(iter(kinds), usual), usual)
-    elif len(members) <= OWN_ENTRIES:
+    elif len(members) <= (FILES_LOOKED_AT if broken else OWN_ENTRIES):
         for look in members:
             keys = look.keys if look.source.form != "text" else usual
             yield _entry(str(look.source.path), keys, usual)
@@ -134,7 +134,7 @@ def _entries(
 def _entry(path: str, keys: RowKeys, usual: RowKeys) -> SourceEntry:
     own: dict[str, object] = {}
     if keys.text != usual.text:
-        own["text_key"] = keys.text[0]
+        own["text_key"] = keys.text[0] if len(keys.text) == 1 else [*keys.text]
     if keys.id != usual.id:
         own["id_key"] = keys.id
     if (keys.domain, keys.host) != (usual.domain, usual.host):
@@ -197,7 +197,7 @@ seed: 0
 
 data:
   paths:{_listed(seen.entries, beside)}
-  text_key: {_quoted(seen.keys.text[0])}
+  text_key: {_texts(seen.keys)}
   id_key: {_quoted(seen.keys.id)}
   domain_key: {domain:<16}# auto: domain, source, meta.pile_set_name, else folder, else file
 {"".join(f"  # not used: {line}" for line in _unused(seen))}\
@@ -245,9 +245,14 @@ def _written(entry: SourceEntry) -> str:
         return _quoted(dumped)
     parts = []
     for key, value in dumped.items():
-        shown = f"{{host: {_quoted(value['host'])}}}" if isinstance(value, dict) else _json(value)
+        shown = f"{{host: {_json(value['host'])}}}" if isinstance(value, dict) else _json(value)
         parts.append(f"{key}: {shown}")
     return "{" + ", ".join(parts) + "}"
+
+
+def _texts(keys: RowKeys) -> str:
+    listed = ", ".join(map(_quoted, keys.text))
+    return listed if len(keys.text) == 1 else f"[{listed}]"
 
 
 def _domain_key(keys: RowKeys) -> str:
@@ -266,7 +271,8 @@ def _relative(path: str, folder: Path) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    plain = json.dumps(value, ensure_ascii=False)
+    return plain if plain.isprintable() else json.dumps(value)
 
 
 def _unused(seen: DataLook) -> list[str]:
@@ -278,7 +284,7 @@ def _unused(seen: DataLook) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _count(number: float) -> str:

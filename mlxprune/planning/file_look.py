@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlxprune.data.accounts import MANY_DOMAINS
-from mlxprune.data.formats import TEXT_KEYS
+from mlxprune.data.accounts import MANY_DOMAINS, reason_fix, reasons_of
+from mlxprune.data.formats import CHAT_KEYS, TEXT_KEYS
 from mlxprune.data.rows import (
     AUTO_DOMAIN_KEYS,
     FEW_ROWS,
     MISSING,
     NEARLY_ALL,
+    BadLine,
     Row,
     RowKeys,
     auto_domain,
@@ -30,7 +31,6 @@ from mlxprune.errors import DataError, one_line
 
 LOOKED_AT = 400  # rows of a file
 SHOWN = 3
-CHAT_KEYS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue")
 PAIRS = (
     "prompt+completion", "prompt+response", "prompt+chosen", "instruction+input+output",
     "instruction+output", "instruction+response", "question+answer", "query+response",
@@ -46,6 +46,11 @@ DOMAIN_KEYS = (
     "language",
 )  # fmt: skip
 ADDRESS_KEYS = ("url", "uri", "link", "source", "domain")
+MOST_KEYS = 3  # of one text
+NEARLY_EVERY = 0.995  # share of rows that have a text
+SHORTEST = 20  # characters of a text under a name that we do not know, on the mean
+LONGEST_NAME = 80  # characters of a column
+MANY_INSIDE = 50  # keys of an object in a row
 MUCH_LONGER = 8  # times: then the key with the longer texts is the text, whatever its name
 
 
@@ -80,15 +85,44 @@ def look_at_file(source: Source) -> FileLook:
     except DataError as error:
         return FileLook(source, problem=(error.problem, error.fix))
     rows = [value for value in sample.values if isinstance(value, dict)]
-    text = text_key_of(rows)
-    if text is None:
-        have = ", ".join(sorted({one_line(k) for row in rows for k in row})) or "no keys"
-        problem = f"no key of its rows holds text: {have}" if sample.values else ""
-        found = FileLook(source, sample.rows, sample.exact)
-        return replace(found, problem=(problem, "leave it out")) if problem else found
+    texts = text_keys_of(rows)
+    problem = _problem(source, sample.values, rows, texts)
+    if not texts or problem is not None:
+        return FileLook(source, sample.rows, sample.exact, problem=problem)
     identity, (domain, host) = id_key_of(rows), domain_key_of(rows)
-    keys = RowKeys((text,), identity or "id", domain, None, host)
+    keys = RowKeys(texts, identity or "id", domain, None, host)
     return _judged(replace(source, keys=keys), sample.values, sample.rows, sample.exact, identity)
+
+
+def _problem(
+    source: Source, values: list[Any], rows: list[dict[str, Any]], texts: tuple[str, ...]
+) -> tuple[str, str] | None:
+    """Why a file cannot be used, and what to do; None where it can, or has no row."""
+    if not values:
+        return None
+    if not rows:
+        reasons = Counter(v.reason if isinstance(v, BadLine) else "not_an_object" for v in values)
+        return f"none of its rows is an object: {reasons_of(reasons)}", reason_fix(reasons)
+    named = [one_line(str(key)) for key in rows[0]]
+    if source.form in ("csv", "tsv") and texts and len(texts[0]) > LONGEST_NAME:
+        fix = "write the names of the columns into its first line"
+        return "its first line is a text and names no columns", fix
+    have = ", ".join(named[:12]) or "no keys"
+    if not texts:
+        lists = [key for key, v in rows[0].items() if isinstance(v, list) and v]
+        if lists and all(isinstance(one, str) for one in rows[0][lists[0]]):
+            fix = f"join each list of {one_line(lists[0])!r} into one text first"
+            return f"no key of its rows holds text, but lists of texts: {have}", fix
+        return f"no key of its rows holds text: {have}", "leave it out"
+    if len(values) == 1 and texts[0].count(".") and len(rows[0]) < MANY_INSIDE < _inside(rows[0]):
+        fix = "write one object a line: of pandas, orient='records' and lines=True"
+        return "it is one object that holds its rows column by column", fix
+    return None
+
+
+def _inside(row: dict[str, Any]) -> int:
+    """How many keys the objects of a row have."""
+    return max((len(value) for value in row.values() if isinstance(value, dict)), default=0)
 
 
 def _judged(
@@ -141,11 +175,30 @@ def _beginning(path: Path) -> str:
     return ""
 
 
+def text_keys_of(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The keys of the text, so that nearly every row has one of them: one, where one will do."""
+    keys: list[str] = []
+    rest = rows
+    while len(keys) < MOST_KEYS and len(rest) > (1 - NEARLY_EVERY) * len(rows):
+        key = text_key_of(rest)
+        if key is None:
+            break
+        keys.append(key)
+        rest = [row for row in rest if not _is_text(text_at(row, key))]
+    return tuple(keys)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text, or a null where a text would be."""
+    return value is None or isinstance(value, str | bytes)
+
+
 def text_key_of(rows: list[dict[str, Any]]) -> str | None:
     """The key that holds the text of most rows; None where none holds any.
 
     A known name before others, unless another key holds far more; pairs such as prompt+completion
-    and chats where no known name is there.
+    and chats where no known name is there. Other keys only where their values are long enough for
+    a text.
     """
     sizes: Counter[str] = Counter()
     holders: Counter[str] = Counter()
@@ -154,7 +207,8 @@ def text_key_of(rows: list[dict[str, Any]]) -> str | None:
             if isinstance(value, str | bytes) and value:
                 sizes[key] += len(value)
                 holders[key] += 1
-    common = {key for key, count in holders.items() if 2 * count > len(rows)}
+    long = {key for key, size in sizes.items() if size >= SHORTEST * holders[key]}
+    common = {key for key in long if 2 * holders[key] > len(rows)}
     longest = max(common, key=lambda key: sizes[key], default=None)
     for name in (*TEXT_KEYS[:-1], *CHAT_KEYS, *PAIRS, *TEXT_KEYS[-1:]):
         texts = [text_at(row, name) for row in rows]
@@ -165,7 +219,7 @@ def text_key_of(rows: list[dict[str, Any]]) -> str | None:
             continue
         if longest is None or MUCH_LONGER * sum(held) >= sizes[longest]:
             return name
-    return longest if longest is not None else max(sizes, key=lambda k: sizes[k], default=None)
+    return longest if longest is not None else max(long, key=lambda k: sizes[k], default=None)
 
 
 def _flat(row: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:

@@ -133,6 +133,7 @@ def _table(rows: list[list[Any]], wanted: list[str]) -> pa.Table:
     for i in range(len(wanted)):
         values = [row[i] for row in rows]
         mixed = len({type(v) for v in values if v is not None}) > 1
+        mixed |= any(type(v) is int and abs(v) >= 2**63 for v in values)
         columns.append(
             pa.array([None if v is None else str(v) for v in values] if mixed else values)
         )

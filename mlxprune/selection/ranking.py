@@ -80,6 +80,8 @@ def refuse_nothing(choice: Slice, count: int) -> None:
         first, stop = document_span(choice, count)
     if first == stop or (high - low) * count < Fraction(1, 2):
         fix = "raise the rate, or give the pool more documents"
+        if count < 2:
+            fix = "give more documents: the parts of the split leave hardly any to score"
         raise DataError(f"{choice.label} keeps none of {count} documents", "selection", fix)
 
 

@@ -149,7 +149,7 @@ def test_files_of_text_are_judged_as_one(tmp_path: Path) -> None:
     folder.mkdir()
     for i in range(30):
         (folder / f"{i}.txt").write_text(f"words {i}")
-    (folder / "bad.txt").write_bytes(b"\xff\xfe\xfd broken")
+    (folder / "bad.txt").write_bytes("caf\u00e9 au lait".encode("latin-1"))
     assert "1 of 31 rows" in refused(tmp_path, [folder]).problem
     assert indexed(tmp_path, [folder], max_bad=0.05).summary.documents == 30
 

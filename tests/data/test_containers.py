@@ -82,12 +82,14 @@ def test_tables_as_the_library_writes_them(delimiter: str, tmp_path: Path) -> No
 
 def test_short_rows_lack_fields_and_bad_bytes_cost_one_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes(b"text,id\nfine,1\nalone\nbr\xffken,3\n\nlast,4,more\n")
+    path.write_bytes(b"text,id\nfine,1\nalone\nbr\xffken,3\n\nlast,4,\nand, more,5\n")
     found = values(path)
     assert found[:2] == [{"text": "fine", "id": "1"}, {"text": "alone", "id": None}]
     assert isinstance(found[2], BadLine)
     assert found[2].reason == "invalid_utf8"
     assert found[3] == {"text": "last", "id": "4"}
+    assert isinstance(found[4], BadLine)  # a text with the delimiter and without quotes
+    assert found[4].reason == "too_many_fields"
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])

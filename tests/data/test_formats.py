@@ -33,11 +33,11 @@ def test_names_say_nothing_where_bytes_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "form", "inside"),
     [
-        (json.dumps(ROWS), "json", "item"),
-        (json.dumps(ROWS, indent=2), "json", "item"),
-        ("\ufeff" + json.dumps(ROWS, indent=1), "json", "item"),
-        (json.dumps({"version": [1], "data": ROWS}), "json", "data.item"),
-        (json.dumps({"rows": ROWS}, indent=4), "json", "rows.item"),
+        (json.dumps(ROWS), "json", "array"),
+        (json.dumps(ROWS, indent=2), "json", "array"),
+        ("\ufeff" + json.dumps(ROWS, indent=1), "json", "array"),
+        (json.dumps({"version": [1], "data": ROWS}), "json", "lists"),
+        (json.dumps({"rows": ROWS}, indent=4), "json", "lists"),
         ("\n".join(json.dumps(row, indent=2) for row in ROWS), "json", ""),
         (json.dumps(ROWS[0]), "jsonl", ""),
         (LINES.decode(), "jsonl", ""),
@@ -56,7 +56,7 @@ def test_the_forms_of_json(text: str, form: str, inside: str, name: str, tmp_pat
 def test_a_large_array_is_known_by_its_beginning(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"text": "x" * 900, "n": i} for i in range(300)], indent=2))
-    assert (format_of(path).form, format_of(path).inside) == ("json", "item")
+    assert (format_of(path).form, format_of(path).inside) == ("json", "array")
     path.write_text(json.dumps({"text": "y" * 300_000}, indent=2) * 2)
     assert (format_of(path).form, format_of(path).inside) == ("json", "")
 
