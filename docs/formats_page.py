@@ -59,7 +59,7 @@ RUN_FOLDER: list[tuple[str, type | str]] = [
     ("references/<name>/", "a model in Hugging Face layout"),
     ("references/<name>/training.json", TrainingSummary),
     ("scores/<name>.parquet", "one row a document of the pool; columns below"),
-    ("scores/<name>.unscored.parquet", "documents without a finite score: key, id, source, row"),
+    ("scores/<name>.unscored-<hash>.parquet", "documents without a score: key, id, source, row"),
     ("selection/<slice>/manifest.json", SliceManifest),
     ("selection/<slice>/kept.parquet", "the kept documents; columns below"),
     ("selection/<slice>/kept.npy", "bool [pool]"),

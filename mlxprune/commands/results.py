@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 def report(run_path: RunPath, as_json: AsJson = False) -> None:
     """Write report.html and report.json of a run anew."""
-    from mlxprune.config.loading import load_config
-    from mlxprune.experiment.artifacts import RunArtifacts
+    from mlxprune.experiment.artifacts import open_run
     from mlxprune.records import write_record
     from mlxprune.report.page import write_report
     from mlxprune.report.result import study_result
@@ -35,7 +34,7 @@ def report(run_path: RunPath, as_json: AsJson = False) -> None:
 
     run = existing_run(run_path)
     state = fold_log(run.events)
-    held = RunArtifacts(run, load_config(run.config))
+    held = open_run(run.path)
     write_report(held, state)
     result = study_result(held, state)
     write_record(run.path / "report.json", result)
@@ -113,8 +112,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say why a document was kept or dropped, or what the reference makes of every token."""
-    from mlxprune.config.loading import load_config
-    from mlxprune.experiment.artifacts import RunArtifacts
+    from mlxprune.experiment.artifacts import open_run
     from mlxprune.experiment.document_explanation import (
         RankedDocument,
         document_token_losses,
@@ -122,7 +120,7 @@ def explain(
     )
 
     run = existing_run(run_path)
-    held = RunArtifacts(run, load_config(run.config))
+    held = open_run(run.path)
     if losses:
         _print_losses(document_token_losses(held, document), as_json)
         return

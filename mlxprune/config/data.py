@@ -30,6 +30,8 @@ def _one_or_several(value: object) -> object:
         return (value,)
     if not isinstance(value, list | tuple) or not all(isinstance(key, str) for key in value):
         raise ValueError("write a key, or a list of keys")
+    if len(set(value)) < len(value) or not all(value):
+        raise ValueError("write every key once, and none that is empty")
     return tuple(value)
 
 

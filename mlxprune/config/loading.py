@@ -95,18 +95,28 @@ def override_setting(tree: dict[str, Any], setting: str) -> None:
     alternatives = {
         "final": ("tokens", "passes", "per_parameter"),
         "tokenizer": ("train", "pretrained"),
-        "selection": ("rate", "band", "tokens"),
     }
     for group in alternatives.get(parents[-1], ()) if parents else ():
         if last in alternatives[parents[-1]] and group != last and value != "null":
             tree.pop(group, None)  # the override replaces the alternative that the file chose
-    if parents == ["selection"] and last == "criterion" and value != "band":
-        tree.pop("band", None)
-    if parents == ["selection"] and last == "band":
-        tree.pop("criterion", None)
-    if parents == ["selection"] and last != "slices":  # it holds for every slice
-        for entry in tree.get("slices") or []:
-            for key in (last, *({"rate": ["band"], "band": ["rate", "criterion"]}.get(last, []))):
-                if isinstance(entry, dict):
-                    entry.pop(key, None)
+    if parents == ["selection"] and value != "null":
+        replaced = _replaced_in_slice(last, value)
+        for entry in [tree, *(tree.get("slices") or [])] if last != "slices" else []:
+            if isinstance(entry, dict):
+                for key in (*replaced, *((last,) if entry is not tree else ())):
+                    entry.pop(key, None)  # it holds for every slice
     tree[last] = parse_value(value)
+
+
+def _replaced_in_slice(key: str, value: str) -> tuple[str, ...]:
+    """Keys of a slice that a setting takes the place of: there is one way to say how much."""
+    ranges = ("min", "max")
+    if key in ranges:
+        return ("rate", "band", "tokens", "criterion")
+    if key == "band":
+        return ("rate", "tokens", "criterion", *ranges)
+    if key in ("rate", "tokens"):
+        return tuple(k for k in ("rate", "tokens", "band", *ranges) if k != key)
+    if key == "criterion" and value != "range":
+        return (*ranges, *(("band",) if value != "band" else ()))
+    return ()

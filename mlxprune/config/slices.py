@@ -10,7 +10,6 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from mlxprune.config.field_types import Count, Exact, Section
-from mlxprune.units import short_count
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # what may become a folder
 # Names that arms and free scores bear already.
@@ -91,6 +90,14 @@ class Slice(Section):
         if not isinstance(value, dict):
             return value
         value = dict(value)
+        amounts = [k for k in ("rate", "band", "tokens") if value.get(k) is not None]
+        amounts += (
+            ["min or max"]
+            if {"min", "max"} & {k for k, v in value.items() if v is not None}
+            else []
+        )
+        if len(amounts) > 1:
+            raise ValueError(f"say how much once, not by {' and '.join(amounts)}")
         if value.get("band") is not None:
             value.setdefault("criterion", "band")
             value["rate"] = None
@@ -225,25 +232,31 @@ class Slice(Section):
         return (self.reference, self.metric, self.by, self.min_tokens)
 
     @property
-    def share(self) -> str:
-        """The percents that are kept: 50, or 20-60 for a band. Slices of one share share a
-        random control."""
+    def amount(self) -> str:
+        """How much it keeps: 50 percent, or 20-60 of a band; 20M tokens; a range of 20to100."""
         if self.tokens is not None:
-            return short_count(self.tokens)
+            return _exact_count(self.tokens)
         if self.criterion == "range":
-            ends = (
-                "" if end is None else format(end.normalize(), "f") for end in (self.min, self.max)
-            )
-            return "to".join(ends)
+            ends = (self.min, self.max)
+            return "to".join("" if e is None else format(e.normalize(), "f") for e in ends)
         shares = self.band if self.band is not None else (self.rate or Decimal(0),)
         return "-".join(format((100 * s).normalize(), "f") for s in shares)
+
+    @property
+    def share(self) -> str:
+        """Slices of one share are of one size, and share a random control: those of equal amounts,
+        but for ranges of other figures."""
+        if self.criterion != "range":
+            return self.amount
+        figure = [self.metric_name] if self.metric != "perplexity" else []
+        return "-".join([self.amount, *figure, *([self.reference] if self.reference else [])])
 
     @property
     def label(self) -> str:
         """What it is called: high-50, medium-12.5, band-20-60, high-50-by-domain."""
         if self.name is not None:
             return self.name
-        words = [self.criterion, self.share]
+        words = [self.criterion, self.amount]
         if self.centre is not None:
             words.append(f"at-{format((100 * self.centre).normalize(), 'f')}")
         if self.by != "corpus":
@@ -255,6 +268,14 @@ class Slice(Section):
         if self.rule == "paper":
             words.append("paper")
         return "-".join(words)
+
+
+def _exact_count(number: int) -> str:
+    """20000000 -> 20M; what has more digits than three as it is."""
+    for unit, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if unit <= number < 1000 * unit and 1000 * number % unit == 0:
+            return f"{number / unit:g}{suffix}"
+    return str(number)
 
 
 def refuse_twice(names: list[str], what: str) -> None:
@@ -288,8 +309,11 @@ class Selection(Section):
             if not isinstance(entry, dict):
                 raise ValueError("a slice is a table such as {criterion: high, rate: 0.5}")
             given = {**shared, **entry}
-            if "band" in entry:  # its own band takes the place of a shared criterion and rate
-                given = {k: v for k, v in given.items() if k in entry or k not in ("criterion",)}
+            own = {*entry} & {"rate", "band", "tokens", "min", "max"}
+            if own:  # its own amount takes the place of a shared one, and of its criterion
+                aside = {"rate", "band", "tokens", "min", "max"}
+                aside |= {"criterion"} if own & {"band", "min", "max"} else set()
+                given = {k: v for k, v in given.items() if k in entry or k not in aside}
             found += _combinations(given)
         return {"slices": found}
 

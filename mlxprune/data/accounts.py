@@ -46,10 +46,13 @@ class Account:
         return sum(n for reason, n in self.skipped.items() if reason not in HARMLESS_REASONS)
 
 
-def refuse_bad_input(data: Data, accounts: list[Account], found: list[FileProblem]) -> None:
+def refuse_bad_input(
+    data: Data, accounts: list[Account], found: list[FileProblem], sampled: bool = False
+) -> None:
     """Raises DataError with all that is wrong: ``found`` before any row was read, and what the
-    accounts say."""
-    problems = [*found, *problems_of(data, accounts)]
+    accounts say. Of ``sampled`` rows only what is wrong with all of a file's counts: shares of so
+    few are none of the file's."""
+    problems = [*found, *problems_of(data, accounts, sampled)]
     if problems and len({(p.problem, p.fix) for p in problems}) == 1:  # one mistake, once
         where = ", ".join(p.path for p in problems[:3]) + (", ..." if len(problems) > 3 else "")
         raise DataError(problems[0].problem, where, problems[0].fix)
@@ -69,15 +72,15 @@ def refuse_bad_input(data: Data, accounts: list[Account], found: list[FileProble
         raise DataError("no documents", where, "check data.paths and data.text_key")
 
 
-def problems_of(data: Data, accounts: list[Account]) -> list[FileProblem]:
+def problems_of(data: Data, accounts: list[Account], sampled: bool = False) -> list[FileProblem]:
     """What is wrong with the files that were read, in canonical order; then with domains, keys and
     the whole."""
     problems: list[FileProblem] = []
     for members in _judged_together(accounts):
-        problem = _of_files(data, members, len(accounts))
+        problem = _of_files(data, members, len(accounts), sampled)
         if problem is not None:
             problems.append(problem)
-    if problems:
+    if problems or sampled:
         return problems
     problems = _of_domains(accounts) or _of_keys(data, accounts)
     rows, bad = sum(a.rows for a in accounts), sum(a.bad for a in accounts)
@@ -98,7 +101,7 @@ def _judged_together(accounts: list[Account]) -> Iterable[list[Account]]:
     yield from texts.values()
 
 
-def _of_files(data: Data, members: list[Account], files: int) -> FileProblem | None:
+def _of_files(data: Data, members: list[Account], files: int, sampled: bool) -> FileProblem | None:
     first = members[0]
     path = str(first.source.path)
     if len(members) > 1:
@@ -115,7 +118,7 @@ def _of_files(data: Data, members: list[Account], files: int) -> FileProblem | N
             return FileProblem(path, problem, _text_key_fix(first, texts, files))
         problem = f"none of its {rows:,} rows is a document: {reasons_of(skipped)}"
         return FileProblem(path, problem, reason_fix(skipped))
-    if bad > data.max_bad * rows:
+    if bad > data.max_bad * rows and not sampled:
         have = f"; those without a text have {_keys(texts)}" if texts else ""
         found = _too_bad(data, path, bad, rows, reasons_of(skipped) + have)
         if texts and texts.most_common(1)[0][1]:

@@ -51,7 +51,7 @@ def values_of(
     if source.form in ("csv", "tsv"):
         return _csv_values(source, told)
     if source.form == "warc":
-        return _warc_values(source)
+        return _warc_values(source, told)
     return _column_values(source, part, whole)
 
 
@@ -176,7 +176,7 @@ def _refuse_twice(source: Source, names: list[str], wanted: list[str] | None = N
             raise DataError(f"two columns are called {one_line(name)!r}", str(source.path), fix)
 
 
-def _warc_values(source: Source) -> Values:
+def _warc_values(source: Source, told: Told) -> Values:
     """The texts of WET records, and other records of plain text; pages are not text yet."""
     try:
         from warcio.archiveiterator import ArchiveIterator
@@ -185,28 +185,33 @@ def _warc_values(source: Source) -> Values:
         fix = "pip install 'mlxprune[warc]'"
         raise DataError("reading WARC files needs warcio", str(source.path), fix) from None
     number = 0
+    # Unpacked here, so that a file that ends early is told.
+    file = io.BufferedReader(_Chunks(decompressed_chunks(source.path, told)), 1 << 16)
     try:
-        with source.path.open("rb") as file:
-            for record in ArchiveIterator(file):
-                headers = record.rec_headers
-                if record.rec_type not in ("conversion", "response", "resource"):
-                    continue
-                kind = str(headers.get_header("Content-Type") or "")
-                if record.http_headers is not None:
-                    kind = str(record.http_headers.get_header("Content-Type") or "")
-                address = headers.get_header("WARC-Target-URI")
-                if not kind.startswith("text/plain"):
-                    value: Any = BadLine("not_text", f"{kind or 'of no type'}: {address}")
-                else:
-                    value = {
-                        "text": record.content_stream().read(),
-                        "id": headers.get_header("WARC-Record-ID"),
-                        "url": address,
-                        "date": headers.get_header("WARC-Date"),
-                    }
-                yield number, 0, value
-                number += 1
-    except (ArchiveLoadFailed, OSError, EOFError) as error:
+        for record in ArchiveIterator(file):
+            headers = record.rec_headers
+            if record.rec_type not in ("conversion", "response", "resource"):
+                continue
+            kind = str(headers.get_header("Content-Type") or "")
+            if record.http_headers is not None:
+                kind = str(record.http_headers.get_header("Content-Type") or "")
+            address = headers.get_header("WARC-Target-URI")
+            body = record.content_stream().read()
+            if record.http_headers is None and len(body) < int(record.length or 0):
+                fix = "fetch it again, or leave it out"
+                raise DataError("the file ends inside a record", str(source.path), fix)
+            if not kind.startswith("text/plain"):
+                value: Any = BadLine("not_text", f"{kind or 'of no type'}: {address}")
+            else:
+                value = {
+                    "text": body,
+                    "id": headers.get_header("WARC-Record-ID"),
+                    "url": address,
+                    "date": headers.get_header("WARC-Date"),
+                }
+            yield number, 0, value
+            number += 1
+    except (ArchiveLoadFailed, OSError, EOFError, ValueError) as error:
         problem = f"cannot read it: {one_line(error)}"
         raise DataError(problem, str(source.path), CHECK) from None
 

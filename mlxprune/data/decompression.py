@@ -73,6 +73,8 @@ def _members(file: BinaryIO, codec: str, path: Path, told: Told) -> Iterator[byt
     stream = _decompressor(codec)
     while data := file.read(CHUNK_BYTES // 4):
         while data:
+            if stream is None and not data.strip(b"\0"):
+                break  # padding, after which another stream may come
             if stream is None:
                 data += file.read(HEAD_BYTES - len(data)) if len(data) < HEAD_BYTES else b""
                 if codec_of(data) != codec:

@@ -11,7 +11,6 @@ from mlxprune.data.decompression import Told, decompressed_chunks
 from mlxprune.data.rows import (
     AUTO_DOMAIN_ROWS,
     Row,
-    RowKeys,
     Skip,
     auto_domain,
     domain_of,
@@ -38,7 +37,7 @@ def read_rows(
     no rows. ``choice`` is filled in with what `auto` means for this file."""
     chosen = DomainChoice() if choice is None else choice
     if source.form == "text":
-        yield _text_row(source, source.keys, told)
+        yield _text_row(source, told)
         return
     keys, top, name = source.keys, source.top, source.name
     if keys.domain == "auto" and keys.fixed is None:
@@ -60,13 +59,16 @@ def first_values(source: Source, count: int = AUTO_DOMAIN_ROWS) -> list[Any]:
     return head
 
 
-def _text_row(source: Source, keys: RowKeys, told: Told) -> Row | Skip:
-    domain_key = (
-        keys.domain if keys.domain.startswith("path:") or keys.domain == "file" else "path:1"
-    )
-    if domain_key == "path:1" and "/" not in source.top:
-        domain_key = "file" if keys.domain == "file" else "none"
-    domain = domain_of(source.top, source.name, keys, domain_key, {})
+def text_domain(source: Source) -> str:
+    """The domain of a file of plain text: as its place says, since it has no keys."""
+    key = source.keys.domain
+    if key != "file" and not key.startswith("path:"):
+        key = "path:1" if "/" in source.top else "none"
+    return domain_of(source.top, source.name, source.keys, key, {})
+
+
+def _text_row(source: Source, told: Told) -> Row | Skip:
+    domain = text_domain(source)
     data = b"".join(decompressed_chunks(source.path, told))
     try:
         text = data.decode("utf-8")

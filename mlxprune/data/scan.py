@@ -31,7 +31,7 @@ from mlxprune.data.index import BATCH, INDEX
 from mlxprune.data.readers import DomainChoice, read_rows
 from mlxprune.data.rows import HARMLESS_REASONS, Row, RowKeys, Skip
 from mlxprune.data.sources import Source, plain_source, source_from
-from mlxprune.errors import DataError, MlxpruneError, RunError, one_line
+from mlxprune.errors import DataError, RunError, one_line
 from mlxprune.files import full_hash
 from mlxprune.records import Record, plain, record_of
 
@@ -156,9 +156,6 @@ def scan_piece(folder: Path, sources: list[Source], piece: Piece) -> PieceCounts
                 scan.run(piece.part, out, names, notes)
             except DataError as error:
                 scan.counts.problem = (error.problem, error.fix)
-            except OSError as error:
-                problem = f"cannot read it: {one_line(error)}"
-                scan.counts.problem = (problem, "check its permissions")
             files.append(scan.finished())
     return PieceCounts(domains=[*codes], files=files)
 
@@ -351,7 +348,8 @@ class Worker:
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # a Ctrl-C is for the run, which decides
         )
-        self._send(order)
+        with contextlib.suppress(OSError):  # it has ended: the first answer tells
+            self._send(order)
 
     def _send(self, record: Record) -> None:
         assert self.process.stdin
@@ -369,6 +367,8 @@ class Worker:
             fix = "run again; if it ends again, give more memory"
             raise RunError("a process that indexes files ended", f"exit {self.process.poll()}", fix)
         answer = orjson.loads(line)
+        if answer.get("errno") is not None:
+            raise OSError(answer["errno"], answer["error"])
         if "error" in answer:
             raise RunError(answer["error"], "indexing", "report this")
         return record_of(answer, PieceCounts)
@@ -391,8 +391,10 @@ def serve() -> None:
     for line in sys.stdin.buffer:
         try:
             counts = plain(_do(Path(order.folder), sources, record_of(orjson.loads(line), Piece)))
-        except (MlxpruneError, MemoryError) as error:
-            counts = {"error": one_line(error)}
+        except OSError as error:  # of what is written: readers tell of their own
+            counts = {"error": one_line(error), "errno": error.errno}
+        except Exception as error:  # the one who asked tells it, and the other processes end
+            counts = {"error": f"{type(error).__name__}: {one_line(error)}"}
         answers.write(orjson.dumps(counts) + b"\n")
         answers.flush()
 

@@ -79,13 +79,13 @@ class RunArtifacts:
     def pool(self) -> np.ndarray:
         """The candidates to which every model gave a score; there is none before the stage
         ``score``."""
-        lost = self._unscored
+        lost = self.unscored
         if not len(lost):
             return self.candidates
         return self.candidates[~np.isin(self.corpus.index["key"][self.candidates], lost)]
 
     @property
-    def _unscored(self) -> np.ndarray:
+    def unscored(self) -> np.ndarray:
         """Keys of documents to which some model gave no finite score."""
         files = [self.run.scores(s.name) for s in scorers_of(self.config)]
         return np.concatenate([unscored_keys(path) for path in files])
@@ -144,7 +144,7 @@ class RunArtifacts:
         if reference.snapshots:
             early = snapshot_name(reference.name, reference.snapshots[0])
         scores = scores_of_slice(self.run.scores, choice, first.name, early)
-        lost = np.isin(scores.key, self._unscored)
+        lost = np.isin(scores.key, self.unscored)
         return scores.take(~lost) if lost.any() else scores
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -16,6 +17,7 @@ from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.scorers import Scorer, scorers_of, scoring_context
 from mlxprune.records import Record, SparseRecord
 from mlxprune.run.markers import is_current
+from mlxprune.scoring.score_file import places_of
 from mlxprune.selection.metric import metric_values
 from mlxprune.selection.ranking import rank_band, rank_documents
 
@@ -23,7 +25,7 @@ PART_REASONS = {
     split.TEST: "held out: it is in the test part, which only the verdict reads",
     split.VALIDATION: "held out: it is in the validation part, which the curves read",
     split.REFERENCE: "not in the pool: it is in the part that trained the reference",
-    split.LEFT_OUT: "left out: by data.limit, or because the budgets need no larger pool",
+    split.LEFT_OUT: "left out: by data.mix or data.limit, or as the budgets need no larger pool",
     split.TRAIN: "not scored yet, or without a token",
 }
 
@@ -86,20 +88,23 @@ def _in_slice(
 ) -> list[RankedDocument]:
     """Score, rank, band and reason of every scored document with this id."""
     run = held.run
-    table = pq.read_table(run.scores(name), columns=["id", "source", "row", "domain"])
-    rows = np.flatnonzero(pc.equal(table.column("id"), document_id).to_numpy())
-    if not len(rows):
+    table = pq.read_table(run.scores(name), columns=["key", "id", "source", "row", "domain"])
+    table = table.filter(pc.equal(table.column("id"), document_id))
+    if not table.num_rows:
         return []
     folder = run.selection(choice.label)
     kept = np.load(folder / "kept.npy", mmap_mode="r")
     scores = held.scores(choice)
+    # The file may hold documents that another model could not score, and the pool lacks.
+    rows = places_of(scores.key, table.column("key").to_numpy())
+    table, rows = table.drop_columns(["key"]).filter(pa.array(rows >= 0)), rows[rows >= 0]
     ranked = rank_documents(scores, choice, held.config.seed, np.load(folder / "tokens.npy"))
     position = ranked.position(choice)
     figures = metric_values(scores, choice, rows)
     low, high = (min(1.0, max(0.0, float(b))) for b in rank_band(choice))
     result = []
-    for at, figure in zip(rows.tolist(), figures.tolist(), strict=True):
-        row = {column: table.column(column)[at].as_py() for column in table.column_names}
+    told = zip(rows.tolist(), figures.tolist(), table.to_pylist(), strict=True)
+    for at, figure, row in told:
         mean, tokens = float(scores.nll_sum[at] / scores.num_tokens[at]), int(scores.num_tokens[at])
         group = one_line(row["domain"])
         if choice.by == ("domain", "length"):
@@ -175,6 +180,8 @@ def _outside(held: RunArtifacts, document_id: str) -> list[ExplainedDocument]:
     result = []
     for at, row in zip(rows.tolist(), table.to_pylist(), strict=True):
         reason = PART_REASONS[int(part[at])] if part is not None else "the run is not split yet"
+        if scored and held.corpus.index["key"][at] in held.unscored:
+            reason = "left out: a model gave it no finite score"
         if at not in clean:
             reason = "left out: it holds items of the tasks (evaluation.contamination: remove)"
         result.append(ExplainedDocument(**row, kept=False, reason=reason))

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from mlxprune.config.loading import load_config, validate_config
+from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
-from mlxprune.config.slices import FREE_SCORES, Slice
+from mlxprune.config.slices import ABSOLUTE_KEYS, FREE_SCORES, Slice
 from mlxprune.errors import UsageError
-from mlxprune.experiment.artifacts import RunArtifacts
+from mlxprune.experiment.artifacts import RunArtifacts, open_run
 from mlxprune.experiment.scorers import Scorer, scorers_of, scoring_context
 from mlxprune.files import read_json
 from mlxprune.model.architecture import flops_per_token
@@ -86,7 +86,7 @@ def compare_references(folders: list[Path], wanted: Json) -> Stability:
     choice: Slice | None = None
     for folder in {f.resolve(): f for f in folders}.values():
         run = existing_run(folder)
-        held = RunArtifacts(run, load_config(run.config))
+        held = open_run(run.path)
         if choice is None:
             choice = _slice(held.config, wanted, str(folder))
         prefix = f"{folder.resolve().name}:" if len(folders) > 1 else ""
@@ -105,9 +105,13 @@ def _slice(config: Config, wanted: Json, where: str) -> Slice:
     plain = first.metric if first.metric in ("perplexity", "bpb", "adjusted") else "perplexity"
     tree = first.model_dump(mode="json") | {"metric": plain, "reference": None, "name": None}
     if wanted:  # what is asked for takes the place of a band, a soft draw, the paper's rule
-        criterion = "high" if first.criterion in ("band", "soft") else first.criterion
+        criterion = "high" if first.criterion in ("band", "soft", "range") else first.criterion
         tree |= {"criterion": criterion, "rate": tree["rate"] or 0.5}
         tree |= {"band": None, "centre": None, "rule": "exact"}
+        tree |= dict.fromkeys(ABSOLUTE_KEYS)
+    elif first.absolute:  # as the share that it is
+        tree |= dict.fromkeys(ABSOLUTE_KEYS)
+        tree |= {"criterion": "band"} if first.band is not None else {}
     whole = {"data": {"paths": ["-"]}, "selection": {**tree, **wanted}}
     return validate_config(whole, where).slices[0]
 

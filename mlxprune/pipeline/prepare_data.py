@@ -11,7 +11,7 @@ from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.data import split
 from mlxprune.data.hashing import mix
-from mlxprune.data.index import CORPUS_VERSION, InputFile
+from mlxprune.data.index import CORPUS_VERSION
 from mlxprune.data.indexing import note_places, verify_inputs
 from mlxprune.data.mix import mix_sentence
 from mlxprune.data.rows import HARMLESS_REASONS
@@ -32,7 +32,7 @@ from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import read_marker
 from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
-from mlxprune.tokenization.prepare import encode_into, index_into
+from mlxprune.tokenization.prepare import encode_into, files_read, index_into
 from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
 from mlxprune.tokenization.token_file import TOKENS_VERSION, TokenSummary
 from mlxprune.tokenization.tokenizer import (
@@ -43,10 +43,10 @@ from mlxprune.tokenization.tokenizer import (
 )
 
 
-def corpus_inputs(config: Config, files: list[InputFile]) -> Json:
+def corpus_inputs(config: Config, given: InputFiles) -> Json:
     """What the stage ``corpus`` rests on: the files, not where they lie, and how they are read."""
     settings = config.data.identity()
-    listed = [[file.name, file.size, file.edges] for file in files]
+    listed = files_read(config.data, given.found, given.files)
     return {"version": CORPUS_VERSION, "data": settings, "files": listed}
 
 
@@ -55,7 +55,7 @@ def refuse_changed_inputs(config: Config, run: RunFolder, given: InputFiles) -> 
     known = read_marker(run.corpus)
     if known is None:
         return
-    if known.fingerprint != fingerprint_of(corpus_inputs(config, given.files)):
+    if known.fingerprint != fingerprint_of(corpus_inputs(config, given)):
         fix = "start a new run with another --dir; a run keeps its corpus"
         raise DataError("the input files changed since this run began", str(run.path), fix)
     verify_inputs(run.corpus, given.found.sources, given.files)
@@ -72,7 +72,7 @@ def index_corpus(study: StudyExecution) -> None:
     report = stage_progress(study, "corpus", "bytes")
     artifact = Artifact(
         folder,
-        (corpus_inputs(config, given.files),),
+        (corpus_inputs(config, given),),
         lambda: index_into(folder, config.data, given.found, report),
     )
     run_stage(study, "corpus", [artifact])

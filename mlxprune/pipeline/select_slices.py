@@ -111,10 +111,12 @@ def _in_file(scores: Path, held: RunArtifacts, kept: Kept) -> Kept:
 
 def _agreement(held: RunArtifacts, choice: Slice) -> Agreement:
     """How far the folds' references agree on the validation part, which all of them scored."""
+    found = [read_scores(held.run.scores(scorer.name)) for scorer in scorers_of(held.config)]
     shared = np.sort(held.corpus.index["key"][held.validation])
+    for scores in found:  # some may have no score under one of them
+        shared = shared[np.isin(shared, scores.key)]
     own, common = [], []
-    for scorer in scorers_of(held.config):
-        scores = read_scores(held.run.scores(scorer.name))
+    for scores in found:
         inside = np.isin(scores.key, shared)
         own.append(scores.take(~inside))
         common.append(scores.take(inside))

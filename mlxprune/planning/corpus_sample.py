@@ -11,7 +11,8 @@ from mlxprune.data import split
 from mlxprune.data.accounts import Account, notes_on, refuse_bad_input
 from mlxprune.data.index import CorpusSummary
 from mlxprune.data.mix import MixShare, groups_of, used_bytes
-from mlxprune.data.rows import Row, auto_domain, domain_of, row_of
+from mlxprune.data.readers import text_domain
+from mlxprune.data.rows import HARMLESS_REASONS, Row, auto_domain, row_of
 from mlxprune.data.sampling import expansion, sample_file
 from mlxprune.data.sources import FoundFiles, Source
 from mlxprune.errors import DataError
@@ -35,7 +36,7 @@ def sampled_sizes(
             documents[source.entry, domain] += round(number * factor)
             size[source.entry, domain] += round(sizes[domain] * factor)
         skipped.update({reason: round(n * factor) for reason, n in account.skipped.items()})
-    refuse_bad_input(config.data, accounts, found.problems)
+    refuse_bad_input(config.data, accounts, found.problems, sampled=True)
     names = sorted({domain for _, domain in documents})
     by_domain = {d: sum(n for (_, name), n in documents.items() if name == d) for d in names}
     bytes_by_domain = {d: sum(n for (_, name), n in size.items() if name == d) for d in names}
@@ -74,8 +75,7 @@ def _of_file(source: Source) -> tuple[Account, float, Counter[str]]:
     """(what was read of the file, how many rows stand for each that was, bytes by domain)."""
     account, sizes = Account(source), Counter[str]()
     if source.form == "text":
-        domain_key = source.keys.domain if source.keys.domain != "auto" else "path:1"
-        domain = domain_of(source.top, source.name, source.keys, domain_key, {})
+        domain = text_domain(source)
         account.rows = account.documents = 1
         account.documents_by_domain[domain] = 1
         sizes[domain] = round(source.path.stat().st_size * expansion(source))
@@ -101,7 +101,7 @@ def _of_file(source: Source) -> tuple[Account, float, Counter[str]]:
             account.has_id |= row.has_id
         else:
             account.skipped[row.reason] += 1
-            account.bad_by_domain[row.domain] += 1
+            account.bad_by_domain[row.domain] += row.reason not in HARMLESS_REASONS
             account.texts.update(dict(row.texts))
     return account, sample.rows / max(len(sample.values), 1), sizes
 

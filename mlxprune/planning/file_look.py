@@ -9,6 +9,7 @@ from typing import Any
 
 from mlxprune.data.accounts import MANY_DOMAINS, reason_fix, reasons_of
 from mlxprune.data.formats import CHAT_KEYS, TEXT_KEYS
+from mlxprune.data.readers import text_domain
 from mlxprune.data.rows import (
     AUTO_DOMAIN_KEYS,
     FEW_ROWS,
@@ -18,7 +19,6 @@ from mlxprune.data.rows import (
     Row,
     RowKeys,
     auto_domain,
-    domain_of,
     host_of,
     row_of,
     scalar,
@@ -157,7 +157,7 @@ def _judged(
 
 
 def _text_file(source: Source) -> FileLook:
-    domain = domain_of(source.top, source.name, source.keys, "path:1", {})
+    domain = text_domain(source)
     try:
         size = source.path.stat().st_size * expansion(source)
         beginning = _beginning(source.path) if size else ""

@@ -25,7 +25,7 @@ from mlxprune.scoring.units import (
     unit_bytes,
     work_units,
 )
-from mlxprune.scoring.unscored_file import unscored_path, write_unscored
+from mlxprune.scoring.unscored_file import unscored_metadata, unscored_path, write_unscored
 from mlxprune.scoring.windows import policy_metadata, resolve_policy, stored_policy
 from mlxprune.scoring.workers import ScoringOrder, score_units, usual_workers
 from mlxprune.tokenization.token_file import open_tokens
@@ -88,9 +88,11 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     rows[order] = joined
     finite = np.isfinite(rows["nll_sum"])
     unscored = job.documents[~finite]
-    some = write_unscored(job.target, corpus, unscored)
     if len(unscored):
-        _tell_of_unscored(execution, job, len(unscored), some)
+        list_of = unscored_path(job.target, job.fingerprint)
+        some = write_unscored(list_of, corpus, unscored)
+        _tell_of_unscored(execution, job, len(unscored), some, list_of)
+        metadata |= unscored_metadata(corpus.index["key"][unscored])
     summary = write_scores(
         job.target, corpus, job.documents[finite], rows[finite], positions, metadata
     )
@@ -100,13 +102,14 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     return summary
 
 
-def _tell_of_unscored(execution: Execution, job: ScoreJob, count: int, some: list[str]) -> None:
+def _tell_of_unscored(
+    execution: Execution, job: ScoreJob, count: int, some: list[str], where: Path
+) -> None:
     """A warning with ids; an error where they are too many to be the documents' fault."""
     total, limit = len(job.documents), job.settings.max_unscored
     who = f" under {job.what}" if job.what else ""
     names = ", ".join(map(one_line, some)) + (", ..." if count > len(some) else "")
     what = f"{count:,} of {total:,} documents have no finite score{who} ({names})"
-    where = unscored_path(job.target)
     if count > limit * total:
         fix = "check the model, or raise score.max_unscored: what is scored is kept"
         raise RunError(f"{what}, above score.max_unscored = {limit:g}", str(where), fix)

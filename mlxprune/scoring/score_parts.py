@@ -7,6 +7,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -43,7 +44,7 @@ def score_files(source: str) -> list[Path]:
 
 
 def _is_part(path: Path) -> bool:
-    own = path.name.startswith((".", "_")) or path.name.endswith(".unscored.parquet")
+    own = path.name.startswith((".", "_")) or ".unscored-" in path.name
     return suffix_of(path.name) in DATA_SUFFIXES and not own
 
 
@@ -86,6 +87,11 @@ def gather_scores(files: list[Path], target: Path, column: str | None, id_column
                 fix = "ids are text or whole numbers, scores are numbers, num_tokens whole numbers"
                 problem = f"cannot read the scores: {one_line(error)}"
                 raise DataError(problem, str(path), fix) from None
+    if ours:
+        keys = pq.read_table(target, columns=["key"]).column("key").to_numpy()
+        if len(np.unique(keys)) < len(keys):
+            fix = "give the scores of one reference, each part once"
+            raise DataError("a document stands twice in these scores", str(files[0].parent), fix)
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,14 @@ UNSCORED_SCHEMA = pa.schema(
 )
 
 
-def unscored_path(scores: Path) -> Path:
-    """Where the documents are listed to which a model gave no finite score."""
-    return scores.with_name(f"{scores.stem}.unscored.parquet")
+def unscored_path(scores: Path, fingerprint: str) -> Path:
+    """Where the documents are listed to which a model gave no finite score: for people; the scores
+    file knows their keys itself."""
+    return scores.with_name(f"{scores.stem}.unscored-{fingerprint[:8]}.parquet")
 
 
-def write_unscored(scores: Path, corpus: Corpus, documents: np.ndarray) -> list[str]:
-    """List documents beside a scores file, or remove the list where there are none; return some of
-    their ids."""
-    path = unscored_path(scores)
-    if not len(documents):
-        path.unlink(missing_ok=True)
-        return []
+def write_unscored(path: Path, corpus: Corpus, documents: np.ndarray) -> list[str]:
+    """List documents in a file of its own; return some of their ids."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
     named: list[str] = []
@@ -47,10 +44,12 @@ def write_unscored(scores: Path, corpus: Corpus, documents: np.ndarray) -> list[
     return named
 
 
+def unscored_metadata(keys: np.ndarray) -> dict[str, str]:
+    """What a scores file says of documents that it lacks."""
+    return {"unscored_keys": json.dumps(keys.tolist())} if len(keys) else {}
+
+
 def unscored_keys(scores: Path) -> np.ndarray:
-    """The keys of documents without a finite score, uint64."""
-    path = unscored_path(scores)
-    if not path.exists():
-        return np.zeros(0, np.uint64)
-    keys: np.ndarray = pq.read_table(path, columns=["key"]).column("key").to_numpy()
-    return keys
+    """The keys of documents without a finite score, uint64, by the scores file itself."""
+    told = (pq.read_schema(scores).metadata or {}) if scores.exists() else {}
+    return np.array(json.loads(told.get(b"unscored_keys", b"[]")), np.uint64)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mlxprune.config.data import Data
 from mlxprune.data import split
-from mlxprune.data.index import CORPUS_VERSION, Corpus, CorpusSummary, open_corpus
+from mlxprune.data.index import (
+    CORPUS_VERSION,
+    Corpus,
+    CorpusSummary,
+    InputFile,
+    open_corpus,
+)
 from mlxprune.data.indexing import build_index, input_facts
 from mlxprune.data.sources import FoundFiles, find_sources
 from mlxprune.execution.context import Execution
@@ -28,6 +35,15 @@ from mlxprune.tokenization.tokenizer import TOKENIZER_FILES, load_tokenizer
 # A corpus that is used whole has one part.
 WHOLE = 0
 Report = Callable[[int, int], None]
+
+
+def files_read(data: Data, found: FoundFiles, files: list[InputFile]) -> list[list[Any]]:
+    """What an index rests on of its files; with the entry of each, where entries have keys."""
+    listed: list[list[Any]] = [[file.name, file.size, file.edges] for file in files]
+    if "entries" in data.identity():
+        for one, source in zip(listed, found.sources, strict=True):
+            one.append(source.entry)
+    return listed
 
 
 def index_into(
@@ -68,7 +84,7 @@ def prepare_text(execution: Execution, tokenizer_folder: Path) -> tuple[Corpus, 
     data, run = execution.config.data, execution.run
     found = find_sources(data)
     settings = data.identity() | {"max_bad": data.max_bad}
-    files = [[f.name, f.size, f.edges] for f in input_facts(found.sources)]
+    files = files_read(data, found, input_facts(found.sources))
     indexed = stage_progress(execution, "corpus", "bytes")
     index = Artifact(
         run.corpus,

@@ -88,3 +88,10 @@ def test_a_pretrained_reference_brings_its_tokenizer() -> None:
     assert tokenizer(reference=given, tokenizer={"train": {"vocab_size": 400}}) is None
     assert tokenizer(references=[{"name": "a", **given}, {"name": "b"}]) is None
     assert tokenizer() is None
+
+
+def test_numbers_are_names_too() -> None:
+    """Years, for example."""
+    read = data(mix={2020: 1, 2021: 3})
+    assert read.mix == {"2020": 1, "2021": 3}
+    assert data(paths=[{"path": "a", "domain": 2024}]).paths[0].domain == "2024"

@@ -193,3 +193,73 @@ def test_keys_that_were_asked_for_and_that_no_row_has(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match="no row has the key 'topic'"):
         build_index(data, find_sources(data), tmp_path / "out")
+
+
+def test_in_a_folder_too_bytes_go_before_names(tmp_path: Path) -> None:
+    """And what is no file, or our own configuration, is left out and told."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text('{"text": "x"}\n{"text": "y"}\n')
+    (folder / "c.jsonl").symlink_to(tmp_path / "nowhere")
+    import os
+
+    os.mkfifo(folder / "d.jsonl")
+    found = indexed(tmp_path, [folder])
+    assert found.summary.documents == 4
+    assert found.summary.files_left_out == {"a link to nothing": 1, "not a regular file": 1}
+    texts_of = tmp_path / "texts"
+    texts_of.mkdir()
+    (texts_of / "a.txt").write_text("words")
+    (texts_of / "b.txt").write_bytes("wide words".encode("utf-16-le"))
+    (texts_of / "mine.yaml").write_text("version: 1\ndata:\n  paths: [.]\n")
+    (texts_of / "other.yaml").write_text("key: value\n")
+    found = indexed(tmp_path, [texts_of])
+    assert found.summary.documents == 2
+    assert found.summary.files_left_out == {"UTF-16 text": 1, "a configuration of mlxprune": 1}
+
+
+def test_a_packed_file_that_ends_early_is_told_in_plain_words(tmp_path: Path) -> None:
+    import gzip
+
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("words")
+    (folder / "b.txt.gz").write_bytes(gzip.compress(b"some words " * 50)[:-9])
+    error = refused(tmp_path, [folder])
+    assert error.problem == "the compressed file ends early"
+
+
+def test_a_note_about_the_data_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.json").write_text(json.dumps(texts(9), indent=1))
+    (tmp_path / "data" / "dataset_info.json").write_text('{"description": "words"}')
+    assert indexed(tmp_path, [tmp_path / "data"]).summary.documents == 9
+
+
+def test_a_file_that_two_entries_name_is_read_once_and_told(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", texts(5))
+    found = indexed(tmp_path, [path, tmp_path])
+    assert found.summary.documents == 5
+    assert found.summary.files_left_out == {"named by an entry before, too": 1}
+
+
+def test_a_full_disk_is_not_the_inputs_fault(tmp_path: Path) -> None:
+    """The limit of the size of a file stands in for the disk."""
+    import subprocess
+    import sys
+
+    path = write_rows(tmp_path / "a.jsonl", texts(20_000))
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from mlxprune.testing.corpora import indexed\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "indexed(Path(sys.argv[1]), [Path(sys.argv[2])])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "OSError" in done.stderr.splitlines()[-1]
+    assert "check its permissions" not in done.stderr

@@ -169,3 +169,87 @@ def test_memory_does_not_grow_with_a_json_array(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 10_000
     assert peak < 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("\n\nid,text\n1,x\n", [{"id": "1", "text": "x"}]),
+        ("sep=;\nid;text\n1;x, y\n", [{"id": "1", "text": "x, y"}]),
+        ("id,text\r1,x\r2,y\r", [{"id": "1", "text": "x"}, {"id": "2", "text": "y"}]),
+        ('"text, cleaned";id\nx;1\n', [{"text, cleaned": "x", "id": "1"}]),
+        ("id,text,\n1,x,\n", [{"id": "1", "text": "x", "": ""}]),
+    ],
+)
+def test_tables_as_people_have_them(text: str, rows: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    assert values(path) == rows
+
+
+def test_a_table_with_broken_quotes_is_an_error_that_says_where(tmp_path: Path) -> None:
+    """One open quote would swallow all rows after it."""
+    path = tmp_path / "a.csv"
+    lines = [f"{i},text {i}" for i in range(60)]
+    lines[50] = '50,"text 50'
+    for after in ("", '\n70,said "so"\n71,x'):
+        path.write_text("id,text\n" + "\n".join(lines) + after)
+        with pytest.raises(DataError, match="broken after 50 rows"):
+            values(path)
+
+
+def test_quotes_in_a_tsv_without_quoting_are_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('id\ttext\n1\t"Hi" he said\n2\tand "so"\n3\t"open\n')
+    assert [row["text"] for row in values(path)] == ['"Hi" he said', 'and "so"', '"open']
+
+
+def test_a_column_that_is_there_twice_is_refused_where_it_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text,text,n,n\n1,long,short,1,2\n")
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as out:
+        out.write_table(table)
+    pq.write_table(table, tmp_path / "a.parquet")
+    for name in ("a.csv", "a.arrow", "a.parquet"):
+        with pytest.raises(DataError, match="two columns are called 'text'"):
+            values(tmp_path / name)
+    assert values_of(one(tmp_path / "a.csv", text_key="id"))
+
+
+def test_columns_without_values_in_python_cost_nobody_else(tmp_path: Path) -> None:
+    far = pa.array([10**12, 5], pa.timestamp("s"))
+    zone = pa.array([1, 2], pa.timestamp("s", tz="Mars/Olympus"))
+    table = pa.table({"text": ["x", "y"], "far": far, "zone": zone})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert [row["text"] for row in values(tmp_path / "a.parquet")] == ["x", "y"]
+
+
+def test_files_and_groups_without_rows(tmp_path: Path) -> None:
+    empty = pa.table({"text": pa.array([], pa.string())})
+    pq.write_table(empty, tmp_path / "a.parquet")
+    assert values(tmp_path / "a.parquet") == []
+    with pq.ParquetWriter(tmp_path / "b.parquet", empty.schema) as out:
+        for rows in ([], ["x"], [], ["y"]):
+            out.write_table(pa.table({"text": pa.array(rows, pa.string())}))
+    assert [r.text for r in read_rows(one(tmp_path / "b.parquet")) if isinstance(r, Row)] == [
+        "x",
+        "y",
+    ]
+    assert [*read_rows(one(tmp_path / "a.parquet"))] == []
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bytes])
+def test_a_web_archive_that_ends_early_is_an_error(pack: Any, tmp_path: Path) -> None:
+    pytest.importorskip("warcio")
+    records = b""
+    for i in range(20):
+        text = f"Text {i} " * 30
+        head = "WARC/1.0\r\nWARC-Type: conversion\r\nContent-Type: text/plain\r\n"
+        head += f"Content-Length: {len(text)}"
+        records += f"{head}\r\n\r\n{text}\r\n\r\n".encode()
+    path = tmp_path / "a.wet"
+    path.write_bytes(pack(records))
+    assert len([*read_rows(one(path))]) == 20
+    path.write_bytes(pack(records)[:-90])
+    with pytest.raises(DataError, match="ends"):
+        list(read_rows(one(path)))

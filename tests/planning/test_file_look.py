@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mlxprune.config.loading import load_config
-from mlxprune.data.sources import Source
+from mlxprune.data.sources import Source, find_sources
+from mlxprune.errors import DataError
 from mlxprune.planning.draft_config import StudySizes, look_at_data, write_draft
 from mlxprune.planning.file_look import domain_key_of, id_key_of, look_at_file, text_key_of
 from mlxprune.planning.plan import plan_run
@@ -154,3 +155,61 @@ def test_a_file_that_cannot_be_read_is_a_problem_and_no_end(tmp_path: Path) -> N
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and nothing")
     source = Source(tmp_path / "a.parquet", "a.parquet", "parquet", "a.parquet")
     assert look_at_file(source).problem is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.jsonl", '{"id": "c0", "dialog": ["long words", "bye"]}\n' * 9, "lists of texts"),
+        ("a.csv", f"{LONG},1\n{LONG},2\n", "its first line is a text"),
+        ("a.json", json.dumps({"text": {str(i): LONG for i in range(60)}}), "column by column"),
+        ("a.jsonl", '["x"]\n["y"]\n', "none of its rows is an object"),
+        ("a.csv", "id,text\n1,caf\xe9\n", "invalid_utf8"),
+    ],
+)  # fmt: skip
+def test_what_is_no_text_is_said_to_be_none(
+    name: str, text: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError) as caught:
+        look_at_data([str(tmp_path / name)])
+    assert words in caught.value.problem
+
+
+def test_rows_with_one_key_or_another_get_a_list(tmp_path: Path) -> None:
+    rows = [{"text": LONG} if i % 3 else {"content": LONG} for i in range(90)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = look_at_data([str(tmp_path / "a.jsonl")])
+    assert seen.keys.text == ("text", "content")
+    assert 'text_key: ["text", "content"]' in write_draft(seen, SIZES, tmp_path, "x")
+    assert seen.files[0].documents == pytest.approx(90)
+
+
+def test_many_files_with_a_bad_one_are_written_one_by_one(tmp_path: Path) -> None:
+    """So that plan takes what init has written; names are quoted, whatever they hold."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(60):
+        (folder / f"{i}\x7f.jsonl").write_text(json.dumps({"text": LONG}) + "\n")
+    (folder / "bad.parquet").write_text("version https://git-lfs.github.com/spec/v1\n")
+    seen = look_at_data([str(folder)])
+    assert len(seen.entries) == 60
+    (tmp_path / "c.yaml").write_text(write_draft(seen, SIZES, tmp_path, "x"))
+    assert len(find_sources(load_config(tmp_path / "c.yaml").data).sources) == 60
+
+
+def test_a_sample_of_few_long_lines_and_of_harmless_rows(tmp_path: Path) -> None:
+    for lines, size in ((8, 100_000), (30, 30_000)):
+        (tmp_path / "a.jsonl").write_text(
+            "".join(json.dumps({"text": "w " * (size // 2)}) + "\n" for _ in range(lines))
+        )
+        assert look_at_data([str(tmp_path / "a.jsonl")]).files[0].rows == pytest.approx(
+            lines, abs=1
+        )
+    rows = [{"text": LONG, "domain": "a"}] * 300 + [{"text": "", "domain": "rare"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "c.yaml").write_text("data: {paths: [a.jsonl]}\nfinal: {model: pico, tokens: 9k}\n")
+    for sample in (True, False):
+        planned = plan_run(load_config(tmp_path / "c.yaml"), sample=sample, measured=False)
+        assert planned.account.adds_up
+        assert planned.account.skipped == {"empty_text": 1}

@@ -15,12 +15,13 @@ from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import ConfigError, DataError, RunError
 from mlxprune.experiment.artifacts import open_run
+from mlxprune.experiment.document_explanation import explain_document
 from mlxprune.files import read_json
 from mlxprune.pipeline.runner import run_study
 from mlxprune.planning.plan import plan_run
 from mlxprune.planning.possible import check_possible
 from mlxprune.run.folder import RunFolder
-from mlxprune.scoring.unscored_file import unscored_keys, unscored_path
+from mlxprune.scoring.unscored_file import unscored_keys
 from mlxprune.testing import tiny
 from mlxprune.testing.families import FAMILIES, write_model, write_tokenizer
 from mlxprune.tokenization.tokenizer import load_tokenizer
@@ -146,7 +147,8 @@ def test_documents_without_a_finite_score_leave_the_pool_with_their_ids(
     result = run_study(chosen, run)
     assert result.state == "done"
     held = open_run(run.path)
-    lost = pq.read_table(unscored_path(run.scores())).to_pylist()
+    (listed,) = run.scores().parent.glob("main.unscored-*.parquet")
+    lost = pq.read_table(listed).to_pylist()
     assert lost
     marked = {
         row["id"]
@@ -165,6 +167,21 @@ def test_documents_without_a_finite_score_leave_the_pool_with_their_ids(
     assert lost[0]["id"] in warned
     kept = pq.read_table(run.selection("high-50") / "kept.parquet").column("id").to_pylist()
     assert not set(kept) & marked
+    (said,) = explain_document(held, lost[0]["id"])
+    assert said.reason == "left out: a model gave it no finite score"
+    # Scores without a model know these documents; what is said of any one is still of its own.
+    free = chosen.selection.slices[0].model_copy(update={"reference": "unigram"})
+    tree = chosen.model_dump(mode="json") | {"selection": free.model_dump(mode="json")}
+    run_study(validate_config(tree, "test"), run, until="selection")
+    held = open_run(run.path)
+    label = held.config.slices[0].label
+    kept = set(pq.read_table(run.selection(label) / "kept.parquet").column("id").to_pylist())
+    ids = pq.read_table(run.scores("unigram")).column("id").to_pylist()
+    assert len(ids) == len(held.pool) + len(lost)
+    for name in ids[::7]:
+        assert explain_document(held, name)[0].kept == (name in kept)
+    # The other reference's scores come back with what they lack.
+    assert run_study(chosen, run).account == result.account
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pytest
 
 from mlxprune.config.loading import validate_config
 from mlxprune.errors import DataError
+from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import read_scores
 from mlxprune.scoring.score_parts import gather_scores, is_one_file, score_files
 from mlxprune.standalone.slice import select_scores
@@ -122,3 +123,17 @@ def test_what_is_no_table_of_scores_is_named(tmp_path: Path) -> None:
     (folder / "part-4.parquet").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(DataError, match="Git LFS pointer"):
         gather_scores(score_files(str(folder)), tmp_path / "x.parquet", "perplexity", "digest")
+
+
+def test_a_document_that_stands_twice_is_refused(tiny_run: RunFolder, tmp_path: Path) -> None:
+    """As in the folder of scores of a run, where several references scored the same pool."""
+    with pytest.raises(DataError, match="stands twice"):
+        files = score_files(str(tiny_run.scores().parent))
+        gather_scores(files, tmp_path / "all.parquet", None, "id")
+
+
+def test_ids_of_any_size(tmp_path: Path) -> None:
+    rows = [{"id": 10**20 + i, "score": float(i)} for i in range(5)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole = gather_scores([tmp_path / "a.jsonl"], tmp_path / "all.parquet", None, "id")
+    assert pq.read_table(whole).column("id").to_pylist() == [str(10**20 + i) for i in range(5)]

@@ -107,6 +107,9 @@ def open_document_table(run: RunFolder, config: Config) -> DocumentTable:
             mask = np.load(place / "kept.npy", mmap_mode="r")
             if len(mask) == len(nll):
                 kept[choice.label] = np.asarray(mask)
+            else:  # another model could not score some of these
+                pool = RunArtifacts(run, config).pool
+                kept[choice.label] = np.isin(numbers, pool[np.asarray(mask)])
     codes, names = domain.astype(np.int64), domains or ("",)
     orders = {
         "score": np.argsort(nll, kind="stable"),

@@ -39,6 +39,8 @@ def band_of(choice: Slice, found: Histogram) -> Band | None:
     """The band of a slice by what is scored so far; None where one interval cannot show it."""
     if choice.metric != "perplexity" or choice.criterion == "soft" or choice.by != "corpus":
         return None
+    if choice.absolute and choice.rate is None and choice.band is None:
+        return None  # its share is known once all is scored
     weights = (found.tokens if choice.unit == "tokens" else found.documents) or []
     edges = np.array(found.edges, np.float64)
     total = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
-from mlxprune.config.slices import Slice
+from mlxprune.config.slices import ABSOLUTE_KEYS, Slice
 from mlxprune.config.yaml_file import write_yaml
 from mlxprune.errors import MlxpruneError
 from mlxprune.experiment.artifacts import RunArtifacts
@@ -24,6 +24,7 @@ from mlxprune.experiment.records import read_arms
 from mlxprune.files import write_atomic
 from mlxprune.run import forecast
 from mlxprune.run.folder import RunFolder
+from mlxprune.selection.absolute import resolved
 from mlxprune.units import clock, count
 from mlxprune_tui.drawing.cells import Line
 from mlxprune_tui.drawing.text import cut, fit, line_of
@@ -294,7 +295,9 @@ class Selection(Page):
 
     def change(self, **fields: Any) -> str | None:
         assert self.choice is not None
-        told = {**self.choice.model_dump(exclude={"name"}), **fields}
+        told = {**self.choice.model_dump(exclude={"name", *ABSOLUTE_KEYS}), **fields}
+        if told["criterion"] == "range":  # which it is no longer
+            told["criterion"] = "band"
         try:
             self.choice = Slice.model_validate(told)
             self._ask()
@@ -421,11 +424,15 @@ class Selection(Page):
 def settings_of(choice: Slice) -> list[str]:
     """The --set values that make a run's only slice this one."""
     told = {k: v for k, v in choice.model_dump(mode="json").items() if v is not None}
+    if choice.absolute:  # the share that it is here follows from it
+        told = {k: v for k, v in told.items() if k not in ("rate", "band")}
     return [f"selection={json.dumps(told)}"]
 
 
 def _words(choice: Slice) -> str:
     by = {"corpus": "", "domain": ", by domain"}.get(str(choice.by), ", by domain and length")
+    if choice.absolute:
+        return f"{choice.label}{by}"
     return f"{choice.criterion} {choice.share} % of {choice.unit}{by}"
 
 
@@ -438,6 +445,7 @@ def _load(run: RunFolder, config: Config, choice: Slice) -> Any:
         return str(error) or type(error).__name__
     numbers = texts.numbers(scores.key)
     tokens = np.where(numbers >= 0, texts.tokens.lengths(np.maximum(numbers, 0)), scores.num_tokens)
+    choice = resolved(choice, scores, tokens)
     found = slice_preview.Table(scores, tokens, config.seed, choice)
     found.sorted(choice)
     return found, texts, numbers, choice
