@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from mlxprune.selection.selector import select_slice, write_kept
 from mlxprune.tokenization.token_file import open_tokens
 
 NAMED = 3  # documents that an error names
+GATHERED = "gathered.parquet"
 SHARED = 3  # slices of one rank order for which it pays to sort everything
 
 
@@ -95,7 +98,10 @@ def select_scores(
         raise UsageError("this is a file, not a folder", str(out), "choose another --out")
     if out.exists() and any(out.iterdir()):
         raise UsageError("the folder is not empty", str(out), "choose another --out")
-    with tempfile.TemporaryDirectory(prefix="mlxprune-select-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="mlxprune-select-") as folder,
+        _named_as_given(str(source)),
+    ):
         path = _scores_path(str(source), run, config, column, id_column, Path(folder))
         index = _indexed(config, Path(folder)) if data else None
         several = len(config.slices) > 1 or random
@@ -134,6 +140,17 @@ def _write_slice(
     return manifests
 
 
+@contextlib.contextmanager
+def _named_as_given(source: str) -> Iterator[None]:
+    """An error about what was gathered names what it was gathered from."""
+    try:
+        yield
+    except DataError as error:
+        if not error.where.endswith(GATHERED):
+            raise
+        raise DataError(error.problem, source, error.fix) from None
+
+
 def _table_of(path: Path, scores: Scores, of_run: bool) -> Table:
     """A scores file; of a run its rows that every model has scored."""
     rows = None
@@ -166,7 +183,7 @@ def _scores_path(
     files = score_files(source)
     if is_one_file(files, ids):
         return files[0]
-    return gather_scores(files, folder / "gathered.parquet", column, ids)
+    return gather_scores(files, folder / GATHERED, column, ids)
 
 
 def _read(

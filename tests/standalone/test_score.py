@@ -221,3 +221,27 @@ def test_a_model_scores_under_the_positions_that_it_has(tiny_corpus: Path, tmp_p
     long = validate_config({"data": {"paths": [str(tiny_corpus)]}, "score": {"context": 129}}, "x")
     with pytest.raises(ConfigError, match="learned 128 positions"):
         score_data(long, str(model), tmp_path / "out", [])
+
+
+def test_what_an_index_rests_on_knows_which_entry_has_which_keys(tmp_path: Path) -> None:
+    """Two files whose entries change places are another corpus; where they lie is not in it."""
+    from mlxprune.config.data import Data
+    from mlxprune.data.indexing import input_facts
+    from mlxprune.data.sources import find_sources
+    from mlxprune.tokenization.prepare import files_read
+
+    def rests_on(*entries: dict[str, Any]) -> Any:
+        data = Data.model_validate(
+            {"paths": [{**e, "path": str(tmp_path / e["path"])} for e in entries]}
+        )
+        found = find_sources(data)
+        return data.identity(), files_read(data, found, input_facts(found.sources))
+
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": "x"}) + "\n")
+    one = {"path": "a.jsonl", "weight": 1}, {"path": "b.jsonl", "weight": 3}
+    other = {"path": "b.jsonl", "weight": 1}, {"path": "a.jsonl", "weight": 3}
+    assert rests_on(*one) != rests_on(*other)
+    plain = {"path": "a.jsonl"}, {"path": "b.jsonl"}
+    assert rests_on(*plain) == rests_on(*plain[::-1])
+    assert len(rests_on(*plain)[1][0]) == 3  # as runs of earlier versions have it

@@ -296,8 +296,7 @@ class Selection(Page):
     def change(self, **fields: Any) -> str | None:
         assert self.choice is not None
         told = {**self.choice.model_dump(exclude={"name", *ABSOLUTE_KEYS}), **fields}
-        if told["criterion"] == "range":  # which it is no longer
-            told["criterion"] = "band"
+        told["criterion"] = "band" if told["criterion"] == "range" else told["criterion"]
         try:
             self.choice = Slice.model_validate(told)
             self._ask()
