@@ -53,9 +53,13 @@ def refuse_bad_input(
     accounts say. Of ``sampled`` rows only what is wrong with all of a file's counts: shares of so
     few are none of the file's."""
     problems = [*found, *problems_of(data, accounts, sampled)]
-    if problems and len({(p.problem, p.fix) for p in problems}) == 1:  # one mistake, once
+    if problems and len({p.problem for p in problems}) == 1:  # one mistake, once
         where = ", ".join(p.path for p in problems[:3]) + (", ..." if len(problems) > 3 else "")
-        raise DataError(problems[0].problem, where, problems[0].fix)
+        fix = problems[0].fix
+        if len(problems) == len(accounts) > 1:
+            texts = _texts_of(accounts)
+            fix = _text_key_fix(accounts[0], texts, 1) if texts else fix
+        raise DataError(problems[0].problem, where, fix)
     if problems:
         details = [f"{p.path}: {p.problem}; {p.fix}" for p in problems[:LISTED]]
         more = len(problems) - LISTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -252,9 +253,12 @@ def test_an_output_that_is_full_or_closed_ends_clearly(tiny_run: RunFolder) -> N
             assert len(done.stderr.strip().splitlines()) == 3, done.stderr
 
 
-def test_a_report_is_written_under_any_locale(tiny_run: RunFolder, command: Any) -> None:
+def test_a_report_is_written_under_any_locale(
+    tiny_run: RunFolder, tmp_path: Path, command: Any
+) -> None:
+    shutil.copytree(tiny_run.path, tmp_path / "run")
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = command("report", str(tiny_run.path), env={**os.environ, **plain})
+    done = command("report", str(tmp_path / "run"), env={**os.environ, **plain})
     assert done.returncode == 0, done.stderr
 
 
