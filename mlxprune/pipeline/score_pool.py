@@ -182,25 +182,22 @@ def _mean_losses(held: RunArtifacts, first: Artifact) -> np.ndarray:
 
 def _warn_about_bad_models(study: StudyExecution) -> None:
     """A model that is worse than guessing, or than token frequency, ranks by nothing."""
-    held, run = study.held, study.run
-    free = read_scores(run.scores("unigram"))
+    free = summary_of_scores(study.run.scores("unigram"))
     for scorer in scorers_of(study.config):
-        summary = summary_of_scores(run.scores(scorer.name))
+        summary = summary_of_scores(study.run.scores(scorer.name))
         if summary is None or scorer.snapshot is not None:
             continue
-        size = held.tokens(scorer.tokenizer).vocab_size
+        size = study.held.tokens(scorer.tokenizer).vocab_size
         if worse := worse_than_uniform(summary.mean_nll, size):
             study.warn("score", f"{scorer.name}: {worse}")
             continue
-        own = read_scores(run.scores(scorer.name))
-        both = own.take(np.isin(own.key, free.key))
-        other = free.take(places_of(free.key, both.key))
-        if len(both) and both.nll_sum.sum() >= other.nll_sum.sum():
-            ratio = both.nll_sum.sum() / other.nll_sum.sum()
+        own, others = summary.bits_per_byte, free.bits_per_byte if free is not None else None
+        if own is not None and others is not None and own >= others:
             study.warn(
                 "score",
-                f"{scorer.name}: its loss is {ratio:.2f} times that of token frequency on the same "
-                "text: this reference is worse than counting tokens, and its ranks mean little",
+                f"{scorer.name}: {own:.3f} bits per byte, and token frequency has {others:.3f} on "
+                "the same text: this reference is worse than counting tokens, and its ranks mean "
+                "little",
             )
 
 

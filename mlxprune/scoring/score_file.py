@@ -20,6 +20,7 @@ from mlxprune.files import PARTIAL, finish_file
 from mlxprune.records import SparseRecord, record_of
 from mlxprune.run.markers import read_marker
 from mlxprune.stats import spearman
+from mlxprune.units import LN2
 
 SCORE_METRIC_VERSION = 1
 SCORE_COLUMNS = ("key", "nll_sum", "num_tokens", "num_bytes")
@@ -34,6 +35,7 @@ class ScoreSummary(SparseRecord):
     mean_nll: float | None  # nats a token; None is not a number
     truncated: int  # documents that were scored in part
     unscored: int = 0  # documents without a finite score, which are in the file beside it
+    bits_per_byte: float | None = None  # of all the text
     rank_correlation: float | None = None  # of the unigram scores with the first reference's
 
 
@@ -86,7 +88,7 @@ def write_scores(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
-    at = 0
+    at = size = 0
     with pq.ParquetWriter(partial, schema) as out:
         first = 0
         for batch in corpus.documents():
@@ -107,6 +109,7 @@ def write_scores(
                     schema=schema,
                 )
             )
+            size += int(pc.sum(chosen.column("num_bytes")).as_py() or 0)
             at = stop
             first += batch.num_rows
     finish_file(partial, path)
@@ -116,6 +119,7 @@ def write_scores(
         tokens=total,
         mean_nll=float(scores["nll_sum"].sum() / max(total, 1)),
         truncated=int(scores["truncated"].sum()),
+        bits_per_byte=None if not size else float(scores["nll_sum"].sum()) / (LN2 * size),
         rank_correlation=None if against is None else _correlation(against, scores),
     )
 
