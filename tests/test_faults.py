@@ -200,7 +200,8 @@ def test_the_same_shapes_give_the_same_bytes_on_a_gpus_engine(
     assert shapes[1][1] >= 2 * shapes[0][1]
 
 
-@pytest.mark.parametrize("verb", [pytest.param("pause", marks=SLOW), "stop"])
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["pause", "stop"])
 def test_a_run_answers_while_its_child_is_in_the_middle_of_a_long_batch(
     verb: str,
     plan: Path,

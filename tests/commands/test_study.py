@@ -44,6 +44,14 @@ def test_run_prints_one_object_and_nothing_else(
     assert (stages["score"]["state"], stages["selection"]["state"]) == ("reused", "done")
     assert (run / "final" / "high-50-s0" / "model.safetensors").exists()
 
+
+@pytest.mark.slow
+def test_every_command_reads_a_finished_run(
+    tiny_run: RunFolder, tmp_path: Path, command: Any
+) -> None:
+    """Status, tail, explain, report, and clean last of all."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run.path, run)
     status = json.loads(command("status", str(run), "--json").stdout)
     assert status["state"] == "done"
     assert len(json.loads(command("status", str(tmp_path), "--json").stdout)["runs"]) == 1
@@ -217,6 +225,7 @@ def test_a_detached_run_outlives_the_command(tiny_yaml: Path, tmp_path: Path, co
     assert "error:" in bad.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_shown_as_crashed(tiny_yaml: Path, tmp_path: Path, command: Any) -> None:
     run = tmp_path / "run"
     child = start(tiny_yaml, run)

@@ -214,6 +214,7 @@ def test_the_watchdog_is_named_with_what_helps() -> None:
     assert "display" in caught.value.fix
 
 
+@pytest.mark.slow
 def test_a_child_ends_when_its_run_is_killed(plan: Path) -> None:
     """Also one that hangs in the middle of its work."""
     faults.plan_faults(plan, "hang", "", times=1, after=1)

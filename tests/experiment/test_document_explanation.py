@@ -30,7 +30,7 @@ def test_explain_tells_every_slice(several: RunFolder) -> None:
             break
 
 
-@pytest.mark.parametrize("name", ["several", "crossed"])
+@pytest.mark.parametrize("name", ["several", pytest.param("crossed", marks=pytest.mark.slow)])
 def test_token_losses_are_of_the_model_that_scored_the_document(
     name: str, request: pytest.FixtureRequest
 ) -> None:

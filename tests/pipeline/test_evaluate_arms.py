@@ -195,6 +195,7 @@ def test_the_verdict_rests_on_the_primary_figure(run: RunFolder, place: Path, pr
     assert found.verdict.difference == pytest.approx(difference)
 
 
+@pytest.mark.slow
 def test_other_tasks_train_nothing_again(run: RunFolder, place: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (run.path / "final").rglob("*.safetensors")}
     settings = tree(place, limit=10, contamination="off")

@@ -48,9 +48,8 @@ def study(corpus: Path, model: Path, **sections: Any) -> Config:
     return validate_config(tree, "test")
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(n, marks=[pytest.mark.slow] if n != "gpt2" else []) for n in FAMILIES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_study_with_a_pretrained_reference(
     family: str, tiny_corpus: Path, tokenizer: Path, tmp_path: Path
 ) -> None:

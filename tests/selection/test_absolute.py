@@ -167,6 +167,7 @@ def test_ranges_of_other_figures_share_no_control() -> None:
     assert Slice.model_validate({"tokens": 1_214_567}).share == "1214567"
 
 
+@pytest.mark.slow
 def test_it_is_explained_and_compared_as_the_share_that_it_is(
     tiny_corpus: Path, tmp_path: Path, command: Any
 ) -> None:

@@ -56,6 +56,7 @@ def test_own_tasks_and_text(model: str, command: Any, tmp_path: Path, tiny_corpu
     assert "reused" in again.stderr
 
 
+@pytest.mark.slow
 def test_the_table_names_tasks_traps_and_what_is_left_out(
     model: str, command: Any, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_single_stages_keep_out_of_a_runs_folder(
     assert "holds a run" in done.stderr
 
 
+@pytest.mark.slow
 def test_train_alone(tiny_corpus: Path, tmp_path: Path, command: Any) -> None:
     done = command(
         "train", "--data", str(tiny_corpus), "--out", str(tmp_path / "out"), "--model", "pico",
