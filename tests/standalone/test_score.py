@@ -93,10 +93,11 @@ def test_init_guesses_and_writes_what_run_reads(
     out = tmp_path / "tiny.yaml"
     done = command("init", str(tiny_corpus), "--hours", "0.1", "-o", str(out))
     assert done.returncode == 0, done.stderr
-    assert "text: text, id: id" in done.stderr
-    assert "prose" in done.stderr
+    cells = [line.split() for line in done.stderr.splitlines() if line.startswith("prose.jsonl ")]
+    assert cells == [["prose.jsonl", "jsonl", "80", "0.0", "text", "id", "prose"]]
     loaded = load_config(out)
-    assert loaded.data.paths == [str(tiny_corpus)]
+    assert [entry.path for entry in loaded.data.paths] == [str(tiny_corpus)]
+    assert (loaded.data.text_key, loaded.data.id_key) == (("text",), "id")
     again = command("init", str(tiny_corpus), "-o", str(out))
     assert again.returncode == 2
 
@@ -108,7 +109,9 @@ def test_init_finds_other_keys(tmp_path: Path, command: Any) -> None:
     done = command(
         "init", str(tmp_path / "a.jsonl"), "--hours", "0.1", "-o", str(tmp_path / "a.yaml")
     )
-    assert "text: content, id: url" in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    loaded = load_config(tmp_path / "a.yaml")
+    assert (loaded.data.text_key, loaded.data.id_key) == (("content",), "url")
 
 
 @pytest.mark.slow
