@@ -355,3 +355,45 @@ def test_a_pattern_finds_names_in_either_form_of_letters(tmp_path: Path) -> None
         pattern = unicodedata.normalize(form, "caf\u00e9-*.jsonl")
         found = found_in(tmp_path / pattern).sources
         assert len(found) == 2, form
+
+
+def test_an_address_of_the_hub_is_pinned_to_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on keeps the commit that it began with; another revision is asked anew."""
+    import huggingface_hub
+
+    from mlxprune.data.sources import pinned
+
+    commits = {None: "a" * 40, "main": "b" * 40}
+    asked: list[str | None] = []
+
+    def fake(repo: str, **options: object) -> str:
+        revision = options["revision"]
+        asked.append(revision)  # type: ignore[arg-type]
+        folder = tmp_path / "snapshots" / commits.get(revision, str(revision))  # type: ignore[call-overload]
+        (folder / "part").mkdir(parents=True, exist_ok=True)
+        (folder / "part" / "data.jsonl").write_text('{"text": "x"}\n')
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+
+    def paths(*entries: object, before: Data | None = None) -> list[str]:
+        data = Data.model_validate({"paths": [*entries]})
+        return [entry.path for entry in pinned(data, before).paths]
+
+    plain, inside = "hf://datasets/org/name", "hf://datasets/org/name/part"
+    first = paths(plain, {"path": inside, "text_key": "body"}, "local.jsonl")
+    assert first == [
+        f"hf://datasets/org/name@{'a' * 40}", f"hf://datasets/org/name@{'a' * 40}/part",
+        "local.jsonl",
+    ]  # fmt: skip
+    assert paths(first[0]) == first[:1]
+    commits[None] = "c" * 40  # the hub has moved on
+    before = Data.model_validate({"paths": first})
+    asked.clear()
+    assert paths(plain, before=before) == first[:1]
+    assert asked == []
+    assert paths(plain) == [f"hf://datasets/org/name@{'c' * 40}"]
+    assert paths(f"{plain}@main", before=before) == [f"hf://datasets/org/name@{'b' * 40}"]
+    assert found_in(first[1]).sources[0].path.name == "data.jsonl"
