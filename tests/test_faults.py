@@ -94,7 +94,7 @@ def asked_in_the_middle(plan: Path, run: RunFolder, verb: str, seconds: float = 
         pytest.param("reference", "raise", MEMORY, "out of memory", marks=SLOW),
         pytest.param("reference", "kill", "", "out of memory", marks=SLOW),
         ("reference", "abort", MEMORY, "out of memory"),
-        ("score", "abort", CUDA, "out of memory"),
+        pytest.param("score", "abort", CUDA, "out of memory", marks=SLOW),
         pytest.param("score", "raise", SCREEN, "the screen had to wait", marks=SLOW),
         pytest.param("final", "abort", WAITED, "the GPU took too long", marks=SLOW),
         pytest.param("evaluation", "raise", MEMORY, "out of memory", marks=SLOW),

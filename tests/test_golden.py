@@ -52,6 +52,7 @@ def test_the_app_draws_it_as_before(make: ModuleType, run: Path) -> None:
         assert text == (EXPECTED / name).read_text(encoding="utf-8"), name
 
 
+@pytest.mark.slow
 def test_commands_say_of_it_what_they_said(make: ModuleType, run: Path) -> None:
     for name, said in make.answers(run.parent).items():
         known = (EXPECTED / name).read_text(encoding="utf-8")

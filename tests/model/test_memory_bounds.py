@@ -126,7 +126,7 @@ def test_checkpointing_and_smaller_batches_need_less() -> None:
 
 
 @pytest.mark.parametrize("heads", [4, 2])
-@pytest.mark.parametrize("context", [128, 320])
+@pytest.mark.parametrize("context", [128, pytest.param(320, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_what_the_graph_holds_is_within_the_bound(
     heads: int, context: int, checkpointing: bool

@@ -22,6 +22,7 @@ def model(tiny_run: RunFolder) -> str:
     return str(tiny_run.final("high-50-s0"))
 
 
+@pytest.mark.slow
 def test_own_tasks_and_text(model: str, command: Any, tmp_path: Path, tiny_corpus: Path) -> None:
     folder = write_tasks(tmp_path / "tasks", 1)
     with (folder / "pairs.jsonl").open("a") as out:
