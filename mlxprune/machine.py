@@ -52,6 +52,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def import_path() -> str:
+    """PYTHONPATH with which a child process imports what this process imports."""
+    return os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+
+
 PACKAGES = (
     "mlxprune", "mlx", "mlx-cpu", "mlx-cuda-13", "mlx-lm", "transformers", "tokenizers",
     "sentencepiece", "numpy", "pyarrow", "scipy-openblas32",

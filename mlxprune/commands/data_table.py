@@ -8,7 +8,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 from rich.text import Text
 
-from mlxprune.data.sources import left_out_sentence
+from mlxprune.data.sources import notes_on_files
 from mlxprune.errors import one_line
 from mlxprune.planning.draft_config import DataLook
 from mlxprune.planning.file_look import FileLook
@@ -39,10 +39,8 @@ def print_look(seen: DataLook) -> None:
             line = f"  {one_line(identity or '-')[:24]} | {one_line(domain)[:20]} | {text}"
             out.print(Text(line), overflow="ellipsis", no_wrap=True)
     out.print()
-    if seen.found.left_out:
-        out.print(Text(left_out_sentence(seen.found.left_out)))
-    for folder in seen.found.text_folders:
-        out.print(Text(f"{folder} is read as a folder of texts, a document each file"))
+    for note in notes_on_files(seen.found):
+        out.print(Text(note))
     for problem in seen.problems:
         out.print(Text(f"not used: {problem.path}: {problem.problem}; {problem.fix}"))
     ranked = sorted(seen.domains.items(), key=lambda d: -d[1])

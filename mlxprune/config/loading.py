@@ -12,6 +12,7 @@ from pydantic import (
 
 from mlxprune.config.messages import as_config_error
 from mlxprune.config.schema import Config
+from mlxprune.config.slices import AMOUNT_KEYS
 from mlxprune.config.yaml_file import parse_value, read_yaml
 from mlxprune.errors import ConfigError
 
@@ -111,12 +112,9 @@ def override_setting(tree: dict[str, Any], setting: str) -> None:
 def _replaced_in_slice(key: str, value: str) -> tuple[str, ...]:
     """Keys of a slice that a setting takes the place of: there is one way to say how much."""
     ranges = ("min", "max")
-    if key in ranges:
-        return ("rate", "band", "tokens", "criterion")
-    if key == "band":
-        return ("rate", "tokens", "criterion", *ranges)
-    if key in ("rate", "tokens"):
-        return tuple(k for k in ("rate", "tokens", "band", *ranges) if k != key)
+    if key in AMOUNT_KEYS:
+        others = AMOUNT_KEYS - {key} - {*(ranges if key in ranges else ())}
+        return (*others, *(("criterion",) if key in ("band", *ranges) else ()))
     if key == "criterion" and value != "range":
         return (*ranges, *(("band",) if value != "band" else ()))
     return ()

@@ -18,6 +18,7 @@ RESERVED = (
 )  # fmt: skip
 FREE_SCORES = ("zlib", "unigram")
 ABSOLUTE_KEYS = ("tokens", "min", "max")
+AMOUNT_KEYS = {"rate", "band", *ABSOLUTE_KEYS}  # the ways to say how much
 Shares = Exact | dict[str, Exact] | None
 
 
@@ -309,10 +310,9 @@ class Selection(Section):
             if not isinstance(entry, dict):
                 raise ValueError("a slice is a table such as {criterion: high, rate: 0.5}")
             given = {**shared, **entry}
-            own = {*entry} & {"rate", "band", "tokens", "min", "max"}
+            own = {*entry} & AMOUNT_KEYS
             if own:  # its own amount takes the place of a shared one, and of its criterion
-                aside = {"rate", "band", "tokens", "min", "max"}
-                aside |= {"criterion"} if own & {"band", "min", "max"} else set()
+                aside = AMOUNT_KEYS | ({"criterion"} if own & {"band", "min", "max"} else set())
                 given = {k: v for k, v in given.items() if k in entry or k not in aside}
             found += _combinations(given)
         return {"slices": found}

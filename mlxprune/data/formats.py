@@ -12,6 +12,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -46,6 +47,7 @@ TEXT_NAMES = (
     "makefile", "dockerfile", "contributing", "todo",
 )  # fmt: skip
 SNIFFED_BYTES = 1 << 16
+CONTROLS = bytes((*range(9), *range(14, 27)))  # that no text has many of
 DELIMITERS = (",", ";", "\t", "|")
 CSV_ROWS = 5  # that must have as many fields as the header, where no name says CSV
 ROWS_INSIDE = (
@@ -91,17 +93,19 @@ OFFICE = ((b"xl/", "an Excel workbook"), (b"word/", "a Word document"), (b"ppt/"
 class Format:
     """``form``: jsonl, json, parquet, arrow, csv, tsv, warc or text; empty where the file is not
     read: ``what`` it is instead, and what to do. ``inside``: of JSON, whether the rows are in an
-    ``array``, in the ``lists`` of one object, or stand one after another."""
+    ``array``, in the ``lists`` of one object, or stand one after another. ``broken``: it cannot be
+    opened, and ``what`` is the whole sentence."""
 
     form: str
     inside: str = ""
     what: str = ""
     fix: str = ""
+    broken: bool = False
 
     @property
     def problem(self) -> str:
         """As a sentence."""
-        return self.what if self.what.startswith(("cannot", "the ")) else f"it is {self.what}"
+        return self.what if self.broken else f"it is {self.what}"
 
 
 def suffix_of(name: str) -> str:
@@ -196,8 +200,8 @@ def _refused(head: bytes, suffix: str) -> Format | None:
         return Format("", what="an HTML page", fix=EXTRACT)
     if re.match(rb"\s*<\?xml", head[:200]) and suffix not in TEXT_SUFFIXES:
         return Format("", what="XML", fix="extract its text first")
-    odd = sum(map(head[:8192].count, (*map(bytes, ([n] for n in (*range(9), *range(14, 27)))),)))
-    if odd > 0.1 * len(head[:8192]):
+    part = head[:8192]
+    if len(part.translate(None, CONTROLS)) < 0.9 * len(part):
         return Format("", what="binary data", fix="leave it out")
     return None
 
@@ -218,11 +222,16 @@ def _has_rows(text: bytes) -> bool:
     return bool(lines) and all(map(_object_in, lines))
 
 
-def _object_in(line: bytes) -> bool:
+def _parsed(line: bytes) -> Any:
+    """The value of a line; None where it is no JSON."""
     try:
-        return isinstance(orjson.loads(line), dict)
+        return orjson.loads(line)
     except orjson.JSONDecodeError:
-        return False
+        return None
+
+
+def _object_in(line: bytes) -> bool:
+    return isinstance(_parsed(line), dict)
 
 
 def _json_format(text: bytes, more: bool) -> Format | None:
@@ -230,7 +239,7 @@ def _json_format(text: bytes, more: bool) -> Format | None:
     body = text.lstrip()
     line, newline, rest = body.partition(b"\n")
     if body.startswith(b"["):
-        if rest.lstrip().startswith(b"[") and _is_json(line):
+        if rest.lstrip().startswith(b"[") and _parsed(line) is not None:
             return Format("jsonl")  # of rows that are no objects
         return Format("json", "array") if re.match(rb"\[\s*([{\[\]\"\d-]|$)", body) else None
     keys, end = _outline(body)
@@ -244,14 +253,6 @@ def _json_format(text: bytes, more: bool) -> Format | None:
     if _object_in(line) or _object_in(rest.partition(b"\n")[0]) or (not newline and keys):
         return Format("jsonl")
     return Format("json") if keys and (end is not None or more or alone) else None
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.S)

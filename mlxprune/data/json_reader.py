@@ -86,28 +86,26 @@ class JsonReader:
             self._more(least)
             least = max(least, len(self.text))  # so that a long object is read over few times
 
-    def _elements(self) -> Iterator[Any]:
-        self._take("[")
-        if self._next() == "]":
-            self.at += 1
+    def _members(self, opening: str, closing: str) -> Iterator[None]:
+        """Stops before each member of an array or object, which whoever asks reads."""
+        self._take(opening)
+        if self._next() == closing:
+            self._take(closing)
             return
         while True:
-            yield self._value()
-            if self._take(",]") == "]":
+            yield
+            if self._take("," + closing) == closing:
                 return
+
+    def _elements(self) -> Iterator[Any]:
+        return (self._value() for _ in self._members("[", "]"))
 
     def _lists(self) -> Iterator[Any]:
         """The elements of every list of one object that is known to hold rows."""
-        self._take("{")
-        if self._next() == "}":
-            self.at += 1
-            return
-        while True:
+        for _ in self._members("{", "}"):
             key = self._value()
             self._take(":")
             if key in ROWS_INSIDE and self._next() == "[":
                 yield from self._elements()
             else:
                 self._value()
-            if self._take(",}") == "}":
-                return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from mlxprune.data.containers import Part, quiet, values_of
 from mlxprune.data.decompression import Told, decompressed_chunks
@@ -40,23 +40,14 @@ def read_rows(
         yield _text_row(source, told)
         return
     keys, top, name = source.keys, source.top, source.name
+    values, chosen.key = values_of(source, part, told), keys.domain
     if keys.domain == "auto" and keys.fixed is None:
-        head = first_values(source)
-        chosen.key, chosen.refused = auto_domain(top, head)
-    else:
-        chosen.key = keys.domain
-    for number, offset, value in values_of(source, part, told):
+        whole = values if part is None else values_of(source)  # a part may not be the beginning
+        head = [*itertools.islice(whole, AUTO_DOMAIN_ROWS)]
+        chosen.key, chosen.refused = auto_domain(top, [value for _, _, value in head])
+        values = itertools.chain(head, values) if part is None else values
+    for number, offset, value in values:
         yield row_of(top, name, keys, chosen.key, number, offset, value)
-
-
-def first_values(source: Source, count: int = AUTO_DOMAIN_ROWS) -> list[Any]:
-    """The values of the first rows of a file."""
-    head = []
-    for _, _, value in values_of(source):
-        head.append(value)
-        if len(head) == count:
-            break
-    return head
 
 
 def text_domain(source: Source) -> str:

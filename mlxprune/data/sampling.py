@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from mlxprune.data.containers import jsonl_values, values_of
 from mlxprune.data.decompression import HEAD_BYTES, codec_of, decompressed_chunks
-from mlxprune.data.rows import MISSING, BadLine
+from mlxprune.data.rows import BadLine
 from mlxprune.data.sources import Source
 
 PLACES = 8  # of a file that are looked at
@@ -98,7 +98,7 @@ def _of_stream(source: Source, count: int) -> FileSample:
 
 def _bytes_of(value: Any) -> int:
     """About what a row takes in a file."""
-    if isinstance(value, BadLine) or value is MISSING:
+    if isinstance(value, BadLine):
         return 80
     try:
         return len(orjson.dumps(value, default=str)) + 1

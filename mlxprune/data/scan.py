@@ -340,12 +340,11 @@ class Worker:
     """A process that scans pieces, one after another."""
 
     def __init__(self, order: ScanOrder) -> None:
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self.process = subprocess.Popen(
             COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": machine.import_path()},
             start_new_session=True,  # a Ctrl-C is for the run, which decides
         )
         with contextlib.suppress(OSError):  # it has ended: the first answer tells

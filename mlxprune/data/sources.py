@@ -141,6 +141,13 @@ def source_from(place: dict[str, Any], usual: RowKeys) -> Source:
     return Source(**{**place, "path": Path(place["path"]), "keys": keys})
 
 
+def notes_on_files(found: FoundFiles) -> list[str]:
+    """What a reader should know before any row is read."""
+    notes = [left_out_sentence(found.left_out)] if found.left_out else []
+    texts = "is read as a folder of texts, a document each file"
+    return [*notes, *(f"{folder} {texts}" for folder in found.text_folders)]
+
+
 def left_out_sentence(left_out: list[LeftOut]) -> str:
     """How many files are left out, why, and some of their names."""
     why = Counter(left.why for left in left_out)
@@ -226,7 +233,7 @@ def _folder(folder: Path, found: FoundFiles) -> Iterator[tuple[Path, Format, str
         found.left_out.append(LeftOut(str(path), "not listed in state.json"))
     for path, form in refused:
         named = _named_as_data(path) and best < TEXTS and form.what != NOTE
-        broken = form.what.startswith(("cannot", "the ")) and _hints_text(path)
+        broken = form.broken and (_named_as_data(path) or named_as_text(path.name))
         if named or broken or best == len(TIERS):
             yield path, form, ""
         else:
@@ -246,11 +253,6 @@ def _tier(path: Path, form: Format) -> int:
     return next(i for i, forms in enumerate(TIERS) if form.form in forms)
 
 
-def _hints_text(path: Path) -> bool:
-    """Whether a file that cannot be read is one that was meant to be."""
-    return _named_as_data(path) or named_as_text(path.name)
-
-
 def _named_as_data(path: Path) -> bool:
     return suffix_of(path.name) in DATA_SUFFIXES
 
@@ -260,7 +262,7 @@ def _format_in_folder(path: Path) -> Format:
     try:
         form = format_of(path)
     except DataError as error:
-        return Format("", what=error.problem, fix=error.fix)
+        return Format("", what=error.problem, fix=error.fix, broken=True)
     suffix = suffix_of(path.name)
     if path.name in NOTES:
         return Format("", what=NOTE)

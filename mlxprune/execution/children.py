@@ -17,12 +17,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from mlxprune import errors
+from mlxprune import errors, machine
 from mlxprune.errors import MlxpruneError, RunError
 from mlxprune.execution.endings import TAIL_BYTES, Ending, ending_of
 from mlxprune.execution.messages import (
@@ -76,12 +75,11 @@ class Child:
     def __init__(self, begin: Begin) -> None:
         ours, theirs_out = os.pipe()
         theirs_in, self._to = os.pipe()
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the child)
         self.process = subprocess.Popen(
             [*COMMAND, str(theirs_in), str(theirs_out)],
             pass_fds=(theirs_in, theirs_out),
-            env=os.environ | CHILD_SETTINGS | {"PYTHONPATH": path},
+            env=os.environ | CHILD_SETTINGS | {"PYTHONPATH": machine.import_path()},
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=self._said,

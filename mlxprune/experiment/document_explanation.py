@@ -177,10 +177,11 @@ def _outside(held: RunArtifacts, document_id: str) -> list[ExplainedDocument]:
     part = held.split.part if is_current(run, run.split) else None
     scored = is_current(run, run.scores(held.config.primary_reference.name))
     clean = held.without_cleaned(rows) if scored else rows
+    lost = held.unscored if scored else np.zeros(0, np.uint64)
     result = []
     for at, row in zip(rows.tolist(), table.to_pylist(), strict=True):
         reason = PART_REASONS[int(part[at])] if part is not None else "the run is not split yet"
-        if scored and held.corpus.index["key"][at] in held.unscored:
+        if held.corpus.index["key"][at] in lost:
             reason = "left out: a model gave it no finite score"
         if at not in clean:
             reason = "left out: it holds items of the tasks (evaluation.contamination: remove)"

@@ -15,7 +15,7 @@ from mlxprune.data.index import CORPUS_VERSION
 from mlxprune.data.indexing import note_places, verify_inputs
 from mlxprune.data.mix import mix_sentence
 from mlxprune.data.rows import HARMLESS_REASONS
-from mlxprune.data.sources import left_out_sentence
+from mlxprune.data.sources import notes_on_files
 from mlxprune.data.split import SplitSummary
 from mlxprune.errors import DataError, one_line
 from mlxprune.execution.progress import stage_progress
@@ -65,10 +65,8 @@ def index_corpus(study: StudyExecution) -> None:
     folder, config, given = study.run.corpus, study.config, study.input
     if read_marker(folder) is not None:
         note_places(folder, given.found.sources)
-    if given.found.left_out:
-        study.warn("corpus", left_out_sentence(given.found.left_out))
-    for texts in given.found.text_folders:
-        study.warn("corpus", f"{texts} is read as a folder of texts, a document each file")
+    for note in notes_on_files(given.found):
+        study.warn("corpus", note)
     report = stage_progress(study, "corpus", "bytes")
     artifact = Artifact(
         folder,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,7 +13,7 @@ from mlxprune.data import split
 from mlxprune.data.index import CorpusCounts, CorpusSummary, open_corpus
 from mlxprune.data.indexing import build_index
 from mlxprune.data.mix import MixShare, mix_sentence
-from mlxprune.data.sources import FoundFiles, find_sources, left_out_sentence
+from mlxprune.data.sources import FoundFiles, find_sources, notes_on_files
 from mlxprune.errors import ConfigError
 from mlxprune.experiment.document_account import DocumentAccount, planned_account
 from mlxprune.model.architecture import parameter_counts, preset_of
@@ -82,7 +81,8 @@ def plan_run(
     parts = {name: thresholds[name] * tokens for name in thresholds}
     parts["train"] = tokens - sum(parts.values())
     _refuse_sizes(config, summary, parts, tokens)
-    warnings += _notes_on_files(found, summary, mix)
+    warnings += [*notes_on_files(found), *summary.notes]
+    warnings += [mix_sentence(mix)] if mix else []
     warnings += _warnings_about_data(config, summary, parts)
     corpus_tokens = CorpusTokens(
         tokens, parts["reference"], parts["train"], parts["validation"], parts["test"]
@@ -158,18 +158,6 @@ def _fits(config: Config, sizes: CorpusTokens, seconds: float | None, hours: flo
     fits = seconds <= 3600 * hours
     changes = [] if fits else cheapest_changes(config, sizes, seconds, 3600 * hours)
     return Fit(hours=hours, fits=fits, changes=changes)
-
-
-def _notes_on_files(
-    found: FoundFiles, summary: CorpusSummary, mix: list[MixShare]
-) -> Iterator[str]:
-    if found.left_out:
-        yield left_out_sentence(found.left_out)
-    for folder in found.text_folders:
-        yield f"{folder} is read as a folder of texts, a document each file"
-    yield from summary.notes
-    if mix:
-        yield mix_sentence(mix)
 
 
 def _warnings_about_data(

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from mlxprune.errors import RunError, one_line
 from mlxprune.model.architecture import (
@@ -38,19 +39,8 @@ def measure_throughput(shape_name: str, vocab_size: int, context: int) -> Throug
     shape = preset_of(shape_name)
     body, _ = parameter_counts({**shape.config, "vocab_size": vocab_size})
     probed = shape_name if body <= LARGEST_PROBED else "micro"
-    command = [
-        sys.executable,
-        "-m",
-        "mlxprune.planning.throughput",
-        probed,
-        str(vocab_size),
-        str(context),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        last = one_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no word")
-        raise RunError(f"the probe failed: {last}", probed, "mlxprune doctor says what is wrong")
-    rates = record_of(json.loads(done.stdout.strip().splitlines()[-1]), Throughput)
+    answer = _measured_in_child(probed, [probed, str(vocab_size), str(context)])
+    rates = record_of(answer, Throughput)
     if probed != shape_name:
         cost = flops_per_token({**shape.config, "vocab_size": vocab_size}, context)
         small = preset_of(probed).config
@@ -62,16 +52,17 @@ def measure_throughput(shape_name: str, vocab_size: int, context: int) -> Throug
 def measure_scoring(folder: Path, context: int) -> float:
     """Tokens a second that a model of a folder's configuration scores on this machine, with random
     weights; of a deep one the first layers are timed, and FLOPs give the rest."""
-    command = [sys.executable, "-m", "mlxprune.planning.throughput", "score", str(folder)]
-    done = subprocess.run(
-        [*command, str(context)], capture_output=True, text=True, timeout=300, check=False
-    )
+    return float(_measured_in_child(str(folder), ["score", str(folder), str(context)]))
+
+
+def _measured_in_child(model: str, arguments: list[str]) -> Any:
+    """What this module, run as a program, prints last. Raises RunError, which names the model."""
+    command = [sys.executable, "-m", "mlxprune.planning.throughput", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         last = one_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no word")
-        raise RunError(
-            f"the probe failed: {last}", str(folder), "mlxprune doctor says what is wrong"
-        )
-    return float(json.loads(done.stdout.strip().splitlines()[-1]))
+        raise RunError(f"the probe failed: {last}", model, "mlxprune doctor says what is wrong")
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def shallow(config: Json, layers: int = PROBED_LAYERS) -> Json:

@@ -59,7 +59,8 @@ def gather_scores(files: list[Path], target: Path, column: str | None, id_column
 
     Raises DataError: a file that is no table, a column that one of them lacks.
     """
-    names = [_columns(path) for path in files]
+    tables = [_table_in(path) for path in files]
+    names = [_columns(table) for table in tables]
     ours = column is None and all(set(SCORE_COLUMNS) <= set(found) for found in names)
     figure = column or GIVEN
     if ours:
@@ -78,15 +79,15 @@ def gather_scores(files: list[Path], target: Path, column: str | None, id_column
     renamed = {id_column: "id"} if not ours else {}
     schema = pa.schema([(renamed.get(c, c), kinds[c]) for c in wanted])
     with pq.ParquetWriter(target, schema) as out:
-        for path in files:
+        for table in tables:
             try:
-                for batch in _batches(path, wanted):
+                for batch in _batches(table, wanted):
                     columns = [batch.column(c).cast(kinds[c]) for c in wanted]
                     out.write_table(pa.Table.from_arrays(columns, schema=schema))
             except (pa.ArrowException, TypeError, ValueError) as error:
                 fix = "ids are text or whole numbers, scores are numbers, num_tokens whole numbers"
                 problem = f"cannot read the scores: {one_line(error)}"
-                raise DataError(problem, str(path), fix) from None
+                raise DataError(problem, str(table.path), fix) from None
     if ours:
         keys = pq.read_table(target, columns=["key"]).column("key").to_numpy()
         if len(np.unique(keys)) < len(keys):
@@ -95,45 +96,43 @@ def gather_scores(files: list[Path], target: Path, column: str | None, id_column
     return target
 
 
-def _columns(path: Path) -> list[str]:
+def _table_in(path: Path) -> Source:
     form = format_of(path)
     if form.form in ("", "text", "warc"):
         raise DataError(f"it is {form.what or 'no table of scores'}", str(path), form.fix or FIX)
-    if form.form == "parquet":
+    return Source(path, path.name, form.form, path.name, inside=form.inside)
+
+
+def _columns(table: Source) -> list[str]:
+    if table.form == "parquet":
         try:
-            return list(pq.read_schema(path).names)
+            return list(pq.read_schema(table.path).names)
         except (pa.ArrowException, OSError) as error:
             problem = f"cannot read the scores: {one_line(error)}"
-            raise DataError(problem, str(path), FIX) from None
-    for _, _, value in _values(path):
+            raise DataError(problem, str(table.path), FIX) from None
+    for _, _, value in values_of(table, whole=True):
         return [*value] if isinstance(value, dict) else []
     return []
 
 
-def _values(path: Path) -> Iterator[tuple[int, int, Any]]:
-    form = format_of(path)
-    source = Source(path, path.name, form.form, path.name, inside=form.inside)
-    return values_of(source, whole=True)
-
-
-def _batches(path: Path, wanted: list[str]) -> Iterator[pa.Table]:
-    if format_of(path).form == "parquet":
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH, columns=wanted):
+def _batches(table: Source, wanted: list[str]) -> Iterator[pa.Table]:
+    if table.form == "parquet":
+        for batch in pq.ParquetFile(table.path).iter_batches(batch_size=BATCH, columns=wanted):
             yield pa.Table.from_batches([batch])
         return
     rows: list[list[Any]] = []
-    for number, _, value in _values(path):
+    for number, _, value in values_of(table, whole=True):
         if not isinstance(value, dict) or any(c not in value for c in wanted):
             raise ValueError(f"row {number} lacks {', '.join(wanted)}")
         rows.append([value[c] if value[c] != "" else None for c in wanted])
         if len(rows) == BATCH:
-            yield _table(rows, wanted)
+            yield _arrow(rows, wanted)
             rows = []
     if rows:
-        yield _table(rows, wanted)
+        yield _arrow(rows, wanted)
 
 
-def _table(rows: list[list[Any]], wanted: list[str]) -> pa.Table:
+def _arrow(rows: list[list[Any]], wanted: list[str]) -> pa.Table:
     """Numbers that stand as text, as in CSV, are cast with the others."""
     columns = []
     for i in range(len(wanted)):

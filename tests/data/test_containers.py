@@ -213,7 +213,7 @@ def test_a_column_that_is_there_twice_is_refused_where_it_is_needed(tmp_path: Pa
     for name in ("a.csv", "a.arrow", "a.parquet"):
         with pytest.raises(DataError, match="two columns are called 'text'"):
             values(tmp_path / name)
-    assert values_of(one(tmp_path / "a.csv", text_key="id"))
+    assert len([*values_of(one(tmp_path / "a.csv", text_key="id"))]) == 1
 
 
 def test_columns_without_values_in_python_cost_nobody_else(tmp_path: Path) -> None:
