@@ -15,7 +15,16 @@ from typing import Annotated
 
 import typer
 
-from mlxprune.commands import evaluate, results, single_stages, slices, steering, study, watch
+from mlxprune.commands import (
+    evaluate,
+    files_out,
+    results,
+    single_stages,
+    slices,
+    steering,
+    study,
+    watch,
+)
 from mlxprune.commands.options import print_json
 from mlxprune.errors import MlxpruneError, UsageError, one_line
 from mlxprune.version import __version__
@@ -59,6 +68,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": results.bench,
     "select": slices.select,
     "stability": slices.stability,
+    "export": files_out.export,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from mlxprune.errors import one_line
@@ -77,6 +78,24 @@ def progress_line(name: str, stage: StageState, loss: float | None = None) -> st
         parts.append(f"{duration(stage.eta_seconds)} left")
     what = stage.what
     return f"{name:<10} {share}  {', '.join(parts)}{f'  [{what}]' if what else ''}"
+
+
+def counting(name: str, unit: str, quiet: bool) -> Callable[[int, int], None]:
+    """A function of (done, total) that draws the line of work outside a run."""
+    if quiet:
+        return lambda done, total: None
+    console, began = Console(), time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        elapsed = time.monotonic() - began
+        rate = done / elapsed if elapsed > 0 else None
+        left = (total - done) / rate if rate else None
+        stage = StageState(done=done, total=total, unit=unit, rate=rate, eta_seconds=left)
+        console.progress(progress_line(name, stage))
+        if done >= total:
+            console.clear()
+
+    return report
 
 
 def _how_well(stage: StageState) -> str:

@@ -21,7 +21,7 @@ from mlxprune.commands.options import (
 )
 
 
-def _data_config(data: list[str], text_key: str, id_key: str, domain_key: str, **more: Any) -> Any:
+def data_config(data: list[str], text_key: str, id_key: str, domain_key: str, **more: Any) -> Any:
     from mlxprune.config.loading import resolve_path, validate_config
 
     paths = [resolve_path(entry, Path.cwd()) for entry in data]
@@ -58,7 +58,7 @@ def score(
         "context": context, "overlap": overlap, "long_documents": long_documents,
         "workers": workers, "max_unscored": max_unscored, "later_windows": later_windows,
     }  # fmt: skip
-    config = _data_config(
+    config = data_config(
         [*data, *(more or [])], text_key, id_key, domain_key, score=section, memory=memory
     )
     scored = score_data(config, model, out, listeners(quiet))
@@ -98,7 +98,7 @@ def train(
     }  # fmt: skip
     chosen = {"pretrained": tokenizer} if tokenizer else {"train": {"vocab_size": vocab_size}}
     paths = [*data, *(more or [])]
-    config = _data_config(
+    config = data_config(
         paths, text_key, id_key, domain_key, final=final, tokenizer=chosen, memory=memory
     )
     trained = train_alone(config, out, listeners(quiet))

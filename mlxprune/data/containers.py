@@ -59,20 +59,30 @@ def jsonl_values(
     path: Path, id_key: str = "id", told: Told = quiet, part: Part | None = None
 ) -> Values:
     """(row, offset, JSON value) of every line that is not blank."""
-    number = 0
+    for number, (offset, line) in enumerate(jsonl_lines(path, told, part)):
+        yield number, offset, line_value(line, id_key)
+
+
+def jsonl_lines(
+    path: Path, told: Told = quiet, part: Part | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(offset, line without its end) of every line that is not blank: the rows of the file."""
     for offset, line in decompressed_lines(path, told, part):
         if offset == 0 and line.startswith(b"\xef\xbb\xbf"):
             line = line[3:]
-        if not line or line.isspace():
-            continue
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            value = _second_look(line)
-        if type(value) is dict and isinstance(value_at(value, id_key), float):
-            value = json.loads(line)  # the fast parser rounds integers above 64 bits
-        yield number, offset, value
-        number += 1
+        if line and not line.isspace():
+            yield offset, line
+
+
+def line_value(line: bytes, id_key: str = "id") -> Any:
+    """The JSON value of a line, or a ``BadLine``."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        value = _second_look(line)
+    if type(value) is dict and isinstance(value_at(value, id_key), float):
+        value = json.loads(line)  # the fast parser rounds integers above 64 bits
+    return value
 
 
 def _second_look(line: bytes) -> Any:
@@ -223,8 +233,8 @@ def _column_values(source: Source, part: Part | None, whole: bool) -> Values:
 
     try:
         number = 0
-        for batch in _batches(source, part, whole):
-            for value in _rows_of(batch):
+        for batch in column_batches(source, part, whole):
+            for value in batch_values(batch):
                 yield number, 0, value
                 number += 1
     except (pyarrow.ArrowException, OSError) as error:
@@ -232,14 +242,16 @@ def _column_values(source: Source, part: Part | None, whole: bool) -> Values:
         raise DataError(problem, str(source.path), CHECK) from None
 
 
-def _batches(source: Source, part: Part | None, whole: bool) -> Iterator[Any]:
+def column_batches(source: Source, part: Part | None = None, whole: bool = False) -> Iterator[Any]:
+    """The record batches of a Parquet or Arrow file, at most BATCH_ROWS rows each; of its columns
+    those that the keys name, or with ``whole`` all. Raises what pyarrow raises."""
     import pyarrow
     import pyarrow.parquet
 
     if source.form == "parquet":
         file = pyarrow.parquet.ParquetFile(source.path, pre_buffer=False)
         names = file.schema_arrow.names
-        columns = names if whole else _wanted(source, names)
+        columns = names if whole else wanted_columns(source, names)
         groups = None if part is None else [*range(*part)]
         _refuse_twice(source, names)
         batches = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns or names)
@@ -260,7 +272,7 @@ def _batches(source: Source, part: Part | None, whole: bool) -> Iterator[Any]:
             stored = opened = pyarrow.ipc.open_stream(mapped)
         names = opened.schema.names
         _refuse_twice(source, names)
-        columns = names if whole else _wanted(source, names)
+        columns = names if whole else wanted_columns(source, names)
         for batch in stored:
             if not columns:
                 yield batch.slice(0, BATCH_ROWS)
@@ -286,7 +298,7 @@ def _text_columns(source: Source) -> list[str]:
     return [part for key in source.keys.text for part in (key, *key.split("+"))]
 
 
-def _wanted(source: Source, names: list[str]) -> list[str]:
+def wanted_columns(source: Source, names: list[str]) -> list[str]:
     """The columns that the keys of a source name, dotted keys where they are no plain columns; none
     where none of them is the text's."""
     keys = source.keys
@@ -302,7 +314,7 @@ def _wanted(source: Source, names: list[str]) -> list[str]:
     return [key for key in dict.fromkeys(wanted) if there(key)]
 
 
-def _rows_of(batch: Any) -> Iterator[Any]:
+def batch_values(batch: Any) -> Iterator[Any]:
     """The rows of a batch; one that holds bytes which are no text costs only itself, and a column
     that Python has no values for (dates far away, unknown zones) only that column."""
     try:
@@ -319,7 +331,7 @@ def _rows_of(batch: Any) -> Iterator[Any]:
         able = [i for i in range(batch.num_columns) if _has_values(batch.column(i))]
     if len(able) == batch.num_columns:
         raise DataError("its columns cannot be read", batch.schema.names[0], CHECK)
-    yield from _rows_of(batch.select(able))
+    yield from batch_values(batch.select(able))
 
 
 def _has_values(column: Any) -> bool:

@@ -27,7 +27,7 @@ from mlxprune.run.events import fold_log
 from mlxprune.run.folder import RunFolder, existing_run
 from mlxprune.run.markers import is_current
 from mlxprune.run.state import RunState
-from mlxprune.scoring.score_file import Scores
+from mlxprune.scoring.score_file import Scores, places_of
 from mlxprune.scoring.unscored_file import unscored_keys
 from mlxprune.selection.absolute import as_resolved, with_resolved
 from mlxprune.selection.manifest import SliceManifest
@@ -166,6 +166,17 @@ class RunArtifacts:
     def arms(self) -> StudyArms:
         """What every arm is; none before the stage ``final``."""
         return read_arms(self.run)
+
+    def arm_documents(self, name: str) -> np.ndarray:
+        """The documents of an arm with its seed, as numbers in the corpus, ascending. Raises
+        DataError where the run was made before they were stored."""
+        path = self.run.arm_documents(name)
+        if not path.exists():
+            fix = (
+                f"mlxprune run {self.run.config} --dir {self.run.path} stores them, and trains none"
+            )
+            raise DataError(f"the documents of {name} are not stored", str(self.run.path), fix)
+        return np.sort(places_of(self.corpus.index["key"], np.load(path)))
 
     def assessed_arms(self) -> dict[str, dict[int, str]]:
         """The names of the evaluations of each arm, by seed."""

@@ -25,6 +25,7 @@ from mlxprune.experiment.artifacts import StudyExecution
 from mlxprune.experiment.budgets import effective_data, final_targets
 from mlxprune.experiment.records import ArmRecord, StudyArms, write_arms
 from mlxprune.experiment.training_order import train_in_child
+from mlxprune.files import write_array
 from mlxprune.model.architecture import preset_of
 from mlxprune.model.weights import MODEL_VERSION
 from mlxprune.pipeline.train_documents import order_on_documents
@@ -129,7 +130,9 @@ def _planned(
     for arm, ends in trainings.items():
         documents = arm_documents(arm, budget.pool, budget.targets)
         records[arm.name] = _record(study, budget.pool, ends, documents)
-        identity = documents_identity(documents, study.held.corpus.index["key"])
+        keys = study.held.corpus.index["key"]
+        identity = documents_identity(documents, keys)
+        _store_documents(study.run.arm_documents(arm.name), keys[documents])
         for number, training in enumerate(ends):
             inputs = {
                 **shared,
@@ -143,6 +146,12 @@ def _planned(
             name = training.arm.name
             artifacts[name] = _artifact(study, budget, training, inputs, earlier, share)
     return records, artifacts
+
+
+def _store_documents(path: Path, keys: np.ndarray) -> None:
+    """What an arm is trained on, for whoever asks later."""
+    if not path.exists() or not np.array_equal(np.load(path), keys):
+        write_array(path, keys)
 
 
 def _artifact(

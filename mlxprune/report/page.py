@@ -37,14 +37,21 @@ COLUMNS = 7
 
 
 def write_report(held: RunArtifacts, state: RunState) -> None:
-    """report.html: one file, no network, no script; every text from data is escaped."""
-    import jinja2
-
-    run, config = held.run, held.config
+    """report.html of a run. Raises UsageError where there is nothing to report yet."""
+    run = held.run
     if not is_current(run, run.corpus):
         fix = "run it first: mlxprune run CONFIG"
         raise UsageError("there is nothing to report yet", str(run.path), fix)
     marker_path(run.report).unlink(missing_ok=True)  # only the stage calls it current
+    write_atomic(run.report, report_page(held, state))
+
+
+def report_page(held: RunArtifacts, state: RunState, with_texts: bool = True) -> str:
+    """The report as one page: no network, no script; every text from data is escaped. Without
+    ``with_texts`` no document is in it."""
+    import jinja2
+
+    run, config = held.run, held.config
     result = study_result(held, state)
     primary = config.evaluation.primary
     tested = _tested(result.arms)
@@ -63,7 +70,7 @@ def write_report(held: RunArtifacts, state: RunState) -> None:
         "on": ON[primary],
         "primary": primary,
         "first": config.slices[0].label,
-        "scored": _scored(held, result),
+        "scored": _scored(held, result, with_texts),
         "reference_curve": curves[0],
         "arm_curves": curves[1],
         "tested": tested,
@@ -78,7 +85,7 @@ def write_report(held: RunArtifacts, state: RunState) -> None:
     template = environment.from_string(
         (files("mlxprune.report") / "report.html.j2").read_text(encoding="utf-8")
     )
-    write_atomic(run.report, template.render(**facts))
+    return template.render(**facts)
 
 
 def _token_summary(run: RunFolder) -> TokenSummary | None:
@@ -103,7 +110,7 @@ class Scored:
     score: Json  # figures of the first reference's scores
 
 
-def _scored(held: RunArtifacts, result: StudyResult) -> Scored | None:
+def _scored(held: RunArtifacts, result: StudyResult, with_texts: bool) -> Scored | None:
     run, config = held.run, held.config
     choice = config.slices[0]
     manifests = result.slices or {}
@@ -126,7 +133,7 @@ def _scored(held: RunArtifacts, result: StudyResult) -> Scored | None:
         mixes={label: figures.mix(m.domains or []) for label, m in manifests.items()},
         by_domain=figures.spread(domains, [r.domain for r in domains], what),
         by_length=figures.spread(lengths, octaves, what),
-        samples=sample_documents(held, choice, scores, kept),
+        samples=sample_documents(held, choice, scores, kept) if with_texts else Samples({}, {}),
         score={} if marker is None else marker.summary or {},
     )
 

@@ -72,6 +72,10 @@ class RunFolder:
         """What every arm of the study is: its documents, U, T, and what was left out and why."""
         return self.path / "final" / "arms.json"
 
+    def arm_documents(self, arm_seed: str) -> Path:
+        """The keys of the documents of an arm, uint64, in canonical order."""
+        return self.path / "final" / "documents" / f"{arm_seed}.npy"
+
     def evaluation(self, arm_seed: str) -> Path:
         return self.path / "eval" / f"{arm_seed}.json"
 

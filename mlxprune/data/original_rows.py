@@ -1,0 +1,215 @@
+"""Original rows: the rows of a file as they stand there, with all their fields.
+
+A row of JSON Lines is its line, byte for byte; one of Parquet or Arrow a row of a record batch with
+the file's own columns and types; one of another format the JSON object of its fields. Rows are
+numbered as the index numbers them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from mlxprune.data.containers import (
+    BATCH_ROWS,
+    CHECK,
+    batch_values,
+    column_batches,
+    jsonl_lines,
+    line_value,
+    quiet,
+    values_of,
+    wanted_columns,
+)
+from mlxprune.data.decompression import Told
+from mlxprune.data.hashing import hash_text
+from mlxprune.data.index import Corpus, changed_input
+from mlxprune.data.readers import read_rows, text_domain
+from mlxprune.data.rows import AUTO_DOMAIN_ROWS, BadLine, Row, RowKeys, Skip, auto_domain, row_of
+from mlxprune.data.sources import Source
+from mlxprune.errors import DataError, one_line
+
+BATCH_BYTES = 4 << 20  # of lines that are held together
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Rows of one file that follow each other, from the number ``first`` on.
+
+    ``table`` of a file of columns; else ``lines`` as JSON with a line end, and, where they are
+    known already, ``values``. A row that is no JSON object is a ``BadLine`` among them.
+    """
+
+    first: int
+    table: pa.RecordBatch | None = None
+    lines: list[bytes | BadLine] | None = None
+    values: list[Any] | None = None
+
+    def __len__(self) -> int:
+        if self.table is not None:
+            return int(self.table.num_rows)
+        return len(self.lines or self.values or ())
+
+    def take(self, at: np.ndarray) -> RawRows:
+        """The rows at these places; their numbers are then the caller's to know."""
+        if len(at) == len(self):
+            return self
+        if self.table is not None:
+            return replace(self, table=self.table.take(pa.array(at)))
+        lines, values = (
+            None if some is None else [some[i] for i in at.tolist()]  # type: ignore[index]
+            for some in (self.lines, self.values)
+        )
+        return replace(self, lines=lines, values=values)
+
+    def as_lines(self) -> list[bytes | BadLine]:
+        """Every row as one line of JSON, with its end."""
+        if self.lines is not None:
+            return self.lines
+        return [v if isinstance(v, BadLine) else json_line(v) for v in self.all_values()]
+
+    def all_values(self) -> list[Any]:
+        """Every row as the object that it is, with all fields."""
+        if self.values is not None:
+            return self.values
+        if self.table is not None:
+            return [*batch_values(self.table)]
+        return [v if isinstance(v, BadLine) else line_value(v) for v in self.lines or ()]
+
+
+def raw_rows(source: Source, told: Told = quiet) -> Iterator[RawRows]:
+    """The rows of a file, some at a time, in constant memory. Raises DataError where the file
+    cannot be read on."""
+    if source.form == "jsonl":
+        yield from _of_lines(source, told)
+    elif source.form in ("parquet", "arrow"):
+        yield from _of_columns(source)
+    elif source.form == "text":
+        row = next(iter(read_rows(source, told=told)))
+        value: Any = BadLine(row.reason, row.start) if isinstance(row, Skip) else None
+        yield RawRows(0, values=[value or {"id": source.name, "text": row.text}])  # type: ignore[union-attr]
+    else:
+        values = values_of(source, told=told, whole=True)
+        first = 0
+        while some := [value for _, _, value in itertools.islice(values, BATCH_ROWS)]:
+            yield RawRows(first, values=some)
+            first += len(some)
+
+
+def _of_lines(source: Source, told: Told) -> Iterator[RawRows]:
+    lines: list[bytes | BadLine] = []
+    first = size = 0
+    for _, line in jsonl_lines(source.path, told):
+        lines.append(line + b"\n")
+        size += len(line)
+        if len(lines) == BATCH_ROWS or size >= BATCH_BYTES:
+            yield RawRows(first, lines=lines)
+            first, size, lines = first + len(lines), 0, []
+    if lines:
+        yield RawRows(first, lines=lines)
+
+
+def _of_columns(source: Source) -> Iterator[RawRows]:
+    try:
+        first = 0
+        for batch in column_batches(source, whole=True):
+            yield RawRows(first, table=batch)
+            first += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        problem = f"cannot read it: {one_line(error)}"
+        raise DataError(problem, str(source.path), CHECK) from None
+
+
+def json_line(value: Any) -> bytes:
+    """A row as one line of JSON: dates as ISO 8601, bytes as text where they are UTF-8."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE, default=_plain)
+    except (TypeError, orjson.JSONEncodeError):  # integers above 64 bits, lone surrogates, NaN
+        return json.dumps(value, default=_plain).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def keys_for(source: Source) -> RowKeys:
+    """The keys of a source's rows as they are here: a file of plain text has an id and a text."""
+    if source.form == "text":
+        return RowKeys(fixed=text_domain(source))
+    return source.keys
+
+
+def domain_key_of(source: Source) -> str:
+    """What names the domains of a file: its key, or what `auto` means for its first rows."""
+    keys = keys_for(source)
+    if keys.domain != "auto" or keys.fixed is not None:
+        return keys.domain
+    head = itertools.islice(values_of(source), AUTO_DOMAIN_ROWS)
+    return auto_domain(source.top, [value for _, _, value in head])[0]
+
+
+def judged(source: Source, domain_key: str, raw: RawRows) -> list[Row | Skip]:
+    """What every row is: a document, or why it is none."""
+    keys = keys_for(source)
+    values: list[Any]
+    if raw.values is not None:
+        values = raw.values
+    elif raw.table is not None:
+        names = raw.table.schema.names
+        wanted = wanted_columns(source, names)
+        roots = {key if key in names else key.split(".")[0] for key in wanted}
+        table = raw.table.select([i for i, name in enumerate(names) if name in roots])
+        values = [*batch_values(table)] if roots else [{}] * len(raw)
+    else:
+        values = [v if isinstance(v, BadLine) else line_value(v, keys.id) for v in raw.lines or ()]
+    return [
+        row_of(source.top, source.name, keys, domain_key, raw.first + i, 0, value)
+        for i, value in enumerate(values)
+    ]
+
+
+@dataclass(frozen=True)
+class DocumentRows:
+    """Documents of a corpus, ascending, with the rows that they came from and their texts."""
+
+    source: Source
+    documents: np.ndarray
+    raw: RawRows
+    texts: list[str]
+
+
+def document_rows(corpus: Corpus, wanted: np.ndarray) -> Iterator[DocumentRows]:
+    """The rows of the documents of a mask, in canonical order, file by file.
+
+    Raises DataError where a text is no longer what the index saw.
+    """
+    bounds = np.searchsorted(corpus.index["file"], np.arange(len(corpus.sources) + 1))
+    for code, source in enumerate(corpus.sources):
+        first, last = int(bounds[code]), int(bounds[code + 1])
+        here = first + np.flatnonzero(wanted[first:last])
+        if not len(here):
+            continue
+        rows = corpus.index["row"][here].astype(np.int64)
+        at = 0
+        for raw in raw_rows(source):
+            stop = int(np.searchsorted(rows, raw.first + len(raw)))
+            if stop > at:
+                chosen = raw.take(rows[at:stop] - raw.first)
+                found = judged(source, "none", chosen)
+                texts = [row.text for row in found if isinstance(row, Row)]
+                hashes = np.fromiter(map(hash_text, texts), np.uint64, len(texts))
+                if not np.array_equal(hashes, corpus.index["text"][here[at:stop]]):
+                    raise changed_input(source)
+                yield DocumentRows(source, here[at:stop], chosen, texts)
+                at = stop
+            if at == len(here):
+                break
+        if at < len(here):
+            raise changed_input(source)

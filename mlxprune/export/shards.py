@@ -1,0 +1,140 @@
+"""Shards: the folder of an export, shard by shard, so that a kill costs at most one.
+
+The folder is written under ``<name>.partial``, with what is done in its export.json, and has its
+own name when all of it is there. A later start with the same order goes on behind the last shard.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from mlxprune.errors import UsageError
+from mlxprune.export.output_file import OutputFile
+from mlxprune.files import PARTIAL, flush_folder, full_hash
+from mlxprune.records import Json, SparseRecord, read_record, write_record
+from mlxprune.version import __version__
+
+RECORD = "export.json"
+
+
+class Shard(SparseRecord):
+    """Files that were written together, and the blake2b hash (16 bytes) of each."""
+
+    files: dict[str, str]
+    documents: int
+    portion: str = ""  # train, valid or test, where an export has several
+
+
+class ExportRecord(SparseRecord):
+    """export.json: what an export holds, and what made it."""
+
+    version: str
+    identity: str  # equal for equal content
+    what: Json  # run, slice, part, format and the options that change the content
+    documents: int
+    shards: list[Shard]
+    columns: list[str] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
+
+
+def refuse_taken(out: Path) -> None:
+    """Raises UsageError where something stands in the folder already."""
+    if out.exists() and not out.is_dir():
+        raise UsageError("this is a file, not a folder", str(out), "choose another --out")
+    if out.exists() and any(out.iterdir()):
+        raise UsageError("the folder is not empty", str(out), "choose another --out")
+
+
+class ShardFolder:
+    """The folder in the making."""
+
+    def __init__(self, out: Path, identity: str, what: Json) -> None:
+        refuse_taken(out)
+        self.out, self.partial = out, out.with_name(out.name + PARTIAL)
+        fresh = ExportRecord(
+            version=__version__, identity=identity, what=what, documents=0, shards=[]
+        )
+        self.record = self._known(fresh) or fresh
+        self.partial.mkdir(parents=True, exist_ok=True)
+        self._save()
+
+    def _known(self, fresh: ExportRecord) -> ExportRecord | None:
+        """What an earlier start has finished of the same export; another's work makes room."""
+        if not self.partial.exists():
+            return None
+        try:
+            known = read_record(self.partial / RECORD, ExportRecord)
+        except (OSError, ValueError):
+            if any(self.partial.iterdir()):
+                fix = "remove it, or choose another --out"
+                raise UsageError("this is no unfinished export", str(self.partial), fix) from None
+            return None
+        if known.identity == fresh.identity and known.version == fresh.version:
+            return known
+        shutil.rmtree(self.partial)
+        return None
+
+    def _save(self) -> None:
+        write_record(self.partial / RECORD, self.record)
+
+    def finished(self, portion: str = "") -> list[Shard]:
+        """The shards of a portion that are whole."""
+        return [shard for shard in self.record.shards if shard.portion == portion]
+
+    def begun(self, portion: str = "") -> int:
+        """The documents in them: those that a later start need not write."""
+        return sum(shard.documents for shard in self.finished(portion))
+
+    def write(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        names: tuple[str, ...],
+        opened: Callable[[list[Path]], OutputFile],
+        shard_bytes: int,
+        portion: str = "",
+    ) -> None:
+        """Batches into shards of at least so many bytes of rows each; ``names`` of the files of a
+        shard hold ``{shard}`` for its number. Every batch ends where a later start would cut it."""
+        file: OutputFile | None = None
+        size = documents = 0
+        paths: list[Path] = []
+
+        def close() -> None:
+            nonlocal file, size, documents
+            if file is None:
+                return
+            file.close()
+            files = {p.relative_to(self.partial).as_posix(): full_hash(p) for p in paths}
+            self.record.shards.append(Shard(files=files, documents=documents, portion=portion))
+            self._save()
+            file, size, documents = None, 0, 0
+
+        for batch in batches:
+            if file is None:
+                number = f"{len(self.finished(portion)):05d}"
+                paths = [self.partial / name.format(shard=number) for name in names]
+                file = opened(paths)
+            file.write(batch)
+            size, documents = size + batch.nbytes, documents + batch.num_rows
+            if size >= shard_bytes:
+                close()
+        close()
+
+    def finish(self, documents: int, columns: list[str], notes: list[str]) -> ExportRecord:
+        """Give the folder its name."""
+        self.record = msgspec.structs.replace(
+            self.record, documents=documents, columns=columns, notes=notes
+        )
+        self._save()
+        flush_folder(self.partial)
+        if self.out.exists():
+            self.out.rmdir()
+        os.replace(self.partial, self.out)
+        flush_folder(self.out.parent)
+        return self.record
