@@ -69,6 +69,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "select": slices.select,
     "stability": slices.stability,
     "export": files_out.export,
+    "filter": files_out.filter_command,
 }
 
 

@@ -1,13 +1,30 @@
-"""The commands that hand over text: export."""
+"""The commands that hand over text: export and filter."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlxprune.commands.options import AsJson, DomainKey, IdKey, Quiet, TextKey, print_json
+from mlxprune.commands.options import (
+    AsJson,
+    Data,
+    DomainKey,
+    IdKey,
+    Memory,
+    More,
+    Quiet,
+    TextKey,
+    listeners,
+    print_json,
+)
+from mlxprune.errors import UsageError, closest, one_line
+
+if TYPE_CHECKING:
+    from mlxprune.config.data import Data as DataSection
+    from mlxprune.filtering.basis import FilterBasis
+    from mlxprune.filtering.result import FilterResult
 
 SliceName = Annotated[
     str | None,
@@ -92,3 +109,208 @@ def export(
     print(f"{what}: {record.documents:,} documents in {files:,} files: {out}")
     for note in record.notes:
         print(f"  {note}")
+
+
+# Over 60 lines: every option of the command is a parameter with its help.
+def filter_command(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="a new folder")],
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="a run that has been selected from")
+    ] = None,
+    more: More = None,
+    slice_name: SliceName = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="by the ranks of the new text alone, in two passes")
+    ] = False,
+    rate: Annotated[
+        str | None, typer.Option(help="with --exact: another share than the slice's")
+    ] = None,
+    new_domains: Annotated[
+        str, typer.Option(help="that the study never saw: whole (its cut over all), keep or drop")
+    ] = "whole",
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="instead of a run: a folder or a hub id")
+    ] = None,
+    least: Annotated[
+        str | None, typer.Option("--min", help="with --model: least perplexity, or bits per byte")
+    ] = None,
+    most: Annotated[str | None, typer.Option("--max", help="and the largest")] = None,
+    metric: Annotated[str, typer.Option(help="with --model: perplexity or bpb")] = "perplexity",
+    context: Annotated[
+        int | None, typer.Option(help="with --model: window length in tokens")
+    ] = None,
+    compress: Annotated[str, typer.Option(help="zstd, gzip or none, for rows of lines")] = "zstd",
+    workers: Annotated[int | None, typer.Option(help="processes that filter")] = None,
+    memory: Memory = None,
+    text_key: Annotated[
+        str | None, typer.Option("--text-key", help="where the text is; found by itself")
+    ] = None,
+    id_key: Annotated[str | None, typer.Option("--id-key", help="where the id is")] = None,
+    domain_key: Annotated[
+        str | None, typer.Option("--domain-key", help="where the domain is")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep of new text what a slice of a study would keep of it."""
+    from mlxprune.config.loading import resolve_path
+    from mlxprune.filtering.cuts import NEW_DOMAINS
+    from mlxprune.filtering.filter_text import filter_text
+
+    if new_domains not in NEW_DOMAINS:
+        fix = closest(new_domains, NEW_DOMAINS)
+        raise UsageError(f"unknown {one_line(new_domains)!r}", "--new-domains", fix)
+    if rate is not None and not exact:
+        fix = "add --exact: a cut by score has the rate that the new text gives it"
+        raise UsageError("--rate is for exact rates", "--rate", fix)
+    paths = [*data, *(more or [])]
+    if model is None and source is not None and not (source / "run.json").exists() and more is None:
+        fix = "mlxprune filter RUN --data NEW... --out DIR, or --model with --min or --max"
+        raise UsageError("no run in this folder", str(source), fix)
+    if model is not None and source is not None:  # `--data a b`: b is no run
+        paths, source = [str(source), *paths], None
+    paths = [resolve_path(path, Path.cwd()) for path in paths]
+    keys = {"text_key": text_key, "id_key": id_key, "domain_key": domain_key}
+    given = {key: value for key, value in keys.items() if value is not None}
+    if model is None:
+        if source is None:
+            fix = "name a run, or give --model with --min or --max"
+            raise UsageError("there is nothing to filter by", "mlxprune filter", fix)
+        basis = _of_run(source, slice_name, new_domains, exact, rate)
+        section = _new_data(paths, given, basis)
+    else:
+        section = _new_data(paths, given, None)
+        ends = {"min": least, "max": most}
+        basis = _of_model(model, section, ends, metric, context, memory)
+    if memory is not None and model is None:
+        basis = _with_memory(basis, memory)
+    result = filter_text(basis, section, out, compress, workers, listeners(quiet))
+    if as_json:
+        print_json({"out": str(out), **_as_json(result)})
+    else:
+        _print_filtered(result, out)
+
+
+def _of_run(
+    source: Path, slice_name: str | None, new_domains: str, exact: bool, rate: str | None
+) -> FilterBasis:
+    from mlxprune.experiment.artifacts import open_run
+    from mlxprune.filtering.basis import basis_of_run
+
+    return basis_of_run(open_run(source), slice_name, new_domains, exact, rate)
+
+
+def _with_memory(basis: FilterBasis, memory: str) -> FilterBasis:
+    from dataclasses import replace
+
+    from mlxprune.config.loading import validate_config
+
+    tree = {**basis.config.model_dump(mode="json"), "memory": memory}
+    return replace(basis, config=validate_config(tree, "command line"))
+
+
+def _of_model(
+    model: str,
+    section: DataSection,
+    ends: dict[str, str | None],
+    metric: str,
+    context: int | None,
+    memory: str | None,
+) -> FilterBasis:
+    from mlxprune.config.loading import validate_config
+    from mlxprune.filtering.basis import basis_of_model
+
+    given = {key: value for key, value in ends.items() if value is not None}
+    if not given:
+        fix = "add --min or --max"
+        raise UsageError("a model alone has no cut", "mlxprune filter --model", fix)
+    tree: dict[str, Any] = {
+        "data": section.model_dump(mode="json"),
+        "selection": {**given, "metric": metric},
+        "score": {"context": context},
+        "memory": memory,
+    }
+    config = validate_config(tree, "command line")
+    return basis_of_model(config, model, config.slices[0])
+
+
+def _new_data(paths: list[str], given: dict[str, str], basis: FilterBasis | None) -> DataSection:
+    """How the new files are read: as the command says; as the study's were, where they have its
+    keys; else as they look."""
+    from mlxprune.config.loading import validate_config
+    from mlxprune.data.accounts import keys_there_are
+    from mlxprune.data.sources import find_sources
+    from mlxprune.planning.draft_config import look_at_data
+
+    def data_of(keys: dict[str, Any]) -> DataSection:
+        return validate_config({"data": {"paths": paths, **keys}}, "command line").data
+
+    if given:
+        return data_of(given)
+    study = None if basis is None or basis.held is None else basis.held.config.data
+    if study is not None and not any(
+        e.model_dump(exclude={"path"}, exclude_none=True) for e in study.paths
+    ):
+        plain = study.model_dump(mode="json", include={"text_key", "id_key", "domain_key"})
+        alike = data_of({**plain, "max_bad": study.max_bad})
+        sources = find_sources(alike).sources
+        there = set(keys_there_are(sources))
+        roots = {key.split("+")[0].split(".")[0] for key in study.text_key}
+        if roots & there or all(source.form == "text" for source in sources):
+            return alike
+    seen = look_at_data(paths)
+    return seen.data
+
+
+def _as_json(result: FilterResult) -> dict[str, Any]:
+    from mlxprune.records import plain
+
+    told: dict[str, Any] = plain(result)
+    return told
+
+
+DOMAINS_SHOWN = 20
+
+
+def _print_filtered(result: FilterResult, out: Path) -> None:
+    """The table of domains, what the slice means here, and where the text is."""
+    from rich.console import Console as Rich
+    from rich.text import Text
+
+    from mlxprune.experiment.document_account import account_sentence
+    from mlxprune.report.terminal import plain_table
+
+    rich = Rich(highlight=False)
+    columns = ("documents", "MB", "kept", "tokens, %", "study, %", "median", "shift")
+    table = plain_table(f"{result.slice} of {result.by}, on new text", "domain", *columns)
+    rows = result.domains[:DOMAINS_SHOWN]
+    for row in [*rows, result.whole]:
+        name = Text(one_line(row.domain)) if row is not result.whole else "all"
+        table.add_row(
+            name,
+            f"{row.documents:,}",
+            f"{row.bytes / 1e6:,.1f}",
+            f"{row.kept_documents:,}",
+            f"{100 * row.share:.1f}",
+            f"{100 * row.study_share:.1f}" if row.study_share is not None else "",
+            f"{row.median_at:.0f} %" if row.median_at is not None else "",
+            f"{row.shift:.2f}" if row.shift is not None else "",
+            style="bold" if row is result.whole else None,
+        )
+    rich.print(table)
+    if len(result.domains) > len(rows):
+        rich.print(Text(f"{len(result.domains) - len(rows)} more domains are in filter.json"))
+    if any(row.median_at is not None for row in [*rows, result.whole]):
+        print("kept: documents, and of the tokens; study: what it kept of its own; median: where")
+        print("the new one stands among the study's figures; shift: 0 alike, above 0.25 unlike")
+    rich.print(Text(account_sentence(result.account)))
+    for note in result.notes:
+        rich.print(Text(one_line(note)))
+    if result.new_domains:
+        some = ", ".join(map(one_line, result.new_domains[:8]))
+        more = ", ..." if len(result.new_domains) > 8 else ""
+        rich.print(Text(f"domains that the study never saw: {some}{more}"))
+    for warning in result.warnings:
+        rich.print(Text(f"warning: {one_line(warning)}"))
+    print(f"kept text: {out / 'kept'} ({result.kept_files:,} files); scores: {out / 'scores'}")

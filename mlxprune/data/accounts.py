@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mlxprune.config.data import Data
+from mlxprune.data.row_counts import FileCounts
 from mlxprune.data.rows import HARMLESS_REASONS, NO_DOMAIN, row_keys_of
 from mlxprune.data.sources import FileProblem, Source
 from mlxprune.errors import DataError, one_line
@@ -39,6 +40,21 @@ class Account:
     refused_domains: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     problem: tuple[str, str] | None = None
+
+    def add(self, part: FileCounts) -> None:
+        """What a piece of the input held of it."""
+        self.rows += part.rows
+        self.documents += part.documents
+        self.skipped.update(part.skipped)
+        self.bad_by_domain.update(part.bad_by_domain)
+        self.documents_by_domain.update(part.documents_by_domain)
+        self.texts.update(part.texts)
+        self.has_domain |= part.has_domain
+        self.has_group |= part.has_group
+        self.has_id |= part.has_id
+        self.refused_domains.update(part.refused_domains)
+        self.notes += [note for note in part.notes if note not in self.notes]
+        self.problem = self.problem or part.problem
 
     @property
     def bad(self) -> int:

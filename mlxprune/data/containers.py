@@ -64,10 +64,11 @@ def jsonl_values(
 
 
 def jsonl_lines(
-    path: Path, told: Told = quiet, part: Part | None = None
+    path: Path, told: Told = quiet, part: Part | None = None, position: list[int] | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """(offset, line without its end) of every line that is not blank: the rows of the file."""
-    for offset, line in decompressed_lines(path, told, part):
+    """(offset, line without its end) of every line that is not blank: the rows of the file.
+    ``position`` holds the stored bytes that have been read."""
+    for offset, line in decompressed_lines(path, told, part, position):
         if offset == 0 and line.startswith(b"\xef\xbb\xbf"):
             line = line[3:]
         if line and not line.isspace():

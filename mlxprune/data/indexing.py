@@ -123,19 +123,7 @@ def _accounts(
         for code, part in zip(range(piece.first, piece.stop), whole.files, strict=True)
     )
     for code, part in read:
-        account = accounts[code]
-        account.rows += part.rows
-        account.documents += part.documents
-        account.skipped.update(part.skipped)
-        account.bad_by_domain.update(part.bad_by_domain)
-        account.documents_by_domain.update(part.documents_by_domain)
-        account.texts.update(part.texts)
-        account.has_domain |= part.has_domain
-        account.has_group |= part.has_group
-        account.has_id |= part.has_id
-        account.refused_domains.update(part.refused_domains)
-        account.notes += [note for note in part.notes if note not in account.notes]
-        account.problem = account.problem or part.problem
+        accounts[code].add(part)
     return accounts
 
 

@@ -84,11 +84,13 @@ class RawRows:
         return [v if isinstance(v, BadLine) else line_value(v) for v in self.lines or ()]
 
 
-def raw_rows(source: Source, told: Told = quiet) -> Iterator[RawRows]:
-    """The rows of a file, some at a time, in constant memory. Raises DataError where the file
-    cannot be read on."""
+def raw_rows(
+    source: Source, told: Told = quiet, position: list[int] | None = None
+) -> Iterator[RawRows]:
+    """The rows of a file, some at a time, in constant memory; ``position`` holds the stored bytes
+    that have been read, of files of lines. Raises DataError where the file cannot be read on."""
     if source.form == "jsonl":
-        yield from _of_lines(source, told)
+        yield from _of_lines(source, told, position)
     elif source.form in ("parquet", "arrow"):
         yield from _of_columns(source)
     elif source.form == "text":
@@ -103,10 +105,10 @@ def raw_rows(source: Source, told: Told = quiet) -> Iterator[RawRows]:
             first += len(some)
 
 
-def _of_lines(source: Source, told: Told) -> Iterator[RawRows]:
+def _of_lines(source: Source, told: Told, position: list[int] | None) -> Iterator[RawRows]:
     lines: list[bytes | BadLine] = []
     first = size = 0
-    for _, line in jsonl_lines(source.path, told):
+    for _, line in jsonl_lines(source.path, told, position=position):
         lines.append(line + b"\n")
         size += len(line)
         if len(lines) == BATCH_ROWS or size >= BATCH_BYTES:
@@ -131,7 +133,7 @@ def json_line(value: Any) -> bytes:
     """A row as one line of JSON: dates as ISO 8601, bytes as text where they are UTF-8."""
     try:
         return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE, default=_plain)
-    except (TypeError, orjson.JSONEncodeError):  # integers above 64 bits, lone surrogates, NaN
+    except (TypeError, orjson.JSONEncodeError):  # integers above 64 bits, lone surrogates
         return json.dumps(value, default=_plain).encode() + b"\n"
 
 

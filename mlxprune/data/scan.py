@@ -11,7 +11,6 @@ import itertools
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -29,7 +28,8 @@ from mlxprune.data.decompression import HEAD_BYTES, codec_of
 from mlxprune.data.hashing import hash_bytes, hash_text, normalised
 from mlxprune.data.index import BATCH, INDEX
 from mlxprune.data.readers import DomainChoice, read_rows
-from mlxprune.data.rows import HARMLESS_REASONS, Row, RowKeys, Skip
+from mlxprune.data.row_counts import FileCounts, RowCounter, bad_row_note
+from mlxprune.data.rows import Row, RowKeys, Skip
 from mlxprune.data.sources import Source, plain_source, source_from
 from mlxprune.errors import DataError, RunError, one_line
 from mlxprune.files import full_hash
@@ -42,7 +42,6 @@ WORTH_PROCESSES = 48 << 20  # bytes of input; to start processes for less takes 
 MOST_PROCESSES = 8
 SMALL_FILES = 1000  # of one piece
 BAD_ROWS_KEPT = 10_000
-TEXTS_SEEN = 200  # rows without a text whose keys are counted
 WAIT_SECONDS = 0.2  # between looks at whether the run is to stop
 COMMAND = (sys.executable, "-P", "-m", "mlxprune.data.scan")
 
@@ -63,25 +62,6 @@ class ScanOrder(Record):
 
     folder: str
     sources: list[dict[str, Any]]
-
-
-class FileCounts(Record):
-    """What a piece held of one file."""
-
-    rows: int = 0
-    documents: int = 0
-    skipped: dict[str, int] = msgspec.field(default_factory=dict)
-    bad_by_domain: dict[str, int] = msgspec.field(default_factory=dict)
-    documents_by_domain: dict[str, int] = msgspec.field(default_factory=dict)
-    texts: dict[str, int] = msgspec.field(
-        default_factory=dict
-    )  # of rows without the text key: how much text each key holds
-    has_domain: bool = False  # in any row
-    has_group: bool = False
-    has_id: bool = False
-    refused_domains: list[str] = msgspec.field(default_factory=list)
-    notes: list[str] = msgspec.field(default_factory=list)
-    problem: tuple[str, str] | None = None  # and what to do
 
 
 class PieceCounts(Record):
@@ -155,7 +135,7 @@ def scan_piece(folder: Path, sources: list[Source], piece: Piece) -> PieceCounts
             try:
                 scan.run(piece.part, out, names, notes)
             except DataError as error:
-                scan.counts.problem = (error.problem, error.fix)
+                scan.problem = (error.problem, error.fix)
             files.append(scan.finished())
     return PieceCounts(domains=[*codes], files=files)
 
@@ -171,21 +151,17 @@ def spool_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
 class _Scan:
     def __init__(self, source: Source, code: int, codes: dict[str, int]) -> None:
         self.source, self.code, self.codes = source, code, codes
-        self.counts = FileCounts(notes=[])
-        self.skipped: Counter[str] = Counter()
-        self.bad_by_domain: Counter[str] = Counter()
-        self.by_domain: Counter[str] = Counter()
-        self.texts: Counter[str] = Counter()
-        self.without_text = self.bad_kept = 0
+        self.counter = RowCounter()
+        self.bad_kept = 0
+        self.problem: tuple[str, str] | None = None
         self.choice = DomainChoice()
         self.entries: list[tuple[Any, ...]] = []
         self.names: list[str] = []
 
     def run(self, part: tuple[int, int] | None, spool: Any, ids: Any, bad: Any) -> None:
-        counts = self.counts
-        rows = read_rows(self.source, part, counts.notes.append, self.choice)
+        rows = read_rows(self.source, part, self.counter.notes.append, self.choice)
         for row in rows:
-            counts.rows += 1
+            self.counter.add(row)
             if type(row) is Row:
                 self.entries.append(self._entry(row))
                 if len(self.entries) == BATCH:
@@ -195,18 +171,14 @@ class _Scan:
         self._flush(spool, ids)
 
     def _entry(self, row: Row) -> tuple[Any, ...]:
-        encoded, counts = row.text.encode("utf-8"), self.counts
+        encoded = row.text.encode("utf-8")
         text = hash_bytes(encoded)
         if row.group is not None:
             side = hash_text(f"group\0{row.group}")
         else:
             whole = normalised(row.text)
             side = text if whole == row.text else hash_text(whole)
-        counts.has_domain |= row.has_domain
-        counts.has_group |= row.has_group
-        counts.has_id |= row.has_id
         domain = self.codes.setdefault(row.domain, len(self.codes))
-        self.by_domain[row.domain] += 1
         name = row.id if row.id is not None else f"{text:016x}"
         self.names.append(name)
         named = name.encode("utf-8")
@@ -219,32 +191,18 @@ class _Scan:
     def _flush(self, spool: Any, ids: Any) -> None:
         np.array(self.entries, SPOOL).tofile(spool)
         ids.write_batch(pa.record_batch([pa.array(self.names, pa.string())], names=["id"]))
-        self.counts.documents += len(self.entries)
         self.entries.clear()
         self.names.clear()
 
     def _skip(self, skip: Skip, bad: Any) -> None:
-        self.skipped[skip.reason] += 1
-        if skip.reason not in HARMLESS_REASONS:
-            self.bad_by_domain[skip.domain] += 1
-        if skip.texts and self.without_text < TEXTS_SEEN:
-            self.without_text += 1
-            self.texts.update(dict(skip.texts))
         if self.bad_kept < BAD_ROWS_KEPT:
             self.bad_kept += 1
-            start = skip.start.encode("utf-8", "backslashreplace").decode("utf-8")
-            note = {"file": self.code, "row": skip.number, "reason": skip.reason, "start": start}
-            bad.write(orjson.dumps(note) + b"\n")
+            bad.write(orjson.dumps(bad_row_note(self.code, skip)) + b"\n")
 
     def finished(self) -> FileCounts:
-        return msgspec.structs.replace(
-            self.counts,
-            skipped=dict(self.skipped),
-            bad_by_domain=dict(self.bad_by_domain),
-            documents_by_domain=dict(self.by_domain),
-            texts=dict(self.texts),
-            refused_domains=self.choice.refused,
-        )
+        counts = self.counter.finished()
+        counts.refused_domains, counts.problem = self.choice.refused, self.problem
+        return counts
 
 
 # --- processes --------------------------------------------------------------------------------

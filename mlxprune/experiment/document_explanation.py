@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.scorers import Scorer, scorers_of, scoring_context
 from mlxprune.records import Record, SparseRecord
 from mlxprune.run.markers import is_current
-from mlxprune.scoring.score_file import places_of
+from mlxprune.scoring.score_file import places_of, window_start_of
 from mlxprune.selection.metric import metric_values
 from mlxprune.selection.ranking import rank_band, rank_documents
 
@@ -218,9 +217,10 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
         raise UsageError("this document has no tokens in this run", str(run.path), "choose another")
     model, _ = load_model(held.model_folder(scorer.name))
     context = scoring_context(config, scorer.reference)
+    start = window_start_of(run.scores(scorer.name))
     policy = WindowPolicy(
         context, config.score.overlap, config.score.long_documents,
-        config.score.max_tokens_per_document, context, start=_start_of(run.scores(scorer.name)),
+        config.score.max_tokens_per_document, context, start=start,
     )  # fmt: skip
     losses = token_losses(model, tokens, int(rows[0]), policy).tolist()
     return TokenLosses(
@@ -229,14 +229,6 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
         ids=ids_of.astype(int).tolist(),
         nll=[None if loss != loss else loss for loss in losses],
     )
-
-
-def _start_of(scores: Path) -> str:
-    """What later windows began with when the file was written."""
-    if not scores.exists():
-        return "last"
-    told = pq.read_schema(scores).metadata or {}
-    return str(told.get(b"policy.start", b"last").decode())
 
 
 def _scorer_of(held: RunArtifacts, document: int) -> Scorer:

@@ -19,7 +19,7 @@ from mlxprune.data.indexing import build_index
 from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError, UsageError, closest, one_line
 from mlxprune.experiment.artifacts import RunArtifacts, open_run
-from mlxprune.records import read_record
+from mlxprune.experiment.chosen_slice import chosen_slice, slice_in, slice_of
 from mlxprune.run.markers import is_current
 from mlxprune.scoring.score_file import Scores, places_of, read_scores
 from mlxprune.selection.manifest import SliceManifest
@@ -51,8 +51,8 @@ class ExportSource:
 
     @property
     def choice(self) -> Slice | None:
-        """The slice as the configuration has it."""
-        return None if self.manifest is None else Slice.model_validate(_fresh(self.manifest.slice))
+        """The slice as it was asked for."""
+        return None if self.manifest is None else slice_of(self.manifest.slice)
 
     def documents(self, part: str) -> np.ndarray:
         """The numbers of the documents of a part, ascending.
@@ -73,13 +73,6 @@ class ExportSource:
             raise UsageError(f"there is no part {one_line(part)!r} here", self.name, fix)
         fix = closest(part, [*PARTS, f"{ARM}NAME"])
         raise UsageError(f"unknown part {one_line(part)!r}", "--part", fix)
-
-
-def _fresh(told: dict[str, object]) -> dict[str, object]:
-    """A slice as its manifest tells it; an absolute one without the share that it came to."""
-    absolute = any(told.get(key) is not None for key in ("tokens", "min", "max"))
-    dropped = ("rate", "band") if absolute else ()
-    return {k: v for k, v in told.items() if k not in dropped and v is not None}
 
 
 def open_source(place: Path, slice_name: str | None, data: Data | None = None) -> ExportSource:
@@ -110,31 +103,19 @@ def _of_run(held: RunArtifacts, slice_name: str | None) -> ExportSource:
         fix = f"run it first: mlxprune run {run.config} --dir {run.path}"
         raise UsageError("the run has no corpus index yet", str(run.path), fix)
     source = ExportSource(held.config.name, held.corpus, held=held)
-    labels = {choice.label: choice for choice in held.config.slices}
-    folder = Path(slice_name) if slice_name is not None else None
-    outside = folder is not None and slice_name not in labels
-    if outside and folder is not None and not (folder / "manifest.json").exists():
-        fix = f"{closest(str(slice_name), labels)}; or name a folder of `mlxprune select`"
-        raise UsageError(f"no slice is called {one_line(slice_name)!r}", str(run.path), fix)
-    choice = labels.get(str(slice_name), held.config.slices[0])
-    if outside and folder is not None:
-        told = read_record(folder / "manifest.json", SliceManifest).slice
-        choice = Slice.model_validate(_fresh(told))
-    elif not is_current(run, run.selection(choice.label)):
-        if slice_name is not None:
-            fix = f"mlxprune run {run.config} --dir {run.path} --until selection"
-            raise UsageError(f"the run has not selected {choice.label} yet", str(run.path), fix)
+    chosen = chosen_slice(held, slice_name)
+    if chosen is None:
         return source
-    source.scores = held.scores(choice)
+    source.scores = held.scores(chosen.choice)
     source.scored = _numbers(held.corpus, source.scores.key, run.path)
-    _take_slice(source, folder if outside and folder else run.selection(choice.label))
+    _take_slice(source, chosen.folder)
     return source
 
 
 def _take_slice(source: ExportSource, folder: Path) -> None:
     """The slice in a folder: its manifest, and which of the documents it keeps."""
+    source.manifest = slice_in(folder).manifest
     try:
-        source.manifest = read_record(folder / "manifest.json", SliceManifest)
         names = pq.read_schema(folder / "kept.parquet").names
         column = "key" if "key" in names else "id"
         kept = pq.read_table(folder / "kept.parquet", columns=[column]).column(0)

@@ -18,6 +18,7 @@ from mlxprune.data.original_rows import (
     keys_for,
     raw_rows,
 )
+from mlxprune.data.output_file import SUFFIXES, CsvFile, LinesFiles, OutputFile, ParquetFile
 from mlxprune.data.rows import MISSING, value_at
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.export.documents import KEPT, POOL, ExportSource
@@ -27,7 +28,6 @@ from mlxprune.export.known_columns import (
     KnownColumns,
     refuse_unknown,
 )
-from mlxprune.export.output_file import SUFFIXES, CsvFile, LinesFiles, OutputFile, ParquetFile
 from mlxprune.export.own_columns import TableShape, shape_of
 
 COMPUTED = ("perplexity", "bits_per_byte", "num_tokens", *RANK_COLUMNS)  # beside rows: `scores`

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from mlxprune.data.output_file import OutputFile
 from mlxprune.errors import UsageError
-from mlxprune.export.output_file import OutputFile
 from mlxprune.files import PARTIAL, flush_folder, full_hash
 from mlxprune.records import Json, SparseRecord, read_record, write_record
 from mlxprune.version import __version__

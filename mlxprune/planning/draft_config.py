@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxprune.config.data import Data, SourceEntry
+from mlxprune.config.data import Data, HostKey, SourceEntry
 from mlxprune.data.rows import RowKeys
 from mlxprune.data.sources import FileProblem, FoundFiles, find_sources
 from mlxprune.errors import DataError, one_line
@@ -42,6 +42,17 @@ class DataLook:
     keys: RowKeys
     domains: dict[str, int]
     bytes: float
+
+    @property
+    def data(self) -> Data:
+        """The section that reads these files."""
+        domain: str | HostKey = self.keys.domain
+        return Data(
+            paths=self.entries,
+            text_key=self.keys.text,
+            id_key=self.keys.id,
+            domain_key=HostKey(host=self.keys.domain) if self.keys.host else domain,
+        )
 
     @property
     def problems(self) -> list[FileProblem]:

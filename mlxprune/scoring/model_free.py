@@ -39,21 +39,37 @@ def zlib_scores(
     texts = corpus.texts(wanted)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # zlib lets other threads run
         while some := list(itertools.islice(texts, TEXTS_AT_ONCE)):
-            sizes = list(pool.map(lambda item: len(zlib.compress(item[1].encode(), LEVEL)), some))
+            losses = list(pool.map(lambda item: zlib_loss(item[1]), some))
             numbers = np.array([number for number, _ in some])
-            result["nll_sum"][place[numbers]] = 8 * LN2 * np.array(sizes)
+            result["nll_sum"][place[numbers]] = losses
             done += int(corpus.index["bytes"][numbers].sum())
             report(done, size)
     return result
 
 
+def zlib_loss(text: str) -> float:
+    """The bits that zlib takes for a text, in nats."""
+    return 8 * LN2 * len(zlib.compress(text.encode(), LEVEL))
+
+
 def unigram_scores(tokens: Tokens, documents: np.ndarray, learned: np.ndarray) -> np.ndarray:
     """PART rows: the NLL of each document's tokens under their frequencies in the ``learned``
-    documents, each id counted once more (Laplace)."""
+    documents."""
+    return unigram_sums(tokens, documents, unigram_losses(tokens, learned))
+
+
+def unigram_losses(tokens: Tokens, learned: np.ndarray) -> np.ndarray:
+    """float64 [vocab]: the NLL of every id by its frequency in the ``learned`` documents, each id
+    counted once more (Laplace)."""
     counts = np.ones(tokens.vocab_size, np.int64)
     for ids, _ in _stretches(tokens, learned):
         counts += np.bincount(ids, minlength=tokens.vocab_size)
-    nll = np.log(counts.sum()) - np.log(counts)
+    losses: np.ndarray = np.log(counts.sum()) - np.log(counts)
+    return losses
+
+
+def unigram_sums(tokens: Tokens, documents: np.ndarray, nll: np.ndarray) -> np.ndarray:
+    """PART rows: the losses of each document's tokens, summed."""
     result = np.zeros(len(documents), PART_DTYPE)
     result["num_tokens"] = tokens.lengths(documents)
     at = 0

@@ -62,23 +62,22 @@ class Scorer:
     def __init__(
         self,
         model: nn.Module,
-        tokens: Tokens,
         policy: WindowPolicy,
         between: Between = lambda tokens, slots, waited: None,
     ) -> None:
         from mlxprune.engine import backend
 
         self.losses_of = backend.loss_function(model)
-        self.tokens, self.policy, self.between = tokens, policy, between
+        self.policy, self.between = policy, between
         self.waiting: deque[_Waiting] = deque()
         dtype = str(backend.detect().score_dtype).removeprefix("mlx.core.")
         self.narrow = dtype if dtype == "float16" else None  # it overflows where float32 does not
         self.starving = True  # whether the device has nothing to do while a batch is made
 
-    def submit(self, documents: np.ndarray, finish: Finish) -> None:
+    def submit(self, tokens: Tokens, documents: np.ndarray, finish: Finish) -> None:
         """Start on these documents; ``finish`` is called when the last batch has come back, in this
         call, a later one or ``drain``."""
-        found, truncated = windows_of(self.tokens.lengths(documents), self.policy)
+        found, truncated = windows_of(tokens.lengths(documents), self.policy)
         rows = np.zeros(len(documents), PART_DTYPE)
         rows["truncated"] = truncated
         batches = list(batches_of(found, self.policy))
@@ -89,7 +88,7 @@ class Scorer:
         for edge, size, chosen in batches:
             began = time.perf_counter()
             inputs, targets, mask = _fill(
-                self.tokens, documents, found, chosen, size, edge, self.policy.start
+                tokens, documents, found, chosen, size, edge, self.policy.start
             )
             waited = time.perf_counter() - began if self.starving else 0.0
             losses = self.losses_of(inputs, targets)
@@ -151,8 +150,8 @@ def score_documents(
         if positions is not None:
             positions[:] += sums
 
-    scorer = Scorer(model, tokens, policy, between)
-    scorer.submit(documents, finish)
+    scorer = Scorer(model, policy, between)
+    scorer.submit(tokens, documents, finish)
     scorer.drain()
     return result[0]
 

@@ -158,6 +158,12 @@ def positions_of(path: Path) -> np.ndarray:
     return np.stack([mean * counts, counts])
 
 
+def window_start_of(path: Path) -> str:
+    """What later windows began with when a scores file was written."""
+    told = (pq.read_schema(path).metadata or {}) if path.exists() else {}
+    return str(told.get(b"policy.start", b"last").decode())
+
+
 @dataclass(frozen=True)
 class Scores:
     """Columns of a scores file, one row a document: uint64, float64, int64, int64.

@@ -1,12 +1,10 @@
 """Workers: score many documents in child processes, unit by unit, so that a kill loses little.
 
-On the CPU every worker has one thread. Units are given out a few at a time: a worker always has the
-next one before it has finished the last, and a run that ends leaves no queue behind.
+On the CPU every worker has one thread.
 """
 
 from __future__ import annotations
 
-import queue
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from mlxprune.data.index import Corpus
-from mlxprune.execution.children import WAIT_SECONDS, Child, Received, raise_failure
 from mlxprune.execution.context import Execution
-from mlxprune.execution.messages import Done, Emitted, Ended, Failed, Go, Hold, Item, Told, unpack
+from mlxprune.execution.crew import share_out
+from mlxprune.execution.messages import unpack
 from mlxprune.execution.supervision import supervised
 from mlxprune.model.architecture import flops_per_token, read_model_config
 from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import load_model
-from mlxprune.run.event_kinds import Progress, event_of
+from mlxprune.run.event_kinds import Progress
 from mlxprune.run.events import EventLog
 from mlxprune.scoring.histogram import LossHistogram
 from mlxprune.scoring.nll import Scorer
@@ -39,7 +37,6 @@ from mlxprune.scoring.windows import WindowPolicy, windows_of
 from mlxprune.tokenization.token_file import open_tokens
 
 SCORE = "mlxprune.scoring.workers:score"  # what a worker does
-AHEAD = 3  # units that a worker has been given and not finished
 HISTOGRAM_SECONDS = 2.0  # between two of them: they are larger than other events
 
 
@@ -100,7 +97,7 @@ def score(link: Any, order: ScoringOrder) -> None:
         write_part(order.parts, number, rows, positions)
         link.tell(News(unit=UnitDone(number, rows)))
 
-    scorer = Scorer(model, open_tokens(order.tokens), policy, between)
+    scorer, tokens = Scorer(model, policy, between), open_tokens(order.tokens)
     writing: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1) as writer:
         for number in link.items(scorer.drain):
@@ -109,7 +106,7 @@ def score(link: Any, order: ScoringOrder) -> None:
             def finish(rows: np.ndarray, positions: np.ndarray, number: int = number) -> None:
                 writing.append(writer.submit(keep, number, rows, positions))
 
-            scorer.submit(np.asarray(documents[first:stop]), finish)
+            scorer.submit(tokens, np.asarray(documents[first:stop]), finish)
             while writing and writing[0].done():
                 writing.popleft().result()
         scorer.drain()
@@ -198,75 +195,27 @@ class _Pool:
 
     def run(self) -> None:
         """Until every unit is done. Raises ChildEnded."""
-        left = deque(self.todo())
+        left = self.todo()
         if not left:
             return
         self.progress.begun_again()
-        children = self.execution.children.take(min(self.workers, len(left)))
-        self.at_end: set[Child] = set()  # those that know that there are no more units
-        self.progress.processes = len(children)
-        inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
-        busy = set(children)
-        try:
-            for child in children:
-                child.report_to(inbox)
-                child.start(SCORE, self.order, threads=1)
-                for _ in range(AHEAD):
-                    self._give(child, left)
-            while busy:
-                self._answer(children)
-                try:
-                    received = inbox.get(timeout=WAIT_SECONDS)
-                except queue.Empty:
-                    continue
-                self._take(received, left, busy)
-            self.execution.children.give_back(children)
-            children = []
-        finally:
-            for child in children:
-                child.close()
+        self.progress.processes = min(self.workers, len(left))
+        share_out(
+            self.execution, SCORE, self.order, iter(left), self.progress.processes, self._hear
+        )
 
-    def _give(self, child: Child, left: deque[int]) -> None:
-        if left:
-            child.send(Item(left.popleft()))
-        elif child not in self.at_end:
-            self.at_end.add(child)
-            child.send(Item(None))
-
-    def _answer(self, children: list[Child]) -> None:
-        """Signals, a stop, a pause: parts are whole as they are, so nothing is waited for."""
-        control = self.execution.control
-        if control.pending():
-            for child in children:
-                child.send(Hold())
-            control.check()
-            for child in children:
-                child.send(Go())
-
-    def _take(self, received: Received, left: deque[int], busy: set[Child]) -> None:
-        match received.message:
-            case Told(value):
-                news = unpack(value, News)
-                if news.batch is not None:
-                    self.progress.batch(news.batch)
-                if news.unit is not None:
-                    number = news.unit.unit
-                    self.done.add(number)
-                    places = np.arange(*self.order.units[number])
-                    self.progress.unit(self.sizes[number], places, news.unit.rows)
-                    self._give(received.child, left)
-            case Emitted(stage, event):
-                self.execution.log.emit(stage, event_of(event), force=True)
-            case Done(_, peak):
-                self.execution.children.peak_bytes = max(self.execution.children.peak_bytes, peak)
-                busy.discard(received.child)
-            case Failed():
-                raise_failure(received.message)
-            case Ended():
-                if received.child in busy:
-                    raise received.child.ended()
-            case _:
-                pass
+    def _hear(self, value: bytes) -> bool:
+        """Whether a unit is done."""
+        news = unpack(value, News)
+        if news.batch is not None:
+            self.progress.batch(news.batch)
+        if news.unit is None:
+            return False
+        number = news.unit.unit
+        self.done.add(number)
+        places = np.arange(*self.order.units[number])
+        self.progress.unit(self.sizes[number], places, news.unit.rows)
+        return True
 
 
 class _Progress:

@@ -89,9 +89,9 @@ def test_every_unit_is_finished_once_with_the_rows_that_it_has_alone(
     units = [np.array(u) for u in ([0, 1, 2], [3], [10], [4, 5, 6, 7], [8, 9, 11])]
     finished: list[tuple[np.ndarray, np.ndarray]] = []
     told: list[int] = []
-    scorer = Scorer(model, tokens, chosen, lambda scored, slots, waited: told.append(scored))
+    scorer = Scorer(model, chosen, lambda scored, slots, waited: told.append(scored))
     for unit in units:
-        scorer.submit(unit, lambda rows, positions: finished.append((rows, positions)))
+        scorer.submit(tokens, unit, lambda rows, positions: finished.append((rows, positions)))
         assert len(scorer.waiting) <= 2
     scorer.drain()
     assert len(finished) == len(units)
@@ -357,11 +357,11 @@ def test_a_document_without_a_number_tells_nothing_of_others() -> None:
         return mx.array(found)
 
     scorer = nll.Scorer.__new__(nll.Scorer)
-    scorer.losses_of, scorer.tokens, scorer.policy = losses, tokens, policy()
+    scorer.losses_of, scorer.policy = losses, policy()
     scorer.between = lambda scored, slots, waited: None
     scorer.waiting, scorer.narrow, scorer.starving = nll.deque(), None, True
     result: list[tuple[np.ndarray, np.ndarray]] = []
-    scorer.submit(np.arange(3), lambda rows, sums: result.append((rows, sums)))
+    scorer.submit(tokens, np.arange(3), lambda rows, sums: result.append((rows, sums)))
     scorer.drain()
     ((rows, sums),) = result
     assert np.isnan(rows["nll_sum"]).tolist() == [False, True, False]

@@ -1,0 +1,406 @@
+"""Filter text: what a slice of a study would keep of text that the study never saw.
+
+The input is cut into blocks, which processes filter one by one; a start that is killed goes on
+behind the blocks that are done, and ends with the same bytes. With an exact rate the scores of all
+blocks come first, then the rows are read once more.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlxprune import machine
+from mlxprune.config.data import Data
+from mlxprune.data.accounts import Account, notes_on, refuse_bad_input
+from mlxprune.data.indexing import input_facts
+from mlxprune.data.original_rows import domain_key_of
+from mlxprune.data.output_file import SUFFIXES, ParquetFile
+from mlxprune.data.sources import FoundFiles, Source, find_sources, notes_on_files
+from mlxprune.errors import UsageError
+from mlxprune.execution.context import Execution
+from mlxprune.execution.crew import share_out
+from mlxprune.execution.lifecycle import alone
+from mlxprune.execution.messages import unpack
+from mlxprune.execution.supervision import supervised
+from mlxprune.experiment.document_account import DocumentAccount
+from mlxprune.files import PARTIAL, fingerprint_of, write_atomic
+from mlxprune.filtering.basis import FilterBasis
+from mlxprune.filtering.blocks import Block, BlockReader, block_bytes, write_block
+from mlxprune.filtering.exact_rank import ExactRank, RankedRows
+from mlxprune.filtering.order import BlockDone, BlockSummary, DomainCounts, FilterOrder
+from mlxprune.filtering.result import (
+    FilterResult,
+    filtered_domain,
+    warnings_on,
+)
+from mlxprune.filtering.worker import DECIDED, FILTER, write_kept_rows
+from mlxprune.model.device_choice import settle_device
+from mlxprune.records import read_record, write_record
+from mlxprune.run.event_kinds import Progress, Reason, StageStart
+from mlxprune.run.events import Listener
+from mlxprune.scoring.workers import usual_workers
+from mlxprune.tokenization.prepare import files_read
+
+FILTER_VERSION = 1
+RESULT, IDENTITY, WORK = "filter.json", "towards", "work"
+BAD_ROWS_KEPT = 10_000
+
+
+def filter_text(
+    basis: FilterBasis,
+    data: Data,
+    out: Path,
+    compress: str = "zstd",
+    workers: int | None = None,
+    listeners: list[Listener] | None = None,
+) -> FilterResult:
+    """Filter all of the data into ``out``: kept/ (rows as they stand in their files), scores/, and
+    filter.json. Called again, it goes on, or says what it said before.
+
+    Raises UsageError: a folder that holds something else; DataError: files that cannot be read.
+    """
+    if compress not in SUFFIXES:
+        raise UsageError(f"--compress {compress} cannot be", "--compress", "zstd, gzip or none")
+    out = out.absolute()
+    found = find_sources(data)
+    if found.problems:
+        refuse_bad_input(data, [], found.problems)
+    facts = input_facts(found.sources)
+    identity = fingerprint_of(
+        FILTER_VERSION, basis.identity, data.identity(), files_read(data, found, facts), compress
+    )
+    if _is_finished(out, identity):
+        return read_record(out / RESULT, FilterResult)
+    config = basis.config.model_copy(update={"data": data})
+    with alone(config, out, listeners or []) as execution:
+        write_atomic(out / WORK / IDENTITY, identity)
+        filtering = _Filtering(execution, basis, found, compress, workers)
+        result = filtering.run(identity)
+        write_record(out / RESULT, result)
+        shutil.rmtree(out / WORK)
+        return result
+
+
+def _is_finished(out: Path, identity: str) -> bool:
+    """Whether all is done. Raises UsageError where the folder holds something else."""
+    fix = "choose another --out"
+    if out.exists() and not out.is_dir():
+        raise UsageError("this is a file, not a folder", str(out), fix)
+    if not out.exists() or not any(out.iterdir()):
+        return False
+    if (out / RESULT).exists():
+        known = read_record(out / RESULT, FilterResult)
+        if known.identity == identity:
+            return True
+        raise UsageError("the folder holds other filtered text", str(out), fix)
+    try:
+        begun = (out / WORK / IDENTITY).read_text(encoding="utf-8")
+    except OSError:
+        raise UsageError("the folder is not empty", str(out), fix) from None
+    if begun != identity:
+        raise UsageError("the folder holds other text that is half filtered", str(out), fix)
+    return False
+
+
+@dataclass
+class _Tally:
+    """How far it is: bytes of the input files, of those that are done."""
+
+    total: int
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+    before: int = 0
+
+
+class _Filtering:
+    def __init__(
+        self,
+        execution: Execution,
+        basis: FilterBasis,
+        found: FoundFiles,
+        codec: str,
+        workers: int | None,
+    ) -> None:
+        self.execution, self.basis, self.found = execution, basis, found
+        self.sources: list[Source] = found.sources
+        out = execution.run.path
+        work = out / WORK
+        if any(need.kind == "model" for need in basis.needs):
+            basis.settle(out)
+            settle_device(execution)
+            usual = usual_workers()
+        else:
+            usual = machine.cores()
+        self.workers = workers or execution.config.score.workers or usual
+        self.order = FilterOrder(
+            out=out,
+            work=work,
+            sources=self.sources,
+            domain_keys=[domain_key_of(source) for source in self.sources],
+            models=basis.models(work),
+            slice=basis.choice.model_dump(mode="json"),
+            cuts=basis.cuts,
+            codec=codec,
+            curve=basis.curve,
+            overlap=basis.overlap,
+            percentiles=basis.percentiles,
+        )
+        self.size = block_bytes(self.sources)
+        stored = sum(source.path.stat().st_size for source in self.sources)
+        self.tally = _Tally(stored)
+        self.stored: dict[int, int] = {}  # bytes of the input behind blocks under way
+        self.told: dict[int, list[str]] = {}
+
+    def run(self, identity: str) -> FilterResult:
+        self.execution.log.emit("score", StageStart(why=Reason.ASKED))
+        supervised(
+            self.execution.log,
+            "score",
+            "filtering",
+            self._attempt,
+            lambda: len(self._done()),
+            self._smaller,
+        )
+        summaries = self._summaries()
+        accounts = self._accounts(summaries)
+        refuse_bad_input(self.execution.config.data, accounts, [])
+        if self.basis.cuts is None:
+            self._decide(len(summaries))
+            summaries = self._summaries()
+        self._write_bad_rows(len(summaries))
+        return self._result(identity, summaries, accounts)
+
+    def _smaller(self) -> str | None:
+        """Batches of half the size, where there is a model."""
+        models = []
+        for model in self.order.models:
+            policy = model.policy
+            if policy is None or policy.batch_tokens // 2 < policy.context:
+                return None
+            halved = replace(policy, batch_tokens=policy.batch_tokens // 2)
+            models.append(replace(model, policy=halved))
+        self.order = replace(self.order, models=models)
+        return f"{models[0].policy.batch_tokens:,} tokens a batch" if models[0].policy else None
+
+    def _done(self) -> set[int]:
+        folder = self.order.summary(0).parent
+        return {int(path.stem) for path in folder.glob("*.json")}
+
+    def _attempt(self) -> None:
+        """Every block that is not done yet, by processes. Raises ChildEnded."""
+        done = self._done()
+        reader = BlockReader(self.sources, self.size, self.order.work, done)
+        self.told = reader.told
+        self.stored.clear()
+        self.tally.done = self.tally.before = 0
+        self.tally.began = time.monotonic()
+        shutil.rmtree(self.order.block(0).parent, ignore_errors=True)
+        units = self._put_down(reader, done)
+        share_out(self.execution, FILTER, self.order, units, self.workers, self._hear)
+
+    def _put_down(self, reader: BlockReader, done: set[int]) -> Iterator[int]:
+        for block in reader.blocks():
+            if block.number in done:
+                self.tally.done += block.stored
+                self.tally.before += block.stored
+                continue
+            self.stored[block.number] = block.stored
+            write_block(block, self.order.block(block.number))
+            yield block.number
+
+    def _hear(self, value: bytes) -> bool:
+        told: BlockDone = unpack(value, BlockDone)
+        self.tally.done += self.stored.pop(told.number, 0)
+        if not told.documents:
+            self._refuse_early(told.number)
+        elapsed = time.monotonic() - self.tally.began
+        rate = (self.tally.done - self.tally.before) / elapsed if elapsed > 0 else 0.0
+        left = self.tally.total - self.tally.done
+        event = Progress(
+            done=self.tally.done,
+            total=self.tally.total,
+            unit="bytes",
+            rate=rate,
+            eta_seconds=left / rate if rate else None,
+            peak_memory_bytes=told.memory,
+        )
+        self.execution.log.emit("score", event)
+        return True
+
+    def _refuse_early(self, number: int) -> None:
+        """Nobody waits a night to hear that a key is wrong: a block without a document is looked at
+        as though its files were all that there is."""
+        summary = read_record(self.order.summary(number), BlockSummary)
+        accounts = [Account(self.sources[code]) for code in summary.files]
+        for account, part in zip(accounts, summary.files.values(), strict=True):
+            account.add(part)
+        if any(account.bad for account in accounts):
+            refuse_bad_input(self.execution.config.data, accounts, [], sampled=True)
+
+    def _summaries(self) -> list[BlockSummary]:
+        numbers = sorted(self._done())
+        return [read_record(self.order.summary(number), BlockSummary) for number in numbers]
+
+    def _accounts(self, summaries: list[BlockSummary]) -> list[Account]:
+        accounts = [Account(source) for source in self.sources]
+        for summary in summaries:
+            for code, part in summary.files.items():
+                accounts[code].add(part)
+        for code, notes in self.told.items():
+            accounts[code].notes += notes
+        return accounts
+
+    # --- an exact rate --------------------------------------------------------------------------
+
+    def _scored(self, numbers: range) -> Iterator[RankedRows]:
+        for number in numbers:
+            yield _ranked_rows(pq.read_table(self.order.scores(number, False)))
+
+    def _decide(self, count: int) -> None:
+        """The second pass: what the ranks of all blocks keep of each."""
+        rank = ExactRank(lambda: self._scored(range(count)), self.basis.choice, self.basis.seed)
+        marks = self.order.work / "decided"
+        decided = {int(path.name) for path in marks.glob("*")}
+        reader = BlockReader(self.sources, self.size, marks.with_name("again"), decided)
+        began, seen = time.monotonic(), 0
+        for block in reader.blocks():
+            self.execution.control.check()
+            seen += block.stored
+            if block.number not in decided:
+                self._decide_block(block, rank)
+                write_atomic(marks / f"{block.number:05d}", "")
+            elapsed = time.monotonic() - began
+            rate = seen / elapsed if elapsed > 0 else 0.0
+            left = (self.tally.total - seen) / rate if rate else None
+            self.execution.log.emit(
+                "selection",
+                Progress(
+                    done=seen, total=self.tally.total, unit="bytes", rate=rate, eta_seconds=left
+                ),
+            )
+
+    def _decide_block(self, block: Block, rank: ExactRank) -> None:
+        order, number = self.order, block.number
+        table = pq.read_table(order.scores(number, False))
+        kept = rank.kept(_ranked_rows(table))
+        chosen = table.filter(pa.array(kept))
+        by_name = _rows_by_source(chosen)
+        at: list[tuple[int, int]] = []
+        for n, piece in enumerate(block.pieces):
+            rows = by_name.get(self.sources[piece.source].name, np.zeros(0, np.int64))
+            first = piece.raw.first
+            inside = rows[(rows >= first) & (rows < first + len(piece.raw))] - first
+            at += [(n, int(i)) for i in inside]
+        places = np.array(at, np.int64).reshape(len(at), 2)
+        write_kept_rows(order, number, block.pieces, places)
+        out = ParquetFile(order.scores(number), DECIDED)
+        decided = table.append_column("kept", pa.array(kept)).cast(DECIDED)
+        for batch in decided.to_batches():
+            out.write(batch)
+        out.close()
+        summary = read_record(order.summary(number), BlockSummary)
+        for name, counts in summary.domains.items():
+            mine = np.array([d == name for d in chosen.column("domain").to_pylist()], bool)
+            counts.kept_documents = int(mine.sum())
+            counts.kept_tokens = int(chosen.column("num_tokens").to_numpy()[mine].sum())
+            counts.kept_bytes = int(chosen.column("num_bytes").to_numpy()[mine].sum())
+        write_record(order.summary(number), summary)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _write_bad_rows(self, count: int) -> None:
+        """bad-rows.jsonl of the whole; none where no row is bad."""
+        paths = [p for p in map(self.order.bad_rows, range(count)) if p.exists()]
+        if not paths:
+            return
+        target = self.order.out / "bad-rows.jsonl"
+        partial, kept = target.with_name(target.name + PARTIAL), 0
+        with partial.open("wb") as out:
+            for path in paths:
+                for line in path.read_bytes().splitlines(keepends=True):
+                    if kept < BAD_ROWS_KEPT:
+                        out.write(line)
+                        kept += 1
+        partial.replace(target)
+
+    def _result(
+        self, identity: str, summaries: list[BlockSummary], accounts: list[Account]
+    ) -> FilterResult:
+        basis = self.basis
+        domains: dict[str, DomainCounts] = {}
+        whole = DomainCounts()
+        unscored: dict[str, int] = {}
+        for summary in summaries:
+            for name, counts in summary.domains.items():
+                domains.setdefault(name, DomainCounts()).add(counts)
+            whole.add(summary.whole)
+            for reason, count in summary.unscored.items():
+                unscored[reason] = unscored.get(reason, 0) + count
+        total = DomainCounts()
+        study = DomainCounts()
+        for counts in domains.values():
+            total.add(msgspec.structs.replace(counts, places=[]))
+        for counts in basis.study.values():
+            study.add(counts)
+        total.places = whole.places
+        ranked = sorted(domains.items(), key=lambda item: (-item[1].tokens, item[0]))
+        rows = [filtered_domain(name, counts, basis.study.get(name)) for name, counts in ranked]
+        every = filtered_domain("all", total, study if basis.study else None)
+        new = [row.domain for row in rows if basis.study and row.domain not in basis.study]
+        return FilterResult(
+            identity=identity,
+            by=basis.name,
+            slice=basis.choice.label,
+            cut="score" if basis.cuts is not None else "exact",
+            account=_account(accounts, total, unscored),
+            whole=every,
+            domains=rows,
+            notes=[
+                *basis.notes,
+                *notes_on_files(self.found),
+                *notes_on(accounts, {d.domain: d.documents for d in rows}),
+            ],
+            warnings=warnings_on(basis, rows, every),
+            kept_files=len([*(self.order.out / "kept").glob("part-*")]),
+            new_domains=new,
+        )
+
+
+def _account(
+    accounts: list[Account], total: DomainCounts, unscored: dict[str, int]
+) -> DocumentAccount:
+    skipped: dict[str, int] = {}
+    for account in accounts:
+        for reason, count in account.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+    dropped = total.documents - total.kept_documents
+    return DocumentAccount(
+        rows=sum(account.rows for account in accounts),
+        skipped=dict(sorted(skipped.items())),
+        left_out=unscored,
+        used={"kept": total.kept_documents, "dropped": dropped},
+    )
+
+
+def _ranked_rows(table: pa.Table) -> RankedRows:
+    return RankedRows(
+        table.column("figure").to_numpy(),
+        table.column("key").to_numpy(),
+        table.column("num_tokens").to_numpy(),
+        table.column("domain").to_pylist(),
+    )
+
+
+def _rows_by_source(table: pa.Table) -> dict[str, np.ndarray]:
+    names = np.array(table.column("source").to_pylist(), object)
+    rows = table.column("row").to_numpy()
+    return {str(name): np.sort(rows[names == name]) for name in set(names.tolist())}
