@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from mlxprune.errors import MlxpruneError
     from mlxprune.experiment.artifacts import RunArtifacts, open_run
     from mlxprune.experiment.study_result import StudyResult
+    from mlxprune.exporting.export import export
+    from mlxprune.filtering.filter import filter  # noqa: A004
     from mlxprune.pipeline.runner import run_study
     from mlxprune.run.folder import RunFolder
     from mlxprune.scoring.score_file import Scores, read_scores
     from mlxprune.selection.selector import select_slice
+    from mlxprune.standalone.score_texts import TextScores, score_texts
 
 __all__ = [
     "Config",
@@ -35,11 +38,15 @@ __all__ = [
     "Scores",
     "Slice",
     "StudyResult",
+    "TextScores",
     "__version__",
+    "export",
+    "filter",
     "load_config",
     "open_run",
     "read_scores",
     "run_study",
+    "score_texts",
     "select_slice",
     "validate_config",
 ]
@@ -52,10 +59,14 @@ _HOMES = {
     "Scores": "mlxprune.scoring.score_file",
     "Slice": "mlxprune.config.slices",
     "StudyResult": "mlxprune.experiment.study_result",
+    "TextScores": "mlxprune.standalone.score_texts",
+    "export": "mlxprune.exporting.export",
+    "filter": "mlxprune.filtering.filter",
     "load_config": "mlxprune.config.loading",
     "open_run": "mlxprune.experiment.artifacts",
     "read_scores": "mlxprune.scoring.score_file",
     "run_study": "mlxprune.pipeline.runner",
+    "score_texts": "mlxprune.standalone.score_texts",
     "select_slice": "mlxprune.selection.selector",
     "validate_config": "mlxprune.config.loading",
 }

@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -44,32 +45,61 @@ def _root(
     pass
 
 
-# Every command by its name, in the order of --help. Its docstring is its help.
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": study.demo,
-    "init": study.init,
-    "plan": study.plan,
-    "run": study.run,
-    "pause": steering.pause,
-    "resume": steering.resume,
-    "stop": steering.stop,
-    "checkpoint": steering.checkpoint,
-    "score": single_stages.score,
-    "train": single_stages.train,
-    "watch": watch.watch,
-    "tui": watch.tui,
-    "eval": evaluate.evaluate,
-    "report": results.report,
-    "status": results.status,
-    "tail": results.tail,
-    "explain": results.explain,
-    "clean": results.clean,
-    "doctor": results.doctor,
-    "bench": results.bench,
-    "select": slices.select,
-    "stability": slices.stability,
-    "export": files_out.export,
-    "filter": files_out.filter_command,
+@dataclass(frozen=True)
+class Command:
+    """A command: its docstring is its help, with an example behind."""
+
+    function: Callable[..., None]
+    example: str
+
+
+# Every command by its name, in the groups and the order of --help.
+GROUPS: dict[str, dict[str, Command]] = {
+    "A study": {
+        "demo": Command(study.demo, "mlxprune demo"),
+        "init": Command(study.init, "mlxprune init corpus/*.jsonl.zst mail.parquet --hours 8"),
+        "plan": Command(study.plan, "mlxprune plan mlxprune.yaml --sample"),
+        "run": Command(
+            study.run, "mlxprune run mlxprune.yaml --set selection.criterion=medium --detach"
+        ),
+        "report": Command(results.report, "mlxprune report runs/mlxprune"),
+        "explain": Command(results.explain, "mlxprune explain runs/mlxprune doc-17"),
+        "stability": Command(slices.stability, "mlxprune stability runs/a runs/b"),
+        "clean": Command(results.clean, "mlxprune clean runs/mlxprune --keep models"),
+    },
+    "The text": {
+        "export": Command(
+            files_out.export, "mlxprune export runs/mlxprune --to parquet --out kept"
+        ),
+        "filter": Command(
+            files_out.filter_command, "mlxprune filter runs/mlxprune --data new/ --out new-kept"
+        ),
+    },
+    "Watch and steer": {
+        "tui": Command(watch.tui, "mlxprune tui runs/mlxprune"),
+        "watch": Command(watch.watch, "mlxprune watch runs/mlxprune --plain"),
+        "status": Command(results.status, "mlxprune status runs --json"),
+        "tail": Command(results.tail, "mlxprune tail runs/mlxprune"),
+        "track": Command(results.track, "mlxprune track runs/mlxprune --to tensorboard"),
+        "pause": Command(steering.pause, "mlxprune pause runs/mlxprune"),
+        "resume": Command(steering.resume, "mlxprune resume runs/mlxprune"),
+        "stop": Command(steering.stop, "mlxprune stop runs/mlxprune"),
+        "checkpoint": Command(steering.checkpoint, "mlxprune checkpoint runs/mlxprune"),
+    },
+    "One stage alone": {
+        "score": Command(
+            single_stages.score, "mlxprune score --model MODEL --data corpus/ --out scores"
+        ),
+        "select": Command(
+            slices.select, "mlxprune select scores --criterion low --rate 0.3 --out slices"
+        ),
+        "train": Command(single_stages.train, "mlxprune train --data corpus/ --out model"),
+        "eval": Command(evaluate.evaluate, "mlxprune eval MODEL --text held-out.jsonl"),
+    },
+    "This machine": {
+        "doctor": Command(results.doctor, "mlxprune doctor --selftest"),
+        "bench": Command(results.bench, "mlxprune bench --tune"),
+    },
 }
 
 
@@ -77,13 +107,14 @@ def _app() -> typer.Typer:
     made = typer.Typer(
         help="Find the part of a text corpus that is worth training on.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         callback=_root,
     )
-    for name, function in COMMANDS.items():
-        made.command(name)(function)
+    for group, commands in GROUPS.items():
+        for name, command in commands.items():
+            epilog = f"Example: {command.example}"
+            made.command(name, rich_help_panel=group, epilog=epilog)(command.function)
     return made
 
 

@@ -19,11 +19,12 @@ from mlxprune.commands.options import (
     listeners,
     print_json,
 )
-from mlxprune.errors import UsageError, closest, one_line
+from mlxprune.errors import one_line
+from mlxprune.records import plain
+from mlxprune.run.folder import existing_run
 
 if TYPE_CHECKING:
     from mlxprune.config.data import Data as DataSection
-    from mlxprune.filtering.basis import FilterBasis
     from mlxprune.filtering.result import FilterResult
 
 SliceName = Annotated[
@@ -81,13 +82,12 @@ def export(
     """Write the text of a slice, or of any part of a run, as files that other tools read."""
     from mlxprune.commands.console import counting
     from mlxprune.commands.single_stages import data_config
-    from mlxprune.export.export_documents import export_documents
-    from mlxprune.records import plain
+    from mlxprune.exporting.export import export as export_text
 
     named = None
     if data:
         named = data_config(data, text_key, id_key, domain_key).data
-    record = export_documents(
+    record = export_text(
         source,
         out,
         to,
@@ -155,90 +155,42 @@ def filter_command(
 ) -> None:
     """Keep of new text what a slice of a study would keep of it."""
     from mlxprune.config.loading import resolve_path
-    from mlxprune.filtering.cuts import NEW_DOMAINS
-    from mlxprune.filtering.filter_text import filter_text
+    from mlxprune.filtering.filter import filter as filter_new
 
-    if new_domains not in NEW_DOMAINS:
-        fix = closest(new_domains, NEW_DOMAINS)
-        raise UsageError(f"unknown {one_line(new_domains)!r}", "--new-domains", fix)
-    if rate is not None and not exact:
-        fix = "add --exact: a cut by score has the rate that the new text gives it"
-        raise UsageError("--rate is for exact rates", "--rate", fix)
     paths = [*data, *(more or [])]
-    if model is None and source is not None and not (source / "run.json").exists() and more is None:
-        fix = "mlxprune filter RUN --data NEW... --out DIR, or --model with --min or --max"
-        raise UsageError("no run in this folder", str(source), fix)
     if model is not None and source is not None:  # `--data a b`: b is no run
         paths, source = [str(source), *paths], None
     paths = [resolve_path(path, Path.cwd()) for path in paths]
     keys = {"text_key": text_key, "id_key": id_key, "domain_key": domain_key}
     given = {key: value for key, value in keys.items() if value is not None}
-    if model is None:
-        if source is None:
-            fix = "name a run, or give --model with --min or --max"
-            raise UsageError("there is nothing to filter by", "mlxprune filter", fix)
-        basis = _of_run(source, slice_name, new_domains, exact, rate)
-        section = _new_data(paths, given, basis)
-    else:
-        section = _new_data(paths, given, None)
-        ends = {"min": least, "max": most}
-        basis = _of_model(model, section, ends, metric, context, memory)
-    if memory is not None and model is None:
-        basis = _with_memory(basis, memory)
-    result = filter_text(basis, section, out, compress, workers, listeners(quiet))
+    result = filter_new(
+        _new_data(paths, given, source),
+        out,
+        run=source,
+        slice_name=slice_name,
+        exact=exact,
+        rate=rate,
+        new_domains=new_domains,
+        model=model,
+        least=least,
+        most=most,
+        metric=metric,
+        context=context,
+        compress=compress,
+        workers=workers,
+        memory=memory,
+        listeners=listeners(quiet),
+    )
     if as_json:
-        print_json({"out": str(out), **_as_json(result)})
+        print_json({"out": str(out), **plain(result)})
     else:
         _print_filtered(result, out)
 
 
-def _of_run(
-    source: Path, slice_name: str | None, new_domains: str, exact: bool, rate: str | None
-) -> FilterBasis:
-    from mlxprune.experiment.artifacts import open_run
-    from mlxprune.filtering.basis import basis_of_run
-
-    return basis_of_run(open_run(source), slice_name, new_domains, exact, rate)
-
-
-def _with_memory(basis: FilterBasis, memory: str) -> FilterBasis:
-    from dataclasses import replace
-
-    from mlxprune.config.loading import validate_config
-
-    tree = {**basis.config.model_dump(mode="json"), "memory": memory}
-    return replace(basis, config=validate_config(tree, "command line"))
-
-
-def _of_model(
-    model: str,
-    section: DataSection,
-    ends: dict[str, str | None],
-    metric: str,
-    context: int | None,
-    memory: str | None,
-) -> FilterBasis:
-    from mlxprune.config.loading import validate_config
-    from mlxprune.filtering.basis import basis_of_model
-
-    given = {key: value for key, value in ends.items() if value is not None}
-    if not given:
-        fix = "add --min or --max"
-        raise UsageError("a model alone has no cut", "mlxprune filter --model", fix)
-    tree: dict[str, Any] = {
-        "data": section.model_dump(mode="json"),
-        "selection": {**given, "metric": metric},
-        "score": {"context": context},
-        "memory": memory,
-    }
-    config = validate_config(tree, "command line")
-    return basis_of_model(config, model, config.slices[0])
-
-
-def _new_data(paths: list[str], given: dict[str, str], basis: FilterBasis | None) -> DataSection:
+def _new_data(paths: list[str], given: dict[str, str], run: Path | None) -> DataSection:
     """How the new files are read: as the command says; as the study's were, where they have its
     keys; else as they look."""
-    from mlxprune.config.loading import validate_config
+    from mlxprune.config.loading import load_config, validate_config
     from mlxprune.data.accounts import keys_there_are
     from mlxprune.data.sources import find_sources
     from mlxprune.planning.draft_config import look_at_data
@@ -248,12 +200,10 @@ def _new_data(paths: list[str], given: dict[str, str], basis: FilterBasis | None
 
     if given:
         return data_of(given)
-    study = None if basis is None or basis.held is None else basis.held.config.data
-    if study is not None and not any(
-        e.model_dump(exclude={"path"}, exclude_none=True) for e in study.paths
-    ):
-        plain = study.model_dump(mode="json", include={"text_key", "id_key", "domain_key"})
-        alike = data_of({**plain, "max_bad": study.max_bad})
+    study = None if run is None else load_config(existing_run(run).config).data
+    if study is not None and not any(entry.has_keys for entry in study.paths):
+        usual = study.model_dump(mode="json", include={"text_key", "id_key", "domain_key"})
+        alike = data_of({**usual, "max_bad": study.max_bad})
         sources = find_sources(alike).sources
         there = set(keys_there_are(sources))
         roots = {key.split("+")[0].split(".")[0] for key in study.text_key}
@@ -261,13 +211,6 @@ def _new_data(paths: list[str], given: dict[str, str], basis: FilterBasis | None
             return alike
     seen = look_at_data(paths)
     return seen.data
-
-
-def _as_json(result: FilterResult) -> dict[str, Any]:
-    from mlxprune.records import plain
-
-    told: dict[str, Any] = plain(result)
-    return told
 
 
 DOMAINS_SHOWN = 20

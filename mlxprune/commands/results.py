@@ -79,7 +79,8 @@ def tail(
 ) -> None:
     """Print the events of a run as they come."""
     from mlxprune.commands.console import event_line
-    from mlxprune.run.events import EventReader, read_records
+    from mlxprune.run.events import read_records
+    from mlxprune.run.following import at_end, new_records
 
     run = existing_run(run_path)
     show: Callable[[Wire], str] = event_line
@@ -88,19 +89,42 @@ def tail(
     seen = list(read_records(run.events))
     for event in seen[-last:] if last else []:
         print(show(event))
-    reader = EventReader(run.events)
-    reader.to_end()
-    while follow:
-        for event in reader.read_records(1.0):
-            if event.get("kind") == "snapshot":
-                continue
+    for events in new_records(run, at_end(run)) if follow else ():
+        for event in events:
             print(show(event), flush=True)
-            if event.get("kind") == "run.end":
-                return
-        holder = lock.owner(run)
-        if holder is None or holder.alive() is False:
-            return
-        time.sleep(0.25)
+
+
+def track(
+    run_path: RunPath,
+    to: Annotated[
+        str, typer.Option("--to", metavar="TRACKER", help="tensorboard, wandb or trackio")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="RUN/tracking/TRACKER by default")
+    ] = None,
+    project: Annotated[str, typer.Option(help="of wandb and trackio")] = "mlxprune",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="wandb: on this disk, for `wandb sync`")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="go on until the run ends")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Tell an experiment tracker what the log of a run holds, now and as it grows."""
+    from mlxprune.tracking.track import track_run
+
+    run = existing_run(run_path)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    tracked = track_run(run, to, out, project, offline, follow, say)
+    if as_json:
+        print_json(tracked)
+    else:
+        series, points = len(tracked.points), sum(tracked.points.values())
+        print(f"{points:,} new points of {series:,} series: {tracked.folder}")
 
 
 def explain(

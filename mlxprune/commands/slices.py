@@ -142,6 +142,21 @@ def select(
         for side, count in (manifest.missing or {}).items():
             if count:
                 print(f"  {count:,} documents {side.replace('_', ' ')}: left out")
+    last = manifests[0]
+    place = out if len(manifests) == 1 else out / last.name
+    print(f"the kept text: {_export_of(source, place, last.name, data)}")
+
+
+def _export_of(source: str, place: Path, name: str, data: list[str] | None) -> str:
+    """The command that hands over the text of a slice of a run, of scores, or of data."""
+    from mlxprune.report.handover import export_command
+
+    folder = Path(source)
+    of_score = (folder / "corpus").is_dir() or (folder.parent / "corpus").is_dir()
+    if (folder / "run.json").exists() or (of_score and not data):
+        held = folder if folder.is_dir() else folder.parent
+        return export_command(str(held), str(place), f"{name}-text")
+    return export_command(str(place), None, f"{name}-text", data or ["DATA"])
 
 
 def _metric(text: str) -> Any:

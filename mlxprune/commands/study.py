@@ -164,7 +164,7 @@ def run(
         _detach(target, config, overrides or [], until, force, as_json, more)
         return
     from mlxprune.pipeline.runner import run_study
-    from mlxprune.report.terminal import print_result
+    from mlxprune.report.terminal import print_handover, print_result
 
     with kept_awake(not no_awake) as is_kept:
         if is_kept and not quiet:
@@ -176,6 +176,7 @@ def run(
         print_result(result, loaded.evaluation.primary, str(target.report))
     else:
         print(f"done up to {until}: {target.path}")
+        print_handover(result)
 
 
 def _overrides(given: list[str] | None, memory: str | None, pool: str | None) -> list[str]:

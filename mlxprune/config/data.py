@@ -102,6 +102,11 @@ class SourceEntry(Section):
         found = {key: value for key, value in usual(self).items() if value is not None}
         return self.path if [*found] == ["path"] else found
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether it says more than a path."""
+        return bool(self.model_dump(exclude={"path"}, exclude_none=True))
+
     @model_validator(mode="after")
     def _one_domain(self) -> SourceEntry:
         if self.domain is not None and self.domain_key is not None:

@@ -86,6 +86,8 @@ class ParquetFile:
         self._waiting: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
+        if not batch.num_rows:  # a group without rows is more than some readers bear
+            return
         self._waiting.append(batch)
         rows = sum(one.num_rows for one in self._waiting)
         if rows >= GROUP_ROWS or sum(one.nbytes for one in self._waiting) >= GROUP_BYTES:

@@ -20,7 +20,7 @@ from mlxprune.filtering.cuts import Cuts, cuts_of_slice, range_interval
 from mlxprune.filtering.order import PERCENTILES, DomainCounts, ScoringModel
 from mlxprune.model.architecture import read_model_config
 from mlxprune.model.device_choice import FILE as DEVICE_FILE
-from mlxprune.model.model_checks import check_scoring_model, model_facts
+from mlxprune.model.model_checks import check_scoring_model, usual_context
 from mlxprune.model.weights import MODEL_FILES, fetch_model
 from mlxprune.records import Json, plain
 from mlxprune.run.markers import is_current, read_marker
@@ -257,10 +257,9 @@ def _meaning(held: RunArtifacts, choice: Slice, exact: bool, new_domains: str) -
     if choice.by == ("domain", "length"):
         by = "each domain and octave of length"
     if exact:
-        notes = [
-            f"Ranks are those of the new text alone, in {by}; {choice.unit} are counted"
-            + (" in tokens of the reference's tokenizer." if choice.unit == "tokens" else ".")
-        ]
+        counted = "documents" if choice.unit == "documents" else "tokens of the reference"
+        where = "as a whole" if choice.by == "corpus" else f"inside {by}"
+        notes = [f"The new text is ranked by itself, {where}; what is counted are {counted}."]
     elif choice.criterion == "range":
         notes = ["A document is kept where its figure lies in the range that the slice names."]
     elif choice.by == "corpus" and not choice.bounded:
@@ -291,8 +290,7 @@ def basis_of_model(config: Config, model: str, choice: Slice) -> FilterBasis:
         fix = "add --min or --max, or give a run"
         raise UsageError("a model alone has no cut", "mlxprune filter", fix)
     source, settings = fetch_model(model), config.score
-    facts = model_facts(source)
-    context = settings.context or min(facts.positions or facts.stated or 512, 2048)
+    context = settings.context or usual_context(source)
     found = check_scoring_model(source, context, "--context")
     assert found.tokenizer is not None
     if choice.metric == "bpb" and settings.long_documents == "truncate":

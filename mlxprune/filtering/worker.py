@@ -40,7 +40,7 @@ from mlxprune.scoring.model_free import unigram_sums, zlib_loss
 from mlxprune.scoring.nll import PART_DTYPE, Scorer
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.metric import metric_values
-from mlxprune.tokenization.token_file import Tokens
+from mlxprune.tokenization.token_file import Tokens, tokens_of
 from mlxprune.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 FILTER = "mlxprune.filtering.worker:filter_blocks"  # what a worker does
@@ -184,24 +184,13 @@ def read_documents(order: FilterOrder, number: int, tokenizers: list[Tokenizer])
     block.at = np.array(at, np.int64).reshape(len(at), 2)
     made: dict[int, Tokens] = {}
     for tokenizer in tokenizers:
-        made.setdefault(id(tokenizer), encoded(tokenizer, [row.text for row in block.rows]))
+        made.setdefault(id(tokenizer), tokens_of(tokenizer, [row.text for row in block.rows]))
     block.tokens = [made[id(tokenizer)] for tokenizer in tokenizers]
     return block
 
 
 def _bad_line(name: str, skip: Skip) -> bytes:
     return orjson.dumps(bad_row_note(name, skip), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def encoded(tokenizer: Tokenizer, texts: list[str]) -> Tokens:
-    """The tokens of texts, in memory."""
-    ids = tokenizer.encode(texts) if texts else []
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(one) for one in ids], out=offsets[1:])
-    flat = np.zeros(int(offsets[-1]), tokenizer.dtype)
-    for first, one in zip(offsets.tolist(), ids, strict=False):
-        flat[first : first + len(one)] = one
-    return Tokens(flat, offsets, tokenizer.vocab_size, tokenizer.prefix, tokenizer.end)
 
 
 def write_block_results(order: FilterOrder, block: ReadBlock) -> None:

@@ -23,6 +23,8 @@ from mlxprune.tokenization.tokenizer import TOKENIZER_PATTERNS, Tokenizer, load_
 
 INDEX_FILE = "model.safetensors.index.json"
 HEADER_LIMIT = 100 << 20  # bytes of a safetensors header that are believed
+USUAL_CONTEXT = 512  # of a model that states none
+LONGEST_CONTEXT = 2048  # unless more is asked for
 EMBEDDINGS = (
     "embed_tokens.weight", "wte.weight", "embed_in.weight", "tok_embeddings.weight",
     "word_embeddings.weight", "backbone.embeddings.weight", "embedding.weight",
@@ -85,6 +87,13 @@ def model_facts(folder: Path) -> ModelFacts:
         _positions(shapes, config),
         longest_context(config),
     )
+
+
+def usual_context(folder: Path) -> int:
+    """The window in tokens that a model scores under where nobody says: what it states, up to
+    2,048. Raises what ``model_facts`` raises."""
+    facts = model_facts(folder)
+    return min(facts.positions or facts.stated or USUAL_CONTEXT, LONGEST_CONTEXT)
 
 
 def _rows_stated(config: Json) -> int | None:

@@ -13,6 +13,7 @@ from mlxprune.experiment.comparisons import Comparison, verdict_sentence
 from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.experiment.task_results import ArmTasks
+from mlxprune.report.handover import export_command, filter_command, handed_over
 from mlxprune.selection.composition import DomainRow
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.units import short_count
@@ -61,8 +62,17 @@ def print_result(result: StudyResult, primary: str, report_path: str) -> None:
         rich.print(Text(account_sentence(result.account)))
     rich.print(Text(verdict_sentence(result.comparisons, primary)))
     print(f"report: {report_path}")
+    print_handover(result)
     if sys.platform == "darwin":
         print(f"open it: open {shlex.quote(report_path)}")
+
+
+def print_handover(result: StudyResult) -> None:
+    """The commands that hand over the text of the best slice, or of the first."""
+    name = handed_over(result)
+    if name is not None:
+        print(f"the kept text: {export_command(result.run, name, name)}")
+        print(f"of new text:   {filter_command(result.run, name)}")
 
 
 def _over(result: StudyResult) -> str:

@@ -139,10 +139,15 @@ def link_folder(source: Path, target: Path) -> None:
         for file in sorted(p for p in source.rglob("*") if p.is_file() and p.name != MARKER):
             place = partial / file.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(file, place)
-            except OSError:
-                shutil.copyfile(file, place)
+            link_file(file, place)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """The same file under a new name, or a copy of it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def forget(path: Path) -> None:

@@ -12,7 +12,7 @@ from mlxprune.errors import DataError
 from mlxprune.execution.lifecycle import alone
 from mlxprune.files import files_identity, fingerprint_of
 from mlxprune.model.device_choice import settle_device
-from mlxprune.model.model_checks import check_scoring_model, model_facts, worse_than_uniform
+from mlxprune.model.model_checks import check_scoring_model, usual_context, worse_than_uniform
 from mlxprune.model.weights import MODEL_FILES, fetch_model
 from mlxprune.records import plain
 from mlxprune.run.event_kinds import Reason, StageStart
@@ -24,9 +24,6 @@ from mlxprune.scoring.score_file import ScoreSummary, summary_of_scores
 from mlxprune.scoring.windows import window_start
 from mlxprune.tokenization.prepare import prepare_text
 
-USUAL_CONTEXT = 512  # of a model that states none
-LONGEST_CONTEXT = 2048  # unless more is asked for
-
 
 class ScoredData(ScoreSummary, kw_only=True):
     """What ``mlxprune score --json`` prints."""
@@ -37,9 +34,7 @@ class ScoredData(ScoreSummary, kw_only=True):
 def score_data(config: Config, model: str, out: Path, listeners: list[Listener]) -> ScoredData:
     """Score every document of the data with one model into ``out/scores.parquet``."""
     source, settings, target = fetch_model(model), config.score, out / "scores.parquet"
-    facts = model_facts(source)
-    longest = facts.positions or facts.stated or USUAL_CONTEXT
-    context = settings.context or min(longest, LONGEST_CONTEXT)
+    context = settings.context or usual_context(source)
     found = check_scoring_model(source, context, "--context")
     with alone(config, out, listeners) as execution:
         for warning in found.warnings:

@@ -18,14 +18,21 @@ from mlxprune.execution.context import Execution
 from mlxprune.execution.lifecycle import alone
 from mlxprune.experiment.budgets import final_targets
 from mlxprune.experiment.training_order import TrainingOrder, train_in_child
-from mlxprune.files import fingerprint_of, folder_in_the_making
+from mlxprune.files import PARTIAL, fingerprint_of, finish_file, folder_in_the_making
 from mlxprune.model.architecture import preset_of, training_defaults
 from mlxprune.model.device_choice import settle_device
 from mlxprune.model.model_checks import refuse_untrainable
 from mlxprune.records import plain, read_record
 from mlxprune.run.event_kinds import Reason, StageStart
 from mlxprune.run.events import Listener
-from mlxprune.run.markers import is_done, mark_done, read_marker, set_aside
+from mlxprune.run.markers import (
+    MARKER,
+    is_done,
+    link_file,
+    mark_done,
+    read_marker,
+    set_aside,
+)
 from mlxprune.tokenization.prepare import prepare_text
 from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
 from mlxprune.tokenization.tokenizer import fetch_tokenizer
@@ -40,7 +47,7 @@ class TrainedModel(TrainingTotals):
 
 
 def train_alone(config: Config, out: Path, listeners: list[Listener]) -> TrainedModel:
-    """Train ``config.final`` on all of the data into ``out/final/model-s<seed>``."""
+    """Train ``config.final`` on all of the data: ``out`` is then a model."""
     seed, preset = config.final.seeds[0], preset_of(config.final.model)
     context = training_defaults(config.final, preset).context
     refuse_untrainable({**preset.config, "vocab_size": 64}, context, "final")
@@ -73,8 +80,18 @@ def train_alone(config: Config, out: Path, listeners: list[Listener]) -> Trained
         if not set_aside(order.folder, order.fingerprint):
             execution.log.emit("final", StageStart(why=Reason.ASKED))
             train_in_child(execution, order)
+        _put_beside(order.folder, out)
     totals = read_record(order.folder / "training.json", TrainingSummary).totals
-    return TrainedModel(model=str(order.folder), **msgspec.structs.asdict(totals))
+    return TrainedModel(model=str(out), **msgspec.structs.asdict(totals))
+
+
+def _put_beside(model: Path, out: Path) -> None:
+    """The files of the model in ``out`` itself, so that it is a model to whoever is given it."""
+    for file in sorted(p for p in model.iterdir() if p.is_file() and p.name != MARKER):
+        partial = out / f"{file.name}{PARTIAL}"
+        partial.unlink(missing_ok=True)
+        link_file(file, partial)
+        finish_file(partial, out / file.name)
 
 
 def _tokenizer(execution: Execution) -> Path:

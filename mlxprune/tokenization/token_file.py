@@ -57,6 +57,15 @@ class Tokens:
         return result
 
 
+def tokens_of(tokenizer: Tokenizer, texts: list[str]) -> Tokens:
+    """The tokens of some texts, in memory."""
+    ids = tokenizer.encode(texts) if texts else []
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(one) for one in ids], out=offsets[1:])
+    flat = np.fromiter(itertools.chain.from_iterable(ids), tokenizer.dtype, int(offsets[-1]))
+    return Tokens(flat, offsets, tokenizer.vocab_size, tokenizer.prefix, tokenizer.end)
+
+
 def encode_corpus(
     corpus: Corpus,
     part: np.ndarray,

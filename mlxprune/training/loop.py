@@ -17,6 +17,7 @@ import numpy as np
 
 from mlxprune.errors import NonFiniteLoss
 from mlxprune.execution.control import Control
+from mlxprune.files import write_atomic
 from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import initialise_model, save_model
 from mlxprune.records import write_record
@@ -30,6 +31,7 @@ from mlxprune.training.checkpoints import (
     save_checkpoint,
 )
 from mlxprune.training.job import TrainingJob
+from mlxprune.training.model_card import model_card
 from mlxprune.training.progress import TrainingProgress
 from mlxprune.training.recipe import learning_rate_at
 from mlxprune.training.shapes import FILE as SHAPES_FILE
@@ -63,6 +65,7 @@ def train_model(job: TrainingJob, log: EventLog, control: Control) -> TrainingSu
     del training
     backend.release()
     write_record(job.folder / "training.json", summary)
+    write_atomic(job.folder / "README.md", model_card(job.name, summary))
     prune_checkpoints(job.folder, job.recipe, [job.last, *([job.stem] if job.stem else [])])
     mark_done(job.folder, job.stage, job.fingerprint)
     for name in ("towards", SHAPES_FILE):

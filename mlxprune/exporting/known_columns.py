@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mlxprune.data.original_rows import DocumentRows
 from mlxprune.errors import UsageError, closest, one_line
-from mlxprune.export.documents import ExportSource
+from mlxprune.exporting.documents import ExportSource
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.ranking import rank_documents
 from mlxprune.units import LN2

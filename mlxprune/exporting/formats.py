@@ -21,14 +21,14 @@ from mlxprune.data.original_rows import (
 from mlxprune.data.output_file import SUFFIXES, CsvFile, LinesFiles, OutputFile, ParquetFile
 from mlxprune.data.rows import MISSING, value_at
 from mlxprune.errors import UsageError, closest, one_line
-from mlxprune.export.documents import KEPT, POOL, ExportSource
-from mlxprune.export.known_columns import (
+from mlxprune.exporting.documents import KEPT, POOL, ExportSource
+from mlxprune.exporting.known_columns import (
     KNOWN,
     RANK_COLUMNS,
     KnownColumns,
     refuse_unknown,
 )
-from mlxprune.export.own_columns import TableShape, shape_of
+from mlxprune.exporting.own_columns import TableShape, shape_of
 
 COMPUTED = ("perplexity", "bits_per_byte", "num_tokens", *RANK_COLUMNS)  # beside rows: `scores`
 COLUMNAR = ("parquet", "arrow")
@@ -200,26 +200,24 @@ def _data_juicer(
     lines: Callable[[list[Path]], OutputFile],
     suffix: str,
 ) -> Format:
-    """Rows with a text under ``text``, and the same with nothing but their stats in a file beside
-    it, as Data-Juicer writes both."""
+    """Rows with a text under ``text`` and their stats beside it, where Data-Juicer's operators look
+    for them: a file of stats of its own would be read as documents."""
     names = ["perplexity", "num_tokens"]
     known = KnownColumns(source, documents, names)
 
     def make(rows: DocumentRows) -> pa.RecordBatch:
         columns = {n: known.of(n, rows).to_pylist() for n in names}
-        values = rows.raw.all_values()
-        texts, stats = [], []
-        for i, (text, value) in enumerate(zip(rows.texts, values, strict=True)):
-            texts.append(json_line({**value, "text": text}))
-            figures = {
+        made = []
+        for i, (text, value) in enumerate(zip(rows.texts, rows.raw.all_values(), strict=True)):
+            stats = {
                 "perplexity": columns["perplexity"][i],
                 "num_token": columns["num_tokens"][i],
                 "text_len": len(text),
             }
-            stats.append(json_line({"__dj__stats__": figures}))
-        return _line_batch(texts, stats)
+            made.append(json_line({**value, "text": text, "__dj__stats__": stats}))
+        return _line_batch(made)
 
-    return Format((f"part-{{shard}}{suffix}", f"part-{{shard}}_stats{suffix}"), make, lines, names)
+    return Format((f"part-{{shard}}{suffix}",), make, lines, names)
 
 
 def _ids(source: ExportSource, documents: np.ndarray, columns: list[str], codec: str) -> Format:

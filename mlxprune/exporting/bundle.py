@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from mlxprune.errors import UsageError
 from mlxprune.experiment.scorers import free_score_names, scorers_of
-from mlxprune.export.documents import ExportSource
-from mlxprune.export.private import private_folders, shared_config, without_folders
-from mlxprune.export.shards import ExportRecord, Shard, ShardFolder
+from mlxprune.exporting.documents import ExportSource
+from mlxprune.exporting.private import private_folders, shared_config, without_folders
+from mlxprune.exporting.shards import ExportRecord, Shard, ShardFolder
 from mlxprune.files import fingerprint_of, full_hash, json_bytes, read_json, write_atomic
 from mlxprune.records import plain
 from mlxprune.report.page import report_page

@@ -1,4 +1,4 @@
-"""Export documents: one part of a run in one format, into one folder."""
+"""Export: one part of a run in one format, into one folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from mlxprune.data.hashing import mix
 from mlxprune.data.original_rows import document_rows
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arms import documents_identity
-from mlxprune.export.bundle import write_bundle
-from mlxprune.export.card import write_card
-from mlxprune.export.documents import ExportSource, open_source
-from mlxprune.export.formats import Format, format_for, usual_part
-from mlxprune.export.order import in_order, shuffled_places
-from mlxprune.export.shards import ExportRecord, ShardFolder, refuse_taken
-from mlxprune.files import PARTIAL, fingerprint_of, no_space_is_an_error
+from mlxprune.exporting.bundle import write_bundle
+from mlxprune.exporting.card import write_card
+from mlxprune.exporting.documents import ExportSource, open_source
+from mlxprune.exporting.formats import Format, format_for, usual_part
+from mlxprune.exporting.order import in_order, shuffled_places
+from mlxprune.exporting.shards import ExportRecord, ShardFolder, refuse_taken
+from mlxprune.files import fingerprint_of, no_space_is_an_error
 
 EXPORT_VERSION = 1
 SHARD_BYTES = 256_000_000
+LEAST_HELD_OUT = 4  # a batch of mlx-lm
 HELD_OUT = 20  # of the documents of a source without a split, one in so many is for validation
 Report = Callable[[int, int], None]  # bytes of text that are written, and all
 
@@ -37,7 +38,7 @@ class Portion:
     documents: np.ndarray
 
 
-def export_documents(
+def export(
     place: Path | str,
     out: Path | str,
     to: str = "jsonl",
@@ -89,7 +90,7 @@ def export_documents(
         for portion in portions:
             _write(source, folder, made, portion, size, shuffle, done, report)
         if to == "hf":
-            write_card(source, folder.partial, part, documents, made.columns, what)
+            write_card(source, folder, part, documents, made.columns)
         return folder.finish(len(documents), made.columns, made.notes)
 
 
@@ -120,8 +121,10 @@ def _portions(source: ExportSource, to: str, documents: np.ndarray) -> list[Port
     rest = documents
     if not beside or not len(beside[0].documents):
         texts = source.corpus.index["text"][documents]
-        chosen = mix(texts, "held out") % HELD_OUT == 0
-        chosen[np.argmin(mix(texts, "held out"))] = True  # mlx-lm wants at least one
+        drawn = mix(texts, "held out")
+        chosen = drawn % HELD_OUT == 0
+        least = min(LEAST_HELD_OUT, len(documents) // 2)
+        chosen[np.argsort(drawn, kind="stable")[:least]] = True
         held_out, rest = documents[chosen], documents[~chosen]
         beside = [Portion("valid", held_out), *beside[1:]]
     if not len(rest):
@@ -182,8 +185,3 @@ def _behind(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
         if rows <= 0:
             yield batch
         rows -= batch.num_rows
-
-
-def partial_of(out: Path) -> Path:
-    """Where an export lies while it is written."""
-    return out.with_name(out.name + PARTIAL)

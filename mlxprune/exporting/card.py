@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from mlxprune.errors import one_line
 from mlxprune.experiment.comparisons import verdict_sentence
-from mlxprune.export.documents import ExportSource
-from mlxprune.export.private import private_folders, shared_config, without_folders
-from mlxprune.files import write_atomic
+from mlxprune.exporting.documents import ExportSource
+from mlxprune.exporting.private import private_folders, shared_config, without_folders
+from mlxprune.exporting.shards import ShardFolder
+from mlxprune.files import tree_bytes, write_atomic
 from mlxprune.records import Json
 from mlxprune.report.result import study_result
 from mlxprune.selection.manifest import SliceManifest
@@ -22,6 +21,14 @@ configs:
   data_files:
   - split: train
     path: data/train-*.parquet
+dataset_info:
+  description: "{identity}"
+  splits:
+  - name: train
+    num_bytes: {bytes}
+    num_examples: {documents}
+  download_size: {stored}
+  dataset_size: {bytes}
 tags:
 - mlxprune
 - data-pruning
@@ -38,16 +45,26 @@ SIZES = (
 
 def write_card(
     source: ExportSource,
-    folder: Path,
+    folder: ShardFolder,
     part: str,
     documents: np.ndarray,
     columns: list[str],
-    what: Json,
 ) -> None:
-    """README.md: what the documents are, how they were chosen, what a study found of them."""
+    """README.md: what the documents are, how they were chosen, what a study found of them.
+
+    The facts at its head make ``datasets`` read a folder anew whose content has changed: its cache
+    knows a folder by them.
+    """
     entries = source.corpus.index[documents]
     size = next((name for most, name in SIZES if len(documents) < most), "1B<n<10B")
-    lines = [FRONT.format(size=size), f"# {source.name}: {_title(source, part)}", ""]
+    front = FRONT.format(
+        size=size,
+        identity=folder.record.identity,
+        bytes=int(entries["bytes"].sum()),
+        documents=len(documents),
+        stored=tree_bytes(folder.partial),
+    )
+    lines = [front, f"# {source.name}: {_title(source, part)}", ""]
     lines += [
         f"{len(documents):,} documents, {int(entries['bytes'].sum()):,} bytes of text, chosen by "
         f"[mlxprune](https://arxiv.org/abs/2405.20541) {__version__}. Columns: "
@@ -56,9 +73,9 @@ def write_card(
         *_method(source, part),
         *_domains(source, documents),
         *_verdict(source),
-        *_how(source, part, what),
+        *_how(source, part, folder.record.what),
     ]
-    write_atomic(folder / "README.md", "\n".join(lines) + "\n")
+    write_atomic(folder.partial / "README.md", "\n".join(lines) + "\n")
 
 
 def _title(source: ExportSource, part: str) -> str:

@@ -1,1 +1,0 @@
-"""Export: the documents of a run, or of any slice, as files that other tools read."""

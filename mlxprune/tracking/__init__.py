@@ -1,0 +1,1 @@
+"""Tracking: the log of a run in TensorBoard, Weights & Biases or Trackio."""
