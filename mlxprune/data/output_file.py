@@ -22,11 +22,13 @@ GROUP_BYTES, GROUP_ROWS = 32 << 20, 65_536  # of a row group of Parquet
 
 
 class OutputFile(Protocol):
-    """What takes record batches until it is closed."""
+    """What takes record batches until it is closed, or given up without a name."""
 
     def write(self, batch: pa.RecordBatch) -> None: ...
 
     def close(self) -> None: ...
+
+    def give_up(self) -> None: ...
 
 
 class CompressedFile:
@@ -47,10 +49,13 @@ class CompressedFile:
         self._out.write(data)
 
     def close(self) -> None:
+        self.give_up()
+        finish_file(self.partial, self.path)
+
+    def give_up(self) -> None:
         if self._out is not self._file:
             self._out.close()
         self._file.close()
-        finish_file(self.partial, self.path)
 
 
 class LinesFiles:
@@ -66,6 +71,10 @@ class LinesFiles:
     def close(self) -> None:
         for file in self.files:
             file.close()
+
+    def give_up(self) -> None:
+        for file in self.files:
+            file.give_up()
 
 
 def joined_bytes(column: pa.Array) -> memoryview:
@@ -100,8 +109,11 @@ class ParquetFile:
 
     def close(self) -> None:
         self._flush()
-        self._out.close()
+        self.give_up()
         finish_file(self.partial, self.path)
+
+    def give_up(self) -> None:
+        self._out.close()
 
 
 class CsvFile:
@@ -121,3 +133,6 @@ class CsvFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def give_up(self) -> None:
+        self._file.give_up()

@@ -77,7 +77,7 @@ def write_bundle(source: ExportSource, place: Path, out: Path) -> ExportRecord:
         if is_current(run, evaluation):
             put_json(f"eval/{name}.json", read_json(evaluation))
     put("README.md", README.format(name=source.name, version=folder.record.version))
-    files = sorted(p for p in folder.partial.rglob("*") if p.is_file() and p.name != "export.json")
+    files = sorted(p for p in folder.partial.rglob("*") if p.is_file() and p.name != ".export.json")
     hashes = {p.relative_to(folder.partial).as_posix(): full_hash(p) for p in files}
     folder.record.shards = [Shard(files=hashes, documents=0)]
     return folder.finish(len(source.scored), [], [])

@@ -1,6 +1,6 @@
 """Shards: the folder of an export, shard by shard, so that a kill costs at most one.
 
-The folder is written under ``<name>.partial``, with what is done in its export.json, and has its
+The folder is written under ``<name>.partial``, with what is done in its .export.json, and has its
 own name when all of it is there. A later start with the same order goes on behind the last shard.
 """
 
@@ -20,7 +20,7 @@ from mlxprune.files import PARTIAL, flush_folder, full_hash
 from mlxprune.records import Json, SparseRecord, read_record, write_record
 from mlxprune.version import __version__
 
-RECORD = "export.json"
+RECORD = ".export.json"  # which readers of a folder of data leave alone
 
 
 class Shard(SparseRecord):
@@ -32,7 +32,7 @@ class Shard(SparseRecord):
 
 
 class ExportRecord(SparseRecord):
-    """export.json: what an export holds, and what made it."""
+    """.export.json: what an export holds, and what made it."""
 
     version: str
     identity: str  # equal for equal content
@@ -115,16 +115,20 @@ class ShardFolder:
             self._save()
             file, size, documents = None, 0, 0
 
-        for batch in batches:
-            if file is None:
-                number = f"{len(self.finished(portion)):05d}"
-                paths = [self.partial / name.format(shard=number) for name in names]
-                file = opened(paths)
-            file.write(batch)
-            size, documents = size + batch.nbytes, documents + batch.num_rows
-            if size >= shard_bytes:
-                close()
-        close()
+        try:
+            for batch in batches:
+                if file is None:
+                    number = f"{len(self.finished(portion)):05d}"
+                    paths = [self.partial / name.format(shard=number) for name in names]
+                    file = opened(paths)
+                file.write(batch)
+                size, documents = size + batch.nbytes, documents + batch.num_rows
+                if size >= shard_bytes:
+                    close()
+            close()
+        finally:
+            if file is not None:
+                file.give_up()
 
     def finish(self, documents: int, columns: list[str], notes: list[str]) -> ExportRecord:
         """Give the folder its name."""

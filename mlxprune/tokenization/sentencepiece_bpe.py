@@ -11,18 +11,11 @@ from mlxprune.config.schema import TrainTokenizer
 from mlxprune.errors import DataError, RunError
 from mlxprune.files import write_json
 from mlxprune.records import Record
-from mlxprune.tokenization.tokenizer import END_OF_TEXT, SPACE_MARK, UNKNOWN
+from mlxprune.tokenization.awkward_texts import AWKWARD, END_OF_TEXT, SPACE_MARK, UNKNOWN
 
 PIECE_BYTES = 4096  # training text is cut into pieces near this size, at line ends
 # SentencePiece drops a training sentence that holds one of these; they encode as bytes.
 TRAINER_REFUSES = str.maketrans("", "", "\0\N{LOWER FIVE EIGHTHS BLOCK}")
-AWKWARD = (
-    "", " ", "  ", " a", "a ", "  two  spaces  ", "\n", "\n\n\tx\r\n", "a\nb", "\x00\x01\x7f",
-    "caf\u00e9 cafe\u0301", "\u4f60\u597d \U0001f600\U0001f468\u200d\U0001f469", "\ufeffBOM",
-    "\u202eoverride\u2028", f"{SPACE_MARK}block{SPACE_MARK}", "<0x41><0xFF>", "0123456789",
-    UNKNOWN, END_OF_TEXT,
-    f"text {END_OF_TEXT} more {UNKNOWN}text{END_OF_TEXT}", "<s></s><pad>", f" {END_OF_TEXT}",
-)  # fmt: skip
 
 
 class TokenizerSummary(Record):

@@ -16,10 +16,10 @@ import numpy as np
 from mlxprune.data.hub import fetch_from_hub
 from mlxprune.errors import DataError, one_line
 from mlxprune.files import read_json
+from mlxprune.tokenization.awkward_texts import END_OF_TEXT
+from mlxprune.tokenization.fast_encoder import fast_encoder
 
 TOKENIZER_VERSION = 1
-UNKNOWN, END_OF_TEXT = "<unk>", "<|endoftext|>"
-SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def _load_own(folder: Path) -> Tokenizer:
         return ids
 
     end = processor.eos_id()
-    return Tokenizer(
-        folder, "sentencepiece-bpe", processor.vocab_size(), end, end, encode, processor.decode
-    )
+    size, control = processor.vocab_size(), end + 1
+    fast = fast_encoder(folder / "tokenizer.model", encode, control)
+    return Tokenizer(folder, "sentencepiece-bpe", size, end, end, fast, processor.decode)
 
 
 def _load_pretrained(folder: Path) -> Tokenizer:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mlxprune.config.schema import TrainTokenizer
 from mlxprune.errors import DataError, RunError
+from mlxprune.tokenization.awkward_texts import AWKWARD
 from mlxprune.tokenization.sentencepiece_bpe import (
-    AWKWARD,
     PIECE_BYTES,
     check_equality,
     cut_at_lines,
