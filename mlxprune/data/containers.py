@@ -18,7 +18,12 @@ from typing import Any
 
 import orjson
 
-from mlxprune.data.decompression import Told, decompressed_chunks, decompressed_lines
+from mlxprune.data.decompression import (
+    BYTE_ORDER_MARK,
+    Told,
+    decompressed_chunks,
+    decompressed_lines,
+)
 from mlxprune.data.formats import csv_delimiter, tsv_is_quoted
 from mlxprune.data.json_reader import JsonReader
 from mlxprune.data.rows import AUTO_DOMAIN_KEYS, BadLine, value_at
@@ -64,13 +69,12 @@ def jsonl_values(
 
 
 def jsonl_lines(
-    path: Path, told: Told = quiet, part: Part | None = None, position: list[int] | None = None
+    path: Path, told: Told = quiet, part: Part | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """(offset, line without its end) of every line that is not blank: the rows of the file.
-    ``position`` holds the stored bytes that have been read."""
-    for offset, line in decompressed_lines(path, told, part, position):
-        if offset == 0 and line.startswith(b"\xef\xbb\xbf"):
-            line = line[3:]
+    """(offset, line without its end) of every line that is not blank: the rows of the file."""
+    for offset, line in decompressed_lines(path, told, part):
+        if offset == 0:
+            line = line.removeprefix(BYTE_ORDER_MARK)
         if line and not line.isspace():
             yield offset, line
 

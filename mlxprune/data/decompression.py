@@ -19,6 +19,7 @@ import zstandard
 from mlxprune.errors import DataError, one_line
 
 CHUNK_BYTES = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 HEAD_BYTES = 10  # by which a codec is known
 Told = Callable[[str], None]
 
@@ -106,19 +107,14 @@ def _tell_of_rest(file: BinaryIO, data: bytes, codec: str, told: Told) -> None:
 
 
 def decompressed_lines(
-    path: Path,
-    told: Told = lambda what: None,
-    part: tuple[int, int] | None = None,
-    position: list[int] | None = None,
+    path: Path, told: Told = lambda what: None, part: tuple[int, int] | None = None
 ) -> Iterator[tuple[int, bytes]]:
     """(offset in the decompressed stream, line without its end). Only LF ends a line.
 
     ``part``: of a file that is not compressed, the lines that begin in these bytes [from, to).
     """
     offset, pending = 0, bytearray()
-    chunks = (
-        decompressed_chunks(path, told, position) if part is None else _plain_from(path, part[0])
-    )
+    chunks = decompressed_chunks(path, told) if part is None else _plain_from(path, part[0])
     if part is not None and part[0] > 0:  # a line that began before belongs to the part before
         offset, chunks = _after_line_end(part[0] - 1, chunks)
     for chunk in chunks:

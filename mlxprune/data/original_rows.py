@@ -22,13 +22,12 @@ from mlxprune.data.containers import (
     CHECK,
     batch_values,
     column_batches,
-    jsonl_lines,
     line_value,
     quiet,
     values_of,
     wanted_columns,
 )
-from mlxprune.data.decompression import Told
+from mlxprune.data.decompression import BYTE_ORDER_MARK, Told, decompressed_chunks
 from mlxprune.data.hashing import hash_text
 from mlxprune.data.index import Corpus, changed_input
 from mlxprune.data.readers import read_rows, text_domain
@@ -43,8 +42,8 @@ BATCH_BYTES = 4 << 20  # of lines that are held together
 class RawRows:
     """Rows of one file that follow each other, from the number ``first`` on.
 
-    ``table`` of a file of columns; else ``lines`` as JSON with a line end, and, where they are
-    known already, ``values``. A row that is no JSON object is a ``BadLine`` among them.
+    ``table`` of a file of columns; else ``lines`` as JSON without their ends, or ``values`` where
+    they are known already. A row that is no JSON object is a ``BadLine`` among them.
     """
 
     first: int
@@ -71,9 +70,13 @@ class RawRows:
 
     def as_lines(self) -> list[bytes | BadLine]:
         """Every row as one line of JSON, with its end."""
+        return [x if isinstance(x, BadLine) else x + b"\n" for x in self.bare_lines()]
+
+    def bare_lines(self) -> list[bytes | BadLine]:
+        """The same without its end."""
         if self.lines is not None:
             return self.lines
-        return [v if isinstance(v, BadLine) else json_line(v) for v in self.all_values()]
+        return [v if isinstance(v, BadLine) else json_line(v)[:-1] for v in self.all_values()]
 
     def all_values(self) -> list[Any]:
         """Every row as the object that it is, with all fields."""
@@ -106,16 +109,39 @@ def raw_rows(
 
 
 def _of_lines(source: Source, told: Told, position: list[int] | None) -> Iterator[RawRows]:
-    lines: list[bytes | BadLine] = []
-    first = size = 0
-    for _, line in jsonl_lines(source.path, told, position=position):
-        lines.append(line + b"\n")
-        size += len(line)
-        if len(lines) == BATCH_ROWS or size >= BATCH_BYTES:
-            yield RawRows(first, lines=lines)
-            first, size, lines = first + len(lines), 0, []
-    if lines:
-        yield RawRows(first, lines=lines)
+    """Lines are cut chunk by chunk: one by one would take longer than all else that is done to
+    those that are left out."""
+    waiting: list[bytes | BadLine] = []
+    first = 0
+    for lines in _line_lists(source, told, position):
+        waiting += lines
+        while len(waiting) >= BATCH_ROWS:
+            yield RawRows(first, lines=waiting[:BATCH_ROWS])
+            first, waiting = first + BATCH_ROWS, waiting[BATCH_ROWS:]
+        if sum(map(len, waiting)) >= BATCH_BYTES:  # type: ignore[arg-type]
+            yield RawRows(first, lines=waiting)
+            first, waiting = first + len(waiting), []
+    if waiting:
+        yield RawRows(first, lines=waiting)
+
+
+def _line_lists(source: Source, told: Told, position: list[int] | None) -> Iterator[list[bytes]]:
+    """The lines that are not blank, those of a chunk together; ``jsonl_lines`` has the rules."""
+    begun: list[bytes] = []  # of a line that no chunk has ended yet
+    is_first = True
+    for chunk in decompressed_chunks(source.path, told, position):
+        lines = chunk.split(b"\n")
+        begun.append(lines[0])
+        if len(lines) > 1:
+            lines[0] = b"".join(begun)
+            begun = [lines.pop()]
+            if is_first:
+                lines[0], is_first = lines[0].removeprefix(BYTE_ORDER_MARK), False
+            yield [line for line in lines if line and not line.isspace()]
+    last = b"".join(begun)
+    last = last.removeprefix(BYTE_ORDER_MARK) if is_first else last
+    if last and not last.isspace():
+        yield [last]
 
 
 def _of_columns(source: Source) -> Iterator[RawRows]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,14 +101,13 @@ def format_for(
     return _table(name, source, documents, columns)
 
 
-def _line_batch(*columns: list[bytes]) -> pa.RecordBatch:
+def _line_batch(*columns: Sequence[Any]) -> pa.RecordBatch:
     names = [str(number) for number in range(len(columns))]
     return pa.record_batch([pa.array(c, pa.large_binary()) for c in columns], names=names)
 
 
 def _own_lines(rows: DocumentRows) -> pa.RecordBatch:
-    lines = [line for line in rows.raw.as_lines() if isinstance(line, bytes)]
-    return _line_batch(lines)
+    return _line_batch(rows.raw.as_lines())  # all are documents, so none is bad
 
 
 def _text_lines(rows: DocumentRows) -> pa.RecordBatch:

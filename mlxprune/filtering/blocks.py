@@ -130,7 +130,7 @@ def _fits(last: BlockRows, raw: RawRows, code: int) -> bool:
 def _size(raw: RawRows) -> int:
     if raw.table is not None:
         return int(raw.table.nbytes)
-    return sum(len(line) for line in raw.as_lines() if isinstance(line, bytes))
+    return sum(len(line) for line in raw.bare_lines() if isinstance(line, bytes))
 
 
 def write_block(block: Block, path: Path) -> None:
@@ -148,7 +148,7 @@ def write_block(block: Block, path: Path) -> None:
         return
     with pa.ipc.new_file(str(path), LINES) as out:
         for piece in block.pieces:
-            lines = piece.raw.as_lines()
+            lines = piece.raw.bare_lines()
             numbers = np.arange(piece.raw.first, piece.raw.first + len(lines))
             out.write_batch(
                 pa.record_batch(
