@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -31,10 +32,21 @@ from mlxprune.data.decompression import BYTE_ORDER_MARK, Told, decompressed_chun
 from mlxprune.data.hashing import hash_text
 from mlxprune.data.index import Corpus, changed_input
 from mlxprune.data.readers import read_rows, text_domain
-from mlxprune.data.rows import AUTO_DOMAIN_ROWS, BadLine, Row, RowKeys, Skip, auto_domain, row_of
+from mlxprune.data.rows import (
+    AUTO_DOMAIN_ROWS,
+    BadLine,
+    Row,
+    RowKeys,
+    Skip,
+    auto_domain,
+    found_text,
+    row_of,
+)
 from mlxprune.data.sources import Source
 from mlxprune.errors import DataError, one_line
 
+LINES_TOGETHER = 8192  # where whoever takes them works in a thread: few hand-overs cost little
+T = TypeVar("T")
 BATCH_BYTES = 4 << 20  # of lines that are held together
 
 
@@ -88,12 +100,16 @@ class RawRows:
 
 
 def raw_rows(
-    source: Source, told: Told = quiet, position: list[int] | None = None
+    source: Source,
+    told: Told = quiet,
+    position: list[int] | None = None,
+    lines: int = BATCH_ROWS,
 ) -> Iterator[RawRows]:
     """The rows of a file, some at a time, in constant memory; ``position`` holds the stored bytes
-    that have been read, of files of lines. Raises DataError where the file cannot be read on."""
+    that have been read, of files of lines, of which so many ``lines`` come together at most. Raises
+    DataError where the file cannot be read on."""
     if source.form == "jsonl":
-        yield from _of_lines(source, told, position)
+        yield from _of_lines(source, told, position, lines)
     elif source.form in ("parquet", "arrow"):
         yield from _of_columns(source)
     elif source.form == "text":
@@ -108,16 +124,18 @@ def raw_rows(
             first += len(some)
 
 
-def _of_lines(source: Source, told: Told, position: list[int] | None) -> Iterator[RawRows]:
+def _of_lines(
+    source: Source, told: Told, position: list[int] | None, most: int
+) -> Iterator[RawRows]:
     """Lines are cut chunk by chunk: one by one would take longer than all else that is done to
     those that are left out."""
     waiting: list[bytes | BadLine] = []
     first = 0
     for lines in _line_lists(source, told, position):
         waiting += lines
-        while len(waiting) >= BATCH_ROWS:
-            yield RawRows(first, lines=waiting[:BATCH_ROWS])
-            first, waiting = first + BATCH_ROWS, waiting[BATCH_ROWS:]
+        while len(waiting) >= most:
+            yield RawRows(first, lines=waiting[:most])
+            first, waiting = first + most, waiting[most:]
         if sum(map(len, waiting)) >= BATCH_BYTES:  # type: ignore[arg-type]
             yield RawRows(first, lines=waiting)
             first, waiting = first + len(waiting), []
@@ -186,21 +204,48 @@ def domain_key_of(source: Source) -> str:
 def judged(source: Source, domain_key: str, raw: RawRows) -> list[Row | Skip]:
     """What every row is: a document, or why it is none."""
     keys = keys_for(source)
-    values: list[Any]
+    return [
+        row_of(source.top, source.name, keys, domain_key, raw.first + i, 0, value)
+        for i, value in enumerate(_wanted_values(source, keys, raw))
+    ]
+
+
+def _wanted_values(source: Source, keys: RowKeys, raw: RawRows) -> list[Any]:
+    """Every row with at least the fields that its keys name."""
     if raw.values is not None:
-        values = raw.values
-    elif raw.table is not None:
+        return raw.values
+    if raw.table is not None:
         names = raw.table.schema.names
         wanted = wanted_columns(source, names)
         roots = {key if key in names else key.split(".")[0] for key in wanted}
         table = raw.table.select([i for i, name in enumerate(names) if name in roots])
-        values = [*batch_values(table)] if roots else [{}] * len(raw)
-    else:
-        values = [v if isinstance(v, BadLine) else line_value(v, keys.id) for v in raw.lines or ()]
-    return [
-        row_of(source.top, source.name, keys, domain_key, raw.first + i, 0, value)
-        for i, value in enumerate(values)
-    ]
+        return [*batch_values(table)] if roots else [{}] * len(raw)
+    return [v if isinstance(v, BadLine) else line_value(v, keys.id) for v in raw.lines or ()]
+
+
+def _texts_of(source: Source, raw: RawRows) -> list[str] | None:
+    """The texts of rows that were documents; None where one of them is none any more."""
+    keys, texts = keys_for(source), []
+    for value in _wanted_values(source, keys, raw):
+        text = found_text(value, keys) if type(value) is dict else None
+        if isinstance(text, bytes):
+            try:
+                text = text.decode()
+            except UnicodeDecodeError:
+                return None
+        if type(text) is not str:
+            return None
+        texts.append(text)
+    return texts
+
+
+def _are_those(texts: list[str], hashes: np.ndarray) -> bool:
+    """Whether the texts have these hashes; one that is no UTF-8 any more has none."""
+    try:
+        found = np.fromiter(map(hash_text, texts), np.uint64, len(texts))
+    except UnicodeEncodeError:
+        return False
+    return bool(np.array_equal(found, hashes))
 
 
 @dataclass(frozen=True)
@@ -211,6 +256,16 @@ class DocumentRows:
     documents: np.ndarray
     raw: RawRows
     texts: list[str]
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, of which the next is made in a thread while one is used."""
+    end: Any = object()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, items, end)
+        while (item := waiting.result()) is not end:
+            waiting = thread.submit(next, items, end)
+            yield item
 
 
 def document_rows(corpus: Corpus, wanted: np.ndarray) -> Iterator[DocumentRows]:
@@ -226,14 +281,12 @@ def document_rows(corpus: Corpus, wanted: np.ndarray) -> Iterator[DocumentRows]:
             continue
         rows = corpus.index["row"][here].astype(np.int64)
         at = 0
-        for raw in raw_rows(source):
+        for raw in raw_rows(source, lines=LINES_TOGETHER):
             stop = int(np.searchsorted(rows, raw.first + len(raw)))
             if stop > at:
                 chosen = raw.take(rows[at:stop] - raw.first)
-                found = judged(source, "none", chosen)
-                texts = [row.text for row in found if isinstance(row, Row)]
-                hashes = np.fromiter(map(hash_text, texts), np.uint64, len(texts))
-                if not np.array_equal(hashes, corpus.index["text"][here[at:stop]]):
+                texts = _texts_of(source, chosen)
+                if texts is None or not _are_those(texts, corpus.index["text"][here[at:stop]]):
                     raise changed_input(source)
                 yield DocumentRows(source, here[at:stop], chosen, texts)
                 at = stop

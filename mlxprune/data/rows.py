@@ -117,6 +117,18 @@ def text_at(row: dict[str, Any], key: str) -> Any:
     return value
 
 
+def found_text(row: dict[str, Any], keys: RowKeys) -> Any:
+    """What stands at the first text key that a row has; a null only where no other has more."""
+    text: Any = MISSING
+    for key in keys.text:
+        found = text_at(row, key)
+        if found is not MISSING and (found is not None or text is MISSING):
+            text = found
+            if found is not None:
+                break
+    return text
+
+
 def _decoded(text: str) -> Any:
     """Turns that were stored as text in JSON, as in tables; other text as it is."""
     try:
@@ -152,13 +164,7 @@ def row_of(
             return Skip(number, value.reason, value.start, _place_domain(top, name, domain_key))
         where = _place_domain(top, name, domain_key)
         return Skip(number, "not_an_object", str(value)[:80], where)
-    text: Any = MISSING
-    for key in keys.text:
-        found = text_at(value, key)
-        if found is not MISSING and (found is not None or text is MISSING):
-            text = found
-            if found is not None:
-                break
+    text = found_text(value, keys)
     reason = start = ""
     if type(text) is not str:
         if isinstance(text, bytes):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,7 @@ import pyarrow as pa
 from mlxprune.config.data import Data
 from mlxprune.config.field_types import parse_count
 from mlxprune.data.hashing import mix
-from mlxprune.data.original_rows import document_rows
+from mlxprune.data.original_rows import ahead, document_rows
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arms import documents_identity
 from mlxprune.exporting.bundle import write_bundle
@@ -29,7 +27,6 @@ EXPORT_VERSION = 1
 SHARD_BYTES = 256_000_000
 LEAST_HELD_OUT = 4  # a batch of mlx-lm
 HELD_OUT = 20  # of the documents of a source without a split, one in so many is for validation
-T = TypeVar("T")
 Report = Callable[[int, int], None]  # bytes of text that are written, and all
 
 
@@ -180,16 +177,6 @@ def _write(
         (1 << 62) if one_file else shard_bytes,
         portion.name,
     )
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, of which the next is made in a thread while one is used."""
-    end: Any = object()
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(next, items, end)
-        while (item := waiting.result()) is not end:
-            waiting = thread.submit(next, items, end)
-            yield item
 
 
 def _behind(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:

@@ -107,7 +107,12 @@ def _line_batch(*columns: Sequence[Any]) -> pa.RecordBatch:
 
 
 def _own_lines(rows: DocumentRows) -> pa.RecordBatch:
-    return _line_batch(rows.raw.as_lines())  # all are documents, so none is bad
+    lines: list[Any] = rows.raw.bare_lines()  # all are documents, so none is bad
+    offsets = np.zeros(len(lines) + 1, np.int64)
+    np.cumsum([len(line) + 1 for line in lines], out=offsets[1:])
+    data = [None, pa.py_buffer(offsets), pa.py_buffer(b"\n".join([*lines, b""]))]
+    column = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(lines), data)
+    return pa.record_batch([column], names=["0"])
 
 
 def _text_lines(rows: DocumentRows) -> pa.RecordBatch:

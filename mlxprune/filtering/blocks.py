@@ -20,6 +20,7 @@ from mlxprune.data.sources import Source
 from mlxprune.files import read_json, write_json
 
 LEAST_BYTES, MOST_BYTES = 1 << 20, 24 << 20  # of a block's rows
+LINES_TOGETHER = 256
 BLOCKS_WANTED = 64  # of input that is small
 LINES = pa.schema(
     [
@@ -82,7 +83,7 @@ class BlockReader:
                 continue
             first, seen, position = self.number, 0, [0]
             told = self.told.setdefault(code, [])
-            for raw in raw_rows(source, told.append, position):
+            for raw in raw_rows(source, told.append, position, LINES_TOGETHER):
                 if not len(raw):
                     continue
                 block.stored, seen = block.stored + position[0] - seen, position[0]

@@ -361,7 +361,7 @@ def test_an_export_that_is_cut_short_goes_on_with_the_same_bytes(
     shuffle: int | None, tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(order, "ROWS_TOGETHER", 8)
-    monkeypatch.setattr(original_rows, "BATCH_ROWS", 16)
+    monkeypatch.setattr(original_rows, "LINES_TOGETHER", 16)
     options: dict[str, Any] = {"shard_size": 1_000, "shuffle": shuffle, "part": "pool"}
     mlxprune.export(tiny_run.path, tmp_path / "whole", **options)
     whole = {p.name: p.read_bytes() for p in sorted((tmp_path / "whole").iterdir())}

@@ -17,7 +17,6 @@ import zstandard
 import mlxprune
 from mlxprune.config.data import Data
 from mlxprune.config.loading import validate_config
-from mlxprune.data import original_rows
 from mlxprune.errors import DataError, UsageError
 from mlxprune.filtering import blocks, filter_text
 from mlxprune.filtering.result import stability_index
@@ -33,7 +32,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that little text has many."""
     monkeypatch.setattr(blocks, "LEAST_BYTES", 8_000)
     monkeypatch.setattr(blocks, "MOST_BYTES", 8_000)
-    monkeypatch.setattr(original_rows, "BATCH_ROWS", 16)
+    monkeypatch.setattr(blocks, "LINES_TOGETHER", 16)
 
 
 def scores_in(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
