@@ -22,6 +22,8 @@ bench:
     mlxprune bench
     python bench/startup.py
     python bench/tokenizing.py
+    python bench/exporting.py
+    python bench/filtering.py
     python bench/growth.py
     python bench/watching.py
     python bench/selection.py --millions 1 10

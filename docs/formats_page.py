@@ -21,6 +21,9 @@ from mlxprune.experiment.document_explanation import RankedDocument, TokenLosses
 from mlxprune.experiment.rank_stability import Stability
 from mlxprune.experiment.records import ArmEvaluation, ContaminationRecord, StudyArms
 from mlxprune.experiment.study_result import StudyResult
+from mlxprune.exporting.shards import ExportRecord
+from mlxprune.filtering.result import FilterResult
+from mlxprune.filtering.worker import DECIDED
 from mlxprune.model.device_choice import DeviceChoice
 from mlxprune.planning.plan import Plan
 from mlxprune.run.markers import Marker
@@ -32,6 +35,7 @@ from mlxprune.standalone.evaluate import ModelEvaluation
 from mlxprune.standalone.score import ScoredData
 from mlxprune.standalone.train import TrainedModel
 from mlxprune.tokenization.token_file import TokenSummary
+from mlxprune.tracking.track import TrackResult
 from mlxprune.training.summary import TrainingSummary
 
 # What lies in a run folder, in the order in which it comes to be: (path, record or words).
@@ -66,6 +70,7 @@ RUN_FOLDER: list[tuple[str, type | str]] = [
     ("selection/<slice>/tokens.npy", "int64 [pool]: tokens of the final model's tokenizer"),
     ("final/arms.json", StudyArms),
     ("final/<arm>-s<seed>/", "a model in Hugging Face layout, with training.json as above"),
+    ("final/documents/<arm>-s<seed>.npy", "uint64: the keys of the documents of an arm"),
     ("eval/<arm>-s<seed>.json", ArmEvaluation),
     ("eval/<arm>-s<seed>.<hash>.npy", "float64 [documents]: the loss of each in nats"),
     ("eval/<arm>-s<seed>.<hash>.target.npy", "the same of the target text"),
@@ -81,6 +86,9 @@ ANSWERS: list[tuple[str, type]] = [
     ("score --json", ScoredData),
     ("train --json", TrainedModel),
     ("select --json", SliceManifest),
+    ("export --json, .export.json of an export", ExportRecord),
+    ("filter --json, filter.json of what was filtered", FilterResult),
+    ("track --json", TrackResult),
     ("explain --json", RankedDocument),
     ("explain --losses --json", TokenLosses),
     ("stability --json", Stability),
@@ -90,6 +98,8 @@ ANSWERS: list[tuple[str, type]] = [
 WRAPPED = {
     "explain --json": ", one a slice, in `documents` beside the `id` that was asked for; of a"
     " document that is not scored no more than `source`, `row`, `domain`, `kept`, `reason`",
+    "export --json, .export.json of an export": "; the command also says `out`",
+    "filter --json, filter.json of what was filtered": "; the command also says `out`",
     "select --json": "; of several slices `slices`, these by name",
 }
 
@@ -117,6 +127,8 @@ def page() -> str:
     lines += _columns(
         "selection/&lt;slice&gt;/kept.parquet", pa.schema([*kept, ("rank", pa.int64())])
     )
+    lines += _columns("scores/part-*.parquet of what was filtered", DECIDED)
+    lines += ["`figure` is what the slice ranks by.", ""]
     lines += ["## What commands print", "", "| command | what |", "|---|---|"]
     lines += [f"| `{command}` | {_linked(kind, seen)}{WRAPPED.get(command, '')} |"
               for command, kind in ANSWERS]  # fmt: skip

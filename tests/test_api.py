@@ -18,8 +18,8 @@ from mlxprune.testing import tiny
 ROOT = Path(__file__).parents[1]
 NAMES = {
     "Config", "MlxpruneError", "RunArtifacts", "RunFolder", "Scores", "Slice", "StudyResult",
-    "__version__", "load_config", "open_run", "read_scores", "run_study", "select_slice",
-    "validate_config",
+    "TextScores", "__version__", "export", "filter", "load_config", "open_run", "read_scores",
+    "run_study", "score_texts", "select_slice", "validate_config",
 }  # fmt: skip
 
 
@@ -47,17 +47,22 @@ def test_the_examples_run_and_say_what_stands_beside_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(write_yaml(tiny.tiny_config(tiny_corpus)))
-    names: dict[str, Any] = {"mlxprune_folder": tmp_path / "run"}
+    names: dict[str, Any] = {"mlxprune_folder": tmp_path / "run", "new_files": [str(tiny_corpus)]}
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert len(blocks) == 7
+    assert len(blocks) == 9
     claims = 0
     for line in "".join(blocks).splitlines():
         code, _, said = line.partition("  # ")
         exec(compile(code, "docs/api.md", "exec"), names)
-        if re.match(r"'\w[\w-]*'$|\d+$|'done'", said):
+        if re.match(r"'\w[\w-]*'$|\d+$|True$|\[.*\]$|\(.*\)$", said):
             claims += 1
-            assert eval(code, names) == ast.literal_eval(said.split(",")[0]), line
-    assert claims == 4
+            assert eval(code, names) == ast.literal_eval(said), line
+        elif re.match(r"'done'", said):
+            claims += 1
+            assert eval(code, names) == "done", line
+    assert claims == 7
+    assert names["exported"].documents == names["held"].kept(names["choice"]).sum()
+    assert names["filtered"].whole.kept_documents > 0
     assert names["kept"].sum() == names["held"].manifest(names["choice"]).kept_documents
     assert names["mask"].mean() == pytest.approx(0.25, abs=0.01)

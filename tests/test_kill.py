@@ -82,3 +82,45 @@ def test_scoring_resumes_inside_a_file(tmp_path: Path) -> None:
                 assert part.stat().st_mtime_ns == written
         time.sleep(0.02)
     assert again.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--exact"]])
+def test_a_filter_that_is_killed_goes_on_with_the_same_bytes(
+    more: list[str], tmp_path: Path
+) -> None:
+    """At whatever instant: three times while blocks are under way."""
+    corpus = tiny.tiny_corpus(tmp_path / "corpus", documents=600)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(write_yaml(tiny.tiny_config(corpus)))
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "mlxprune"]
+    until = ["run", str(path), "--dir", str(run), "--until", "selection", "--quiet"]
+    subprocess.run([*command, *until], check=True, stdout=subprocess.DEVNULL)
+    new = tiny.tiny_corpus(tmp_path / "new", documents=60_000, seed=5)
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        words = ["filter", str(run), "--data", str(new), "--out", str(out), "--quiet", *more]
+        return subprocess.Popen(
+            [*command, *words], stdout=subprocess.DEVNULL, start_new_session=True
+        )
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(whole).wait() == 0
+    seen = 0
+    for _ in range(3):
+        child = start(broken)
+        done = broken / "work" / "done"
+        while len([*done.glob("*.json")]) <= seen and child.poll() is None:
+            time.sleep(0.01)
+        assert child.poll() is None, "ended before it was killed"
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        seen = len([*done.glob("*.json")])
+    assert start(broken).wait() == 0
+    for folder in ("kept", "scores"):
+        found, wanted = (
+            {p.name: p.read_bytes() for p in (out / folder).iterdir()} for out in (broken, whole)
+        )
+        assert found == wanted
+    assert (broken / "filter.json").read_bytes() == (whole / "filter.json").read_bytes()

@@ -39,7 +39,7 @@ LINES = 450
 HELD_ELSEWHERE = {
     ("commands/test_study.py", "thin: arguments in, one call, words out; each is started as a user"
      " would"): "__main__ cli commands.console commands.options commands.single_stages"
-    " commands.slices commands.steering commands.watch",
+    " commands.slices commands.steering commands.watch commands.files_out",
     ("planning/test_file_look.py", "what `init` finds and writes, on files of many layouts"):
     "commands.data_table planning.draft_config planning.corpus_sample testing.layouts",
     ("planning/test_possible.py", "models of other families, from plan to the end of a run"):
@@ -50,13 +50,24 @@ HELD_ELSEWHERE = {
     "commands.evaluate report.terminal_tasks evaluation.asking evaluation.items_file",
     ("config/test_schema.py", "a configuration is read and refused as a whole"):
     "config.field_types config.loading config.messages config.yaml_file",
+    ("exporting/test_export.py", "a reader of its own holds what comes out against what went in"):
+    "data.original_rows data.output_file experiment.chosen_slice exporting.bundle exporting.card"
+    " exporting.documents exporting.formats exporting.known_columns exporting.order"
+    " exporting.private exporting.shards report.handover",
+    ("filtering/test_filter_text.py", "whole studies, filtered by"):
+    "execution.crew filtering.basis filtering.blocks filtering.filter filtering.order"
+    " filtering.result filtering.worker",
+    ("tracking/test_track.py", "what trackers are told is read back by their libraries"):
+    "run.following tracking.points tracking.trackers",
     ("evaluation/test_tasks.py", "the facts of the suite are held against its files"):
     "config.task_suite",
     ("data/test_readers.py", "files are found, unpacked and read in one go"):
     "data.decompression data.sources data.hub",
-    ("data/test_index.py", "the index is what they make"): "data.hashing data.indexing",
+    ("data/test_index.py", "the index is what they make"):
+    "data.hashing data.indexing data.row_counts",
     ("standalone/test_score.py", "a user's data through a user's commands"):
-    "data.demo_corpus standalone.train scoring.score_corpus tokenization.prepare",
+    "data.demo_corpus standalone.train scoring.score_corpus tokenization.prepare"
+    " training.model_card",
     ("diagnostics/test_benchmark.py", "`.ci/run` runs the self-test itself"):
     "diagnostics.doctor diagnostics.evidence diagnostics.kernel_checks diagnostics.measurements"
     " diagnostics.selftest",
@@ -96,7 +107,7 @@ HELD_ELSEWHERE = {
     ("selection/test_selector.py", "a slice is what they choose"):
     "selection.metric selection.ranking selection.manifest",
     ("tokenization/test_tokenizer.py", "trained, saved and used"):
-    "tokenization.sentencepiece_bpe tokenization.token_file",
+    "tokenization.sentencepiece_bpe tokenization.token_file tokenization.awkward_texts",
     ("training/test_loop.py", "a training is a job, its progress and its summary"):
     "training.job training.progress training.summary",
     ("test_kill.py", "doubles and makers of data that tests use"):

@@ -82,8 +82,25 @@ def test_train_alone(tiny_corpus: Path, tmp_path: Path, command: Any) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (Path(found["model"]) / "model.safetensors").exists()
+    model = tmp_path / "out"
+    assert found["model"] == str(model)
     assert found["tokens"] >= 4000
+    card = (model / "README.md").read_text()
+    assert f"{found['documents']:,} documents" in card
+    data = ["--data", str(tiny_corpus / "prose.jsonl"), "--out", str(tmp_path / "scores")]
+    for words in (
+        ["score", "--model", str(model), *data],
+        [
+            "eval",
+            str(model),
+            "--text",
+            str(tiny_corpus / "prose.jsonl"),
+            "--out",
+            str(tmp_path / "e"),
+        ],
+    ):
+        done = command(*words)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
