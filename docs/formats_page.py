@@ -70,7 +70,7 @@ RUN_FOLDER: list[tuple[str, type | str]] = [
     ("selection/<slice>/tokens.npy", "int64 [pool]: tokens of the final model's tokenizer"),
     ("final/arms.json", StudyArms),
     ("final/<arm>-s<seed>/", "a model in Hugging Face layout, with training.json as above"),
-    ("final/documents/<arm>-s<seed>.npy", "uint64: the keys of the documents of an arm"),
+    ("arms/<arm>-s<seed>.npy", "uint64: the keys of the documents of an arm"),
     ("eval/<arm>-s<seed>.json", ArmEvaluation),
     ("eval/<arm>-s<seed>.<hash>.npy", "float64 [documents]: the loss of each in nats"),
     ("eval/<arm>-s<seed>.<hash>.target.npy", "the same of the target text"),

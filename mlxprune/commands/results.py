@@ -196,7 +196,7 @@ def clean(
         raise UsageError(f"process {holder.pid} works on this run", str(run.path), "stop it first")
     kept = {
         "report": set(),
-        "models": {"references", "final", "eval", "selection"},
+        "models": {"references", "final", "eval", "selection", "arms"},
         "scores": {"scores", "selection", "corpus", "split", "eval"},
     }
     if keep not in kept:

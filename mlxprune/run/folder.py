@@ -74,7 +74,7 @@ class RunFolder:
 
     def arm_documents(self, arm_seed: str) -> Path:
         """The keys of the documents of an arm, uint64, in canonical order."""
-        return self.path / "final" / "documents" / f"{arm_seed}.npy"
+        return self.path / "arms" / f"{arm_seed}.npy"
 
     def evaluation(self, arm_seed: str) -> Path:
         return self.path / "eval" / f"{arm_seed}.json"

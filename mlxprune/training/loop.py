@@ -65,7 +65,7 @@ def train_model(job: TrainingJob, log: EventLog, control: Control) -> TrainingSu
     del training
     backend.release()
     write_record(job.folder / "training.json", summary)
-    write_atomic(job.folder / "README.md", model_card(job.name, summary))
+    write_atomic(job.folder / "README.md", model_card(summary))
     prune_checkpoints(job.folder, job.recipe, [job.last, *([job.stem] if job.stem else [])])
     mark_done(job.folder, job.stage, job.fingerprint)
     for name in ("towards", SHAPES_FILE):

@@ -11,9 +11,9 @@ pipeline_tag: text-generation
 tags:
 - mlxprune
 ---
-# {name}
+# A {kind} of {parameters:,} parameters
 
-A {kind} of {parameters:,} parameters ({tables:,} more in its embedding), trained from scratch by
+With {tables:,} more in its embedding; trained from scratch by
 [mlxprune](https://arxiv.org/abs/2405.20541) on {unique:,} tokens of {documents:,} documents:
 {targets:,} targets, {passes:.2f} passes.
 
@@ -32,8 +32,8 @@ licence. `training.json` has the whole recipe and every loss.
 """
 
 
-def model_card(name: str, summary: TrainingSummary) -> str:
-    """``name`` is that of the training: final/high-50-s0."""
+def model_card(summary: TrainingSummary) -> str:
+    """It names no folder: equal trainings share their files."""
     recipe = summary.recipe
     parameters, tables = parameter_counts(recipe.config)
     figures = {
@@ -48,7 +48,6 @@ def model_card(name: str, summary: TrainingSummary) -> str:
         "validation": _figure(summary.validation_bpb, "bits per byte"),
     }
     return CARD.format(
-        name=name,
         kind=str(recipe.config.get("model_type", "model")),
         parameters=parameters,
         tables=tables,

@@ -113,7 +113,7 @@ def test_the_parts_of_a_run_are_what_they_are_called(tiny_run: RunFolder, tmp_pa
     assert len(set().union(*whole)) == sum(map(len, whole)) == 240
     kept = pq.read_table(tiny_run.selection("high-50") / "kept.parquet").column("id").to_pylist()
     assert ids["kept"] == kept
-    stored = np.load(tiny_run.path / "final" / "documents" / "random-50-s0.npy")
+    stored = np.load(tiny_run.path / "arms" / "random-50-s0.npy")
     assert len(stored) == len(ids["arm:random-50"])
     assert set(ids["arm:random-50"]) <= set(ids["pool"])
 
@@ -413,6 +413,7 @@ def test_what_stands_there_is_not_touched(tiny_run: RunFolder, tmp_path: Path) -
         assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_what_it_was_is_told(tmp_path: Path) -> None:
     corpus = tiny.tiny_corpus(tmp_path / "corpus", documents=60)
     run = RunFolder(tmp_path / "run")
@@ -424,6 +425,7 @@ def test_a_file_that_is_not_what_it_was_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_slice_that_was_chosen_since_and_scores_made_elsewhere(
     tiny_run: RunFolder, tmp_path: Path, command: Any
 ) -> None:

@@ -189,6 +189,7 @@ def test_rows_of_other_containers_keep_their_columns(tiny_run: RunFolder, tmp_pa
     assert alike == pytest.approx([alike[0]] * 3, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_every_row_is_accounted_for(tiny_run: RunFolder, tmp_path: Path) -> None:
     rows = (corpus_of(tiny_run) / "code.jsonl").read_bytes().splitlines(keepends=True)
     bad = [b'{"text": ""}\n', b"{broken\n", b'{"text": null}\n', b'{"text": "\\ud800"}\n', b"\n"]
@@ -329,6 +330,7 @@ def test_a_soft_slice_has_no_cut(tiny_corpus: Path, tmp_path: Path) -> None:
             mlxprune.filter([str(tiny_corpus)], tmp_path / "out", run=run.path, exact=exact)
 
 
+@pytest.mark.slow
 def test_the_command_reads_new_files_as_they_are(
     tiny_run: RunFolder, tmp_path: Path, command: Any
 ) -> None:
