@@ -262,6 +262,7 @@ def test_an_output_that_is_full_or_closed_ends_clearly(tiny_run: RunFolder) -> N
             assert len(done.stderr.strip().splitlines()) == 3, done.stderr
 
 
+@pytest.mark.slow
 def test_a_report_is_written_under_any_locale(
     tiny_run: RunFolder, tmp_path: Path, command: Any
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_report_is_written_under_any_locale(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_several_files_that_will_not_do_are_told_in_one_error(
     tmp_path: Path, tiny_corpus: Path, command: Any
 ) -> None:

@@ -139,6 +139,7 @@ def test_what_is_cut_short_goes_on_and_ends_with_the_same_bytes(
     assert not (out / "work").exists()
 
 
+@pytest.mark.slow
 def test_an_exact_rate_is_that_of_the_new_text(tiny_run: RunFolder, tmp_path: Path) -> None:
     """As a slice of a study would be cut, held against the slice over the same scores."""
     data = [str(corpus_of(tiny_run))]
@@ -160,6 +161,7 @@ def test_an_exact_rate_is_that_of_the_new_text(tiny_run: RunFolder, tmp_path: Pa
     assert result.whole.share == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.slow
 def test_rows_of_other_containers_keep_their_columns(tiny_run: RunFolder, tmp_path: Path) -> None:
     rows = [json.loads(x) for x in (corpus_of(tiny_run) / "prose.jsonl").read_text().splitlines()]
     table = pa.table(

@@ -101,6 +101,7 @@ def test_why_a_stage_runs_is_said(copied: RunFolder, tiny_corpus: Path) -> None:
     assert "selection.rate 0.5 -> 0.25" in start.why
 
 
+@pytest.mark.slow
 def test_order_of_files_and_number_of_workers_change_no_byte(
     tiny_run: RunFolder, tiny_corpus: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_force_never_costs_another_configuration_its_work(
     assert stage_states(run_study(longer, copied))["final"] == "reused"
 
 
+@pytest.mark.slow
 def test_results_of_another_configuration_are_not_shown_as_this_ones(
     copied: RunFolder, tiny_corpus: Path
 ) -> None:
@@ -215,10 +217,8 @@ def test_what_can_only_fail_later_is_refused_before_work(
     assert not (tmp_path / "run" / "corpus").exists()
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [*(pytest.param(s, marks=pytest.mark.slow) for s in ("reference", "final")), "score"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["reference", "final", "score"])
 def test_a_stop_in_any_stage_resumes_to_the_same_bytes(
     stage: str, tiny_run: RunFolder, tiny_corpus: Path, tmp_path: Path
 ) -> None:

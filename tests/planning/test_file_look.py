@@ -42,6 +42,7 @@ def test_every_file_is_read_by_its_own_keys(layouts: list[Layout]) -> None:
     assert (keys["saved"].domain, keys["saved"].host) == ("url", True)
 
 
+@pytest.mark.slow
 def test_what_init_writes_plans_and_runs(
     layouts: list[Layout], tmp_path: Path, command: Any
 ) -> None:

@@ -196,6 +196,7 @@ def test_too_many_of_them_stop_the_run_and_what_is_scored_is_kept(
     assert run_study(study(corpus, model), run).state == "done"
 
 
+@pytest.mark.slow
 def test_documents_without_a_token_are_counted_and_told(tiny_corpus: Path, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 

@@ -104,6 +104,7 @@ def test_names_and_fingerprints() -> None:
     assert Slice.model_validate({"tokens": "20M"}).results()["tokens"] == 20_000_000
 
 
+@pytest.mark.slow
 def test_a_study_of_absolute_slices(tiny_corpus: Path, tmp_path: Path) -> None:
     """With controls of their size, and known again when the run is opened."""
     tree = tiny.tiny_config(tiny_corpus)

@@ -220,6 +220,7 @@ def test_kept_masks_agree_with_the_kept_file(tiny_run: RunFolder) -> None:
     assert np.array_equal(keys[np.load(folder / "kept.npy")], kept)
 
 
+@pytest.mark.slow
 def test_a_model_scores_under_the_positions_that_it_has(tiny_corpus: Path, tmp_path: Path) -> None:
     """By default under its own context, whatever it is called; never under more."""
     from mlxprune.errors import ConfigError
