@@ -93,11 +93,7 @@ class KnownColumns:
 
 
 def score_figures(scores: Scores) -> dict[str, np.ndarray]:
-    """SCORE_COLUMNS of scored documents; those of scores made elsewhere as far as they say."""
-    if scores.given is not None:
-        return {"score": scores.given} | (
-            {"num_tokens": scores.num_tokens} if scores.has_tokens else {}
-        )
+    """SCORE_COLUMNS of scored documents."""
     mean = scores.nll_sum / scores.num_tokens
     with np.errstate(over="ignore"):
         perplexity = np.exp(mean)

@@ -56,8 +56,8 @@ def filter(  # noqa: A001 (what it is called as mlxprune.filter)
         fix = "name a run, or give --model with --min or --max"
         what = "there is nothing to filter by" if run is None else "a run and a model are two"
         raise UsageError(what, WHERE, fix)
-    if run is not None and (ends or (exact is False and context is not None)):
-        fix = "leave --min, --max and --context away: the run's slice says what is kept"
+    if run is not None and (ends or context is not None or metric != "perplexity"):
+        fix = "leave --min, --max, --metric and --context away: the run's slice says what is kept"
         raise UsageError("a range is for a model alone", WHERE, fix)
     if run is not None:
         basis = basis_of_run(open_run(run), slice_name, new_domains, exact, rate)
