@@ -83,7 +83,9 @@ def groups_of(domains: list[str], lengths: np.ndarray, by: str) -> dict[str, np.
         labels = [f"{names[cell // 64]}/{cell % 64}" for cell in found.tolist()]
     else:
         labels = [str(name) for name in names]
-    return {label: np.flatnonzero(codes == i) for i, label in enumerate(labels)}
+    order = np.argsort(codes, kind="stable")
+    edges = np.searchsorted(codes[order], np.arange(len(labels) + 1))
+    return {label: order[edges[i] : edges[i + 1]] for i, label in enumerate(labels)}
 
 
 def cuts_of_slice(

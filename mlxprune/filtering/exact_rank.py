@@ -79,18 +79,17 @@ class ExactRank:
         self.codes: dict[str, int] = {}
         self._read = read
         documents = 0
-        totals: dict[int, tuple[int, int]] = {}  # documents and their weight, by group
+        counts, weights = (np.zeros(0, np.int64) for _ in "12")  # by group
         for rows in read():
             digits = self._digits(rows, np.flatnonzero(rows.tokens >= choice.min_tokens))
             documents += len(rows)
-            for code in np.unique(digits.group).tolist():
-                mine = digits.group == code
-                count, weight = totals.get(code, (0, 0))
-                added = int(digits.weight[mine].sum())
-                totals[code] = (count + int(mine.sum()), weight + added)
+            size = max(len(self.codes), 1)
+            counts, weights = (_longer(one, size) for one in (counts, weights))
+            counts += np.bincount(digits.group, minlength=size)
+            weights += np.bincount(digits.group, digits.weight, size).astype(np.int64)
         self._held = [*read()] if documents <= HELD_DOCUMENTS else None
-        firsts, stops = (np.zeros(len(totals), np.int64) for _ in "12")
-        for code, (count, weight) in totals.items():
+        firsts, stops = (np.zeros(len(counts), np.int64) for _ in "12")
+        for code, (count, weight) in enumerate(zip(counts.tolist(), weights.tolist(), strict=True)):
             span = document_span(choice, count)
             if choice.unit == "documents":
                 firsts[code], stops[code] = 2 * span[0], 2 * span[1]
@@ -164,6 +163,11 @@ class ExactRank:
             mine, edge = digits.words[word], words[word][digits.group]
             result &= (mine >> np.uint64(shift)) == (edge >> np.uint64(shift))
         return result
+
+
+def _longer(sums: np.ndarray, size: int) -> np.ndarray:
+    """The same with room for groups that are new."""
+    return np.concatenate([sums, np.zeros(size - len(sums), np.int64)])
 
 
 def refuse_inexact(choice: Slice) -> None:

@@ -35,6 +35,7 @@ from mlxprune.experiment.document_account import DocumentAccount
 from mlxprune.files import PARTIAL, fingerprint_of, write_atomic
 from mlxprune.filtering.basis import FilterBasis
 from mlxprune.filtering.blocks import Block, BlockReader, block_bytes, write_block
+from mlxprune.filtering.cuts import groups_of
 from mlxprune.filtering.exact_rank import ExactRank, RankedRows
 from mlxprune.filtering.order import BlockDone, BlockSummary, DomainCounts, FilterOrder
 from mlxprune.filtering.result import (
@@ -308,11 +309,11 @@ class _Filtering:
             out.write(batch)
         out.close()
         summary = read_record(order.summary(number), BlockSummary)
-        for name, counts in summary.domains.items():
-            mine = np.array([d == name for d in chosen.column("domain").to_pylist()], bool)
-            counts.kept_documents = int(mine.sum())
-            counts.kept_tokens = int(chosen.column("num_tokens").to_numpy()[mine].sum())
-            counts.kept_bytes = int(chosen.column("num_bytes").to_numpy()[mine].sum())
+        tokens, sizes = (chosen.column(n).to_numpy() for n in ("num_tokens", "num_bytes"))
+        for name, mine in groups_of(chosen.column("domain").to_pylist(), tokens, "domain").items():
+            counts = summary.domains[name]
+            counts.kept_documents = len(mine)
+            counts.kept_tokens, counts.kept_bytes = int(tokens[mine].sum()), int(sizes[mine].sum())
         write_record(order.summary(number), summary)
 
     # --- the end --------------------------------------------------------------------------------
@@ -401,6 +402,6 @@ def _ranked_rows(table: pa.Table) -> RankedRows:
 
 
 def _rows_by_source(table: pa.Table) -> dict[str, np.ndarray]:
-    names = np.array(table.column("source").to_pylist(), object)
     rows = table.column("row").to_numpy()
-    return {str(name): np.sort(rows[names == name]) for name in set(names.tolist())}
+    found = groups_of(table.column("source").to_pylist(), rows, "domain")
+    return {name: np.sort(rows[members]) for name, members in found.items()}

@@ -23,6 +23,7 @@ from mlxprune.data.row_counts import RowCounter, bad_row_note
 from mlxprune.data.rows import Row, Skip
 from mlxprune.files import write_atomic
 from mlxprune.filtering.blocks import BlockRows, read_block
+from mlxprune.filtering.cuts import groups_of
 from mlxprune.filtering.order import (
     NO_SCORE,
     NO_TOKEN,
@@ -316,16 +317,16 @@ def _counts(
     sizes: np.ndarray,
     kept: np.ndarray,
 ) -> dict[str, DomainCounts]:
+    some = np.flatnonzero(able)
     found: dict[str, DomainCounts] = {}
-    domains = np.array(names, object)
-    for name in sorted(set(domains[able].tolist())):
-        mine = able & (domains == name)
-        both = mine & kept
+    for name, members in groups_of([names[i] for i in some.tolist()], tokens, "domain").items():
+        mine = some[members]
+        both = mine[kept[mine]]
         found[name] = DomainCounts(
-            documents=int(mine.sum()),
+            documents=len(mine),
             tokens=int(tokens[mine].sum()),
             bytes=int(sizes[mine].sum()),
-            kept_documents=int(both.sum()),
+            kept_documents=len(both),
             kept_tokens=int(tokens[both].sum()),
             kept_bytes=int(sizes[both].sum()),
             places=places_among(order.percentiles.get(name, []), figures[mine]),
