@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,19 +88,23 @@ def export(
     named = None
     if data:
         named = data_config(data, text_key, id_key, domain_key).data
-    record = export_text(
-        source,
-        out,
-        to,
-        slice_name,
-        part,
-        compress,
-        shard_size,
-        [name.strip() for name in columns.split(",")] if columns else None,
-        shuffle,
-        named,
-        counting("export", "bytes", quiet),
-    )
+    try:
+        record = export_text(
+            source,
+            out,
+            to,
+            slice_name,
+            part,
+            compress,
+            shard_size,
+            [name.strip() for name in columns.split(",")] if columns else None,
+            shuffle,
+            named,
+            counting("export", "bytes", quiet),
+        )
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on behind the last whole file", file=sys.stderr)
+        raise
     if as_json:
         print_json({"out": str(out), **plain(record)})
         return
@@ -141,6 +146,9 @@ def filter_command(
         int | None, typer.Option(help="with --model: window length in tokens")
     ] = None,
     compress: Annotated[str, typer.Option(help="zstd, gzip or none, for rows of lines")] = "zstd",
+    max_bad: Annotated[
+        float, typer.Option(help="share of bad rows above which to stop", min=0, max=1)
+    ] = 0.01,
     workers: Annotated[int | None, typer.Option(help="processes that filter")] = None,
     memory: Memory = None,
     text_key: Annotated[
@@ -164,7 +172,7 @@ def filter_command(
     keys = {"text_key": text_key, "id_key": id_key, "domain_key": domain_key}
     given = {key: value for key, value in keys.items() if value is not None}
     result = filter_new(
-        _new_data(paths, given, source),
+        _new_data(paths, given, source).model_copy(update={"max_bad": max_bad}),
         out,
         run=source,
         slice_name=slice_name,
@@ -198,19 +206,27 @@ def _new_data(paths: list[str], given: dict[str, str], run: Path | None) -> Data
     def data_of(keys: dict[str, Any]) -> DataSection:
         return validate_config({"data": {"paths": paths, **keys}}, "command line").data
 
-    if given:
-        return data_of(given)
     study = None if run is None else load_config(existing_run(run).config).data
+    if "text_key" in given:
+        return data_of(given)
     if study is not None and not any(entry.has_keys for entry in study.paths):
-        usual = study.model_dump(mode="json", include={"text_key", "id_key", "domain_key"})
-        alike = data_of({**usual, "max_bad": study.max_bad})
-        sources = find_sources(alike).sources
+        alike = study.model_dump(mode="json", include={"text_key", "id_key", "domain_key"})
+        sources = find_sources(data_of({})).sources
         there = set(keys_there_are(sources))
-        roots = {key.split("+")[0].split(".")[0] for key in study.text_key}
-        if roots & there or all(source.form == "text" for source in sources):
-            return alike
-    seen = look_at_data(paths)
-    return seen.data
+        named = [key.split(".")[0] for text in study.text_key for key in text.split("+")]
+        if {*named} & there or all(source.form == "text" for source in sources):
+            host = study.domain_key if isinstance(study.domain_key, str) else study.domain_key.host
+            by_place = host in ("auto", "file") or host.startswith("path:")
+            if not by_place and host.split(".")[0] not in there:
+                del alike["domain_key"]  # the new files have none
+            if study.id_key.split(".")[0] not in there:
+                del alike["id_key"]
+            return data_of({**alike, **given})
+    seen = look_at_data(paths).data
+    own = dict.fromkeys(given)  # what is given holds for every file
+    entries = [entry.model_copy(update=own) for entry in seen.paths]
+    found = seen.model_copy(update={"paths": entries}).model_dump(mode="json")
+    return validate_config({"data": {**found, **given}}, "command line").data
 
 
 DOMAINS_SHOWN = 20
@@ -245,9 +261,14 @@ def _print_filtered(result: FilterResult, out: Path) -> None:
     if len(result.domains) > len(rows):
         rich.print(Text(f"{len(result.domains) - len(rows)} more domains are in filter.json"))
     if any(row.median_at is not None for row in [*rows, result.whole]):
-        print("kept: documents, and of the tokens; study: what it kept of its own; median: where")
-        print("the new one stands among the study's figures; shift: 0 alike, above 0.25 unlike")
+        print("tokens, %: kept of the new tokens; study, %: what the study kept of its own")
+        print("median: the percentile of the study's scores at which the new median stands")
+        print("shift: stability index; 0 is the same distribution, above 0.25 another one")
     rich.print(Text(account_sentence(result.account)))
+    low, high = result.limits
+    if low is not None or high is not None:
+        ends = [f"from {low:,.4g}" if low is not None else "", f"to {high:,.4g}" if high else ""]
+        print(f"kept: {' '.join(filter(None, ends))}, {result.metric}")
     for note in result.notes:
         rich.print(Text(one_line(note)))
     if result.new_domains:

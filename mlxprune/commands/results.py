@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -125,6 +126,13 @@ def track(
     else:
         series, points = len(tracked.points), sum(tracked.points.values())
         print(f"{points:,} new points of {series:,} series: {tracked.folder}")
+        look = {
+            "tensorboard": f"tensorboard --logdir {shlex.quote(tracked.folder)}",
+            "wandb": f"wandb sync {shlex.quote(tracked.folder)}/wandb/offline-*" if offline else "",
+            "trackio": f"TRACKIO_DIR={shlex.quote(tracked.folder)} trackio show",
+        }[to]
+        if look:
+            print(f"next: {look}")
 
 
 def explain(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ from mlxprune.data.sources import Source
 from mlxprune.errors import DataError, one_line
 
 LINES_TOGETHER = 8192  # where whoever takes them works in a thread: few hand-overs cost little
+MANY_DIGITS = re.compile(rb"[0-9]{19}")
 T = TypeVar("T")
 BATCH_BYTES = 4 << 20  # of lines that are held together
 
@@ -95,8 +97,8 @@ class RawRows:
         if self.values is not None:
             return self.values
         if self.table is not None:
-            return [*batch_values(self.table)]
-        return [v if isinstance(v, BadLine) else line_value(v) for v in self.lines or ()]
+            return _whole_rows(self.table)
+        return [v if isinstance(v, BadLine) else _whole_value(v) for v in self.lines or ()]
 
 
 def raw_rows(
@@ -173,6 +175,33 @@ def _of_columns(source: Source) -> Iterator[RawRows]:
         raise DataError(problem, str(source.path), CHECK) from None
 
 
+def _whole_value(line: bytes) -> Any:
+    """The object of a line; the fast parser rounds integers above 64 bits."""
+    if MANY_DIGITS.search(line):
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError):
+            pass
+    return line_value(line)
+
+
+def _whole_rows(table: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows with all columns; what Python has no values for is told as text."""
+    columns = [_cells(column) for column in table.columns]
+    names = table.schema.names
+    return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        cells = column.cast(pa.large_binary()).to_pylist()
+        return [None if x is None else x.decode("utf-8", "backslashreplace") for x in cells]
+    except (ValueError, OverflowError, LookupError):  # dates far away, unknown zones
+        return list(column.cast(pa.string()).to_pylist())
+
+
 def json_line(value: Any) -> bytes:
     """A row as one line of JSON: dates as ISO 8601, bytes as text where they are UTF-8."""
     try:
@@ -182,6 +211,8 @@ def json_line(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
@@ -268,8 +299,11 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def document_rows(corpus: Corpus, wanted: np.ndarray) -> Iterator[DocumentRows]:
-    """The rows of the documents of a mask, in canonical order, file by file.
+def document_rows(
+    corpus: Corpus, wanted: np.ndarray, together: int = LINES_TOGETHER
+) -> Iterator[DocumentRows]:
+    """The rows of the documents of a mask, in canonical order, file by file; of files of lines at
+    most so many ``together``.
 
     Raises DataError where a text is no longer what the index saw.
     """
@@ -281,7 +315,7 @@ def document_rows(corpus: Corpus, wanted: np.ndarray) -> Iterator[DocumentRows]:
             continue
         rows = corpus.index["row"][here].astype(np.int64)
         at = 0
-        for raw in raw_rows(source, lines=LINES_TOGETHER):
+        for raw in raw_rows(source, lines=together):
             stop = int(np.searchsorted(rows, raw.first + len(raw)))
             if stop > at:
                 chosen = raw.take(rows[at:stop] - raw.first)

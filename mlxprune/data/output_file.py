@@ -117,7 +117,7 @@ class ParquetFile:
 
 
 class CsvFile:
-    """A table with a header, in quotes where it has to be."""
+    """A table with a header; every text in quotes, since some hold ends of lines."""
 
     def __init__(self, path: Path, names: Sequence[str], codec: str) -> None:
         self._file = CompressedFile(path, codec)
@@ -125,7 +125,7 @@ class CsvFile:
 
     def _write(self, rows: Any) -> None:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerows(rows)
         self._file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
     def write(self, batch: pa.RecordBatch) -> None:

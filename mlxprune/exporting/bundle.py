@@ -11,7 +11,12 @@ import pyarrow.parquet as pq
 from mlxprune.errors import UsageError
 from mlxprune.experiment.scorers import free_score_names, scorers_of
 from mlxprune.exporting.documents import ExportSource
-from mlxprune.exporting.private import private_folders, shared_config, without_folders
+from mlxprune.exporting.private import (
+    private_folders,
+    refuse_private,
+    shared,
+    shared_config,
+)
 from mlxprune.exporting.shards import ExportRecord, Shard, ShardFolder
 from mlxprune.files import fingerprint_of, full_hash, json_bytes, read_json, write_atomic
 from mlxprune.records import plain
@@ -47,16 +52,20 @@ def write_bundle(source: ExportSource, place: Path, out: Path) -> ExportRecord:
     folder = ShardFolder(out, fingerprint_of(BUNDLE_VERSION, what, held.state.events), what)
 
     def put(name: str, text: str) -> None:
-        write_atomic(folder.partial / name, without_folders(text, folders))
+        refuse_private(name, text, folders)
+        write_atomic(folder.partial / name, text)
 
     def put_json(name: str, value: object) -> None:
-        put(name, json_bytes(plain(value)).decode())
+        put(name, json_bytes(shared(plain(value), folders)).decode())
 
     result = study_result(held, held.state)
     result.run = source.name
     put_json("report.json", result)
-    put("report.html", report_page(held, held.state, with_texts=False))
-    put("config.yaml", shared_config(held.config, folders))
+    config, state = shared_config(held.config, folders), held.state
+    for warning in state.warnings:
+        warning.message = shared(warning.message, folders)
+    put("report.html", report_page(held, state, with_texts=False, config_text=config))
+    put("config.yaml", config)
     known = read_json(run.run_json)
     machine = {key: known.get(key) for key in ("version", "versions", "device")}
     put_json("machine.json", machine)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from mlxprune.config.slices import Slice
 from mlxprune.errors import one_line
 from mlxprune.experiment.comparisons import verdict_sentence
 from mlxprune.exporting.documents import ExportSource
@@ -22,7 +25,7 @@ configs:
   - split: train
     path: data/train-*.parquet
 dataset_info:
-  description: "{identity}"
+  description: "mlxprune export {identity}"
   splits:
   - name: train
     num_bytes: {bytes}
@@ -101,13 +104,15 @@ def _method(source: ExportSource, part: str) -> list[str]:
 def _criterion(manifest: SliceManifest, source: ExportSource) -> list[str]:
     choice = source.choice
     assert choice is not None
+    told = "bits per byte" if choice.metric == "bpb" else choice.metric_name
     by = choice.by if isinstance(choice.by, str) else ", ".join(choice.by)
     lines = [
         f"A reference language model that had not seen them scored {manifest.pool_documents:,} "
         f"documents. The slice `{manifest.name}` keeps {manifest.kept_documents:,} of them by "
         f"`{choice.metric_name}`: criterion `{choice.criterion}`, counted in {choice.unit}, "
         f"ranked inside `{by}`.",
-        f"The figure of what is kept runs from {manifest.lowest:.4g} to {manifest.highest:.4g}.",
+        f"{told.capitalize()} of what is kept runs from {_shown(manifest.lowest, choice)} to "
+        f"{_shown(manifest.highest, choice)}.",
     ]
     if source.held is not None:
         reference = source.held.config.primary_reference
@@ -115,6 +120,11 @@ def _criterion(manifest: SliceManifest, source: ExportSource) -> list[str]:
         folder = private_folders(source.held)
         lines.append(f"The reference is {without_folders(str(model), folder)}.")
     return lines
+
+
+def _shown(figure: float, choice: Slice) -> str:
+    """The figure that a slice ranks by, as people say it."""
+    return f"{math.exp(figure) if choice.metric == 'perplexity' else figure:,.4g}"
 
 
 def _domains(source: ExportSource, documents: np.ndarray) -> list[str]:

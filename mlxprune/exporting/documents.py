@@ -163,7 +163,8 @@ def _of_arm(held: RunArtifacts, name: str) -> np.ndarray:
     records = held.arms.arms
     full = name if name in records else next((n for n, r in records.items() if r.arm == name), None)
     if full is None:
-        known = closest(name, [*records, *(r.arm for r in records.values())]) if records else ""
+        names = {f"{ARM}{n}" for n in (*records, *(r.arm for r in records.values()))}
+        known = closest(f"{ARM}{name}", names) if names else ""
         fix = known or "run the stage final first"
         raise UsageError(f"no arm is called {one_line(name)!r}", str(held.run.path), fix)
     return held.arm_documents(full)

@@ -59,12 +59,24 @@ def export(
     DataError: files that are not what they were.
     """
     place, out = Path(place), Path(out).absolute()
-    part = usual_part(to) if part is None else part
+    given_part, part = part is not None, usual_part(to) if part is None else part
+    if columns is not None and (not all(columns) or len({*columns}) < len(columns)):
+        fix = "write every name once, as in --columns id,text"
+        raise UsageError("a column without a name, or one that is named twice", "--columns", fix)
+    if to == "mlx-lm" and part in ("validation", "test"):
+        fix = "export kept, dropped, pool, reference or an arm: it is validated and tested on these"
+        raise UsageError(f"{part} is no part to train on", "--part", fix)
+    if data is not None and (place / "run.json").exists():
+        fix = "leave --data and its keys away: a run knows its data"
+        raise UsageError("this is a run", str(place), fix)
     size = _bytes(shard_size)
     refuse_taken(out)
     source = open_source(place, slice_name, data)
     with source.stack, no_space_is_an_error(out):
         if to == "bundle":
+            if columns is not None or compress is not None or shuffle is not None or given_part:
+                fix = "leave --part, --columns, --compress and --shuffle away"
+                raise UsageError("a bundle is of the whole run", "--to bundle", fix)
             return write_bundle(source, place, out)
         documents = source.documents(part)
         if not len(documents):
@@ -121,11 +133,9 @@ def _portions(source: ExportSource, to: str, documents: np.ndarray) -> list[Port
     rest = documents
     if not beside or not len(beside[0].documents):
         texts = source.corpus.index["text"][documents]
-        drawn = mix(texts, "held out")
-        chosen = drawn % HELD_OUT == 0
-        least = min(LEAST_HELD_OUT, len(documents) // 2)
-        chosen[np.argsort(drawn, kind="stable")[:least]] = True
-        held_out, rest = documents[chosen], documents[~chosen]
+        count = max(len(documents) // HELD_OUT, min(LEAST_HELD_OUT, len(documents) // 2))
+        order = np.argsort(mix(texts, "held out"), kind="stable")
+        held_out, rest = np.sort(documents[order[:count]]), np.sort(documents[order[count:]])
         beside = [Portion("valid", held_out), *beside[1:]]
     if not len(rest):
         fix = "choose another --part"
@@ -157,7 +167,7 @@ def _write(
     wanted[left] = True
 
     def batches() -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-        for rows in document_rows(corpus, wanted):
+        for rows in document_rows(corpus, wanted, made.rows_together):
             at = np.searchsorted(documents, rows.documents)
             yield at if places is None else places[at], made.make(rows)
             done[0] += int(corpus.index["bytes"][rows.documents].sum())
@@ -180,8 +190,8 @@ def _write(
 
 
 def _behind(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Without the first so many rows, which end where a batch does."""
+    """Without the first so many rows."""
     for batch in batches:
-        if rows <= 0:
-            yield batch
+        if rows < batch.num_rows:
+            yield batch.slice(max(rows, 0))
         rows -= batch.num_rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from mlxprune.data.containers import BATCH_ROWS
 from mlxprune.data.original_rows import (
+    LINES_TOGETHER,
     DocumentRows,
     document_rows,
-    domain_key_of,
     json_line,
     keys_for,
     raw_rows,
@@ -43,6 +46,7 @@ KINDS = {
     "row": pa.int64(), "num_bytes": pa.int64(), "num_tokens": pa.int64(), "rank": pa.int64(),
     "kept": pa.bool_(),
 }  # fmt: skip
+NAMING = ("id", "text", "domain")  # what every document has, whatever fields its row has
 TAGGER = "mlxprune"  # the name of the attributes
 
 
@@ -56,6 +60,7 @@ class Format:
     opened: Callable[[list[Path]], OutputFile]
     columns: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rows_together: int = LINES_TOGETHER  # of files of lines, in one batch
 
 
 def usual_part(name: str) -> str:
@@ -75,8 +80,10 @@ def format_for(
     """The format of this name for these documents. Raises UsageError: columns that there are not, a
     codec where files have their own."""
     if codec is not None and (name in TABLES or codec not in SUFFIXES):
-        fix = "leave --compress away: Parquet has its own" if name in TABLES else "zstd, gzip, none"
-        raise UsageError(f"--compress {one_line(codec)} cannot be", f"--to {name}", fix)
+        fix = "give zstd, gzip or none"
+        if name in TABLES:
+            fix = "leave --compress away: Parquet has its own"
+        raise UsageError(f"{name} cannot be packed by {one_line(codec)}", "--compress", fix)
     if columns is not None and name not in (*TABLES, "jsonl", "ids"):
         fix = "export jsonl or parquet to choose columns"
         raise UsageError(f"{name} has columns of its own", "--columns", fix)
@@ -206,7 +213,7 @@ def _data_juicer(
 ) -> Format:
     """Rows with a text under ``text`` and their stats beside it, where Data-Juicer's operators look
     for them: a file of stats of its own would be read as documents."""
-    names = ["perplexity", "num_tokens"]
+    names = ["id", "perplexity", "num_tokens"]
     known = KnownColumns(source, documents, names)
 
     def make(rows: DocumentRows) -> pa.RecordBatch:
@@ -218,7 +225,8 @@ def _data_juicer(
                 "num_token": columns["num_tokens"][i],
                 "text_len": len(text),
             }
-            made.append(json_line({**value, "text": text, "__dj__stats__": stats}))
+            named = {"id": columns["id"][i], **value, "text": text, "__dj__stats__": stats}
+            made.append(json_line(named))
         return _line_batch(made)
 
     return Format((f"part-{{shard}}{suffix}",), make, lines, names)
@@ -247,13 +255,30 @@ class _Column:
     name: str  # of the field, or of what is known
     known: bool
     written: str
+    filled: bool = False  # a field that some files lack: what is known takes its place there
+    as_json: bool = False  # values of several types
 
     def kind(self, shape: TableShape) -> pa.DataType:
-        return (
-            KINDS.get(self.name, pa.float64())
-            if self.known
-            else shape.schema().field(self.name).type
-        )
+        if self.known:
+            return KINDS.get(self.name, pa.float64())
+        own = shape.schema().field(self.name).type
+        return pa.large_string() if self.filled and not _is_text_type(own) else own
+
+    def of(self, own: dict[str, pa.Array], known: KnownColumns, rows: DocumentRows) -> pa.Array:
+        if self.known:
+            return known.of(self.name, rows)
+        mine = own[self.name]
+        if self.filled and self.as_json:  # a name is told plain
+            mine = pa.array([_plain_text(cell) for cell in mine.to_pylist()], pa.large_string())
+        if not self.filled or not mine.null_count:
+            return mine
+        kind = mine.type if _is_text_type(mine.type) else pa.large_string()
+        return pc.coalesce(mine.cast(kind), known.of(self.name, rows).cast(kind))
+
+
+def _plain_text(cell: str | None) -> str | None:
+    """A JSON text that is a string as the string; others as they are."""
+    return str(json.loads(cell)) if cell is not None and cell.startswith('"') else cell
 
 
 def _table(
@@ -267,7 +292,7 @@ def _table(
     notes += [
         f"{c.written}: the field {c.name} of the rows" for c in columns if c.written != c.name
     ]
-    ours = [column.name for column in columns if column.known]
+    ours = [column.name for column in columns if column.known or column.filled]
     known = KnownColumns(source, documents, ours)
     schema = pa.schema([(column.written, column.kind(shape)) for column in columns])
     if shape.exact is not None and schema.names == shape.exact.names and not ours:
@@ -275,17 +300,14 @@ def _table(
 
     def make(rows: DocumentRows) -> pa.RecordBatch:
         own = shape.table(rows.raw)
-        arrays = [
-            known.of(c.name, rows).cast(schema.field(c.written).type) if c.known else own[c.name]
-            for c in columns
-        ]
+        arrays = [c.of(own, known, rows).cast(schema.field(c.written).type) for c in columns]
         return pa.record_batch(arrays, schema=schema)
 
     def opened(paths: list[Path]) -> OutputFile:
         return ParquetFile(paths[0], schema)
 
     file = "data/train-{shard}.parquet" if name == "hf" else "part-{shard}.parquet"
-    return Format((file,), make, opened, schema.names, notes)
+    return Format((file,), make, opened, schema.names, notes, BATCH_ROWS)
 
 
 def _columns_of(
@@ -296,9 +318,13 @@ def _columns_of(
     chosen: list[str] | None,
 ) -> list[_Column]:
     own = [*shape.fields]
+    mixed = shape.exact is None
     if chosen is not None:
         refuse_unknown(chosen, set(own))
-        return [_Column(n, n not in own, n) for n in chosen]
+        return [
+            _Column(n, n not in own, n, mixed and n in own and n in NAMING, n in shape.as_json)
+            for n in chosen
+        ]
     beside: tuple[str, ...] = ()
     if name == "hf":
         beside = ("id", "text", "domain")
@@ -307,7 +333,19 @@ def _columns_of(
     elif name == "scores":
         beside = COMPUTED if source.manifest is not None else COMPUTED[:3]
     ours = [_Column(n, True, n) for n in beside]
-    mine = [_Column(n, False, f"{RENAMED}{n}" if n in beside else n) for n in own]
+    taken = {*beside, *own}
+    mine = []
+    for n in own:
+        written = n
+        if n in beside:
+            written = RENAMED + n
+            while written in taken:
+                written = RENAMED + written
+            taken.add(written)
+        filled = name == "scores" and mixed and n in NAMING
+        mine.append(_Column(n, False, written, filled, n in shape.as_json))
+    if name == "scores" and "id" not in own:
+        ours.insert(0, _Column("id", True, "id"))
     return [*ours, *mine] if name == "hf" else [*mine, *ours]
 
 
@@ -329,23 +367,37 @@ def _shape(source: ExportSource, documents: np.ndarray) -> TableShape:
 
 
 def _told_by_ours(source: ExportSource, documents: np.ndarray, shape: TableShape) -> set[str]:
-    """Fields that say nothing beside id, text and domain: in every file that has them they are the
-    key of one of these, and its value as it stands."""
-    told: set[str] = set()
-    other: set[str] = set()
+    """Fields that say nothing beside id, text and domain: in every row that has them they are the
+    key of one of these, and its value as it stands. All rows are read for it."""
+    corpus = source.corpus
+    able = {"domain"} & {*shape.fields}
     for one in _files_of(source, documents):
         keys = keys_for(one)
-        mine = {keys.id}
-        if len(keys.text) == 1 and _is_text(shape, keys.text[0]):
-            mine.add(keys.text[0])
-        if "domain" in shape.fields and domain_key_of(one) == "domain" and not keys.host:
-            mine.add("domain")
-        told |= mine
-        fields = next(iter(raw_rows(one))).all_values()
-        other |= {str(k) for v in fields if isinstance(v, dict) for k in v} - mine
-    return told - other
+        able |= {keys.id, *(keys.text if _is_text(shape, keys.text[0]) else ())}
+    able &= {*shape.fields}
+    wanted = np.zeros(len(corpus), bool)
+    wanted[documents] = True
+    for rows in document_rows(corpus, wanted) if able else ():
+        keys = keys_for(rows.source)
+        domains = corpus.index["domain"][rows.documents].tolist()
+        values = rows.raw.all_values()
+        for value, text, domain in zip(values, rows.texts, domains, strict=True):
+            for name in [*able]:
+                own = value.get(name)
+                same = own is None or (
+                    (name == keys.id and type(own) in (str, int))
+                    or (name in keys.text and own == text)
+                    or (name == "domain" and own == corpus.domains[domain])
+                )
+                if not same:
+                    able.discard(name)
+    return able
 
 
 def _is_text(shape: TableShape, name: str) -> bool:
     kind = shape.fields.get(name)
-    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return kind is not None and _is_text_type(kind)
+
+
+def _is_text_type(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

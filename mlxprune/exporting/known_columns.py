@@ -123,5 +123,5 @@ def refuse_unknown(names: list[str], own: set[str]) -> None:
     """Raises UsageError for a column that neither the rows nor the run have."""
     for name in names:
         if name not in own and name not in KNOWN:
-            fix = closest(name, [*own, *KNOWN])
+            fix = closest(name, {*own, *KNOWN})
             raise UsageError(f"no column is called {one_line(name)!r}", "--columns", fix)

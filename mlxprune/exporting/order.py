@@ -19,7 +19,7 @@ from mlxprune.data.hashing import mix
 BUCKET_BYTES = 256 << 20  # of text that is sorted at once
 MOST_BUCKETS = 200  # files that are open at once
 ROWS_TOGETHER = 256
-PLACE = "place"
+PLACE = "mlxprune.place.of.the.row"  # no column of anybody's
 
 
 def shuffled_places(keys: np.ndarray, seed: int) -> np.ndarray:

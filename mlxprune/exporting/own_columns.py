@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from mlxprune.data.original_rows import RawRows, json_line
 
+EXACT_IN_FLOAT = 2**53
 MANY_FIELDS = 200  # of an object: its keys are data rather than names
 ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, UnicodeEncodeError)
 
@@ -25,6 +26,7 @@ class TableShape:
     fields: dict[str, pa.DataType] = field(default_factory=dict)
     as_json: set[str] = field(default_factory=set)
     exact: pa.Schema | None = None  # the one that all files have
+    large: set[str] = field(default_factory=set)  # with integers that a float may not hold
 
     def add_schema(self, schema: pa.Schema) -> None:
         """The columns of a file of columns."""
@@ -40,15 +42,22 @@ class TableShape:
         for name, cells in columns.items():
             if name in self.as_json:
                 continue
+            if any(type(c) is int and abs(c) > EXACT_IN_FLOAT for c in cells):
+                self.large.add(name)
             try:
-                self._add(name, pa.array(cells).type)
+                self._add(name, pa.array(cells).type, is_row=True)
             except ERRORS:
                 self.as_json.add(name)
                 self.fields.setdefault(name, pa.null())
 
-    def _add(self, name: str, kind: pa.DataType) -> None:
+    def _add(self, name: str, kind: pa.DataType, is_row: bool = False) -> None:
         before = self.fields.get(name)
+        if pa.types.is_integer(kind) and kind.bit_width == 64 and not is_row:
+            self.large.add(name)  # a file of columns may hold any
         if before is not None and before != kind:
+            pair = {before, kind}
+            if pair == {pa.uint64(), pa.int64()}:
+                self.as_json.add(name)
             try:
                 joined = pa.unify_schemas(
                     [pa.schema([(name, before)]), pa.schema([(name, kind)])],
@@ -57,7 +66,7 @@ class TableShape:
                 kind = joined.field(name).type
             except pa.ArrowException:
                 self.as_json.add(name)
-        if _is_hard(kind):
+        if _is_hard(kind) or (pa.types.is_floating(kind) and name in self.large):
             self.as_json.add(name)
         self.fields[name] = kind
 
@@ -101,14 +110,7 @@ class TableShape:
     def _of_cells(self, wanted: pa.Field, cells: list[Any]) -> pa.Array:
         if wanted.name in self.as_json:
             return _json_text(cells)
-        try:
-            return pa.array(cells, wanted.type)
-        except pa.ArrowException:
-            if not pa.types.is_floating(wanted.type):
-                raise
-            return pa.array(
-                [None if c is None else float(c) for c in cells]
-            )  # whole ones above 2^53
+        return pa.array(cells, wanted.type)
 
 
 def _is_hard(kind: pa.DataType) -> bool:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlxprune.data.output_file import OutputFile
 from mlxprune.errors import UsageError
@@ -100,7 +102,8 @@ class ShardFolder:
         portion: str = "",
     ) -> None:
         """Batches into shards of at least so many bytes of rows each; ``names`` of the files of a
-        shard hold ``{shard}`` for its number. Every batch ends where a later start would cut it."""
+        shard hold ``{shard}`` for its number. Lines are cut at the row that fills a shard, tables
+        behind the batch: so a later start cuts as this one."""
         file: OutputFile | None = None
         size = documents = 0
         paths: list[Path] = []
@@ -117,14 +120,18 @@ class ShardFolder:
 
         try:
             for batch in batches:
-                if file is None:
-                    number = f"{len(self.finished(portion)):05d}"
-                    paths = [self.partial / name.format(shard=number) for name in names]
-                    file = opened(paths)
-                file.write(batch)
-                size, documents = size + batch.nbytes, documents + batch.num_rows
-                if size >= shard_bytes:
-                    close()
+                left = batch
+                while left.num_rows:
+                    if file is None:
+                        number = f"{len(self.finished(portion)):05d}"
+                        paths = [self.partial / name.format(shard=number) for name in names]
+                        file = opened(paths)
+                    rows, bytes_of = _rows_until(left, shard_bytes - size)
+                    file.write(left.slice(0, rows))
+                    size, documents = size + bytes_of, documents + rows
+                    if size >= shard_bytes:
+                        close()
+                    left = left.slice(rows)
             close()
         finally:
             if file is not None:
@@ -142,3 +149,15 @@ class ShardFolder:
         os.replace(self.partial, self.out)
         flush_folder(self.out.parent)
         return self.record
+
+
+def _rows_until(batch: pa.RecordBatch, wanted: int) -> tuple[int, int]:
+    """How many rows of a batch it takes to have so many bytes, and their bytes; all of a table."""
+    if not all(pa.types.is_large_binary(column.type) for column in batch.columns):
+        return batch.num_rows, batch.nbytes
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        sizes += pc.binary_length(column).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(sizes)
+    rows = min(int(np.searchsorted(ends, wanted)) + 1, len(ends))
+    return rows, int(ends[rows - 1])

@@ -30,7 +30,7 @@ from mlxprune.scoring.windows import resolve_policy, stored_policy, window_start
 from mlxprune.selection.metric import metric_values, refuse_impossible
 from mlxprune.selection.selector import apply_slice
 
-LEAST_DOCUMENTS = 100  # of a domain whose percentiles are told
+LEAST_DOCUMENTS = 50  # of a domain whose percentiles are told
 MOST_DOMAINS = 200
 TYPICAL_LENGTHS = np.array([2**n for n in range(4, 13)])  # of text that nobody has seen yet
 
@@ -264,6 +264,8 @@ def _meaning(held: RunArtifacts, choice: Slice, exact: bool, new_domains: str) -
         notes = ["A document is kept where its figure lies in the range that the slice names."]
     elif choice.by == "corpus" and not choice.bounded:
         notes = ["One cut for all domains, where the slice cut the study's documents."]
+        if new_domains != "whole":
+            notes.append(f"Domains that the study never saw {WHAT_BECOMES[new_domains]}.")
     else:
         notes = [
             f"{by.capitalize() if by != 'corpus' else 'Each domain'} is cut where the slice cut it "

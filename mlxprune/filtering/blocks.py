@@ -141,13 +141,13 @@ def write_block(block: Block, path: Path) -> None:
     if first is not None and first.raw.table is not None:
         told = {SOURCE: str(first.source).encode(), FIRST: str(first.raw.first).encode()}
         schema = first.raw.table.schema
-        with pa.ipc.new_file(
+        with pa.ipc.new_stream(
             str(path), schema.with_metadata({**(schema.metadata or {}), **told})
         ) as out:
             for piece in block.pieces:
                 out.write_batch(piece.raw.table)
         return
-    with pa.ipc.new_file(str(path), LINES) as out:
+    with pa.ipc.new_stream(str(path), LINES) as out:
         for piece in block.pieces:
             lines = piece.raw.bare_lines()
             numbers = np.arange(piece.raw.first, piece.raw.first + len(lines))
@@ -165,7 +165,7 @@ def write_block(block: Block, path: Path) -> None:
                             pa.string(),
                         ),
                         pa.array(
-                            [x.start if isinstance(x, BadLine) else None for x in lines],
+                            [_start(x) for x in lines],
                             pa.string(),
                         ),
                     ],
@@ -174,11 +174,17 @@ def write_block(block: Block, path: Path) -> None:
             )
 
 
+def _start(line: bytes | BadLine) -> str | None:
+    if not isinstance(line, BadLine):
+        return None
+    return line.start.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def read_block(path: Path) -> list[BlockRows]:
     """What was put down, piece by piece."""
     with pa.memory_map(str(path)) as mapped:
-        stored = pa.ipc.open_file(mapped)
-        batches = [stored.get_batch(i) for i in range(stored.num_record_batches)]
+        stored = pa.ipc.open_stream(mapped)  # whose dictionaries may change on the way
+        batches = [*stored]
         told = stored.schema.metadata or {}
     if SOURCE not in told:
         return [_lines_of(batch) for batch in batches]

@@ -111,7 +111,11 @@ def cuts_of_slice(
         able &= scores.fold == scores.fold.min()
     values = metric_values(scores, choice)
     if choice.by == "corpus" and not choice.bounded:
-        return Cuts(by="corpus", whole=_interval(values[able], kept[able]), groups={})
+        whole = _interval(values[able], kept[able])
+        if new_domains == "whole":
+            return Cuts(by="corpus", whole=whole, groups={})
+        alike_all = dict.fromkeys(scores.domains, whole)  # so that new ones are told apart
+        return Cuts(by="domain", whole=whole, groups={**alike_all}, new_domains=new_domains)
     plain = choice.model_copy(
         update={"by": "corpus", "protect": [], "floor": None, "cap": None, "rule": "exact"}
     )

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from mlxprune import machine
 from mlxprune.config.data import Data
 from mlxprune.data.accounts import Account, notes_on, refuse_bad_input
+from mlxprune.data.hashing import hash_text, mix
 from mlxprune.data.indexing import input_facts
 from mlxprune.data.original_rows import domain_key_of
 from mlxprune.data.output_file import SUFFIXES, ParquetFile
@@ -41,12 +42,13 @@ from mlxprune.filtering.order import BlockDone, BlockSummary, DomainCounts, Filt
 from mlxprune.filtering.result import (
     FilterResult,
     filtered_domain,
+    limits_of,
     warnings_on,
 )
 from mlxprune.filtering.worker import DECIDED, FILTER, write_kept_rows
 from mlxprune.model.device_choice import settle_device
 from mlxprune.records import read_record, write_record
-from mlxprune.run.event_kinds import Progress, Reason, StageStart
+from mlxprune.run.event_kinds import Progress, Reason, StageEnd, StageStart, StageStatus
 from mlxprune.run.events import Listener
 from mlxprune.scoring.workers import usual_workers
 from mlxprune.tokenization.prepare import files_read
@@ -76,8 +78,11 @@ def filter_text(
     if found.problems:
         refuse_bad_input(data, [], found.problems)
     facts = input_facts(found.sources)
+    _refuse_inside(out, data)
+    read = files_read(data, found, facts)
+    times = [file.mtime_ns for file in facts]  # a file that changes under way is another input
     identity = fingerprint_of(
-        FILTER_VERSION, basis.identity, data.identity(), files_read(data, found, facts), compress
+        FILTER_VERSION, basis.identity, data.identity(), read, times, compress
     )
     if _is_finished(out, identity):
         return read_record(out / RESULT, FilterResult)
@@ -89,6 +94,13 @@ def filter_text(
         write_record(out / RESULT, result)
         shutil.rmtree(out / WORK)
         return result
+
+
+def _refuse_inside(out: Path, data: Data) -> None:
+    """Raises UsageError where what is kept would be read the next time."""
+    for entry in data.paths:
+        if "://" not in entry.path and out.is_relative_to(Path(entry.path).absolute()):
+            raise UsageError("the folder lies inside the data", str(out), "choose another --out")
 
 
 def _is_finished(out: Path, identity: str) -> bool:
@@ -108,6 +120,7 @@ def _is_finished(out: Path, identity: str) -> bool:
     except OSError:
         raise UsageError("the folder is not empty", str(out), fix) from None
     if begun != identity:
+        fix = f"remove it, or {fix}"
         raise UsageError("the folder holds other text that is half filtered", str(out), fix)
     return False
 
@@ -163,6 +176,7 @@ class _Filtering:
 
     def run(self, identity: str) -> FilterResult:
         self.execution.log.emit("score", StageStart(why=Reason.ASKED))
+        began = time.monotonic()
         supervised(
             self.execution.log,
             "score",
@@ -178,6 +192,8 @@ class _Filtering:
             self._decide(len(summaries))
             summaries = self._summaries()
         self._write_bad_rows(len(summaries))
+        ended = StageEnd(state=StageStatus.DONE, seconds=time.monotonic() - began)
+        self.execution.log.emit("score", ended)
         return self._result(identity, summaries, accounts)
 
     def _smaller(self) -> str | None:
@@ -361,10 +377,13 @@ class _Filtering:
             identity=identity,
             by=basis.name,
             slice=basis.choice.label,
+            metric=basis.choice.metric_name,
             cut="score" if basis.cuts is not None else "exact",
             account=_account(accounts, total, unscored),
             whole=every,
             domains=rows,
+            cuts=basis.cuts,
+            limits=limits_of(basis),
             notes=[
                 *basis.notes,
                 *notes_on_files(self.found),
@@ -393,9 +412,15 @@ def _account(
 
 
 def _ranked_rows(table: pa.Table) -> RankedRows:
+    # Copies share their key: where they stand tells them apart.
+    names = table.column("source").to_pylist()
+    place = {name: hash_text(name) for name in set(names)}
+    files = np.fromiter((place[name] for name in names), np.uint64, len(names))
+    rows = table.column("row").to_numpy().astype(np.uint64)
+    keys = mix(mix(table.column("key").to_numpy(), "copies") ^ files, "files") + rows
     return RankedRows(
         table.column("figure").to_numpy(),
-        table.column("key").to_numpy(),
+        keys,
         table.column("num_tokens").to_numpy(),
         table.column("domain").to_pylist(),
     )

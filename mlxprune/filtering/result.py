@@ -6,12 +6,13 @@ import math
 
 from mlxprune.experiment.document_account import DocumentAccount
 from mlxprune.filtering.basis import FilterBasis
+from mlxprune.filtering.cuts import Cuts
 from mlxprune.filtering.order import PERCENTILES, DomainCounts
 from mlxprune.records import SparseRecord
 
 LEAST_SHARE = 1e-4  # of a tenth, in the index of stability
 SHIFTED, FAR = 0.1, 0.25  # above which a distribution has moved a little, and much
-FEW = 50  # documents of which an index says nothing
+ENOUGH = 200  # documents on both sides: with fewer, chance alone gives an index of 0.1 and more
 
 
 class FilteredDomain(SparseRecord):
@@ -40,9 +41,12 @@ class FilterResult(SparseRecord):
     by: str  # the run or model
     slice: str
     cut: str
+    metric: str  # that the slice ranks by
     account: DocumentAccount  # of every row
     whole: FilteredDomain
     domains: list[FilteredDomain]
+    cuts: Cuts | None  # the limits, in the figure that is ranked by; None of an exact rate
+    limits: list[float | None]  # of the whole study, in perplexity where that is ranked by
     notes: list[str]
     warnings: list[str]
     kept_files: int
@@ -52,6 +56,7 @@ class FilterResult(SparseRecord):
 def filtered_domain(name: str, counts: DomainCounts, study: DomainCounts | None) -> FilteredDomain:
     """A row of the table."""
     places = counts.places
+    enough = study is not None and min(counts.documents, study.documents) >= ENOUGH
     return FilteredDomain(
         domain=name,
         documents=counts.documents,
@@ -63,7 +68,7 @@ def filtered_domain(name: str, counts: DomainCounts, study: DomainCounts | None)
         share=counts.kept_tokens / max(counts.tokens, 1),
         study_share=None if study is None else study.kept_tokens / max(study.tokens, 1),
         median_at=_median_at(places) if places else None,
-        shift=stability_index(places) if places and counts.documents >= FEW else None,
+        shift=stability_index(places) if places and enough else None,
     )
 
 
@@ -108,3 +113,13 @@ def warnings_on(
         more = f" and {len(moved) - 4} more" if len(moved) > 4 else ""
         found.append(f"these domains score unlike the study's: {', '.join(moved[:4])}{more}")
     return found
+
+
+def limits_of(basis: FilterBasis) -> list[float | None]:
+    """The ends of the cut over the whole study, as people say the figure."""
+    if basis.cuts is None:
+        return [None, None]
+    ends = (basis.cuts.whole.low, basis.cuts.whole.high)
+    if basis.choice.metric != "perplexity":
+        return [*ends]
+    return [None if end is None else math.exp(min(end, 700.0)) for end in ends]

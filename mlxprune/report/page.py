@@ -47,9 +47,11 @@ def write_report(held: RunArtifacts, state: RunState) -> None:
     write_atomic(run.report, report_page(held, state))
 
 
-def report_page(held: RunArtifacts, state: RunState, with_texts: bool = True) -> str:
+def report_page(
+    held: RunArtifacts, state: RunState, with_texts: bool = True, config_text: str | None = None
+) -> str:
     """The report as one page: no network, no script; every text from data is escaped. Without
-    ``with_texts`` no document is in it."""
+    ``with_texts`` no document is in it; ``config_text`` takes the place of the configuration."""
     import jinja2
 
     run, config = held.run, held.config
@@ -61,7 +63,7 @@ def report_page(held: RunArtifacts, state: RunState, with_texts: bool = True) ->
         "result": result,
         "name": config.name,
         "sentence": verdict_sentence(result.comparisons, primary),
-        "config": write_yaml(config.model_dump(mode="json")),
+        "config": config_text or write_yaml(config.model_dump(mode="json")),
         "state": state,
         "split": held.split.table if is_current(run, run.split) else None,
         "tokens": _token_summary(run),
@@ -71,7 +73,7 @@ def report_page(held: RunArtifacts, state: RunState, with_texts: bool = True) ->
         "on": ON[primary],
         "primary": primary,
         "first": config.slices[0].label,
-        "handover": _handover(result),
+        "handover": _handover(result) if with_texts else [],
         "scored": _scored(held, result, with_texts),
         "reference_curve": curves[0],
         "arm_curves": curves[1],

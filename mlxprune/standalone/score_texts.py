@@ -54,12 +54,18 @@ def score_texts(
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise UsageError("texts are a list of str", "score_texts", "give [text] for one text")
+    for number, text in enumerate(texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            fix = "mend it: half of a surrogate pair is no text"
+            raise UsageError(f"text {number} is no UTF-8", "score_texts", fix) from None
     source, chosen = fetch_model(str(model)), settings or Score()
     window = context or chosen.context or usual_context(source)
     found = check_scoring_model(source, window, "context")
     assert found.tokenizer is not None
     tokens = tokens_of(found.tokenizer, list(texts))
-    sizes = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], np.int64)
+    sizes = np.array([len(text.encode()) for text in texts], np.int64)
     documents = np.arange(len(texts))
     if not len(documents) or not tokens.offsets[-1]:
         return TextScores(np.zeros(len(texts)), np.zeros(len(texts), np.int64), sizes)

@@ -55,7 +55,11 @@ def track_run(
         raise UsageError(f"unknown tracker {one_line(to)!r}", "--to", closest(to, KINDS))
     folder = (out or run.path / "tracking" / to).absolute()
     path = folder / FILE
-    told = read_record(path, Told) if path.exists() else Told()
+    try:
+        told = read_record(path, Told) if path.exists() else Told()
+    except (OSError, ValueError) as error:
+        fix = "remove the folder: all points are then told anew"
+        raise UsageError(f"it cannot be read: {one_line(error)}", str(path), fix) from None
     config = load_config(run.config)
     settings: Json = config.model_dump(mode="json")
     tracker = open_tracker(to, folder, config.name, project, settings, offline)

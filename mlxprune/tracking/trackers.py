@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -141,7 +140,7 @@ class Trackio:
 
     def write(self, series: str, points: list[Point]) -> None:
         """One run is open at a time; it goes on where it ended."""
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of uploads: there are none
             run = self.trackio.init(
                 project=self.project,
                 name=safe_name(f"{self.run}-{series}"),

@@ -451,3 +451,107 @@ def test_a_slice_that_was_chosen_since_and_scores_made_elsewhere(
         kept = pq.read_table(tmp_path / name / "kept.parquet").column("id").to_pylist()
         out = tmp_path / typed[typed.index("--out") + 1]
         assert [json.loads(line)["id"] for line in lines_of(out)] == kept
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[Path]]:
+    """Files whose fields are awkward, in a folder whose name is."""
+    name = "a long folder's name & many words of it, again and again"
+    folder = tmp_path_factory.mktemp("odd") / name
+    folder.mkdir()
+    words = [" ".join(tiny.WORDS[i % 9 : i % 9 + 20]) + f" {i}" for i in range(400)]
+    texts = [
+        {"text": w, "id": f"a\r{i}", "place": i, "big": 2**70 + i, "n": 2**53 + 1 + 2 * i,
+         **({"body": f"other {i}"} if i > 290 else {})}
+        for i, w in enumerate(words)
+    ]  # fmt: skip
+    chats = [
+        {"messages": json.dumps([{"role": "user", "content": w}, {"role": "it", "content": "so"}]),
+         "row_id": i, "id": -i, "number": f"c{i}", "n": 0.5, "domain": f"own{i}"}
+        for i, w in enumerate(words)
+    ]  # fmt: skip
+    bodies = [{"body": w, "note": {"x": i}} for i, w in enumerate(words)]
+    for stem, rows in (("texts", texts), ("chats", chats), ("bodies", bodies)):
+        (folder / f"{stem}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    raw = pa.array([b"fine"] * 399 + [b"\xff\xfe"], pa.binary())
+    broken = pa.Array.from_buffers(pa.string(), 400, raw.buffers())
+    pq.write_table(pa.table({"text": words, "other": broken}), folder / "broken.parquet")
+    entries = [
+        {"path": str(folder / "texts.jsonl"), "domain": "one"},
+        {"path": str(folder / "chats.jsonl"), "text_key": "messages", "id_key": "number",
+         "domain": "two"},
+        {"path": str(folder / "bodies.jsonl"), "text_key": "body"},
+        {"path": str(folder / "broken.parquet")},
+    ]  # fmt: skip
+    tree = tiny.tiny_config(folder)
+    tree["data"] = {"paths": entries, "domain_key": "file"}
+    run = RunFolder(folder / "run")
+    run_study(validate_config(tree, "test"), run, until="selection")
+    return run, [Path(str(entry["path"])) for entry in entries]
+
+
+def test_no_value_is_lost_or_changed_on_the_way(
+    odd: tuple[RunFolder, list[Path]], tmp_path: Path
+) -> None:
+    run, paths = odd
+    rows = {p.name: [*map(json.loads, p.read_text().splitlines())] for p in paths[:3]}
+    pool = pq.read_table(run.scores()).to_pydict()
+    places = list(zip(pool["source"], pool["row"], strict=True))
+    mlxprune.export(run.path, tmp_path / "hf", to="hf", part="pool", shuffle=3)
+    table = pq.read_table(tmp_path / "hf" / "data").to_pylist()
+    assert sorted(row["id"] for row in table) == sorted(pool["id"])
+    by_id = {row["id"]: row for row in table}
+    for (source, number), identity in zip(places, pool["id"], strict=True):
+        found = by_id[identity]
+        original = rows.get(source, [{}] * 400)[number]
+        assert all(found[name] is not None for name in ("id", "text", "domain"))
+        for name in ("body", "messages", "place"):  # none is what `text` says everywhere
+            assert found[name] == original.get(name)
+        if source == "chats.jsonl":
+            assert found["row_domain"] == original["domain"]
+            assert (json.loads(found["row_row_id"]), found["row_id"]) == (-number, number)
+        if source == "texts.jsonl":
+            assert json.loads(found["big"]) == original["big"]
+            assert json.loads(found["n"]) == original["n"]
+    for to in ("jsonl", "parquet", "scores"):
+        mlxprune.export(
+            run.path, tmp_path / to, to=to, part="pool", columns=["id", "text", "domain", "source"]
+        )
+    lines = [json.loads(line) for line in lines_of(tmp_path / "jsonl")]
+    assert pq.read_table(tmp_path / "parquet").to_pylist() == [
+        {name: row[name] if name != "id" else str(row[name]) for name in row} for row in lines
+    ]
+    assert all(None not in row.values() for row in lines)
+    whole = [json.loads(line) for line in exported(run, tmp_path / "whole")]
+    assert [row.get("big") for row in whole if "place" in row] == [
+        rows[s][n]["big"] for s, n in places if s == "texts.jsonl"
+    ]
+    other = [row["other"] for row in whole if "other" in row]
+    assert len(other) == sum(s == "broken.parquet" for s, _ in places)
+    mlxprune.export(run.path, tmp_path / "ids", to="ids", part="pool")
+    with (tmp_path / "ids" / "ids-00000.csv").open(newline="", encoding="utf-8") as file:
+        assert [row[0] for row in csv.reader(file)] == ["id", *pool["id"]]
+
+
+def exported(run: RunFolder, out: Path) -> list[bytes]:
+    mlxprune.export(run.path, out, part="pool")
+    return lines_of(out)
+
+
+def test_what_is_shared_names_no_folder(odd: tuple[RunFolder, list[Path]], tmp_path: Path) -> None:
+    """Whatever its name looks like in YAML, JSON, HTML and a shell."""
+    import html
+
+    from mlxprune.exporting.private import without_folders
+
+    run, paths = odd
+    mlxprune.export(run.path, tmp_path / "out", to="bundle")
+    mlxprune.export(run.path, tmp_path / "hf", to="hf")
+    texts = [p for p in tmp_path.rglob("*") if p.suffix in (".md", ".json", ".yaml", ".html")]
+    for path in texts:
+        plain = " ".join(html.unescape(path.read_text()).split())
+        assert "long folder" not in plain, path.name
+        assert str(paths[0].parents[1]) not in plain, path.name
+    assert "texts.jsonl" in (tmp_path / "out" / "config.yaml").read_text()
+    kept = "see https://example.com/data/a and ~/data/b, data/data/c"
+    assert without_folders(f"{kept}, /data/x.jsonl", ["/data"]) == f"{kept}, x.jsonl"

@@ -322,6 +322,40 @@ def test_what_cannot_be_is_told_and_nothing_is_touched(tiny_run: RunFolder, tmp_
 
 
 @pytest.mark.slow
+def test_an_exact_rate_holds_among_copies(tiny_run: RunFolder, tmp_path: Path) -> None:
+    """Copies have one figure and one key; where they stand tells them apart."""
+    row = (corpus_of(tiny_run) / "prose.jsonl").read_bytes().splitlines()[0]
+    text = json.dumps({"text": json.loads(row)["text"]}).encode()
+    (tmp_path / "new.jsonl").write_bytes(b"\n".join([text] * 600))
+    result = mlxprune.filter(
+        [str(tmp_path / "new.jsonl")], tmp_path / "out", run=tiny_run.path, exact=True, rate="0.25"
+    )
+    assert result.whole.kept_documents == 150
+
+
+@pytest.mark.slow
+def test_data_that_change_under_way_are_other_data(
+    tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the middle of a file, where neither its size nor its ends say so."""
+    path = tmp_path / "new.jsonl"
+    path.write_bytes((corpus_of(tiny_run) / "prose.jsonl").read_bytes())
+
+    def dies(**fields: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(filter_text, "Progress", dies)
+        mlxprune.filter([str(path)], tmp_path / "out", run=tiny_run.path)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"the", b"eht"))
+    with pytest.raises(UsageError, match="half filtered"):
+        mlxprune.filter([str(path)], tmp_path / "out", run=tiny_run.path)
+    with pytest.raises(UsageError, match="inside the data"):
+        mlxprune.filter([str(tmp_path)], tmp_path / "more" / "out", run=tiny_run.path)
+
+
+@pytest.mark.slow
 def test_a_soft_slice_has_no_cut(tiny_corpus: Path, tmp_path: Path) -> None:
     tree = tiny.tiny_config(tiny_corpus)
     tree["selection"] = {"criterion": "soft", "centre": 0.5, "rate": 0.5}
