@@ -38,6 +38,7 @@ class Portion:
     documents: np.ndarray
 
 
+# Over 60 lines: every option is a parameter.
 def export(
     place: Path | str,
     out: Path | str,
@@ -59,24 +60,16 @@ def export(
     DataError: files that are not what they were.
     """
     place, out = Path(place), Path(out).absolute()
-    given_part, part = part is not None, usual_part(to) if part is None else part
-    if columns is not None and (not all(columns) or len({*columns}) < len(columns)):
-        fix = "write every name once, as in --columns id,text"
-        raise UsageError("a column without a name, or one that is named twice", "--columns", fix)
-    if to == "mlx-lm" and part in ("validation", "test"):
-        fix = "export kept, dropped, pool, reference or an arm: it is validated and tested on these"
-        raise UsageError(f"{part} is no part to train on", "--part", fix)
-    if data is not None and (place / "run.json").exists():
-        fix = "leave --data and its keys away: a run knows its data"
-        raise UsageError("this is a run", str(place), fix)
+    if to == "bundle" and any(x is not None for x in (part, columns, compress, shuffle)):
+        fix = "leave --part, --columns, --compress and --shuffle away"
+        raise UsageError("a bundle is of the whole run", "--to bundle", fix)
+    part = usual_part(to) if part is None else part
+    _refuse_impossible(place, to, part, columns, data)
     size = _bytes(shard_size)
     refuse_taken(out)
     source = open_source(place, slice_name, data)
     with source.stack, no_space_is_an_error(out):
         if to == "bundle":
-            if columns is not None or compress is not None or shuffle is not None or given_part:
-                fix = "leave --part, --columns, --compress and --shuffle away"
-                raise UsageError("a bundle is of the whole run", "--to bundle", fix)
             return write_bundle(source, place, out)
         documents = source.documents(part)
         if not len(documents):
@@ -104,6 +97,20 @@ def export(
         if to == "hf":
             write_card(source, folder, part, documents, made.columns)
         return folder.finish(len(documents), made.columns, made.notes)
+
+
+def _refuse_impossible(
+    place: Path, to: str, part: str, columns: list[str] | None, data: Data | None
+) -> None:
+    if columns is not None and (not all(columns) or len({*columns}) < len(columns)):
+        fix = "write every name once, as in --columns id,text"
+        raise UsageError("a column without a name, or one that is named twice", "--columns", fix)
+    if to == "mlx-lm" and part in ("validation", "test"):
+        fix = "export kept, dropped, pool, reference or an arm: it is validated and tested on these"
+        raise UsageError(f"{part} is no part to train on", "--part", fix)
+    if data is not None and (place / "run.json").exists():
+        fix = "leave --data and its keys away: a run knows its data"
+        raise UsageError("this is a run", str(place), fix)
 
 
 def _bytes(given: int | str) -> int:
