@@ -97,7 +97,7 @@ def test_a_filter_that_is_killed_goes_on_with_the_same_bytes(
     command = [sys.executable, "-m", "mlxprune"]
     until = ["run", str(path), "--dir", str(run), "--until", "selection", "--quiet"]
     subprocess.run([*command, *until], check=True, stdout=subprocess.DEVNULL)
-    new = tiny.tiny_corpus(tmp_path / "new", documents=60_000, seed=5)
+    new = tiny.tiny_corpus(tmp_path / "new", documents=24_000, seed=5)
 
     def start(out: Path) -> subprocess.Popen[bytes]:
         words = ["filter", str(run), "--data", str(new), "--out", str(out), "--quiet", *more]
