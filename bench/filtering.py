@@ -194,8 +194,9 @@ def main() -> None:
                     run(out)
                 rates[name].append(size / (time.perf_counter() - began))
                 shutil.rmtree(out)
-    pairs = [("filter", "scorer"), ("free", "datatrove")]
-    result = [summary({a: rates[a], b: rates[b]}, a) for a, b in pairs if {a, b} <= {*rates}]
+    known = (("filter", "scorer"), ("free", "datatrove"))
+    pairs = [pair for pair in known if {*pair} <= {*rates}]
+    result = [summary({a: rates[a], b: rates[b]}, a) for a, b in pairs]
     medians = {name: float(np.median(values)) for name, values in rates.items()}
     if arguments.json:
         print(json.dumps({"megabytes": size, "rates": rates, "pairs": result}))
@@ -203,7 +204,7 @@ def main() -> None:
     print(f"{size:.1f} MB of JSON Lines, preset {arguments.model}, {machine.cores()} cores")
     for name, rate in medians.items():
         print(f"{name:<10} {rate:8.2f} MB/s")
-    for (ours, other), rows in zip(pairs, result, strict=False):
+    for (ours, other), rows in zip(pairs, result, strict=True):
         ratio = rows[1]["ours_over_it"]
         print(f"{ours} has {ratio:.2f} times the rate of {other} (by round {rows[1]['by_round']})")
 
