@@ -41,6 +41,7 @@ def test_stability_holds_the_scores_against_the_dearest(several: RunFolder) -> N
     assert "by chance" in text
 
 
+@pytest.mark.slow
 def test_stability_of_one_score_or_of_two_corpora_is_refused(
     several: RunFolder, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_folder_of_lines_opens_as_it_is(
     assert loaded["train"]["id"][:] == ids
 
 
+@pytest.mark.slow
 def test_parquet_keeps_columns_and_types(tmp_path: Path) -> None:
     """Also those that JSON does not have, and what the file tells of itself."""
     count = 200
@@ -490,6 +491,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[Path]
     return run, [Path(str(entry["path"])) for entry in entries]
 
 
+@pytest.mark.slow
 def test_no_value_is_lost_or_changed_on_the_way(
     odd: tuple[RunFolder, list[Path]], tmp_path: Path
 ) -> None:
@@ -538,6 +540,7 @@ def exported(run: RunFolder, out: Path) -> list[bytes]:
     return lines_of(out)
 
 
+@pytest.mark.slow
 def test_what_is_shared_names_no_folder(odd: tuple[RunFolder, list[Path]], tmp_path: Path) -> None:
     """Whatever its name looks like in YAML, JSON, HTML and a shell."""
     import html

@@ -294,6 +294,7 @@ def test_a_model_and_a_range_alone(tiny_run: RunFolder, tmp_path: Path) -> None:
     assert bits.whole.study_share is None
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_told_and_nothing_is_touched(tiny_run: RunFolder, tmp_path: Path) -> None:
     data = [str(corpus_of(tiny_run))]
     model = str(tiny_run.reference())

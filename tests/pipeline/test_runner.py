@@ -60,6 +60,7 @@ def test_a_finished_run_is_reused_and_nothing_is_written_anew(
     assert result.verdict.verdict == "n=1, document noise only, no verdict"
 
 
+@pytest.mark.slow
 def test_another_rate_reuses_the_scores_and_keeps_the_first_arms(
     copied: RunFolder, tiny_corpus: Path
 ) -> None:
@@ -72,6 +73,7 @@ def test_another_rate_reuses_the_scores_and_keeps_the_first_arms(
     assert stage_states(again)["final"] == "reused"
 
 
+@pytest.mark.slow
 def test_finished_work_is_set_aside_never_overwritten(copied: RunFolder, tiny_corpus: Path) -> None:
     """Another budget is another arm of the same name; going back finds the first one again."""
     before = bytes_of(copied, "final/high-50-s0")

@@ -137,6 +137,7 @@ def some_without_score(tiny_corpus: Path, tmp_path: Path) -> tuple[Path, Path]:
     return folder, model
 
 
+@pytest.mark.slow
 def test_documents_without_a_finite_score_leave_the_pool_with_their_ids(
     some_without_score: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def test_scoring_alone_equals_the_run(
     assert json.loads(again.stdout) == json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_select_works_on_a_file_and_on_a_run(
     tiny_run: RunFolder, tmp_path: Path, command: Any
 ) -> None:
