@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from mlxprune.errors import SpaceError
+from mlxprune.errors import SpaceError, UsageError
 
 PARTIAL = ".partial"
 EDGE_BYTES = 1 << 20
@@ -136,6 +136,15 @@ def write_array(path: Path, array: Any) -> None:
     with partial.open("wb") as file:
         np.save(file, array)
     finish_file(partial, path)
+
+
+def refuse_taken(out: Path) -> None:
+    """Raises UsageError where something stands in a folder that is to be made."""
+    fix = "choose another --out"
+    if out.exists() and not out.is_dir():
+        raise UsageError("this is a file, not a folder", str(out), fix)
+    if out.exists() and any(out.iterdir()):
+        raise UsageError("the folder is not empty", str(out), fix)
 
 
 def tree_bytes(path: Path) -> int:

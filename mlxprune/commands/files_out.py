@@ -109,8 +109,8 @@ def export(
         print_json({"out": str(out), **plain(record)})
         return
     files = sum(len(shard.files) for shard in record.shards)
-    named = [record.what.get("slice"), record.what.get("part")]
-    what = ", ".join(str(name) for name in named if name) or "run"
+    words = [record.what.get("slice"), record.what.get("part")]
+    what = ", ".join(str(word) for word in words if word) or "run"
     print(f"{what}: {record.documents:,} documents in {files:,} files: {out}")
     for note in record.notes:
         print(f"  {note}")
@@ -267,8 +267,9 @@ def _print_filtered(result: FilterResult, out: Path) -> None:
     rich.print(Text(account_sentence(result.account)))
     low, high = result.limits
     if low is not None or high is not None:
-        ends = [f"from {low:,.4g}" if low is not None else "", f"to {high:,.4g}" if high else ""]
-        print(f"kept: {' '.join(filter(None, ends))}, {result.metric}")
+        both = (("from", low), ("to", high))
+        ends = [f"{word} {end:,.4g}" for word, end in both if end is not None]
+        print(f"kept: {' '.join(ends)}, {result.metric}")
     for note in result.notes:
         rich.print(Text(one_line(note)))
     if result.new_domains:

@@ -135,9 +135,10 @@ def _of_lines(
     first = 0
     for lines in _line_lists(source, told, position):
         waiting += lines
-        while len(waiting) >= most:
-            yield RawRows(first, lines=waiting[:most])
-            first, waiting = first + most, waiting[most:]
+        whole = len(waiting) - len(waiting) % most
+        for at in range(0, whole, most):
+            yield RawRows(first + at, lines=waiting[at : at + most])
+        first, waiting = first + whole, waiting[whole:]
         if sum(map(len, waiting)) >= BATCH_BYTES:  # type: ignore[arg-type]
             yield RawRows(first, lines=waiting)
             first, waiting = first + len(waiting), []
@@ -300,17 +301,16 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def document_rows(
-    corpus: Corpus, wanted: np.ndarray, together: int = LINES_TOGETHER
+    corpus: Corpus, documents: np.ndarray, together: int = LINES_TOGETHER
 ) -> Iterator[DocumentRows]:
-    """The rows of the documents of a mask, in canonical order, file by file; of files of lines at
-    most so many ``together``.
+    """The rows of documents, which are ascending, file by file; of files of lines at most so many
+    ``together``.
 
     Raises DataError where a text is no longer what the index saw.
     """
-    bounds = np.searchsorted(corpus.index["file"], np.arange(len(corpus.sources) + 1))
+    bounds = np.searchsorted(corpus.index["file"][documents], np.arange(len(corpus.sources) + 1))
     for code, source in enumerate(corpus.sources):
-        first, last = int(bounds[code]), int(bounds[code + 1])
-        here = first + np.flatnonzero(wanted[first:last])
+        here = documents[bounds[code] : bounds[code + 1]]
         if not len(here):
             continue
         rows = corpus.index["row"][here].astype(np.int64)

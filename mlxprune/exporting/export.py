@@ -20,8 +20,8 @@ from mlxprune.exporting.card import write_card
 from mlxprune.exporting.documents import ExportSource, open_source
 from mlxprune.exporting.formats import Format, format_for, usual_part
 from mlxprune.exporting.order import in_order, shuffled_places
-from mlxprune.exporting.shards import ExportRecord, ShardFolder, refuse_taken
-from mlxprune.files import fingerprint_of, no_space_is_an_error
+from mlxprune.exporting.shards import ExportRecord, ShardFolder
+from mlxprune.files import fingerprint_of, no_space_is_an_error, refuse_taken
 
 EXPORT_VERSION = 1
 SHARD_BYTES = 256_000_000
@@ -170,11 +170,9 @@ def _write(
     done[0] += int(corpus.index["bytes"][documents].sum() - corpus.index["bytes"][left].sum())
     if begun == len(documents):
         return
-    wanted = np.zeros(len(corpus), bool)
-    wanted[left] = True
 
     def batches() -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-        for rows in document_rows(corpus, wanted, made.rows_together):
+        for rows in document_rows(corpus, left, made.rows_together):
             at = np.searchsorted(documents, rows.documents)
             yield at if places is None else places[at], made.make(rows)
             done[0] += int(corpus.index["bytes"][rows.documents].sum())

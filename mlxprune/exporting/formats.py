@@ -358,12 +358,9 @@ def _shape(source: ExportSource, documents: np.ndarray) -> TableShape:
             first = next(iter(raw_rows(one)))
             assert first.table is not None
             tables.append(first.table.schema)
-    wanted = np.zeros(len(source.corpus), bool)
-    wanted[documents] = True
-    for code, one in enumerate(source.corpus.sources):
-        if one.form in COLUMNAR:
-            wanted[source.corpus.index["file"] == code] = False
-    return shape_of(tables, (rows.raw for rows in document_rows(source.corpus, wanted)))
+    has_columns = np.array([one.form in COLUMNAR for one in source.corpus.sources])
+    others = documents[~has_columns[source.corpus.index["file"][documents]]]
+    return shape_of(tables, (rows.raw for rows in document_rows(source.corpus, others)))
 
 
 def _told_by_ours(source: ExportSource, documents: np.ndarray, shape: TableShape) -> set[str]:
@@ -375,9 +372,7 @@ def _told_by_ours(source: ExportSource, documents: np.ndarray, shape: TableShape
         keys = keys_for(one)
         able |= {keys.id, *(keys.text if _is_text(shape, keys.text[0]) else ())}
     able &= {*shape.fields}
-    wanted = np.zeros(len(corpus), bool)
-    wanted[documents] = True
-    for rows in document_rows(corpus, wanted) if able else ():
+    for rows in document_rows(corpus, documents) if able else ():
         keys = keys_for(rows.source)
         domains = corpus.index["domain"][rows.documents].tolist()
         values = rows.raw.all_values()

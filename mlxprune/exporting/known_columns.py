@@ -10,7 +10,7 @@ import pyarrow as pa
 from mlxprune.data.original_rows import DocumentRows
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.exporting.documents import ExportSource
-from mlxprune.scoring.score_file import Scores
+from mlxprune.scoring.score_file import Scores, places_of
 from mlxprune.selection.ranking import rank_documents
 from mlxprune.units import LN2
 
@@ -39,11 +39,8 @@ class KnownColumns:
 
     def _take_scores(self, source: ExportSource, asked: list[str]) -> None:
         """Raises UsageError where the documents, or some of them, have no scores."""
-        order = np.argsort(source.scored)
-        at = np.searchsorted(source.scored, self.documents, sorter=order)
-        at = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(0, np.int64)
-        known = len(at) == len(self.documents) and bool((source.scored[at] == self.documents).all())
-        if source.scores is None or not known:
+        at = places_of(source.scored, self.documents)
+        if source.scores is None or (at < 0).any():
             fix = "leave these columns away, or export the pool or a part of it"
             what = f"no scores for {', '.join(asked)}: only documents of the pool have some"
             raise UsageError(what, source.name, fix)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from mlxprune.data.output_file import OutputFile
 from mlxprune.errors import UsageError
-from mlxprune.files import PARTIAL, flush_folder, full_hash
+from mlxprune.files import PARTIAL, flush_folder, full_hash, refuse_taken
 from mlxprune.records import Json, SparseRecord, read_record, write_record
 from mlxprune.version import __version__
 
@@ -43,14 +43,6 @@ class ExportRecord(SparseRecord):
     shards: list[Shard]
     columns: list[str] = msgspec.field(default_factory=list)
     notes: list[str] = msgspec.field(default_factory=list)
-
-
-def refuse_taken(out: Path) -> None:
-    """Raises UsageError where something stands in the folder already."""
-    if out.exists() and not out.is_dir():
-        raise UsageError("this is a file, not a folder", str(out), "choose another --out")
-    if out.exists() and any(out.iterdir()):
-        raise UsageError("the folder is not empty", str(out), "choose another --out")
 
 
 class ShardFolder:

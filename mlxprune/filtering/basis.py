@@ -25,7 +25,7 @@ from mlxprune.model.weights import MODEL_FILES, fetch_model
 from mlxprune.records import Json, plain
 from mlxprune.run.markers import is_current, read_marker
 from mlxprune.scoring.model_free import unigram_losses
-from mlxprune.scoring.score_file import Scores, window_start_of
+from mlxprune.scoring.score_file import Scores, places_of, window_start_of
 from mlxprune.scoring.windows import resolve_policy, stored_policy, window_start
 from mlxprune.selection.metric import metric_values, refuse_impossible
 from mlxprune.selection.selector import apply_slice
@@ -116,7 +116,7 @@ def basis_of_run(
         choice = _at_rate(choice, rate)
     scores = held.scores(choice)
     refuse_impossible(scores, choice)
-    tokens = held.tokens().lengths(_numbers(held, scores))
+    tokens = held.tokens().lengths(places_of(held.corpus.index["key"], scores.key))
     kept = apply_slice(scores, choice, seed, tokens).mask
     cuts = None if exact else cuts_of_slice(scores, choice, kept, seed, tokens, new_domains)
     needs = [_need(held, name) for name in _names(held.config, choice)]
@@ -156,12 +156,6 @@ def _at_rate(choice: Slice, rate: str) -> Slice:
     except ValueError:
         fix = "give a share above 0, up to 1"
         raise UsageError(f"{rate!r} is no rate", "--rate", fix) from None
-
-
-def _numbers(held: RunArtifacts, scores: Scores) -> np.ndarray:
-    keys = held.corpus.index["key"][held.pool]
-    order = np.argsort(keys)
-    return held.pool[order[np.searchsorted(keys, scores.key, sorter=order)]]
 
 
 def _names(config: Config, choice: Slice) -> list[str]:

@@ -86,6 +86,8 @@ class BlockReader:
             for raw in raw_rows(source, told.append, position, LINES_TOGETHER):
                 if not len(raw):
                     continue
+                if raw.values is not None:  # written as JSON once, not for its size and again
+                    raw = RawRows(raw.first, lines=raw.bare_lines())
                 block.stored, seen = block.stored + position[0] - seen, position[0]
                 one_kind = not block.pieces or _fits(block.pieces[-1], raw, code)
                 if not one_kind:

@@ -114,8 +114,9 @@ def cuts_of_slice(
         whole = _interval(values[able], kept[able])
         if new_domains == "whole":
             return Cuts(by="corpus", whole=whole, groups={})
-        alike_all = dict.fromkeys(scores.domains, whole)  # so that new ones are told apart
-        return Cuts(by="domain", whole=whole, groups={**alike_all}, new_domains=new_domains)
+        # The same limits for every domain, so that new ones are told apart.
+        each: dict[str, Interval | None] = dict.fromkeys(scores.domains, whole)
+        return Cuts(by="domain", whole=whole, groups=each, new_domains=new_domains)
     plain = choice.model_copy(
         update={"by": "corpus", "protect": [], "floor": None, "cap": None, "rule": "exact"}
     )

@@ -7,6 +7,7 @@ blocks come first, then the rows are read once more.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Iterator
@@ -31,9 +32,10 @@ from mlxprune.execution.context import Execution
 from mlxprune.execution.crew import share_out
 from mlxprune.execution.lifecycle import alone
 from mlxprune.execution.messages import unpack
+from mlxprune.execution.progress import stage_progress
 from mlxprune.execution.supervision import supervised
 from mlxprune.experiment.document_account import DocumentAccount
-from mlxprune.files import PARTIAL, fingerprint_of, write_atomic
+from mlxprune.files import fingerprint_of, refuse_taken, write_atomic
 from mlxprune.filtering.basis import FilterBasis
 from mlxprune.filtering.blocks import Block, BlockReader, block_bytes, write_block
 from mlxprune.filtering.cuts import groups_of
@@ -106,19 +108,15 @@ def _refuse_inside(out: Path, data: Data) -> None:
 def _is_finished(out: Path, identity: str) -> bool:
     """Whether all is done. Raises UsageError where the folder holds something else."""
     fix = "choose another --out"
-    if out.exists() and not out.is_dir():
-        raise UsageError("this is a file, not a folder", str(out), fix)
-    if not out.exists() or not any(out.iterdir()):
-        return False
     if (out / RESULT).exists():
-        known = read_record(out / RESULT, FilterResult)
-        if known.identity == identity:
+        if read_record(out / RESULT, FilterResult).identity == identity:
             return True
         raise UsageError("the folder holds other filtered text", str(out), fix)
     try:
         begun = (out / WORK / IDENTITY).read_text(encoding="utf-8")
     except OSError:
-        raise UsageError("the folder is not empty", str(out), fix) from None
+        refuse_taken(out)
+        return False
     if begun != identity:
         fix = f"remove it, or {fix}"
         raise UsageError("the folder holds other text that is half filtered", str(out), fix)
@@ -288,22 +286,13 @@ class _Filtering:
         marks = self.order.work / "decided"
         decided = {int(path.name) for path in marks.glob("*")}
         reader = BlockReader(self.sources, self.size, marks.with_name("again"), decided)
-        began, seen = time.monotonic(), 0
+        report, seen = stage_progress(self.execution, "selection", "bytes"), 0
         for block in reader.blocks():
-            self.execution.control.check()
-            seen += block.stored
             if block.number not in decided:
                 self._decide_block(block, rank)
                 write_atomic(marks / f"{block.number:05d}", "")
-            elapsed = time.monotonic() - began
-            rate = seen / elapsed if elapsed > 0 else 0.0
-            left = (self.tally.total - seen) / rate if rate else None
-            self.execution.log.emit(
-                "selection",
-                Progress(
-                    done=seen, total=self.tally.total, unit="bytes", rate=rate, eta_seconds=left
-                ),
-            )
+            seen += block.stored
+            report(seen, self.tally.total)
 
     def _decide_block(self, block: Block, rank: ExactRank) -> None:
         order, number = self.order, block.number
@@ -337,17 +326,9 @@ class _Filtering:
     def _write_bad_rows(self, count: int) -> None:
         """bad-rows.jsonl of the whole; none where no row is bad."""
         paths = [p for p in map(self.order.bad_rows, range(count)) if p.exists()]
-        if not paths:
-            return
-        target = self.order.out / "bad-rows.jsonl"
-        partial, kept = target.with_name(target.name + PARTIAL), 0
-        with partial.open("wb") as out:
-            for path in paths:
-                for line in path.read_bytes().splitlines(keepends=True):
-                    if kept < BAD_ROWS_KEPT:
-                        out.write(line)
-                        kept += 1
-        partial.replace(target)
+        lines = (line for path in paths for line in path.read_bytes().splitlines(keepends=True))
+        if some := [*itertools.islice(lines, BAD_ROWS_KEPT)]:
+            write_atomic(self.order.out / "bad-rows.jsonl", b"".join(some))
 
     def _result(
         self, identity: str, summaries: list[BlockSummary], accounts: list[Account]

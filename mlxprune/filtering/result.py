@@ -103,7 +103,7 @@ def warnings_on(
     if whole.shift is not None and whole.shift > FAR:
         found.append(
             f"the new text scores unlike the study's (stability index {whole.shift:.2f}, above "
-            f"{FAR}): its cuts keep {whole.share:.0%} of it, and what the study found may not hold"
+            f"{FAR}): what the study found may not hold of it"
         )
     seen = [d for d in domains if d.study_share is not None]
     if basis.study and domains and not seen:

@@ -31,3 +31,12 @@ def handed_over(result: StudyResult) -> str | None:
     if main:
         return min(main, key=lambda c: (c.verdict != Verdict.BETTER, c.difference)).arm
     return next(iter(result.slices or {}), None)
+
+
+def handover_commands(result: StudyResult) -> list[str]:
+    """The commands that hand over the text of that slice, and what it keeps of new text; none
+    before anything is selected."""
+    name = handed_over(result)
+    if name is None:
+        return []
+    return [export_command(result.run, name, name), filter_command(result.run, name)]

@@ -19,7 +19,7 @@ from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.files import write_atomic
 from mlxprune.records import Json, read_record
 from mlxprune.report import figures
-from mlxprune.report.handover import export_command, filter_command, handed_over
+from mlxprune.report.handover import handover_commands
 from mlxprune.report.result import study_result
 from mlxprune.report.samples import Samples, sample_documents
 from mlxprune.report.task_tables import budget_picture, decile_picture, target_rows, task_board
@@ -73,7 +73,7 @@ def report_page(
         "on": ON[primary],
         "primary": primary,
         "first": config.slices[0].label,
-        "handover": _handover(result) if with_texts else [],
+        "handover": handover_commands(result) if with_texts else [],
         "scored": _scored(held, result, with_texts),
         "reference_curve": curves[0],
         "arm_curves": curves[1],
@@ -90,14 +90,6 @@ def report_page(
         (files("mlxprune.report") / "report.html.j2").read_text(encoding="utf-8")
     )
     return template.render(**facts)
-
-
-def _handover(result: StudyResult) -> list[str]:
-    """The commands that hand over text."""
-    name = handed_over(result)
-    if name is None:
-        return []
-    return [export_command(result.run, name, name), filter_command(result.run, name)]
 
 
 def _token_summary(run: RunFolder) -> TokenSummary | None:

@@ -13,7 +13,7 @@ from mlxprune.experiment.comparisons import Comparison, verdict_sentence
 from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.experiment.task_results import ArmTasks
-from mlxprune.report.handover import export_command, filter_command, handed_over
+from mlxprune.report.handover import handover_commands
 from mlxprune.selection.composition import DomainRow
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.units import short_count
@@ -69,10 +69,9 @@ def print_result(result: StudyResult, primary: str, report_path: str) -> None:
 
 def print_handover(result: StudyResult) -> None:
     """The commands that hand over the text of the best slice, or of the first."""
-    name = handed_over(result)
-    if name is not None:
-        print(f"the kept text: {export_command(result.run, name, name)}")
-        print(f"of new text:   {filter_command(result.run, name)}")
+    words = ("the kept text:", "of new text:  ")
+    for what, command in zip(words, handover_commands(result), strict=False):
+        print(what, command)
 
 
 def _over(result: StudyResult) -> str:

@@ -21,7 +21,7 @@ from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError, UsageError, one_line
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.controls import draw_random
-from mlxprune.files import folder_in_the_making
+from mlxprune.files import folder_in_the_making, refuse_taken
 from mlxprune.records import write_record
 from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import Scores, has_column, places_of, read_scores
@@ -94,10 +94,7 @@ def select_scores(
         tree |= {"selection": config.selection.model_dump(mode="json")}
         config = validate_config({**tree, "seed": config.seed}, str(source))
     out = out.absolute()
-    if out.exists() and not out.is_dir():
-        raise UsageError("this is a file, not a folder", str(out), "choose another --out")
-    if out.exists() and any(out.iterdir()):
-        raise UsageError("the folder is not empty", str(out), "choose another --out")
+    refuse_taken(out)
     with (
         tempfile.TemporaryDirectory(prefix="mlxprune-select-") as folder,
         _named_as_given(str(source)),
