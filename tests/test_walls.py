@@ -51,9 +51,9 @@ HELD_ELSEWHERE = {
     ("config/test_schema.py", "a configuration is read and refused as a whole"):
     "config.field_types config.loading config.messages config.yaml_file",
     ("exporting/test_export.py", "a reader of its own holds what comes out against what went in"):
-    "data.original_rows data.output_file experiment.chosen_slice exporting.bundle exporting.card"
-    " exporting.documents exporting.formats exporting.known_columns exporting.order"
-    " exporting.private exporting.shards report.handover",
+    "data.original_rows data.output_file experiment.chosen_slice exporting.card"
+    " exporting.documents exporting.known_columns exporting.order"
+    " exporting.private report.handover",
     ("filtering/test_filter_text.py", "whole studies, filtered by"):
     "execution.crew filtering.basis filtering.blocks filtering.filter filtering.order"
     " filtering.result filtering.worker",
@@ -111,8 +111,8 @@ HELD_ELSEWHERE = {
     ("training/test_loop.py", "a training is a job, its progress and its summary"):
     "training.job training.progress training.summary",
     ("test_kill.py", "doubles and makers of data that tests use"):
-    "testing.corpora testing.float64_llama testing.models testing.quiet testing.task_files"
-    " testing.tiny testing.training tui.testing",
+    "testing.corpora testing.exported testing.float64_llama testing.models testing.quiet"
+    " testing.task_files testing.tiny testing.training tui.testing",
     ("test_docs.py", "one line"): "version",
     ("tui/drawing/test_cells.py", "charts are drawn into cells"):
     "tui.drawing.histogram tui.drawing.line_chart",
