@@ -1,45 +1,13 @@
-"""Statistics: rank correlation, intervals, and what a difference of two arms is worth."""
+"""Statistics: means over groups, rank correlation, intervals of shares and ratios."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
-BOOTSTRAPS = 1000
-BOOTSTRAP_BLOCK = 50  # resamples drawn at once
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
-FAMILY_ERROR_RATE = 0.05  # the error rate over all slices of a study
-
-
-def student_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t, by halving."""
-    low, high = 0.0, 16.0
-    while high - low > 1e-12:
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_two_sided(middle, degrees) > 0.05 else (low, middle)
-    return (low + high) / 2
-
-
-def student_two_sided(t: float, degrees: int) -> float:
-    """P(|T| >= |t|) of Student's t with whole degrees of freedom, in closed form (Abramowitz and
-    Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(abs(t) / math.sqrt(degrees))
-    square = math.cos(angle) ** 2
-    term, total = 1.0, 1.0
-    first = 1 if degrees % 2 == 0 else 2
-    for k in range(first, degrees - 2 if degrees % 2 else degrees - 1, 2):
-        term *= square * k / (k + 1)
-        total += term
-    if degrees == 1:
-        inside = 2 * angle / math.pi
-    elif degrees % 2:
-        inside = 2 / math.pi * (angle + math.sin(angle) * math.cos(angle) * total)
-    else:
-        inside = math.sin(angle) * total
-    return max(0.0, 1.0 - inside)
 
 
 def deciles_of(values: np.ndarray) -> np.ndarray:
@@ -66,81 +34,20 @@ class GroupedMean:
         there = size > 0
         return float((self.weights[there] * total[there] / size[there]).sum())
 
+    def effective_units(self) -> np.ndarray:
+        """float64 [groups]: how many units of one size would tell as much as those of a group
+        (Kish 1965): the square of their sum over the sum of their squares."""
+        count = len(self.weights)
+        size = np.bincount(self.groups, weights=self.sizes, minlength=count)
+        squares = np.bincount(self.groups, weights=self.sizes.astype(np.float64) ** 2)
+        squares = np.concatenate([squares, np.zeros(count - len(squares))])
+        return np.divide(size**2, squares, out=np.zeros(count), where=squares > 0)
+
 
 def equal_groups(sizes: np.ndarray, groups: np.ndarray) -> GroupedMean:
     """Every group that has a unit counts alike."""
     counts = np.bincount(groups)
     return GroupedMean(sizes, groups, (counts > 0) / max(1, (counts > 0).sum()))
-
-
-class Verdict(StrEnum):
-    """What a comparison says, as people read it."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    UNDECIDED = "undecided"
-    ONE_SEED = "n=1, document noise only, no verdict"
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """Arm minus control: the mean over seeds, its 95 % interval, each seed's difference, the
-    probability of so large a mean by chance (None with one seed), and what that says."""
-
-    difference: float
-    interval: tuple[float, float]
-    by_seed: list[float]
-    probability: float | None
-    verdict: Verdict
-
-
-def compare_paired(
-    arm: list[np.ndarray],
-    control: list[np.ndarray],
-    parts: GroupedMean,
-    seed: int,
-    lower: bool = True,
-) -> PairedDifference:
-    """Arm minus control in a mean over groups, paired by seed (docs/method.md, Verdict).
-
-    ``arm[s]`` and ``control[s]`` hold the values of every unit (document, item) for seed s: bits,
-    say. The interval is mean +- t(S - 1) * sqrt(s_d^2 / S + v), v from the bootstrap over units
-    inside groups; one seed gives their noise only and no verdict. ``lower`` values are better.
-    """
-    differences = [parts.mean(a) - parts.mean(c) for a, c in zip(arm, control, strict=True)]
-    count = len(differences)
-    mean_difference = np.mean([a - c for a, c in zip(arm, control, strict=True)], axis=0)
-    noise = _bootstrap_variance(mean_difference, parts, seed)
-    mean = float(np.mean(differences))
-    probability = None
-    if count == 1:
-        half = 1.96 * math.sqrt(noise)
-        verdict = Verdict.ONE_SEED
-    else:
-        spread = float(np.var(differences, ddof=1))
-        error = math.sqrt(spread / count + noise)
-        half = student_quantile(count - 1) * error
-        probability = student_two_sided(mean / error, count - 1) if error else float(mean == 0)
-        sign = 1 if lower else -1
-        verdict = Verdict.UNDECIDED
-        if abs(mean) > half:
-            verdict = Verdict.BETTER if sign * mean < 0 else Verdict.WORSE
-    return PairedDifference(mean, (mean - half, mean + half), differences, probability, verdict)
-
-
-def _bootstrap_variance(differences: np.ndarray, parts: GroupedMean, seed: int) -> float:
-    """Variance of the mean difference over resamples of the units of each group."""
-    generator = np.random.default_rng(seed)
-    totals = np.zeros(BOOTSTRAPS)
-    for code, weight in enumerate(parts.weights):
-        mine = np.flatnonzero(parts.groups == code)
-        if len(mine) == 0:
-            continue
-        for first in range(0, BOOTSTRAPS, BOOTSTRAP_BLOCK):
-            drawn = mine[generator.integers(0, len(mine), (BOOTSTRAP_BLOCK, len(mine)))]
-            ratio = differences[drawn].sum(axis=1) / parts.sizes[drawn].sum(axis=1)
-            totals[first : first + BOOTSTRAP_BLOCK] += weight * ratio
-    return float(np.var(totals, ddof=1))
 
 
 def share_with_interval(correct: np.ndarray, group: np.ndarray) -> tuple[float, float, float]:
@@ -171,17 +78,6 @@ def ratio_with_error(values: np.ndarray, sizes: np.ndarray) -> tuple[float, floa
     with np.errstate(invalid="ignore"):  # a broken model has no error either
         rest = float(((values - mean * sizes) ** 2).sum())
     return mean, math.sqrt(rest * count / (count - 1)) / size
-
-
-def adjust_by_holm(probabilities: list[float]) -> list[float]:
-    """The probabilities of a family of comparisons, adjusted together (Holm 1979)."""
-    adjusted = [0.0] * len(probabilities)
-    lowest = 0.0
-    order = sorted(range(len(probabilities)), key=lambda n: probabilities[n])
-    for done, number in enumerate(order):
-        lowest = max(lowest, min(1.0, (len(probabilities) - done) * probabilities[number]))
-        adjusted[number] = lowest
-    return adjusted
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Split: reference / train (the pool) / validation / test, by hash against stored thresholds.
 
 Equal texts have equal hashes, so they never stand on two sides; documents added later move none.
+Test and validation are drawn by domain (``held_out``).
 """
 
 from __future__ import annotations
@@ -8,23 +9,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from mlxprune.config.schema import Config
 from mlxprune.data.hashing import mix
+from mlxprune.data.held_out import (
+    HELD_OUT_DOCUMENTS,
+    Thresholds,
+    choose_held_out,
+    side_domains,
+    side_positions,
+    wanted_documents,
+)
 from mlxprune.data.index import Corpus
 from mlxprune.data.mix import MixShare, within_mix
 from mlxprune.records import Record, read_record, write_record
 
-SPLIT_VERSION = 2
+SPLIT_VERSION = 3
 TEST, VALIDATION, REFERENCE, TRAIN, LEFT_OUT = range(5)
 PARTS = ("test", "validation", "reference", "train", "left_out")
-HELD_OUT_LIMIT = 0.05  # of any domain, for validation and for test
-HELD_OUT_DOCUMENTS = 50
-HELD_OUT_TOKENS = 200_000
 REFERENCE_MARGIN = 1.1
 REFERENCE_LIMIT = 0.5
 POOL_WORTH = 2.0  # a pool of up to so many times the need stays whole
@@ -41,7 +46,7 @@ class PartSize(Record):
 class SplitSummary(Record):
     """split.json: the thresholds that were chosen, and what they made."""
 
-    thresholds: dict[str, float]
+    thresholds: Thresholds
     parts: dict[str, PartSize]
     beyond_need: int  # documents of the pool that split.pool: auto left out
     beyond_mix: int = 0  # documents that data.mix or weights left out
@@ -52,7 +57,6 @@ class SplitSummary(Record):
 @dataclass(frozen=True)
 class CorpusSplit:
     part: np.ndarray  # uint8 per document of the corpus
-    thresholds: dict[str, float]
     table: dict[str, PartSize]
     summary: SplitSummary
 
@@ -95,34 +99,31 @@ def sizes_of(corpus: Corpus, within: np.ndarray) -> DomainSizes:
     )
 
 
-def choose_thresholds(config: Config, sizes: DomainSizes) -> dict[str, float]:
-    """The shares of the hash's range that go to test, validation and reference."""
-    total = sum(sizes.bytes.values()) / bytes_per_token(config)
-    held_out = {
-        name: _held_out(getattr(config.split, name), config, sizes, total)
-        for name in ("test", "validation")
-    }
+def reference_share(config: Config, tokens: float) -> float:
+    """The share of the hash's range that trains the reference, of a corpus of ``tokens``."""
     asked = config.split.reference
     if asked == "auto":
         trained = [r.tokens for r in config.scorers if not r.pretrained and not config.split.cross]
-        need = max(trained, default=0) * REFERENCE_MARGIN / max(total, 1.0)
-        share = min(need, REFERENCE_LIMIT)
-    else:
-        share = asked if isinstance(asked, float) else min(asked / max(total, 1.0), 0.9)
-    return {**held_out, "reference": share}
+        need = max(trained, default=0) * REFERENCE_MARGIN / max(tokens, 1.0)
+        return min(need, REFERENCE_LIMIT)
+    return asked if isinstance(asked, float) else min(asked / max(tokens, 1.0), 0.9)
 
 
-def _held_out(asked: Any, config: Config, sizes: DomainSizes, total: float) -> float:
-    if isinstance(asked, float):
-        return asked
-    if isinstance(asked, int):
-        return min(asked / max(total, 1.0), 0.9)
-    need = 0.0
-    for name, documents in sizes.documents.items():
-        if documents:
-            tokens = sizes.bytes[name] / bytes_per_token(config)
-            need = max(need, HELD_OUT_DOCUMENTS / documents, HELD_OUT_TOKENS / max(tokens, 1.0))
-    return min(need, HELD_OUT_LIMIT)
+def expected_tokens(config: Config, sizes: DomainSizes) -> dict[str, float]:
+    """Tokens of every part, from the sizes of the domains alone."""
+    size = {name: n / bytes_per_token(config) for name, n in sizes.bytes.items()}
+    total = sum(size.values())
+    parts = {}
+    for part in ("test", "validation"):
+        asked = getattr(config.split, part)
+        parts[part] = sum(
+            size[name] * wanted_documents(asked, documents, size[name], total) / documents
+            for name, documents in sizes.documents.items()
+            if documents
+        )
+    parts["reference"] = reference_share(config, total) * total
+    parts["train"] = total - sum(parts.values())
+    return parts
 
 
 def tokens_taken(available: float, need: float | None) -> float:
@@ -147,11 +148,28 @@ def folds(index: np.ndarray, seed: int, count: int) -> np.ndarray:
     return (mix(index["side"], f"fold {seed}") % np.uint64(count)).astype(np.uint8)
 
 
-def assign(index: np.ndarray, seed: int, thresholds: dict[str, float]) -> np.ndarray:
-    """The part of every document, uint8. A pure function of (seed, side hash, thresholds)."""
-    position = mix(index["side"], f"split {seed}").astype(np.float64) / 2.0**64
-    edges = np.cumsum([thresholds[name] for name in ("test", "validation", "reference")])
-    return np.searchsorted(edges, position, side="right").astype(np.uint8)
+def choose_thresholds(config: Config, corpus: Corpus, within: np.ndarray) -> Thresholds:
+    """Where the parts end in the hash's range, by the documents of a mask."""
+    index = corpus.index[within]
+    each = bytes_per_token(config)
+    deciding = side_domains(corpus.index)[within]
+    test, validation = choose_held_out(config, index, deciding, corpus.domains, each)
+    reference = reference_share(config, float(index["bytes"].sum()) / each)
+    return Thresholds(test=test, validation=validation, reference=reference)
+
+
+def assign(corpus: Corpus, seed: int, thresholds: Thresholds) -> np.ndarray:
+    """The part of every document, uint8."""
+    position = side_positions(corpus.index["side"], seed)
+    by_domain = np.array(
+        [[thresholds.test.get(d, 0.0), thresholds.validation.get(d, 0.0)] for d in corpus.domains]
+    )
+    test, validation = by_domain[side_domains(corpus.index)].T
+    part = np.full(len(position), TRAIN, np.uint8)
+    part[position < validation + thresholds.reference] = REFERENCE
+    part[position < validation] = VALIDATION
+    part[position < test] = TEST
+    return part
 
 
 @dataclass(frozen=True)
@@ -188,8 +206,8 @@ def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> S
     """Write ``part.npy`` and ``split.json``; return the summary. ``need``: tokens of the pool that
     the budgets can use (``experiment.budgets.pool_need``); None: all of it."""
     taken = take_documents(config, corpus)
-    thresholds = choose_thresholds(config, sizes_of(corpus, taken.within))
-    part = assign(corpus.index, config.seed, thresholds)
+    thresholds = choose_thresholds(config, corpus, taken.within)
+    part = assign(corpus, config.seed, thresholds)
     part[~taken.within] = LEFT_OUT
     spare = beyond_need(config, corpus, part, need)
     part[spare] = LEFT_OUT
@@ -218,7 +236,7 @@ def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> S
 def open_split(folder: Path) -> CorpusSplit:
     summary = read_record(folder / "split.json", SplitSummary)
     part = np.load(folder / "part.npy", mmap_mode="r")
-    return CorpusSplit(part, summary.thresholds, summary.parts, summary)
+    return CorpusSplit(part, summary.parts, summary)
 
 
 def too_few(table: dict[str, PartSize], part: str) -> list[str]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from mlxprune.data.hashing import mix
+from mlxprune.data.hashing import mix as hashed
+from mlxprune.data.held_out import HELD_OUT_DOCUMENTS, HELD_OUT_TOKENS, LEAST_DOCUMENTS
 from mlxprune.data.index import Corpus
-from mlxprune.data.split import HELD_OUT_DOCUMENTS, HELD_OUT_TOKENS
 from mlxprune.evaluation.model_answers import losses_in_child
 from mlxprune.execution.context import Execution
 from mlxprune.files import write_array
 from mlxprune.records import SparseRecord
 from mlxprune.scoring.nll import score_documents
 from mlxprune.scoring.windows import resolve_policy
+from mlxprune.stats import GroupedMean, equal_groups
 from mlxprune.tokenization.token_file import Tokens
 from mlxprune.units import LN2
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     import mlx.nn as nn
 
 EVALUATION_VERSION = 1
-BITS_METRIC_VERSION = 1
+BITS_METRIC_VERSION = 2
+SMALL_DOMAINS = "(small domains)"  # those that are too small to stand alone, together
 
 
 def documents_to_test(corpus: Corpus, tokens: Tokens, members: np.ndarray, seed: int) -> np.ndarray:
@@ -34,7 +37,7 @@ def documents_to_test(corpus: Corpus, tokens: Tokens, members: np.ndarray, seed:
     """
     lengths = tokens.lengths(members)
     members, lengths = members[lengths > 0], lengths[lengths > 0]
-    order = np.argsort(mix(corpus.index["key"][members], f"test {seed}"), kind="stable")
+    order = np.argsort(hashed(corpus.index["key"][members], f"test {seed}"), kind="stable")
     domains = corpus.index["domain"][members]
     chosen = []
     by_domain = order[np.argsort(domains[order], kind="stable")]
@@ -51,7 +54,7 @@ def documents_for_curves(
     """Documents for the curve during training, in seeded hash order up to a budget of tokens."""
     members = members[tokens.lengths(members) > 0]
     order = members[
-        np.argsort(mix(corpus.index["key"][members], f"validation {seed}"), kind="stable")
+        np.argsort(hashed(corpus.index["key"][members], f"validation {seed}"), kind="stable")
     ]
     before = np.cumsum(tokens.lengths(order)) - tokens.lengths(order)
     return np.sort(order[before < budget])
@@ -80,7 +83,8 @@ def validator(
 
 
 class TextBits(SparseRecord):
-    """Bits per byte of a text: of each domain, their plain mean, and on the mix as it is."""
+    """Bits per byte of a text: of each domain, the plain mean over those that are large enough, and
+    on a mix: of the target that of its own bytes, of the test part that of the pool's."""
 
     macro: float
     original_mix: float
@@ -96,18 +100,71 @@ class ScoredText(TextBits, kw_only=True):
     nll_file: str
 
 
+@dataclass(frozen=True)
+class MacroDomains:
+    """Which domains macro is the mean over. A domain of fewer than five documents does not stand
+    alone: such domains count as one together, or where even that has fewer, not at all."""
+
+    alone: list[str]
+    pooled: list[str]
+    left_out: list[str]  # too few together, or without a document
+    groups: np.ndarray  # int64 [documents]; -1: left out
+
+    @property
+    def count(self) -> int:
+        return len(self.alone) + bool(self.pooled)
+
+    def mean_of(self, sizes: np.ndarray) -> tuple[np.ndarray, GroupedMean]:
+        """(bool [documents]: which count, their mean a byte), domains alike."""
+        inside = self.groups >= 0
+        return inside, equal_groups(sizes[inside], self.groups[inside])
+
+
+def macro_domains(domains: np.ndarray, names: list[str]) -> MacroDomains:
+    """By the domain codes of documents, [documents]. Of a text in which no domain is large enough,
+    every domain stands alone."""
+    counts = np.bincount(domains, minlength=len(names))
+    large = counts >= LEAST_DOCUMENTS
+    if not large.any():
+        large = counts > 0
+    small = (counts > 0) & ~large
+    together = int(counts[small].sum()) >= LEAST_DOCUMENTS
+    group = np.full(len(names), -1)
+    group[large] = np.arange(large.sum())
+    if together:
+        group[small] = large.sum()
+    named = np.array(names, dtype=object)
+    left = (counts == 0) | (small & (not together))
+    return MacroDomains(
+        named[large].tolist(),
+        named[small].tolist() if together else [],
+        named[left].tolist(),
+        group[domains],
+    )
+
+
 def bits_by_domain(
-    nll: np.ndarray, sizes: np.ndarray, domains: np.ndarray, names: list[str]
+    nll: np.ndarray,
+    sizes: np.ndarray,
+    domains: np.ndarray,
+    names: list[str],
+    mix: np.ndarray | None = None,
 ) -> TextBits:
-    """Bits per byte from the losses in nats, bytes and domain codes of documents, [documents]."""
+    """Bits per byte from the losses in nats, bytes and domain codes of documents, [documents].
+
+    ``mix`` float64 [domains] are the bytes that weigh the domains in the original mix, those of the
+    pool; by default those of these documents.
+    """
     count = len(names)
     bits = np.bincount(domains, weights=nll, minlength=count) / LN2
     size = np.bincount(domains, weights=sizes, minlength=count)
     present = size > 0
     per_domain = np.divide(bits, size, out=np.zeros(count), where=present)
+    inside, macro = macro_domains(domains, names).mean_of(sizes)
+    weights = np.where(present, size if mix is None or not mix[present].any() else mix, 0.0)
     return TextBits(
-        macro=float(per_domain[present].mean()),
-        original_mix=float(bits.sum() / size.sum()),
+        macro=macro.mean(nll[inside] / LN2),
+        original_mix=float(weights @ per_domain / weights.sum()),
         domains={n: float(b) for n, b, p in zip(names, per_domain, present, strict=True) if p},
         metric_version=BITS_METRIC_VERSION,
     )
@@ -122,11 +179,13 @@ def score_model(
     context: int,
     array: Path,
     between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
+    mix: np.ndarray | None = None,
 ) -> ScoredText:
-    """Score documents with one model: its figures; the NLL of each, float64, goes to ``array``."""
+    """Score documents with one model: its figures; the NLL of each, float64, goes to ``array``.
+    ``mix`` as in ``bits_by_domain``."""
     part = losses_in_child(execution, model_folder, tokens, documents, context, between)
     index = corpus.index[documents]
-    bits = bits_by_domain(part["nll_sum"], index["bytes"], index["domain"], corpus.domains)
+    bits = bits_by_domain(part["nll_sum"], index["bytes"], index["domain"], corpus.domains, mix)
     counts = np.bincount(index["domain"], minlength=len(corpus.domains))
     write_array(array, part["nll_sum"])
     return ScoredText(

@@ -124,6 +124,12 @@ class RunArtifacts:
         members = self.split.members(split.TEST)
         return documents_to_test(self.corpus, self.tokens(), members, self.config.seed)
 
+    def validation_documents(self) -> np.ndarray:
+        """The documents of the validation part by which slices are ranked, drawn as those of the
+        test part are."""
+        members = self.split.members(split.VALIDATION)
+        return documents_to_test(self.corpus, self.tokens(), members, self.config.seed)
+
     def folds(self, documents: np.ndarray) -> np.ndarray:
         """Of cross-scoring, the fold of each document, uint8."""
         count = self.config.split.cross or 1

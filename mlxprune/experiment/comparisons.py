@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from mlxprune.evaluation.bits_per_byte import SMALL_DOMAINS, macro_domains
 from mlxprune.evaluation.target_text import open_target
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.data_efficiency import Rho
+from mlxprune.experiment.data_efficiency import ArmEnds, Rho, ends_of, rho_of
 from mlxprune.experiment.records import ArmRecord, StudyArms, read_evaluation
 from mlxprune.experiment.task_results import (
     ItemAnswers,
@@ -23,17 +24,17 @@ from mlxprune.experiment.task_results import (
     read_answers,
     same_items,
 )
-from mlxprune.records import SparseRecord
-from mlxprune.run.folder import RunFolder
-from mlxprune.stats import (
-    FAMILY_ERROR_RATE,
-    GroupedMean,
+from mlxprune.inference.power import seeds_needed, smallest_difference
+from mlxprune.inference.verdict import (
+    ArmPair,
     PairedDifference,
     Verdict,
-    adjust_by_holm,
     compare_paired,
-    equal_groups,
+    standard_error,
 )
+from mlxprune.records import SparseRecord
+from mlxprune.run.folder import RunFolder
+from mlxprune.stats import GroupedMean
 from mlxprune.units import LN2
 
 # The kinds of arms that are compared, and what the first minus the second shows.
@@ -66,6 +67,16 @@ class Pair:
     main: bool  # pruned against random: what the verdict is on
 
 
+class DomainShare(SparseRecord):
+    """What a domain adds to a difference of two arms in macro, which is the sum of these."""
+
+    domain: str
+    documents: int
+    arm: float  # bits per byte, as the next
+    control: float
+    adds: float
+
+
 class ComparedArms(SparseRecord):
     """An arm minus a control in the primary figure, over the seeds that both have; where the arms
     were asked tasks, in those too, item by item."""
@@ -76,13 +87,29 @@ class ComparedArms(SparseRecord):
     difference: float
     interval: tuple[float, float]
     by_seed: list[float]
-    probability: float | None
+    probability: float | None  # of the main ones, over all slices
     verdict: Verdict
-    adjusted_probability: float | None = None  # of the main ones, over all slices
+    seed_sd: float | None
+    pooled: int
+    document_sd: float
+    document_degrees: float
+    degrees: float
+    standard_errors: float
+    control_figure: float  # the control's mean
+    on_validation: float | None = None  # the difference there, by which slices are ranked
+    smallest: float | None = None  # the difference that would be decided four times out of five
+    seeds_needed: int | None = None  # to decide the difference that was seen; None: no number is
+    domains: list[DomainShare] | None = None
     gold_bpb: PairedDifference | None = None
     accuracy: PairedDifference | None = None
     clean_gold_bpb: PairedDifference | None = None
     rho: Rho | None = None
+    rho_accuracy: Rho | None = None
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean difference."""
+        return standard_error(self)
 
 
 class Comparison(ComparedArms, kw_only=True):
@@ -122,28 +149,96 @@ def _belong(arm: ArmRecord, control: ArmRecord) -> bool:
 
 
 def compare_arms(held: RunArtifacts) -> list[Comparison]:
-    """Every pair of arms with a common seed.
-
-    The verdicts on several slices are Holm's (1979): their probabilities are adjusted together.
-    """
+    """Every pair of arms with a common seed. Slices against random are decided together."""
     assessed = held.assessed_arms()
     if not assessed:
         return []
-    measure = _measure(held, assessed)
+    measure = primary_measure(held, assessed)
     values = {
         arm: {seed: measure.of(name) for seed, name in seeds.items()}
         for arm, seeds in assessed.items()
     }
-    comparisons = []
+    found: list[tuple[Pair, ArmPair]] = []
+    first = held.arms.firsts()
     for pair in pairs_of(held.arms):
         arm, control = values.get(pair.arm, {}), values.get(pair.control, {})
         seeds = sorted(arm.keys() & control.keys())
-        if not seeds:
-            continue
-        both = [arm[s] for s in seeds], [control[s] for s in seeds]
-        difference = compare_paired(*both, measure.parts, held.config.seed)
-        comparisons.append(Comparison(**asdict(pair), seeds=seeds, **_fields(difference)))
-    return _with_tasks(held, assessed, _adjusted(comparisons))
+        if seeds:
+            found.append((pair, _arm_pair(pair, first, arm, control, seeds)))
+    decided = compare_paired([both for _, both in found], measure.parts, held.config.seed)
+    validation = _validation_figures(held, assessed)
+    slices = sum(pair.main for pair, _ in found)
+    comparisons = []
+    for (pair, both), difference in zip(found, decided, strict=True):
+        ranked = [
+            validation[assessed[pair.arm][s]] - validation[assessed[pair.control][s]]
+            for s in both.seeds
+            if assessed[pair.arm][s] in validation and assessed[pair.control][s] in validation
+        ]
+        comparisons.append(
+            Comparison(
+                **asdict(pair),
+                seeds=both.seeds,
+                **_fields(difference),
+                control_figure=float(np.mean([measure.parts.mean(v) for v in both.control])),
+                on_validation=float(np.mean(ranked)) if ranked else None,
+                smallest=smallest_difference(difference),
+                seeds_needed=seeds_needed(difference, slices if pair.main else 1),
+                domains=measure.domains(both),
+            )
+        )
+    found_rho = [_with_rho(held, compared, measure) for compared in comparisons]
+    return _with_tasks(held, assessed, found_rho)
+
+
+def _with_rho(held: RunArtifacts, compared: Comparison, measure: Measure) -> Comparison:
+    """With the share of targets at which the arm is as good as its control, if it has branches."""
+    rho = _rho_in(held, compared, compared, measure.of, measure.parts)
+    return compared if rho is None else msgspec.structs.replace(compared, rho=rho)
+
+
+def _rho_in(
+    held: RunArtifacts,
+    compared: Comparison,
+    difference: ComparedArms | PairedDifference,
+    of: Callable[[str], np.ndarray],
+    parts: GroupedMean,
+    lower: bool = True,
+) -> Rho | None:
+    ends = ends_of(held.run, held.arms, compared.arm, compared.seeds)
+    control = ends_of(held.run, held.arms, compared.control, compared.seeds)
+    if len(ends) < 2 or not control or max(ends) != max(control):
+        return None
+    values = [[of(name) for name in names] for names in ends.values()]
+    last = [of(name) for name in control[max(control)]]
+    arm_ends = ArmEnds(np.array(list(ends), np.float64), values, last)
+    return rho_of(arm_ends, parts, difference, held.config.seed, lower)
+
+
+def _arm_pair(
+    pair: Pair,
+    first: dict[str, ArmRecord],
+    arm: dict[int, np.ndarray],
+    control: dict[int, np.ndarray],
+    seeds: list[int],
+) -> ArmPair:
+    return ArmPair(
+        [arm[s] for s in seeds],
+        [control[s] for s in seeds],
+        seeds,
+        f"{first[pair.arm].kind} - {first[pair.control].kind}",
+        pair.control,
+        pair.main,
+    )
+
+
+def _validation_figures(
+    held: RunArtifacts, assessed: dict[str, dict[int, str]]
+) -> dict[str, float]:
+    """Macro on the validation part, of the models that were measured there."""
+    names = [name for seeds in assessed.values() for name in seeds.values()]
+    told = {name: read_evaluation(held.run, name).validation for name in names}
+    return {name: text.macro for name, text in told.items() if text is not None}
 
 
 def _fields(difference: PairedDifference) -> Any:
@@ -153,34 +248,61 @@ def _fields(difference: PairedDifference) -> Any:
 
 @dataclass(frozen=True)
 class Measure:
-    """The primary figure: bits of every unit of an evaluation, and how they make a mean."""
+    """The primary figure: bits of every unit of an evaluation, and how they make a mean; the name
+    of each group of units."""
 
     of: Callable[[str], np.ndarray]
     parts: GroupedMean
+    names: list[str]
+
+    def domains(self, both: ArmPair) -> list[DomainShare]:
+        """What each group adds to the difference of two arms."""
+        parts, count = self.parts, len(self.parts.weights)
+        size = np.bincount(parts.groups, weights=parts.sizes, minlength=count)
+        units = np.bincount(parts.groups, minlength=count)
+        arm, control = (
+            np.bincount(parts.groups, weights=np.mean(side, axis=0), minlength=count)
+            / np.maximum(size, 1)
+            for side in (both.arm, both.control)
+        )
+        return [
+            DomainShare(
+                domain=name,
+                documents=int(units[n]),
+                arm=float(arm[n]),
+                control=float(control[n]),
+                adds=float(parts.weights[n] * (arm[n] - control[n])),
+            )
+            for n, name in enumerate(self.names)
+            if units[n]
+        ]
 
 
-def _measure(held: RunArtifacts, assessed: dict[str, dict[int, str]]) -> Measure:
+def primary_measure(held: RunArtifacts, assessed: dict[str, dict[int, str]]) -> Measure:
     run, primary = held.run, held.config.evaluation.primary
     if primary == "tasks":
-        first = next(iter(next(iter(assessed.values())).values()))
+        first = _answers(run, next(iter(next(iter(assessed.values())).values())))
         return Measure(
             lambda name: gold_bits_parts(_answers(run, name))[0],
-            gold_bits_parts(_answers(run, first))[1],
+            gold_bits_parts(first)[1],
+            first.labels,
         )
     if primary == "target":
         corpus, _, documents = open_target(run, held.config)
     else:
         corpus, documents = held.corpus, held.test_documents()
+    index = corpus.index[documents]
+    domains = macro_domains(index["domain"].astype(np.int64), corpus.domains)
+    inside, parts = domains.mean_of(index["bytes"])
 
     def of(name: str) -> np.ndarray:
         evaluation = read_evaluation(run, name)
         text = evaluation.target if primary == "target" else evaluation
         assert text is not None
         nll: np.ndarray = np.load(run.evaluation(name).with_name(text.nll_file))
-        return nll / LN2
+        return nll[inside] / LN2
 
-    index = corpus.index[documents]
-    return Measure(of, equal_groups(index["bytes"], index["domain"].astype(np.int64)))
+    return Measure(of, parts, [*domains.alone, *([SMALL_DOMAINS] if domains.pooled else [])])
 
 
 def _answers(run: RunFolder, name: str) -> ItemAnswers:
@@ -189,93 +311,95 @@ def _answers(run: RunFolder, name: str) -> ItemAnswers:
     return answers
 
 
-def _adjusted(comparisons: list[Comparison]) -> list[Comparison]:
-    """With the probabilities of the main ones adjusted, and what they then say."""
-    family = [n for n, c in enumerate(comparisons) if c.main and c.probability is not None]
-    adjusted = adjust_by_holm([comparisons[n].probability or 0.0 for n in family])
-    result = list(comparisons)
-    for n, probability in zip(family, adjusted, strict=True):
-        undecided = probability >= FAMILY_ERROR_RATE
-        verdict = Verdict.UNDECIDED if undecided else result[n].verdict
-        result[n] = msgspec.structs.replace(
-            result[n], adjusted_probability=probability, verdict=verdict
-        )
-    return result
-
-
 def _with_tasks(
     held: RunArtifacts, assessed: dict[str, dict[int, str]], comparisons: list[Comparison]
 ) -> list[Comparison]:
     """The same pairs by the tasks' items: bits of the right answers, and the average accuracy."""
     if not held.config.evaluation.tasks:
         return comparisons
-    seed, rows = held.config.seed, contaminated_rows(held.run)
+    rows = contaminated_rows(held.run)
     names = [name for seeds in assessed.values() for name in seeds.values()]
     answers = {name: read_answers(held.run, name) for name in names}
-    result = []
-    for compared in comparisons:
+    both: dict[int, list[tuple[ItemAnswers, ItemAnswers]]] = {}
+    for number, compared in enumerate(comparisons):
         pairs = [
             (answers[assessed[compared.arm][s]], answers[assessed[compared.control][s]])
             for s in compared.seeds
         ]
-        both = [(a, c) for a, c in pairs if a and c and same_items(a, c)]
-        if both:
-            clean = None
-            kept = None if rows is None else clean_items(both[0][0], rows)
-            if kept is not None and kept.any() and not kept.all():
-                some = [(only_items(a, kept), only_items(c, kept)) for a, c in both]
-                clean = _by_items(some, gold_bits_parts, seed, True)
-            compared = msgspec.structs.replace(
+        same = [(a, c) for a, c in pairs if a and c and same_items(a, c)]
+        if len(same) == len(pairs):
+            both[number] = same
+    if not both:
+        return comparisons
+    first = next(iter(both.values()))[0][0]
+    kept = None if rows is None else clean_items(first, rows)
+    found: dict[str, dict[int, PairedDifference]] = {
+        "gold_bpb": _by_items(held, comparisons, both, gold_bits_parts, True),
+        "accuracy": _by_items(held, comparisons, both, accuracy_parts, False),
+    }
+    if kept is not None and kept.any() and not kept.all():
+        some = {
+            number: [(only_items(a, kept), only_items(c, kept)) for a, c in pairs]
+            for number, pairs in both.items()
+        }
+        found["clean_gold_bpb"] = _by_items(held, comparisons, some, gold_bits_parts, True)
+    result = []
+    for number, compared in enumerate(comparisons):
+        more: dict[str, Any] = {n: told[number] for n, told in found.items() if number in told}
+        if "accuracy" in more:
+            more["rho_accuracy"] = _rho_in(
+                held,
                 compared,
-                clean_gold_bpb=clean,
-                gold_bpb=_by_items(both, gold_bits_parts, seed, True),
-                accuracy=_by_items(both, accuracy_parts, seed, False),
+                more["accuracy"],
+                lambda name: accuracy_parts(_answers(held.run, name))[0],
+                accuracy_parts(first)[1],
+                False,
             )
-        result.append(compared)
+        result.append(msgspec.structs.replace(compared, **more))
     return result
 
 
 def _by_items(
-    both: list[tuple[ItemAnswers, ItemAnswers]],
+    held: RunArtifacts,
+    comparisons: list[Comparison],
+    both: dict[int, list[tuple[ItemAnswers, ItemAnswers]]],
     of: Callable[[ItemAnswers], tuple[np.ndarray, GroupedMean]],
-    seed: int,
     lower: bool,
-) -> PairedDifference:
-    arm, control = ([of(answers)[0] for answers in side] for side in zip(*both, strict=True))
-    return compare_paired(arm, control, of(both[0][0])[1], seed, lower)
+) -> dict[int, PairedDifference]:
+    """By the number of the comparison; those whose first items are asked in one order."""
+    first, pairs, numbers = held.arms.firsts(), [], []
+    usual = next(iter(both.values()))[0][0]
+    for number, answers in both.items():
+        compared = comparisons[number]
+        if not same_items(usual, answers[0][0]):
+            continue
+        arm, control = (
+            {s: of(a)[0] for s, a in zip(compared.seeds, side, strict=True)}
+            for side in zip(*answers, strict=True)
+        )
+        pair = Pair(compared.arm, compared.control, compared.about, compared.main)
+        pairs.append(_arm_pair(pair, first, arm, control, compared.seeds))
+        numbers.append(number)
+    decided = compare_paired(pairs, of(usual)[1], held.config.seed, lower)
+    return dict(zip(numbers, decided, strict=True))
+
+
+def best_slice(comparisons: list[Comparison]) -> Comparison | None:
+    """Of the slices against random, the one that is ranked first: on the validation part, where it
+    was read."""
+    main = [c for c in comparisons if c.main]
+    if not main:
+        return None
+    if all(c.on_validation is not None for c in main):
+        return min(main, key=lambda c: c.on_validation or 0.0)
+    return min(main, key=lambda c: (c.verdict != Verdict.BETTER, c.difference))
 
 
 def first_verdict(primary: str, comparisons: list[Comparison]) -> MainVerdict | None:
-    """The verdict on the first slice that has one; None before it and its control exist."""
-    chosen = next((c for c in comparisons if c.main), None)
+    """The verdict on the best slice; None before it and its control exist."""
+    chosen = best_slice(comparisons)
     if chosen is None:
         return None
     kept = {name: getattr(chosen, name) for name in ComparedArms.__struct_fields__}
     unit = f"bits per byte {ON[primary]}, lower is better"
     return MainVerdict(primary=primary, unit=unit, **kept)
-
-
-def verdict_sentence(comparisons: list[Comparison], primary: str) -> str:
-    """What to do next, in one plain sentence."""
-    main = [c for c in comparisons if c.main]
-    if not main:
-        return "Run it to the end to compare the slice with a random one of equal size."
-    best = min(main, key=lambda c: (c.verdict != Verdict.BETTER, c.difference))
-    change = abs(best.difference)
-    side = "lower (better)" if best.difference < 0 else "higher (worse)"
-    lead = f"of {len(main)} slices, the best against its control: " if len(main) > 1 else ""
-    if len(main) > 1 and best.difference >= 0:
-        lead = f"none of {len(main)} slices beat its control; the nearest: "
-    seen = (
-        f"{lead}{best.arm} ended {change:.4f} bits per byte {side} than {best.control} "
-        f"{ON[primary]} (interval {best.interval[0]:+.4f} to "
-        f"{best.interval[1]:+.4f})"
-    )
-    seen = seen[0].upper() + seen[1:] if lead else seen
-    if len(best.seeds) == 1:
-        return f"{seen}; with one seed that is no verdict: add seeds (final.seeds: [0, 1, 2])."
-    if best.verdict == Verdict.BETTER:
-        return f"{seen}: train your model on selection/{best.arm}."
-    if best.verdict == Verdict.WORSE:
-        return f"{seen}: try another criterion or rate, the scores are reused."
-    return f"{seen}: undecided; more seeds or more targets would tell, or try another slice."

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from mlxprune.evaluation.task_metrics import mean_of
 from mlxprune.experiment.records import ArmEvaluation, StudyArms, read_evaluation
+from mlxprune.inference.document_noise import influences
+from mlxprune.inference.verdict import Verdict, root_of
 from mlxprune.records import Record
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current
+from mlxprune.stats import Z_95, GroupedMean
+
+RHO_RESAMPLES = 2000
+MOST_TARGETS = 100.0
 
 
 class BudgetPoint(Record):
@@ -25,18 +32,27 @@ class BudgetPoint(Record):
 
 
 class Rho(Record):
-    """The share of the control's targets at which the arm reaches the control's final figure.
+    """The share of the control's targets at which the arm reaches the control's final figure: under
+    1 it saves, over 1 it loses. None: no number of targets would do, as far as its curve tells.
 
-    Interpolated in log targets between two ends (bound ""), or the first end when that is already
-    as good (bound "<="), or 1 where it is not reached (bound ">=").
+    Interpolated in log targets between decayed ends, and extrapolated beyond them (``beyond``).
+    The interval is that of the difference at the end, carried over: it holds 1 where that is
+    undecided.
     """
 
-    share: float
-    bound: str
+    share: float | None
+    interval: tuple[float | None, float | None]
+    beyond: bool
+    decided: bool
 
     def __str__(self) -> str:
-        """``0.83`` or ``>= 1.00``."""
-        return f"{self.bound} {self.share:.2f}".strip()
+        """``0.83 (0.71 to 0.97)``."""
+        low, high = (_share(value) for value in self.interval)
+        return f"{_share(self.share)} ({low} to {high})"
+
+
+def _share(value: float | None) -> str:
+    return "never" if value is None else f"{value:.2f}"
 
 
 def budget_points(run: RunFolder, primary: str, arms: StudyArms) -> dict[str, list[BudgetPoint]]:
@@ -70,21 +86,115 @@ def _point(targets: int, evaluations: list[ArmEvaluation], primary: str) -> Budg
     )
 
 
-def rho(arm: list[BudgetPoint], control: list[BudgetPoint]) -> Rho:
-    """See ``Rho``; points by their targets, the shortest first."""
-    aim, whole = _primary(control[-1]), control[-1].targets
-    before: BudgetPoint | None = None
-    for point in arm:
-        if _primary(point) <= aim:
-            if before is None:
-                return Rho(share=point.targets / whole, bound="<=")
-            drop = _primary(before) - _primary(point)
-            part = (_primary(before) - aim) / drop if drop else 1.0
-            low, high = math.log(before.targets), math.log(point.targets)
-            return Rho(share=math.exp(low + part * (high - low)) / whole, bound="")
-        before = point
-    return Rho(share=1.0, bound=">=")
+def reached_at(targets: np.ndarray, figures: np.ndarray, aim: np.ndarray) -> np.ndarray:
+    """float64 [curves]: the targets at which falling curves reach ``aim`` [curves]; inf: never.
+
+    ``targets`` [ends] ascend, ``figures`` [curves, ends]. A figure that rises from one end to the
+    next is noise: both take their mean (isotonic regression). Beyond the ends a curve goes on along
+    the line, in log targets, from its first end to its last.
+    """
+    x, falling = np.log(targets), _falling(figures)
+    slope = (falling[:, -1] - falling[:, 0]) / (x[-1] - x[0])
+    result = np.full(len(aim), np.inf)
+    goes_on = slope < 0
+    before, after = aim >= falling[:, 0], aim <= falling[:, -1]
+    with np.errstate(over="ignore"):
+        for beyond, end in ((before, 0), (after & ~before, -1)):
+            mine = beyond & goes_on
+            away = (aim[mine] - falling[mine, end]) / slope[mine]
+            result[mine] = np.exp(np.minimum(x[end] + away, 700.0))
+    for row in np.flatnonzero(~before & ~after):
+        result[row] = np.exp(np.interp(-aim[row], -falling[row], x))
+    result[before & ~goes_on] = targets[0]
+    return result
 
 
-def _primary(point: BudgetPoint) -> float:
-    return math.nan if point.primary is None else point.primary
+def _falling(figures: np.ndarray) -> np.ndarray:
+    """Each row as the nearest one that never rises: the mean of min-max and max-min formulas of
+    isotonic regression, [curves, ends]."""
+    count = figures.shape[1]
+    sums = np.concatenate([np.zeros((len(figures), 1)), figures.cumsum(axis=1)], axis=1)
+    result = np.empty_like(figures, dtype=np.float64)
+    for at in range(count):
+        best = np.full(len(figures), -np.inf)
+        for last in range(at, count):  # max over later ends of the min over earlier beginnings
+            means = [
+                (sums[:, last + 1] - sums[:, first]) / (last + 1 - first) for first in range(at + 1)
+            ]
+            best = np.maximum(best, np.min(means, axis=0))
+        result[:, at] = best
+    return result
+
+
+class KnownNoise(Protocol):
+    """What of a comparison its interval rests on: a ``PairedDifference``, or a record of one."""
+
+    @property
+    def seed_sd(self) -> float | None: ...
+    @property
+    def standard_errors(self) -> float: ...
+    @property
+    def verdict(self) -> Verdict: ...
+
+
+@dataclass(frozen=True)
+class ArmEnds:
+    """An arm and its control: ``targets`` [ends] of the arm, the values [seeds][units] of the arm
+    at each end and of the control at its last."""
+
+    targets: np.ndarray
+    arm: list[list[np.ndarray]]
+    control: list[np.ndarray]
+
+
+def rho_of(
+    ends: ArmEnds, parts: GroupedMean, difference: KnownNoise, seed: int, lower: bool = True
+) -> Rho:
+    """The share of targets, with its interval from one resampling of seeds and documents, scaled so
+    that the difference at the end moves as far as the interval of the verdict is wide."""
+    sign = 1.0 if lower else -1.0
+    values = [*ends.arm, ends.control]  # the control's last
+    means = sign * np.array([[parts.mean(v) for v in seeds] for seeds in values])
+    pull = influences(np.array([np.mean(seeds, axis=0) for seeds in values]), parts)
+    count = len(ends.control)
+    noise = sign**2 * pull @ pull.T
+    if count > 1:
+        rest = means - means.mean(axis=1, keepdims=True)
+        own = float((rest[-2] - rest[-1]).var() * count / (count - 1))
+        pooled = (difference.seed_sd or 0.0) ** 2
+        raised = pooled / own if own > 0 else 1.0
+        noise = noise + raised * rest @ rest.T / (count * (count - 1))
+    generator = np.random.default_rng(seed)
+    moved = generator.standard_normal((RHO_RESAMPLES, len(values))) @ root_of(noise).T
+    moved *= difference.standard_errors / Z_95
+    figures = means.mean(axis=1) + np.concatenate([np.zeros((1, len(values))), moved])
+    reached = reached_at(ends.targets, figures[:, :-1], figures[:, -1]) / ends.targets[-1]
+    # Beyond either end of the resamples the law of the curve is a guess: so are these limits.
+    low, high = np.quantile(reached[1:], [0.025, 0.975], method="inverted_cdf")
+    share = float(reached[0])
+    first, last = ends.targets[0] / ends.targets[-1], 1.0
+    return Rho(
+        share=_finite(share),
+        interval=(_finite(low), _finite(high)),
+        beyond=not first <= share <= last,
+        decided=difference.verdict in (Verdict.BETTER, Verdict.WORSE),
+    )
+
+
+def _finite(share: float) -> float | None:
+    """Beyond a hundred times the targets is never."""
+    return float(share) if share < MOST_TARGETS else None
+
+
+def ends_of(run: RunFolder, arms: StudyArms, arm: str, seeds: list[int]) -> dict[int, list[str]]:
+    """The evaluations of an arm by its targets, one a seed, the shortest first; of the ends that
+    every seed has."""
+    found: dict[int, list[str]] = {}
+    for seed in seeds:
+        record = arms.arms.get(f"{arm}-s{seed}")
+        if record is None:
+            continue
+        for name, targets in {**record.branches, f"{arm}-s{seed}": record.targets}.items():
+            if is_current(run, run.evaluation(name)):
+                found.setdefault(targets, []).append(name)
+    return {targets: names for targets, names in sorted(found.items()) if len(names) == len(seeds)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
 from mlxprune.errors import DataError
@@ -74,10 +76,12 @@ def write_arms(run: RunFolder, arms: StudyArms) -> None:
 
 
 class ArmEvaluation(ScoredText, kw_only=True):
-    """eval/<arm>.json: one model on the test part, on the target text, and asked the tasks."""
+    """eval/<arm>.json: one model on the test part, on the target text, and asked the tasks; on the
+    validation part, where it is no shorter end of another."""
 
     deciles: list[float | None]  # bits per byte by tenth of the reference's scores, lowest first
     target: ScoredText | None = None
+    validation: ScoredText | None = None
     tasks: SuiteResult | None = None
 
 
@@ -93,3 +97,37 @@ class ContaminationRecord(Record):
     phrases: int  # runs of words that were too common to count
     common: dict[str, list[int]]  # rows that share only such
     arms: dict[str, dict[str, list[int]]]  # by model
+
+
+class TestRead(Record):
+    """One reading of the test part: when, and the slices that were new, by what they keep."""
+
+    t: float
+    slices: dict[str, str]  # label: a hash of the documents
+
+
+class TestReads(Record):
+    """eval/test-reads.json: how often slices were held against the test part of this run."""
+
+    reads: list[TestRead]
+
+    @property
+    def slices(self) -> list[str]:
+        """Every slice that was ever read there."""
+        return sorted({label for read in self.reads for label in read.slices})
+
+
+def read_test_reads(run: RunFolder) -> TestReads:
+    path = run.evaluation("test-reads")
+    return read_record(path, TestReads) if path.exists() else TestReads(reads=[])
+
+
+def note_test_read(run: RunFolder, slices: dict[str, str]) -> None:
+    """Before the test part is read: ``slices`` by label and a hash of their documents. What was
+    read before is no new reading."""
+    before = read_test_reads(run)
+    known = {item for read in before.reads for item in read.slices.items()}
+    new = dict(sorted(set(slices.items()) - known))
+    if new:
+        read = TestRead(t=time.time(), slices=new)
+        write_record(run.evaluation("test-reads"), TestReads(reads=[*before.reads, read]))

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from mlxprune.data.index import CorpusCounts
 from mlxprune.experiment.comparisons import Comparison, MainVerdict
+from mlxprune.experiment.conclusion import Conclusion
+from mlxprune.experiment.costs import NetSaving, StudyCosts
 from mlxprune.experiment.data_efficiency import BudgetPoint
 from mlxprune.experiment.document_account import DocumentAccount
 from mlxprune.experiment.records import ArmEvaluation
 from mlxprune.experiment.task_results import TaskStanding
+from mlxprune.experiment.trust import TrustFacts
 from mlxprune.records import Record, SparseRecord
 from mlxprune.run.event_kinds import RunStatus, StageStatus
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.training.summary import TrainingTotals
 
+RESULT_VERSION = 2  # of report.json; 1 had no conclusion, costs, saving or trust
+
 
 class StageResult(Record):
+    """``seconds``: of its last attempt; ``spent``: of all."""
+
     state: StageStatus
     seconds: float | None
+    spent: float = 0.0
 
 
 class SelectionTotals(Record):
@@ -70,6 +78,11 @@ class StudyResult(SparseRecord):
     budgets: dict[str, list[BudgetPoint]]  # by arm, of those that end early, too
     tasks: TaskStanding | None
     verdict: MainVerdict | None
+    schema_version: int = RESULT_VERSION
+    conclusion: Conclusion | None = None
+    saving: NetSaving | None = None  # of the slice that the verdict is on
+    costs: StudyCosts | None = None
+    trust: TrustFacts | None = None
     corpus: CorpusCounts | None = None
     account: DocumentAccount | None = None  # what became of every row
     selection: SelectionTotals | None = None

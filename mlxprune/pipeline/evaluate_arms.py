@@ -36,7 +36,12 @@ from mlxprune.execution.progress import progress_between, stage_progress
 from mlxprune.execution.stage import Artifact, run_stage
 from mlxprune.experiment.arms import Arm, arm_documents, arms_of, branches_of
 from mlxprune.experiment.artifacts import StudyExecution
-from mlxprune.experiment.records import ArmEvaluation, ContaminationRecord, read_evaluation
+from mlxprune.experiment.records import (
+    ArmEvaluation,
+    ContaminationRecord,
+    note_test_read,
+    read_evaluation,
+)
 from mlxprune.experiment.scorers import scorers_of, scoring_context
 from mlxprune.files import fingerprint_of
 from mlxprune.model.architecture import preset_of, training_defaults
@@ -58,6 +63,15 @@ class EvaluationInputs:
     documents: np.ndarray  # of the test part
     context: int
     tasks: FoundTasks | None
+
+    @cached_property
+    def pool_mix(self) -> np.ndarray:
+        """float64 [domains]: bytes of the pool, which weigh the original mix."""
+        held = self.study.held
+        index = held.corpus.index[held.pool]
+        return np.bincount(
+            index["domain"], weights=index["bytes"], minlength=len(held.corpus.domains)
+        )
 
     @cached_property
     def requests(self) -> requests.TaskRequests:
@@ -129,6 +143,10 @@ def evaluate_arms(study: StudyExecution) -> None:
         }
         artifacts["contamination"] = _contamination(inputs, whole, searched)
     named = {name: artifact.inputs[0] for name, artifact in artifacts.items()}
+    note_test_read(
+        study.run,
+        {a.arm: str(trainings[a.name]["documents"]) for a in whole if a.kind == "pruned"},
+    )
     run_stage(study, "evaluation", list(artifacts.values()), named)
     for arm in trained:
         if arm.name not in study.log.state.assessed:  # it was there before
@@ -153,11 +171,16 @@ def _evaluated(
         array = beside("npy")
         scored = score_model(
             study, folder, held.corpus, held.tokens(), inputs.documents, inputs.context, array,
-            between,
+            between, inputs.pool_mix,
         )  # fmt: skip
         sizes = held.corpus.index["bytes"][inputs.documents]
         deciles = by_decile(np.load(array), sizes, inputs.decile)
-        target, suite = None, None
+        target, validation, suite = None, None, None
+        if arm.at is None and arm.rung is None:
+            validation = score_model(
+                study, folder, held.corpus, held.tokens(), held.validation_documents(),
+                inputs.context, beside("validation.npy"), mix=inputs.pool_mix,
+            )  # fmt: skip
         if study.config.evaluation.target:
             target = score_model(
                 study, folder, *inputs.target, inputs.context, beside("target.npy")
@@ -165,7 +188,11 @@ def _evaluated(
         if inputs.tasks is not None:
             suite = _asked(inputs, folder, beside, f"{arm.name}, {number + 1} of {count}")
         evaluation = ArmEvaluation(
-            **msgspec.structs.asdict(scored), deciles=deciles, target=target, tasks=suite
+            **msgspec.structs.asdict(scored),
+            deciles=deciles,
+            target=target,
+            validation=validation,
+            tasks=suite,
         )
         write_record(place, evaluation)
         mark_done(place, "evaluation", artifact.fingerprint)

@@ -11,6 +11,7 @@ from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.data import split
 from mlxprune.data.hashing import mix
+from mlxprune.data.held_out import HELD_OUT_DOCUMENTS
 from mlxprune.data.index import CORPUS_VERSION
 from mlxprune.data.indexing import note_places, verify_inputs
 from mlxprune.data.mix import mix_sentence
@@ -126,7 +127,7 @@ def _judge_split(study: StudyExecution) -> None:
     few = split.too_few(table, "test")
     if few:
         names = ", ".join(few[:8]) + (", ..." if len(few) > 8 else "")
-        limit = split.HELD_OUT_DOCUMENTS
+        limit = HELD_OUT_DOCUMENTS
         study.warn("split", f"too few test documents (under {limit}) to say much about: {names}")
 
 

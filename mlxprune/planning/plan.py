@@ -76,10 +76,8 @@ def plan_run(
     warnings = check_possible(config)
     found = find_sources(config.data)
     summary, sizes, mix, account = _sizes(config, found, sample)
-    thresholds = split.choose_thresholds(config, sizes)
     tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
-    parts = {name: thresholds[name] * tokens for name in thresholds}
-    parts["train"] = tokens - sum(parts.values())
+    parts = split.expected_tokens(config, sizes)
     _refuse_sizes(config, summary, parts, tokens)
     warnings += [*notes_on_files(found), *summary.notes]
     warnings += [mix_sentence(mix)] if mix else []

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from mlxprune.experiment.study_result import StudyResult
-from mlxprune.stats import Verdict
+from mlxprune.inference.verdict import Verdict
 
 
 def export_command(

@@ -12,7 +12,8 @@ from mlxprune.data import split
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arms import arms_of
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.comparisons import ON, verdict_sentence
+from mlxprune.experiment.comparisons import ON
+from mlxprune.experiment.conclusion import verdict_sentence
 from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.scorers import scorers_of
 from mlxprune.experiment.study_result import ArmResult, StudyResult

@@ -10,8 +10,10 @@ import numpy as np
 from mlxprune.data.index import CorpusCounts
 from mlxprune.experiment.arms import arms_of
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.comparisons import compare_arms, first_verdict
-from mlxprune.experiment.data_efficiency import budget_points, rho
+from mlxprune.experiment.comparisons import best_slice, compare_arms, first_verdict
+from mlxprune.experiment.conclusion import conclude
+from mlxprune.experiment.costs import net_saving, study_costs
+from mlxprune.experiment.data_efficiency import budget_points
 from mlxprune.experiment.document_account import document_account
 from mlxprune.experiment.records import ArmRecord, read_evaluation
 from mlxprune.experiment.study_result import (
@@ -22,6 +24,7 @@ from mlxprune.experiment.study_result import (
     StudyResult,
 )
 from mlxprune.experiment.task_results import task_standing
+from mlxprune.experiment.trust import trust_facts
 from mlxprune.records import read_record
 from mlxprune.run.event_kinds import RunStatus
 from mlxprune.run.folder import RunFolder
@@ -39,13 +42,13 @@ def study_result(
     study_arms = held.arms
     arms = _arms(held, study_arms.arms)
     budgets = budget_points(run, config.evaluation.primary, study_arms)
-    comparisons = []
-    for compared in compare_arms(held):
-        arm, control = budgets.get(compared.arm), budgets.get(compared.control)
-        share = rho(arm, control) if arm and control else None
-        comparisons.append(msgspec.structs.replace(compared, rho=share))
+    comparisons = compare_arms(held)
     manifests = slice_manifests(held)
     counts = _corpus_counts(run)
+    costs = study_costs(held, run_state)
+    best = best_slice(comparisons)
+    saving = None if best is None or costs is None else net_saving(best, costs, study_arms.targets)
+    primary = config.evaluation.primary
     return StudyResult(
         run=str(run.path),
         state=state or run_state.state,
@@ -55,7 +58,11 @@ def study_result(
         comparisons=comparisons,
         budgets=budgets,
         tasks=task_standing(run, held.assessed_arms()),
-        verdict=first_verdict(config.evaluation.primary, comparisons),
+        verdict=first_verdict(primary, comparisons),
+        conclusion=conclude(str(run.path), primary, comparisons, manifests, saving),
+        saving=saving,
+        costs=costs,
+        trust=None if best is None else trust_facts(held, best, manifests),
         corpus=counts,
         account=None if counts is None else document_account(held, counts),
         selection=_selection(manifests),
@@ -73,7 +80,7 @@ def slice_manifests(held: RunArtifacts) -> dict[str, SliceManifest]:
 
 
 def _of_stage(stage: StageState) -> StageResult:
-    return StageResult(state=stage.state, seconds=stage.seconds)
+    return StageResult(state=stage.state, seconds=stage.seconds, spent=float(stage.spent))
 
 
 def _corpus_counts(run: RunFolder) -> CorpusCounts | None:

@@ -9,7 +9,8 @@ from typing import Any
 from msgspec import UnsetType
 
 from mlxprune.errors import one_line
-from mlxprune.experiment.comparisons import Comparison, verdict_sentence
+from mlxprune.experiment.comparisons import Comparison
+from mlxprune.experiment.conclusion import verdict_sentence
 from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.experiment.task_results import ArmTasks
@@ -54,10 +55,6 @@ def print_result(result: StudyResult, primary: str, report_path: str) -> None:
         for label, why in result.tasks.absent.items():
             print(f"{one_line(label)} is left out: {one_line(why)}")
         rich.print()
-    for compared in result.comparisons:
-        if compared.main and compared.rho is not None:
-            arm, control = compared.arm, compared.control
-            print(f"{arm} reaches the end of {control} at {compared.rho} of its targets")
     if result.account is not None:
         rich.print(Text(account_sentence(result.account)))
     rich.print(Text(verdict_sentence(result.comparisons, primary)))

@@ -46,6 +46,8 @@ def fold_event(state: RunState, event: Event) -> RunState:
             state.__dict__.update(state_of(event.state).__dict__)
         return state
     state.events += 1
+    if isinstance(event, kinds.RunStart | kinds.RunEnd):
+        _close_stages(state, event.t if isinstance(event, kinds.RunEnd) else state.updated)
     state.updated = event.t
     if (event.v or 0) > EVENTS_VERSION:
         state.newer = event.v
@@ -82,6 +84,13 @@ def _short(event: Event) -> Event:
         if isinstance(getattr(event, name), dict | list | msgspec.Struct)
     }
     return msgspec.structs.replace(event, **large)
+
+
+def _close_stages(state: RunState, ended: float | None) -> None:
+    """What a stage took that an attempt left unfinished; after a crash, up to its last event."""
+    for stage in state.stages.values():
+        if stage.state == StageStatus.RUNNING and stage.started is not None and ended is not None:
+            stage.spent += max(0.0, ended - stage.started)
 
 
 def _run_start(state: RunState, event: kinds.RunStart) -> None:
@@ -182,6 +191,7 @@ def _slept(state: RunState, event: kinds.Slept) -> None:
 def _stage_end(state: RunState, event: kinds.StageEnd) -> None:
     stage = state.stage(event.stage)
     stage.state, stage.seconds = status_of(event.state, StageStatus.STOPPED), event.seconds
+    stage.spent += event.seconds or 0.0
     if stage.state == StageStatus.DONE:
         stage.built_seconds = stage.seconds
     stage.why = stage.why if event.why is None else event.why

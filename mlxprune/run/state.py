@@ -41,7 +41,8 @@ Status = TypeVar("Status", RunStatus, StageStatus)
 
 @dataclass
 class StageState:
-    """How far a stage is, how fast, and how long it took when it was last built."""
+    """How far a stage is, how fast, how long it took when it was last built, and how long it has
+    taken over all attempts (``spent``)."""
 
     state: StageStatus = StageStatus.PENDING
     started: float | None = None
@@ -60,12 +61,13 @@ class StageState:
     utilisation: Number | None = None  # FLOPs over those of the measured matrix product
     peak_memory_bytes: Number | None = None
     built_seconds: Number | None = None
+    spent: Number = 0.0
     rates: Columns = field(default_factory=lambda: Columns(("t", "rate"), "rate"))
     told: set[str] = field(default_factory=set)  # fields of progress that an event has had
 
     def renewed(self, keep_rates: bool) -> StageState:
         """Forgotten all but how long it took, and how fast it was, when it was last built."""
-        fresh = StageState(built_seconds=self.built_seconds)
+        fresh = StageState(built_seconds=self.built_seconds, spent=self.spent)
         if keep_rates:
             for name in BUILT:
                 setattr(fresh, name, getattr(self, name))

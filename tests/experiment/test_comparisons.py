@@ -10,14 +10,13 @@ import pytest
 
 from mlxprune.config.loading import validate_config
 from mlxprune.errors import DataError
-from mlxprune.experiment.comparisons import Comparison, pairs_of, verdict_sentence
+from mlxprune.experiment.comparisons import Comparison, pairs_of
+from mlxprune.experiment.conclusion import verdict_sentence
 from mlxprune.experiment.records import ArmRecord, StudyArms, read_arms, write_arms
+from mlxprune.inference.verdict import Verdict
 from mlxprune.pipeline.runner import run_study
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import read_marker
-from mlxprune.stats import (
-    Verdict,
-)
 from mlxprune.testing import tiny
 
 

@@ -19,7 +19,7 @@ from mlxprune.evaluation.bits_per_byte import BITS_METRIC_VERSION
 from mlxprune.evaluation.task_metrics import TASK_METRIC_VERSION
 from mlxprune.evaluation.tasks import find_tasks
 from mlxprune.experiment.artifacts import open_run
-from mlxprune.experiment.comparisons import verdict_sentence
+from mlxprune.experiment.conclusion import verdict_sentence
 from mlxprune.experiment.document_explanation import explain_document
 from mlxprune.experiment.task_results import contaminated_rows
 from mlxprune.files import read_json

@@ -11,14 +11,14 @@ import pytest
 
 from mlxprune.config.loading import validate_config
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.comparisons import verdict_sentence
+from mlxprune.experiment.conclusion import verdict_sentence
 from mlxprune.experiment.study_result import StudyResult
+from mlxprune.inference.verdict import Verdict
 from mlxprune.pipeline.runner import run_study
 from mlxprune.records import read_record
 from mlxprune.report.page import write_report
 from mlxprune.report.samples import PERCENTILES, visible_text
 from mlxprune.run.folder import RunFolder
-from mlxprune.stats import Verdict
 from mlxprune.testing import tiny
 
 HOSTILE = '<script>alert("x")</script> & "quoted" $\\frac{1}{2}$ \x1b[31mred\u202edesrever'

@@ -197,16 +197,16 @@ class Compare(Page):
         told = f"{primary}, lower is better; paired over {seeds} seeds, 95 %"
         if seeds == 1:
             told = f"{primary}, lower is better; one seed: document noise only, no verdict"
-        adjusted = [c for c in found if c.adjusted_probability is not None]
-        if len(adjusted) > 1:
-            told += f"; the verdicts on the {len(adjusted)} slices are Holm's: stricter than their "
-            told += "intervals one by one"
+        together = [c for c in found if c.main and len(c.seeds) > 1]
+        if len(together) > 1:
+            told += f"; the {len(together)} slices are decided together: with 95 % all their "
+            told += "intervals hold"
         return [*lines, [], *[[(line, "dim")] for line in wrap(told, cells, 5)], *self._rho(cells)]
 
     def _rho(self, cells: int) -> list[Line]:
         told = []
         for c in self._comparisons():
-            if c.main and c.rho is not None:
+            if c.main and c.rho is not None and c.rho.decided:
                 told.append(f"{c.arm} reaches the end of {c.control} at {c.rho} of its targets")
         return [[(line, "")] for text in told for line in wrap(text, cells, 2)]
 
