@@ -1,19 +1,19 @@
 """The verdict as an instrument: whole studies with a known truth, through the shipped function.
 
-    python bench/coverage.py                        # 10,000 studies a cell, about an hour on 2 cores
+    python bench/coverage.py                        # 10,000 studies a cell, an hour or two
     python bench/coverage.py --studies 300 --seeds 3 --slices 1 3
 
 Each study has S seeds and K slices against one random control that is drawn anew for each seed.
 Printed for each cell: how often all K intervals hold the truth (joint coverage; 95 % is promised),
 how often some slice is called better or worse where nothing differs (family-wise error), how often
-a slice that is better by four true standard errors of its difference is found (power), with what
-the interval of t(S - 1) over both noises and Holm's rule find on the same studies beside it, and the
+a slice that is better by four true standard errors of its difference is found (power), beside it
+what the interval of t(S - 1) over both noises and Holm's rule find on the same studies, and the
 median half-width over that of the same interval with known variances.
 
 What is simulated was measured in real studies (docs/log.md, 2026-11-27: twelve domains of
-minipile-small, five slices, three seeds, pico, 400k targets): the standard deviation of a slice over
-seeds, 0.015 bits per byte, and of its random control, 0.035 for half of the pool and 0.14 for a
-quarter (so differences from one control correlate at 0.7 to 0.99); the spread of the logarithm of
+minipile-small, five slices, three seeds, pico, 400k targets): the standard deviation of a slice
+over seeds, 0.015 bits per byte, and of its random control, 0.035 for half of the pool and 0.14 for
+a quarter (so differences from one control correlate at 0.7 to 0.99); the spread of the logarithm of
 bytes in every domain, 0.65 to 1.7; what a document adds to a slice's difference, 0.04 to 0.3 bits
 per byte by domain, of one sign for low and of the other for high slices. ``noisy`` makes the seed
 noise of one slice 25 times as large.
@@ -28,6 +28,7 @@ import math
 import multiprocessing
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -172,7 +173,12 @@ def truth(cell: Cell) -> tuple[np.ndarray, float]:
         parts = studies.parts(sizes)
         found.append(
             [
-                np.mean([parts.mean((a - c)[studies.inside]) for a, c in zip(one[-1], control)])
+                np.mean(
+                    [
+                        parts.mean((a - c)[studies.inside])
+                        for a, c in zip(one[-1], control, strict=True)
+                    ]
+                )
                 for one in slices
             ]
         )
@@ -305,9 +311,7 @@ def main() -> None:
             began = time.time()
             errors, known = truth(cell)
             each = max(1, arguments.studies // (4 * arguments.processes))
-            work = [
-                (cell, each, 1000 + n, errors, known) for n in range(4 * arguments.processes)
-            ]
+            work = [(cell, each, 1000 + n, errors, known) for n in range(4 * arguments.processes)]
             total = add(pool.map(simulate, work))
             n = total.studies
             figures = {
@@ -333,8 +337,7 @@ def main() -> None:
                 flush=True,
             )
             if arguments.json:
-                with open(arguments.json, "w", encoding="utf-8") as out:
-                    json.dump(told, out, indent=1)
+                Path(arguments.json).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def demo(
     if as_json:
         print_json(result)
     else:
-        print_result(result, config.evaluation.primary, str(run.report))
+        print_result(result, str(run.report))
 
 
 def init(
@@ -173,7 +173,7 @@ def run(
     if as_json:
         print_json(result)
     elif until is None or until == "report":
-        print_result(result, loaded.evaluation.primary, str(target.report))
+        print_result(result, str(target.report))
     else:
         print(f"done up to {until}: {target.path}")
         print_handover(result)

@@ -78,7 +78,13 @@ class Training(Section):
     context: Count | None = Field(None, description="context length in tokens")
     optimizer: Literal["adamw", "lion"] | None = None
     learning_rate: Annotated[Real, Field(gt=0)] | None = None
-    weight_decay: Annotated[Real, Field(ge=0)] | None = None
+    weight_decay: Annotated[Real, Field(ge=0)] | None = Field(
+        None, description="a step takes off this share times the learning rate of the step"
+    )
+    decoupled_weight_decay: bool = Field(
+        False,
+        description="llm-foundry's: times the learning rate over the largest; its 2e-4 is 1.0 here",
+    )
     batch_size: Count | None = Field(None, description="sequences an optimizer step")
     warmup: Real = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     decay: Real = Field(0.15, ge=0, le=1, description="share of the steps in wsd's decay")
@@ -150,6 +156,14 @@ class Final(Training):
         ]
     ] = Field(["pruned", "random", "matched"], min_length=1, description="docs/method.md, Arms")
     seeds: list[Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field([0, 1, 2], min_length=1)
+    confirm: Count | None = Field(
+        None,
+        description="train all slices with one seed, `screen_seed`, and only so many of them, the "
+        "best on the validation part, with `seeds`; the test part is read for these alone",
+    )
+    screen_seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(
+        1000, description="with confirm: the seed that slices are screened with, none of `seeds`"
+    )
     branches: list[Annotated[Real, Field(gt=0, lt=1)]] = Field(
         [], description="shares of T, as in [0.5, 0.65, 0.8]: every arm also ends there, decayed"
     )
@@ -172,6 +186,12 @@ class Final(Training):
     def _no_repeats(self) -> Final:
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
             raise ValueError("arms and seeds are each named once")
+        if self.confirm and self.screen_seed in self.seeds:
+            raise ValueError("what is screened is confirmed with other seeds than screen_seed")
+        if self.confirm and not {"pruned", "random"} <= {*self.arms}:
+            raise ValueError("confirm needs the arms pruned and random")
+        if self.confirm and self.ladder:
+            raise ValueError("confirm and ladder do not go together: give the ladder one slice")
         if len(set(self.ladder)) != len(self.ladder):
             raise ValueError("every rung of the ladder is named once")
         if len(set(self.branches)) != len(self.branches):

@@ -7,7 +7,7 @@ import re
 from decimal import Decimal
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_serializer, model_validator
 
 from mlxprune.config.field_types import Count, Exact, Section
 
@@ -38,6 +38,7 @@ class Difference(Section):
 class Slice(Section):
     """One way to choose documents by score."""
 
+    _units_differ: bool = PrivateAttr(False)  # from those of another slice of the study
     name: str | None = Field(None, description="what to call it; by default what it is: high-50")
     criterion: Literal["low", "medium", "high", "band", "soft", "range"] = "high"
     rate: Exact | None = Field(Decimal("0.5"), description="share of the pool to keep")
@@ -248,7 +249,7 @@ class Slice(Section):
         """Slices of one share are of one size, and share a random control: those of equal amounts,
         but for ranges of other figures."""
         if self.criterion != "range":
-            return self.amount
+            return f"{self.amount}-{self.unit}" if self._units_differ else self.amount
         figure = [self.metric_name] if self.metric != "perplexity" else []
         return "-".join([self.amount, *figure, *([self.reference] if self.reference else [])])
 
@@ -316,6 +317,14 @@ class Selection(Section):
                 given = {k: v for k, v in given.items() if k in entry or k not in aside}
             found += _combinations(given)
         return {"slices": found}
+
+    @model_validator(mode="after")
+    def _units_told(self) -> Selection:
+        """Half of the documents and half of the tokens are not one size."""
+        if len({choice.unit for choice in self.slices}) > 1:
+            for choice in self.slices:
+                choice._units_differ = True
+        return self
 
     @model_validator(mode="after")
     def _named_once(self) -> Selection:

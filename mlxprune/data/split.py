@@ -17,6 +17,7 @@ from mlxprune.config.schema import Config
 from mlxprune.data.hashing import mix
 from mlxprune.data.held_out import (
     HELD_OUT_DOCUMENTS,
+    HELD_OUT_TOKENS,
     Thresholds,
     choose_held_out,
     side_domains,
@@ -124,6 +125,19 @@ def expected_tokens(config: Config, sizes: DomainSizes) -> dict[str, float]:
     parts["reference"] = reference_share(config, total) * total
     parts["train"] = total - sum(parts.values())
     return parts
+
+
+def expected_read(config: Config, sizes: DomainSizes, part: str) -> float:
+    """Tokens of the test or validation part that evaluation reads: 50 documents and 200k tokens of
+    every domain, where there are so many."""
+    size = {name: n / bytes_per_token(config) for name, n in sizes.bytes.items()}
+    total, read = sum(size.values()), 0.0
+    for name, documents in sizes.documents.items():
+        if documents:
+            each = size[name] / documents
+            held = wanted_documents(getattr(config.split, part), documents, size[name], total)
+            read += min(held * each, max(HELD_OUT_TOKENS, HELD_OUT_DOCUMENTS * each))
+    return read
 
 
 def tokens_taken(available: float, need: float | None) -> float:

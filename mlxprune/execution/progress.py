@@ -10,17 +10,23 @@ from mlxprune.run.event_kinds import Progress
 
 
 def stage_progress(
-    execution: Execution, stage: str, unit: str, what: str | None = None, obeys: bool = True
+    execution: Execution,
+    stage: str,
+    unit: str,
+    what: str | None = None,
+    obeys: bool = True,
+    before: int = 0,
 ) -> Callable[[int, int], None]:
     """A function of (done, total) that reports, with what is left at the rate so far. It ``obeys``
-    the control, too, unless the work is a child's: whoever waits for that obeys and holds it."""
+    the control, too, unless the work is a child's: whoever waits for that obeys and holds it.
+    What was done ``before`` is in ``done`` and not in the rate."""
     began = time.monotonic()
 
     def report(done: int, total: int) -> None:
         if obeys:
             execution.control.check()
         elapsed = time.monotonic() - began
-        rate = done / elapsed if elapsed > 0 else 0.0
+        rate = (done - before) / elapsed if elapsed > 0 else 0.0
         left = (total - done) / rate if rate else None
         event = Progress(done=done, total=total, unit=unit, what=what, rate=rate, eta_seconds=left)
         execution.log.emit(stage, event)
@@ -41,14 +47,15 @@ def adding_progress(report: Callable[[int, int], None], total: int) -> Callable[
 
 
 def progress_between(
-    report: Callable[[int, int], None], size: int, number: int, count: int
+    report: Callable[[int, int], None], before: int, total: int
 ) -> Callable[[int, int, float], None]:
-    """Progress of the ``number``-th of ``count`` equal pieces, called between batches."""
-    done = number * size
+    """Progress of a piece of ``total``, ``before`` which so much was done, called between
+    batches."""
+    done = before
 
     def between(scored: int, slots: int, waited: float) -> None:
         nonlocal done
         done += scored
-        report(done, count * size)
+        report(done, total)
 
     return between

@@ -11,7 +11,13 @@ import numpy as np
 from mlxprune.config.schema import Config
 from mlxprune.config.slices import Slice
 from mlxprune.data.hashing import mix
-from mlxprune.experiment.controls import draw_by_domain, draw_matched, draw_random, fit_to_budget
+from mlxprune.experiment.controls import (
+    EQUAL_TOKENS,
+    draw_by_domain,
+    draw_matched,
+    draw_random,
+    fit_to_budget,
+)
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.ranking import rank_band, ranked_values
 from mlxprune.selection.selector import apply_slice, preference
@@ -30,6 +36,7 @@ class Arm:
     share: str | None = None  # the share that it is as large as, for random
     rung: float | None = None  # passes over the unpruned base, on the ladder
     at: float | None = None  # the share of T after which it ends; None: all of it
+    screens: bool = False  # slices, on the validation part: it is not read on the test part
 
     @property
     def name(self) -> str:
@@ -41,8 +48,11 @@ def arms_of(config: Config) -> list[Arm]:
     """Every arm that the configuration asks for. The arms of a seed stand beside each other, so
     a stopped study has whole pairs."""
     arms = []
-    for seed in config.final.seeds:
+    screening = [config.final.screen_seed] if config.final.confirm else []
+    for seed in [*screening, *config.final.seeds]:
         for kind in config.final.arms:
+            if seed in screening and kind not in ("pruned", "random"):
+                continue
             if kind == "random":
                 shares = dict.fromkeys(c.share for c in config.slices)
                 arms += [Arm(f"random-{s}", kind, seed, share=s) for s in shares]
@@ -53,6 +63,8 @@ def arms_of(config: Config) -> list[Arm]:
                     label = choice.label
                     name = label if kind == "pruned" else f"{kind}.{label}"
                     arms.append(Arm(name, kind, seed, slice=label, share=choice.share))
+        if seed in screening:
+            arms = [replace(arm, screens=True) for arm in arms]
         for rung in config.final.ladder:
             arms.append(Arm(f"base-x{rung:g}", "base", seed, rung=rung))
             for choice in config.slices:
@@ -61,11 +73,31 @@ def arms_of(config: Config) -> list[Arm]:
     return arms
 
 
+def confirmed_arms(config: Config, slices: list[str]) -> list[Arm]:
+    """Of all arms those that are trained once ``slices`` are the ones to confirm: these, their
+    controls, and what was screened."""
+    shares = {choice.share for choice in config.slices if choice.label in slices}
+    return [
+        arm
+        for arm in arms_of(config)
+        if arm.screens
+        or (arm.slice is None and (arm.share is None or arm.share in shares))
+        or arm.slice in slices
+    ]
+
+
 def branches_of(arm: Arm, config: Config) -> list[Arm]:
-    """The same arm ended earlier, shortest first; none on the ladder."""
-    if arm.rung is not None:
+    """The same arm ended earlier, shortest first; none on the ladder, and none that screens."""
+    if arm.rung is not None or arm.screens:
         return []
     return [replace(arm, at=share) for share in sorted(config.final.branches)]
+
+
+def ranks_slices(arm: Arm) -> bool:
+    """Whether slices are ranked by this model on the validation part: a slice or its control at
+    full length."""
+    whole = arm.at is None and arm.rung is None and not arm.screens
+    return whole and arm.kind in ("pruned", "random")
 
 
 @dataclass(frozen=True)
@@ -165,7 +197,7 @@ def _with_domain(pool: ArmPool, scores: Scores) -> Scores:
 def _thinned(pool: ArmPool, kept: np.ndarray, unique: int) -> np.ndarray:
     """The slice, or of a larger one than its share allows, a random part."""
     rows = np.flatnonzero(kept)
-    if int(pool.lengths[rows].sum()) - unique <= int(pool.lengths[rows].max(initial=0)):
+    if int(pool.lengths[rows].sum()) <= (1 + EQUAL_TOKENS) * unique:
         return rows
     chosen = draw_random(pool.keys[rows], pool.lengths[rows], unique, f"thinned {pool.seed}")
     return rows[chosen]
@@ -193,8 +225,10 @@ def _rung(arm: Arm, pool: ArmPool, targets: int) -> np.ndarray:
 def why_left_out(arm: Arm, pool: ArmPool, targets: int) -> str | None:
     """Why an arm cannot be, or would be another one."""
     tokens = int(pool.lengths.sum())
-    if arm.kind == "none" and targets <= tokens:
-        return f"{targets:,} targets are no more than the pool's {tokens:,} tokens: it is random"
+    if arm.kind == "none":
+        least = min(pool.unique(choice.share) for choice in pool.slices.values())
+        if targets <= least:
+            return f"{targets:,} targets are no more than U, {least:,} tokens: it is random"
     if arm.rung is not None and targets / arm.rung > tokens:
         return f"a base of {targets / arm.rung:,.0f} tokens is more than the pool's {tokens:,}"
     return None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from mlxprune.errors import one_line
 from mlxprune.experiment.comparisons import ON, Comparison, DomainShare, best_slice
 from mlxprune.experiment.costs import NetSaving
+from mlxprune.experiment.records import Screening
 from mlxprune.inference.verdict import Verdict
 from mlxprune.records import Record
 from mlxprune.selection.manifest import SliceManifest
@@ -34,6 +35,7 @@ def conclude(
     comparisons: list[Comparison],
     manifests: Mapping[str, SliceManifest],
     saving: NetSaving | None = None,
+    screening: Screening | None = None,
 ) -> Conclusion:
     """Of the best slice of a run that lies at ``place``."""
     best = best_slice(comparisons)
@@ -42,7 +44,7 @@ def conclude(
     manifest = manifests.get(best.arm)
     step, command = _next(place, best, manifest)
     return Conclusion(
-        lead=_lead(comparisons, best, primary),
+        lead=_which(comparisons, best, screening) + _lead(best, primary),
         why=_why(comparisons, best, manifest),
         saving=saving_sentence(best, saving),
         next_step=step,
@@ -55,34 +57,42 @@ def verdict_sentence(comparisons: list[Comparison], primary: str) -> str:
     return conclude("RUN", primary, comparisons, {}).lead
 
 
-def _lead(comparisons: list[Comparison], best: Comparison, primary: str) -> str:
+def _which(comparisons: list[Comparison], best: Comparison, screening: Screening | None) -> str:
+    """Of how many slices this is the best, and on which text."""
     main = [c for c in comparisons if c.main]
+    if screening is not None:
+        return (
+            f"Of {len(screening.slices)} slices {best.arm} was ranked first with one seed on the "
+            f"validation part, and trained again with {_seeds(best)}. "
+        )
+    if len(main) < 2:
+        return ""
+    ranked = "validation" if best.on_validation is not None else "test"
+    return f"Of {len(main)} slices {best.arm} is ranked first on the {ranked} part. "
+
+
+def _lead(best: Comparison, primary: str) -> str:
     low, high = best.interval
     size = f"{abs(best.difference):.4f} bits per byte"
     if best.control_figure:
         size += f" ({100 * abs(best.difference) / best.control_figure:.1f} %)"
     shown = f"95 %: {low:+.4f} to {high:+.4f}, {_seeds(best)}"
     where = ON[primary]
-    if len(main) > 1:
-        ranked = "validation" if best.on_validation is not None else "test"
-        which = f"Of {len(main)} slices {best.arm} is ranked first on the {ranked} part. "
-    else:
-        which = ""
     side = "lower" if best.difference < 0 else "higher"
     seen = f"{best.arm} ends {size} {side} than {best.control} {where}"
     if best.verdict == Verdict.BETTER:
-        return f"{which}Pruning pays: {seen} ({shown})."
+        return f"Pruning pays: {seen} ({shown})."
     if best.verdict == Verdict.WORSE:
-        return f"{which}Pruning did not pay: {seen} ({shown})."
+        return f"Pruning did not pay: {seen} ({shown})."
     if best.verdict == Verdict.ONE_SEED:
-        return f"{which}No verdict, one seed: {seen}; one seed does not tell how much is chance."
+        return f"No verdict, one seed: {seen}; one seed does not tell how much is chance."
     if best.verdict == Verdict.TOO_FEW:
-        return f"{which}No verdict, too few test documents: {seen} ({shown})."
+        return f"No verdict, too few test documents: {seen} ({shown})."
     able = ""
     if best.smallest is not None:
         able = f"; a difference of {best.smallest:.3f} could have been decided"
     plain = f"{best.arm} minus {best.control} is {best.difference:+.4f} bits per byte {where}"
-    return f"{which}Undecided: {plain} ({shown}){able}."
+    return f"Undecided: {plain} ({shown}){able}."
 
 
 def _seeds(compared: Comparison) -> str:

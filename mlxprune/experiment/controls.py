@@ -1,7 +1,8 @@
 """Controls: which documents an arm takes, blind to scores or by an order of preference.
 
 ``lengths`` are tokens with the closing end-of-text, int64; results are ascending numbers of rows.
-The last document is taken where that comes closer to the budget, so budgets hold within one.
+Where the next document does not fit a budget, later ones that do are taken, in the same order: so
+few, long documents do not miss it by far. The last one is taken where that comes closer.
 """
 
 from __future__ import annotations
@@ -11,10 +12,35 @@ import numpy as np
 from mlxprune.data.hashing import mix
 from mlxprune.selection.ranking import domain_length_cells
 
+EQUAL_TOKENS = 0.002  # a share of U within which arms hold as many unique tokens
+EXCHANGES = 8  # of single documents in a cell, at most
+LOOKED_AT = 300  # documents of a cell on each side, in hash order
+
 
 def take_until(order: np.ndarray, lengths: np.ndarray, budget: float) -> np.ndarray:
-    """Documents in this order until ``budget`` tokens."""
-    return np.sort(order[: _stop(np.cumsum(lengths[order], dtype=np.int64), budget)])
+    """Documents in this order up to ``budget`` tokens: those that still fit, and one more where
+    the budget is then missed by less."""
+    sizes = lengths[order]
+    taken = np.zeros(len(order), bool)
+    left, start = float(budget), 0
+    while start < len(order):
+        fits = start + np.flatnonzero(sizes[start:] <= left)
+        if not len(fits):
+            break
+        # Of those that fit one by one, as many in a row as fit together.
+        count = int(np.searchsorted(np.cumsum(sizes[fits], dtype=np.int64), left, side="right"))
+        run = fits[:count]
+        taken[run] = True
+        left -= float(sizes[run].sum())
+        start = int(run[-1]) + 1
+        if left < 1:
+            break
+    rest = np.flatnonzero(~taken)
+    if left > 0 and len(rest):
+        nearest = rest[np.argmin(sizes[rest])] if len(rest) else 0
+        if abs(float(sizes[nearest]) - left) < left:
+            taken[nearest] = True
+    return np.sort(order[taken])
 
 
 def _stop(sums: np.ndarray, budget: float) -> int:
@@ -66,6 +92,29 @@ def draw_by_domain(
     return result if len(result) else preference[:1]
 
 
+def _exchanged(
+    drawn: np.ndarray, parts: list[np.ndarray], lengths: np.ndarray, owed: int, budget: int
+) -> int:
+    """Exchange single documents of one cell, ``drawn`` against not, until no more than a thousandth
+    of the budget is ``owed``; return what still is. Cells keep their counts."""
+    for part in reversed(parts):  # the largest first
+        for _ in range(EXCHANGES):
+            if abs(owed) <= budget * EQUAL_TOKENS / 2:
+                return owed
+            inside = part[drawn[part]][:LOOKED_AT]
+            outside = part[~drawn[part]][:LOOKED_AT]
+            if not len(inside) or not len(outside):
+                break
+            gains = lengths[outside][None, :] - lengths[inside][:, None]
+            left = np.abs(owed - gains)
+            one, other = np.unravel_index(int(left.argmin()), left.shape)
+            if left[one, other] >= abs(owed):
+                break
+            owed -= int(gains[one, other])
+            drawn[inside[one]], drawn[outside[other]] = False, True
+    return owed
+
+
 def draw_matched(
     keys: np.ndarray,
     domain: np.ndarray,
@@ -111,6 +160,7 @@ def draw_matched(
         chosen.append(inside)
     drawn = np.zeros(len(keys), bool)
     drawn[np.concatenate(chosen)] = True
+    owed = _exchanged(drawn, parts, lengths, owed, budget)
     if abs(owed) > int(lengths.max(initial=0)):  # a slice of nearly everything leaves no exchange
         spare = np.flatnonzero(drawn == (owed < 0))
         spare = spare[np.lexsort((keys[spare], mix(keys[spare], seed)))]

@@ -11,6 +11,7 @@ from mlxprune.evaluation.bits_per_byte import ScoredText
 from mlxprune.evaluation.task_metrics import SuiteResult
 from mlxprune.records import Record, SparseRecord, read_record, write_record
 from mlxprune.run.folder import RunFolder
+from mlxprune.run.markers import is_current
 
 
 class ArmRecord(SparseRecord):
@@ -36,6 +37,7 @@ class ArmRecord(SparseRecord):
     branches: dict[str, int]
     overlap: float | None = None
     overlap_by_chance: float | None = None
+    screens: bool = False  # slices on the validation part, and is read nowhere else
 
 
 class StudyArms(Record):
@@ -97,6 +99,31 @@ class ContaminationRecord(Record):
     phrases: int  # runs of words that were too common to count
     common: dict[str, list[int]]  # rows that share only such
     arms: dict[str, dict[str, list[int]]]  # by model
+
+
+class ScreenedSlice(Record):
+    """A slice with the one seed of the screening: macro on the validation part, and that of its
+    random control."""
+
+    figure: float
+    control: float
+
+    @property
+    def difference(self) -> float:
+        return self.figure - self.control
+
+
+class Screening(Record):
+    """final/screening.json: all slices with one seed, and those that are confirmed with others."""
+
+    seed: int
+    slices: dict[str, ScreenedSlice]
+    confirmed: list[str]  # the best first
+
+
+def read_screening(run: RunFolder) -> Screening | None:
+    """None where nothing is screened."""
+    return read_record(run.screening, Screening) if is_current(run, run.screening) else None
 
 
 class TestRead(Record):

@@ -8,7 +8,7 @@ from mlxprune.experiment.conclusion import Conclusion
 from mlxprune.experiment.costs import NetSaving, StudyCosts
 from mlxprune.experiment.data_efficiency import BudgetPoint
 from mlxprune.experiment.document_account import DocumentAccount
-from mlxprune.experiment.records import ArmEvaluation
+from mlxprune.experiment.records import ArmEvaluation, Screening
 from mlxprune.experiment.task_results import TaskStanding
 from mlxprune.experiment.trust import TrustFacts
 from mlxprune.records import Record, SparseRecord
@@ -83,6 +83,7 @@ class StudyResult(SparseRecord):
     saving: NetSaving | None = None  # of the slice that the verdict is on
     costs: StudyCosts | None = None
     trust: TrustFacts | None = None
+    screening: Screening | None = None
     corpus: CorpusCounts | None = None
     account: DocumentAccount | None = None  # what became of every row
     selection: SelectionTotals | None = None

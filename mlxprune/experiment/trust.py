@@ -7,7 +7,8 @@ import numpy as np
 from mlxprune.evaluation.bits_per_byte import macro_domains
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import Comparison
-from mlxprune.experiment.records import read_test_reads
+from mlxprune.experiment.controls import EQUAL_TOKENS
+from mlxprune.experiment.records import read_screening, read_test_reads
 from mlxprune.experiment.scorers import scorers_of
 from mlxprune.experiment.task_results import contaminated_rows
 from mlxprune.inference.document_noise import LEAST_DEGREES
@@ -19,7 +20,6 @@ from mlxprune.selection.manifest import SliceManifest
 from mlxprune.training.summary import TrainingSummary
 
 MOSTLY_DOMAINS = 0.85  # an AUC above which a slice is mostly a choice of domains
-EQUAL_TOKENS = 0.002  # shares of U within which arms hold as many unique tokens
 LONG_DOCUMENT = 0.02  # a share of U above which one document moves it
 TOKENS_A_PARAMETER = 10.0
 SETTLED = 0.9  # a rank correlation with the validation before, below which ranks still moved
@@ -70,7 +70,7 @@ def trust_facts(
     known = [share for share in matched if share is not None]
     parameters, stability = _reference(held)
     manifest = manifests.get(slice_name)
-    reads = read_test_reads(held.run)
+    reads, screening = read_test_reads(held.run), read_screening(held.run)
     longest = int(held.tokens().lengths(held.pool).max()) + 1
     facts = TrustFacts(
         seeds=len(compared.seeds),
@@ -87,7 +87,7 @@ def trust_facts(
         unique_tokens=(min(unique), max(unique)),
         longest_document=longest / min(unique),
         overlap=float(np.mean(known)) if known else None,
-        slices_tried=reads.slices,
+        slices_tried=sorted({*reads.slices, *(screening.slices if screening else ())}),
         test_reads=len(reads.reads),
         domain_auc=domain_auc(manifest.domains or []) if manifest is not None else None,
         doubts=[],

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxprune.inference.document_noise import DocumentNoise
-from mlxprune.inference.seed_noise import SeedNoise
+from mlxprune.inference.seed_noise import LEAST_CORRELATION, SeedDifferences, SeedNoise
 from mlxprune.inference.verdict import (
-    LEVEL,
     RESAMPLES,
     PairedDifference,
-    resampled,
+    drawn_documents,
+    drawn_means,
+    joint_quantiles,
     standard_error,
 )
 
@@ -69,20 +70,28 @@ def seeds_needed(found: PairedDifference, pairs: int = 1) -> int | None:
 def _quantile(noise: ExpectedNoise, seeds: int) -> float:
     """The half-width of an interval in standard errors, where noises are estimated as they are."""
     generator = np.random.default_rng(0)
-    count = noise.pairs
-    correlation = np.where(np.eye(count) > 0, 1.0, 0.5)
-    drawn = generator.standard_normal((RESAMPLES, seeds - 1, count))
-    scales = ((drawn @ np.linalg.cholesky(correlation).T) ** 2).mean(axis=(1, 2))
-    degrees = (seeds - 1) * count**2 / float((correlation**2).sum())
-    seed_noise = SeedNoise(
-        np.full(count, noise.seed_sd**2),
-        np.full(count, degrees),
-        np.full(count, count),
-        correlation,
-        np.repeat(scales[:, None], count, axis=1),
+    count, variance, degrees = noise.pairs, noise.seed_sd**2, seeds - 1
+    pairs = [SeedDifferences(list(range(seeds)), np.zeros(seeds), "control") for _ in range(count)]
+    pooled = count > 1 and degrees > 1
+    expected = SeedNoise(
+        pairs=pairs,
+        variance=np.full(count, variance),
+        degrees=np.full(count, float(degrees)),
+        pooled=np.full(count, count if pooled else 1),
+        correlation=LEAST_CORRELATION,
+        shared=variance * (1 + (count - 1) * LEAST_CORRELATION) / count,
+        own=variance * (1 - LEAST_CORRELATION),
+        groups=1 / count,
+        shared_degrees=degrees,
+        own_degrees=degrees * (count - 1),
     )
+    correlation = np.where(np.eye(count) > 0, 1.0, LEAST_CORRELATION)
+    own = np.full(count, noise.document_sd**2)
     documents = DocumentNoise(
         noise.document_sd**2 * correlation, np.full(count, noise.document_degrees)
     )
-    statistics = resampled(seed_noise, np.full(count, seeds), documents, generator)
-    return float(np.quantile(np.abs(statistics).max(axis=1), LEVEL))
+    drawn = drawn_means(expected, own, count, RESAMPLES, generator)
+    drawn += drawn_documents(documents, RESAMPLES, generator)
+    error = np.sqrt(variance / seeds + own)
+    _, quantiles = joint_quantiles(np.abs(drawn) / np.where(error > 0, error, 1.0))
+    return float(np.median(quantiles))

@@ -3,8 +3,8 @@
 A slice is the same for every seed, a random arm is drawn anew, so pairs of one kind (slices of one
 size minus random, say) are alike and pairs of two kinds are not. From three seeds on, pairs of one
 kind share their variance as long as the largest is no larger, against the mean of the others, than
-it is in half of all studies whose pairs are alike; one that is larger stands alone. Two seeds do not
-tell whether pairs are alike: each stands alone.
+it is in half of all studies whose pairs are alike; one that is larger stands alone. Two seeds do
+not tell whether pairs are alike: each stands alone.
 
 Differences from one control move together, the more the more of the noise is the control's. So the
 variance of pairs that share one is known as its two parts are: what is common to all, from as many
@@ -25,7 +25,7 @@ MOST_CORRELATION = 0.99
 # share of the variance; at one or two degrees it then holds too little. This power of 1 - c, times
 # the square of how many pairs are decided together, as their intervals reach farther out, holds
 # 0.93 to 0.97 (bench/coverage.py).
-MATCHING = 4
+MATCHING = 8
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,9 @@ def compare_paired(
         noise = seed_noise(moved, resamples, generator)
         count = sum(pairs[n].together for n in several) if pairs[mine[0]].together else 1
         own = np.diag(documents.covariance)[mine]
-        drawn[:, mine] = _drawn_means(noise, own, count, resamples, generator)
+        drawn[:, mine] = drawn_means(noise, own, count, resamples, generator)
         noises |= {n: (noise, place) for place, n in enumerate(mine)}
-    drawn += _drawn_documents(documents, resamples, generator)
+    drawn += drawn_documents(documents, resamples, generator)
     families = [[n for n in several if pairs[n].together]]
     families += [[n] for n in several if not pairs[n].together]
     found = {
@@ -174,8 +174,7 @@ def _decide(
     )
     error = np.sqrt(of_seeds + own[family])
     statistics = np.abs(drawn[:, family]) / np.where(error > 0, error, 1.0)
-    farthest = _least_ranks(statistics)
-    quantiles = np.quantile(statistics, _joint_level(farthest), axis=0)
+    farthest, quantiles = joint_quantiles(statistics)
     found = {}
     for place, number in enumerate(family):
         noise, which = noises[number]
@@ -217,13 +216,16 @@ def _least_ranks(statistics: np.ndarray) -> np.ndarray:
     return result
 
 
-def _joint_level(farthest: np.ndarray) -> float:
-    """The level of each interval at which all hold together with ``LEVEL``: equal for all pairs,
-    so that one whose noise is little known does not widen the others (Beran 1988)."""
-    return 1 - float(np.quantile(farthest, 1 - LEVEL, method="lower")) / len(farthest)
+def joint_quantiles(statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(how many resamples are as far out as each [resamples], the half-width [pairs] of intervals
+    that hold together with ``LEVEL``): each pair's own quantile at one level for all, so that a
+    pair whose noise is little known does not widen the others (Beran 1988)."""
+    farthest = _least_ranks(statistics)
+    level = 1 - float(np.quantile(farthest, 1 - LEVEL, method="lower")) / len(farthest)
+    return farthest, np.quantile(statistics, level, axis=0)
 
 
-def _drawn_means(
+def drawn_means(
     noise: SeedNoise,
     of_documents: np.ndarray,
     together: int,
@@ -238,7 +240,7 @@ def _drawn_means(
     return moved_means(noise, chance * generator.chisquare(2, (resamples, 1)), generator)
 
 
-def _drawn_documents(
+def drawn_documents(
     documents: DocumentNoise, resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
     """How far the documents may have moved them, [resamples, pairs]."""

@@ -149,12 +149,14 @@ def training_defaults(settings: Training, preset: Preset) -> TrainingDefaults:
     def given(asked: float | None, otherwise: float) -> float:
         return float(otherwise if asked is None else asked)
 
+    rate = given(settings.learning_rate, usual.learning_rate)
+    decay = given(settings.weight_decay, usual.weight_decay)
     return TrainingDefaults(
         context=context,
         batch_size=settings.batch_size or max(1, round(usual.batch_tokens / context)),
         optimizer=settings.optimizer or usual.optimizer,
-        learning_rate=given(settings.learning_rate, usual.learning_rate),
-        weight_decay=given(settings.weight_decay, usual.weight_decay),
+        learning_rate=rate,
+        weight_decay=decay / rate if settings.decoupled_weight_decay else decay,
     )
 
 

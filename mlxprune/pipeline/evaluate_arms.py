@@ -34,7 +34,7 @@ from mlxprune.evaluation.task_metrics import TASK_METRIC_VERSION, SuiteResult, s
 from mlxprune.evaluation.tasks import FoundTasks, find_tasks
 from mlxprune.execution.progress import progress_between, stage_progress
 from mlxprune.execution.stage import Artifact, run_stage
-from mlxprune.experiment.arms import Arm, arm_documents, arms_of, branches_of
+from mlxprune.experiment.arms import Arm, arm_documents, arms_of, branches_of, ranks_slices
 from mlxprune.experiment.artifacts import StudyExecution
 from mlxprune.experiment.records import (
     ArmEvaluation,
@@ -63,6 +63,14 @@ class EvaluationInputs:
     documents: np.ndarray  # of the test part
     context: int
     tasks: FoundTasks | None
+
+    def tokens_of(self, arm: Arm) -> int:
+        """That a model of this arm reads."""
+        held = self.study.held
+        read = int(held.tokens().lengths(self.documents).sum())
+        if ranks_slices(arm):
+            read += int(held.tokens().lengths(held.validation_documents()).sum())
+        return read
 
     @cached_property
     def pool_mix(self) -> np.ndarray:
@@ -106,6 +114,17 @@ class EvaluationInputs:
         return deciles_of(part["nll_sum"] / np.maximum(part["num_tokens"], 1))
 
 
+@dataclass(frozen=True)
+class Place:
+    """An arm among those that are evaluated: the ``number``-th of ``count``, with so many tokens
+    ``before`` it of the ``total``."""
+
+    number: int
+    count: int
+    before: int
+    total: int
+
+
 def _window(study: StudyExecution) -> int:
     """Of the losses that sort the test documents into tenths: that of the scores."""
     return scoring_context(study.config, study.config.primary_reference)
@@ -129,12 +148,14 @@ def evaluate_arms(study: StudyExecution) -> None:
         **config.dtype_identity,
     }
     trainings = study.inputs["final"]
-    whole = [a for a in arms_of(config) if a.name in trainings]
+    whole = [a for a in arms_of(config) if a.name in trainings and not a.screens]
     trained = [a for arm in whole for a in (arm, *branches_of(arm, config))]
     artifacts: dict[str, Artifact] = {}
+    sizes = [inputs.tokens_of(arm) for arm in trained]
     for number, arm in enumerate(trained):
         own = {"arm": fingerprint_of(trainings[arm.name])}
-        artifacts[arm.name] = _evaluated(inputs, arm, {**shared, **own}, number, len(trained))
+        place = Place(number, len(trained), sum(sizes[:number]), sum(sizes))
+        artifacts[arm.name] = _evaluated(inputs, arm, {**shared, **own}, place)
     if tasks is not None and asked.contamination != "off":
         searched = {
             "version": CONTAMINATION_VERSION,
@@ -153,10 +174,8 @@ def evaluate_arms(study: StudyExecution) -> None:
             _tell(study, arm.name)
 
 
-def _evaluated(
-    inputs: EvaluationInputs, arm: Arm, described: Json, number: int, count: int
-) -> Artifact:
-    """The ``number``-th of ``count`` arms."""
+def _evaluated(inputs: EvaluationInputs, arm: Arm, described: Json, at: Place) -> Artifact:
+    """One arm, or a shorter end of one."""
     study, held = inputs.study, inputs.study.held
     folder, place = study.run.final(arm.name), study.run.evaluation(arm.name)
 
@@ -165,9 +184,8 @@ def _evaluated(
         return place.with_name(f"{place.stem}.{artifact.fingerprint[:8]}.{what}")
 
     def build() -> ArmEvaluation:
-        size = int(held.tokens().lengths(inputs.documents).sum())
-        report = stage_progress(study, "evaluation", "tokens", obeys=False)
-        between = progress_between(report, size, number, count)
+        report = stage_progress(study, "evaluation", "tokens", obeys=False, before=at.before)
+        between = progress_between(report, at.before, at.total)
         array = beside("npy")
         scored = score_model(
             study, folder, held.corpus, held.tokens(), inputs.documents, inputs.context, array,
@@ -176,17 +194,17 @@ def _evaluated(
         sizes = held.corpus.index["bytes"][inputs.documents]
         deciles = by_decile(np.load(array), sizes, inputs.decile)
         target, validation, suite = None, None, None
-        if arm.at is None and arm.rung is None:
+        if ranks_slices(arm):
             validation = score_model(
                 study, folder, held.corpus, held.tokens(), held.validation_documents(),
-                inputs.context, beside("validation.npy"), mix=inputs.pool_mix,
+                inputs.context, beside("validation.npy"), between, inputs.pool_mix,
             )  # fmt: skip
         if study.config.evaluation.target:
             target = score_model(
                 study, folder, *inputs.target, inputs.context, beside("target.npy")
             )  # fmt: skip
         if inputs.tasks is not None:
-            suite = _asked(inputs, folder, beside, f"{arm.name}, {number + 1} of {count}")
+            suite = _asked(inputs, folder, beside, f"{arm.name}, {at.number + 1} of {at.count}")
         evaluation = ArmEvaluation(
             **msgspec.structs.asdict(scored),
             deciles=deciles,

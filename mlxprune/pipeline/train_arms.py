@@ -18,6 +18,7 @@ from mlxprune.experiment.arms import (
     arm_documents,
     arms_of,
     branches_of,
+    confirmed_arms,
     documents_identity,
     why_left_out,
 )
@@ -28,6 +29,7 @@ from mlxprune.experiment.training_order import train_in_child
 from mlxprune.files import write_array
 from mlxprune.model.architecture import preset_of
 from mlxprune.model.weights import MODEL_VERSION
+from mlxprune.pipeline.screen_slices import screen_slices
 from mlxprune.pipeline.train_documents import order_on_documents
 from mlxprune.records import Json, read_record
 from mlxprune.run.markers import finished_under, forget, is_done, link_folder, mark_done
@@ -83,7 +85,33 @@ def train_arms(study: StudyExecution) -> None:
     forced = "final" in study.forced
     finished = {} if forced else finished_under(run.path.parent, "final")
     budget = Budget(targets, pool, finished)
-    asked = [(arm, why_left_out(arm, pool, targets)) for arm in arms_of(config)]
+    confirmed = None
+    if config.final.confirm:
+        if forced:
+            _forget_trainings(study)
+        screening = [arm for arm in arms_of(config) if arm.screens]
+        _train(study, budget, screening, vocabulary)
+        confirmed = screen_slices(study, screening)
+    arms = arms_of(config) if confirmed is None else confirmed_arms(config, confirmed)
+    _train(study, budget, arms, vocabulary)
+
+
+def _forget_trainings(study: StudyExecution) -> None:
+    """All that is to be trained again, at once: the stage runs twice, and the second time must not
+    forget what the first has made."""
+    for arm in arms_of(study.config):
+        for end in (arm, *branches_of(arm, study.config)):
+            forget(study.run.final(end.name))
+    forget(study.run.screening)
+    study.forced = tuple(stage for stage in study.forced if stage != "final")
+
+
+def _train(
+    study: StudyExecution, budget: Budget, wanted: list[Arm], vocabulary: tuple[int, int, int]
+) -> None:
+    config, run, pool, targets = study.config, study.run, budget.pool, budget.targets
+    preset = preset_of(config.final.model)
+    asked = [(arm, why_left_out(arm, pool, targets)) for arm in wanted]
     left_out = {arm.arm: why for arm, why in asked if why is not None}
     trainings = {
         arm: _trainings(arm, config, recipe_of(config.final, preset, vocabulary, targets, arm.seed))
@@ -225,6 +253,7 @@ def _record(
         branches={end.arm.name: end.recipe.targets for end in ends[:-1]},
         overlap=common,
         overlap_by_chance=by_chance,
+        screens=arm.screens,
     )
 
 

@@ -13,7 +13,7 @@ from mlxprune.config.slices import Slice
 from mlxprune.data import split
 from mlxprune.errors import MlxpruneError
 from mlxprune.evaluation.tasks import Task, choices_of, find_tasks, read_task
-from mlxprune.experiment.arms import arms_of
+from mlxprune.experiment.arms import arms_of, confirmed_arms, ranks_slices
 from mlxprune.experiment.budgets import (
     UNKNOWN_VOCABULARY,
     effective_data,
@@ -52,7 +52,8 @@ scoring_rate = functools.cache(measure_scoring)
 
 @dataclass(frozen=True)
 class CorpusTokens:
-    """Tokens of the corpus by part, before the pool is cut to what the budgets need."""
+    """Tokens of the corpus by part, before the pool is cut to what the budgets need; of validation
+    and test those that are read."""
 
     tokens: float
     reference: float
@@ -119,6 +120,8 @@ class PlannedArm(Record):
     passes: float
     effective_tokens: int
     seeds: int
+    on_ladder: bool = False
+    ranks: bool = False  # slices, on the validation part
 
 
 class CostEstimate(Record):
@@ -153,15 +156,19 @@ def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> CostE
     flops, seconds = _scoring_costs(config, sizes, pool, measured)
     seconds = {"tokens": sizes.tokens * bytes_per_token / TOKENIZE_BYTES_PER_SECOND, **seconds}
     asked = task_tokens(config, context, bytes_per_token)
-    # A branch adds its decay; what is before it, it shares with the arm.
+    # A branch adds its decay; what is before it, it shares with the arm. The ladder has none.
     branches = len(config.final.branches)
-    longer = 1 + config.final.decay * sum(config.final.branches)
-    flops["final"] = 3 * each * targets * count * longer
-    flops["evaluation"] = each * (sizes.test + asked) * count * (1 + branches)
+    longer = config.final.decay * sum(config.final.branches)
+    whole = sum(arm.seeds for arm in arms.values() if not arm.on_ladder)
+    ranked = sum(arm.seeds for arm in arms.values() if arm.ranks)
+    trained = targets * (count + whole * longer)
+    read = (sizes.test + asked) * (count + whole * branches) + sizes.validation * ranked
+    flops["final"] = 3 * each * trained
+    flops["evaluation"] = each * read
     if measured:
         rates = measured_throughput(config.final.model, vocabulary, context)
-        seconds["final"] = targets * count * longer / rates.train
-        seconds["evaluation"] = (sizes.test + asked) * count * (1 + branches) / rates.score
+        seconds["final"] = trained / rates.train
+        seconds["evaluation"] = read / rates.score
     return CostEstimate(
         passes=targets / unique,
         targets=targets,
@@ -249,14 +256,16 @@ def _arms(
     by_share = {c.share: expected_share(c, pool) for c in config.slices}
     arms: dict[str, PlannedArm] = {}
     left_out: dict[str, str] = {}
-    for arm in arms_of(config):
+    # Which slices are confirmed is not known yet: they cost alike.
+    first = [choice.label for choice in config.slices[: config.final.confirm]]
+    for arm in confirmed_arms(config, first) if config.final.confirm else arms_of(config):
         base = pool if arm.rung is None else targets / arm.rung
         share = shares[arm.slice] if arm.slice else by_share.get(arm.share or "", 1.0)
         unique = share * base + (reference if arm.kind == "all" else 0.0)
         if arm.rung is not None and base > pool:
             left_out[arm.arm] = f"a base of {base:,.0f} tokens is more than the pool's {pool:,.0f}"
-        elif arm.kind == "none" and targets <= pool:
-            left_out[arm.arm] = f"{targets:,} targets are no more than the pool: it is random"
+        elif arm.kind == "none" and targets <= min(by_share.values()) * pool:
+            left_out[arm.arm] = f"{targets:,} targets are no more than U: it is random"
         else:
             seeds = arms[arm.arm].seeds if arm.arm in arms else 0
             arms[arm.arm] = PlannedArm(
@@ -265,6 +274,8 @@ def _arms(
                 passes=targets / max(unique, 1),
                 effective_tokens=round(effective_data(max(unique, 1), targets)),
                 seeds=seeds + 1,
+                on_ladder=arm.rung is not None,
+                ranks=ranks_slices(arm),
             )
     return arms, left_out
 

@@ -30,6 +30,7 @@ from mlxprune.planning.cost_model import (
     vocabulary_of,
 )
 from mlxprune.planning.possible import check_possible
+from mlxprune.planning.power_forecast import PowerForecast, power_forecast
 from mlxprune.records import Record
 from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
@@ -37,6 +38,7 @@ from mlxprune.selection.ranking import refuse_nothing
 PASSES_LIMIT = 4
 TOKENS_PER_PARAMETER = 10
 SMALL_DOMAIN = 20
+LONG_DOCUMENT = 0.02  # a share of an arm's unique tokens
 
 
 class Fit(Record):
@@ -58,6 +60,7 @@ class Plan(CostEstimate):
     memory_given: int  # what MLX may take of the device's
     disk_bytes: int
     fits: Fit
+    decides: PowerForecast
     warnings: list[str]
 
 
@@ -75,20 +78,26 @@ def plan_run(
     """
     warnings = check_possible(config)
     found = find_sources(config.data)
-    summary, sizes, mix, account = _sizes(config, found, sample)
+    summary, sizes, mix, account, longest_bytes = _sizes(config, found, sample)
     tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
     parts = split.expected_tokens(config, sizes)
     _refuse_sizes(config, summary, parts, tokens)
     warnings += [*notes_on_files(found), *summary.notes]
     warnings += [mix_sentence(mix)] if mix else []
     warnings += _warnings_about_data(config, summary, parts)
-    corpus_tokens = CorpusTokens(
-        tokens, parts["reference"], parts["train"], parts["validation"], parts["test"]
-    )
+    validation, test = (split.expected_read(config, sizes, n) for n in ("validation", "test"))
+    corpus_tokens = CorpusTokens(tokens, parts["reference"], parts["train"], validation, test)
     costs, why = seconds_or_why(config, corpus_tokens, measured)
     if why:
         warnings.append(f"no time estimate: {why}")
     warnings += _warnings_about_budgets(config, costs, parts)
+    longest = longest_bytes / split.bytes_per_token(config)
+    least = min((arm.unique_tokens for arm in costs.arms.values()), default=0)
+    if longest > LONG_DOCUMENT * least > 0:
+        warnings.append(
+            f"the longest document is {longest / least:.0%} of an arm's tokens: arms may miss U by "
+            "as much"
+        )
     needed, given = memory_bytes(config), 2 * device_memory()
     if needed > given:
         warnings.append(
@@ -110,6 +119,7 @@ def plan_run(
         memory_given=given,
         disk_bytes=disk,
         fits=_fits(config, corpus_tokens, costs.seconds, hours),
+        decides=power_forecast(config, sizes),
         warnings=warnings,
     )
 
@@ -134,19 +144,21 @@ def _refuse_sizes(
 
 def _sizes(
     config: Config, found: FoundFiles, sample: bool
-) -> tuple[CorpusSummary, split.DomainSizes, list[MixShare], DocumentAccount]:
-    """Of the input, read once or in part. Raises DataError as a run would."""
+) -> tuple[CorpusSummary, split.DomainSizes, list[MixShare], DocumentAccount, int]:
+    """Of the input, read once or in part, and the bytes of the longest document, 0 where not all
+    are read. Raises DataError as a run would."""
     if sample:
         summary, sizes, mix = sampled_sizes(config, found)
         beyond_mix = sum(s.documents - s.used_documents for s in mix)
         beyond_limit = summary.documents - beyond_mix - round(sum(sizes.documents.values()))
-        return summary, sizes, mix, planned_account(summary, beyond_mix, beyond_limit)
+        return summary, sizes, mix, planned_account(summary, beyond_mix, beyond_limit), 0
     with tempfile.TemporaryDirectory(prefix="mlxprune-plan-") as name:
         summary = build_index(config.data, found, Path(name))
         corpus = open_corpus(Path(name), config.data)
         taken = split.take_documents(config, corpus)
         account = planned_account(summary, taken.beyond_mix, taken.beyond_limit)
-        return summary, split.sizes_of(corpus, taken.within), taken.mix, account
+        longest = int(corpus.index["bytes"][taken.within].max(initial=0))
+        return summary, split.sizes_of(corpus, taken.within), taken.mix, account, longest
 
 
 def _fits(config: Config, sizes: CorpusTokens, seconds: float | None, hours: float) -> Fit:

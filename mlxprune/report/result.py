@@ -15,7 +15,7 @@ from mlxprune.experiment.conclusion import conclude
 from mlxprune.experiment.costs import net_saving, study_costs
 from mlxprune.experiment.data_efficiency import budget_points
 from mlxprune.experiment.document_account import document_account
-from mlxprune.experiment.records import ArmRecord, read_evaluation
+from mlxprune.experiment.records import ArmRecord, read_evaluation, read_screening
 from mlxprune.experiment.study_result import (
     ArmResult,
     SeedResult,
@@ -48,7 +48,7 @@ def study_result(
     costs = study_costs(held, run_state)
     best = best_slice(comparisons)
     saving = None if best is None or costs is None else net_saving(best, costs, study_arms.targets)
-    primary = config.evaluation.primary
+    primary, screening = config.evaluation.primary, read_screening(run)
     return StudyResult(
         run=str(run.path),
         state=state or run_state.state,
@@ -59,7 +59,8 @@ def study_result(
         budgets=budgets,
         tasks=task_standing(run, held.assessed_arms()),
         verdict=first_verdict(primary, comparisons),
-        conclusion=conclude(str(run.path), primary, comparisons, manifests, saving),
+        conclusion=conclude(str(run.path), primary, comparisons, manifests, saving, screening),
+        screening=screening,
         saving=saving,
         costs=costs,
         trust=None if best is None else trust_facts(held, best, manifests),
@@ -106,7 +107,7 @@ def _arms(held: RunArtifacts, records: dict[str, ArmRecord]) -> dict[str, ArmRes
     seeds: dict[str, dict[str, SeedResult]] = {}
     first: dict[str, ArmRecord] = {}
     for name in (arm.name for arm in arms_of(held.config)):
-        if name in records and is_current(run, run.final(name)):
+        if name in records and not records[name].screens and is_current(run, run.final(name)):
             record = records[name]
             first.setdefault(record.arm, record)
             seeds.setdefault(record.arm, {})[str(record.seed)] = _of_seed(run, name, record)

@@ -10,7 +10,6 @@ from msgspec import UnsetType
 
 from mlxprune.errors import one_line
 from mlxprune.experiment.comparisons import Comparison
-from mlxprune.experiment.conclusion import verdict_sentence
 from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.experiment.task_results import ArmTasks
@@ -22,7 +21,7 @@ from mlxprune.units import short_count
 DOMAINS_SHOWN = 20
 
 
-def print_result(result: StudyResult, primary: str, report_path: str) -> None:
+def print_result(result: StudyResult, report_path: str) -> None:
     """The result table, one plain sentence on what to do next, and the report's path."""
     from rich.console import Console as Rich
     from rich.text import Text
@@ -57,11 +56,30 @@ def print_result(result: StudyResult, primary: str, report_path: str) -> None:
         rich.print()
     if result.account is not None:
         rich.print(Text(account_sentence(result.account)))
-    rich.print(Text(verdict_sentence(result.comparisons, primary)))
+    _print_conclusion(rich, result)
     print(f"report: {report_path}")
     print_handover(result)
     if sys.platform == "darwin":
         print(f"open it: open {shlex.quote(report_path)}")
+
+
+def _print_conclusion(rich: Any, result: StudyResult) -> None:
+    """What was found, why, what it saves, what weakens it, and the next command."""
+    from rich.text import Text
+
+    told = result.conclusion
+    if told is None:
+        return
+    rich.print(Text(told.lead))
+    for sentence in (told.why, told.saving):
+        if sentence:
+            rich.print(Text(sentence))
+    if result.trust is not None and result.trust.doubts:
+        rich.print(Text(f"Mind: {'; '.join(result.trust.doubts)}."))
+    if told.next_step:
+        rich.print(Text(f"Next: {told.next_step}"))
+    if told.command:
+        print(f"  {told.command}")
 
 
 def print_handover(result: StudyResult) -> None:

@@ -76,6 +76,10 @@ class RunFolder:
         """The keys of the documents of an arm, uint64, in canonical order."""
         return self.path / "arms" / f"{arm_seed}.npy"
 
+    @property
+    def screening(self) -> Path:
+        return self.path / "final" / "screening.json"
+
     def evaluation(self, arm_seed: str) -> Path:
         return self.path / "eval" / f"{arm_seed}.json"
 

@@ -205,7 +205,7 @@ def _text(
     documents = documents[tokens.lengths(documents) > 0]
     total = int(tokens.lengths(documents).sum())
     report = stage_progress(execution, "evaluation", "tokens", obeys=False)
-    between = progress_between(report, total, 0, 1)
+    between = progress_between(report, 0, total)
     part = losses_in_child(execution, source, tokens, documents, window, between)
     finite = np.isfinite(part["nll_sum"])
     if not finite.any():

@@ -172,10 +172,12 @@ def test_what_would_be_another_arm_is_left_out_with_its_reason(
 ) -> None:
     chosen = configuration(final={"ladder": [0.5, 4], "arms": ["pruned", "none"]})
     pool = pool_of(chosen, 500, generator)
-    tokens = int(pool.lengths.sum())
+    tokens, unique = int(pool.lengths.sum()), pool.unique("50")
     arm = {a.arm: a for a in arms_of(chosen)}
-    assert "it is random" in str(why_left_out(arm["none"], pool, tokens))
-    assert why_left_out(arm["none"], pool, tokens + 1) is None
+    assert "it is random" in str(why_left_out(arm["none"], pool, unique))
+    # From there on the random arm repeats U, and the whole pool still gives fresh tokens.
+    assert why_left_out(arm["none"], pool, unique + 1) is None
+    assert why_left_out(arm["none"], pool, tokens) is None
     assert "more than the pool" in str(why_left_out(arm["base-x0.5"], pool, tokens))
     assert why_left_out(arm["base-x4"], pool, tokens) is None
     assert set(arm) == {"high-50", "none", "base-x0.5", "high-50-x0.5", "base-x4", "high-50-x4"}

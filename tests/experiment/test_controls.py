@@ -27,15 +27,36 @@ def pools(draw: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 @given(pool=pools(), share=st.floats(0, 1))
 @settings(deadline=None)
-def test_a_budget_is_met_within_half_a_document(pool: Any, share: float) -> None:
+def test_a_budget_is_filled_by_whatever_still_fits(pool: Any, share: float) -> None:
+    """Against a walk through the order, one document at a time."""
     keys, _, lengths, _ = pool
     order = np.argsort(keys)
     budget = share * int(lengths.sum())
+    left, walked = budget, []
+    for document in order.tolist():
+        if lengths[document] <= left:
+            walked.append(document)
+            left -= int(lengths[document])
     chosen = take_until(order, lengths, budget)
-    off = abs(int(lengths[chosen].sum()) - budget)
+    more = set(chosen.tolist()) - set(walked)
+    assert set(walked) <= set(chosen.tolist())
     rest = np.setdiff1d(order, chosen)
-    assert off <= max(lengths.max() / 2, 0) or len(rest) == 0
-    assert set(chosen) == set(order[: len(chosen)])
+    if more:
+        (last,) = more
+        assert abs(lengths[last] - left) < left
+    elif len(rest):
+        assert lengths[rest].min() >= 2 * left
+    assert (np.diff(chosen) > 0).all()
+
+
+def test_few_long_documents_do_not_miss_a_budget_by_far(generator: np.random.Generator) -> None:
+    """A slice of 67k tokens with documents of up to 24k: within 0.2 % of U, as it was not."""
+    lengths = np.exp(generator.normal(6, 1.2, 800)).astype(np.int64) + 20
+    lengths[generator.choice(800, 12, replace=False)] = generator.integers(10_000, 24_000, 12)
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(800)
+        taken = int(lengths[take_until(order, lengths, 67_132)].sum())
+        assert abs(taken - 67_132) <= 0.002 * 67_132
 
 
 @given(pool=pools(), seed=st.integers(0, 3))
@@ -88,9 +109,6 @@ def test_by_domain_leaves_the_mix_as_it_is(pool: Any, share: float) -> None:
         mine = lengths[chosen[domain[chosen] == code]].sum()
         due = budget * lengths[domain == code].sum() / total
         assert abs(mine - due) <= lengths.max()
-        place = {d: i for i, d in enumerate(order[domain[order] == code])}
-        taken = sorted(place[d] for d in chosen if domain[d] == code)
-        assert taken == list(range(len(taken)))
 
 
 @given(pool=pools(), share=st.floats(0.1, 1))
@@ -102,9 +120,8 @@ def test_a_slice_is_cut_or_filled_by_preference(pool: Any, share: float) -> None
     chosen = set(fit_to_budget(kept, order, lengths, budget).tolist())
     assert abs(int(lengths[list(chosen)].sum()) - budget) <= int(lengths.max())
     inside = [d for d in order if kept[d]]
-    if not set(inside) <= chosen:
-        assert chosen <= set(inside)
-        assert chosen == set(inside[: len(chosen)])
+    fitting = np.cumsum(lengths[inside]) <= budget
+    assert set(np.array(inside)[fitting].tolist()) <= chosen
 
 
 def test_one_long_document_does_not_swallow_the_small_domains() -> None:
