@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from mlxprune.commands import (
+    comparing,
     evaluate,
     files_out,
     results,
@@ -63,6 +64,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             study.run, "mlxprune run mlxprune.yaml --set selection.criterion=medium --detach"
         ),
         "report": Command(results.report, "mlxprune report runs/mlxprune"),
+        "compare": Command(comparing.compare, "mlxprune compare runs/a runs/b --html both.html"),
         "explain": Command(results.explain, "mlxprune explain runs/mlxprune doc-17"),
         "stability": Command(slices.stability, "mlxprune stability runs/a runs/b"),
         "clean": Command(results.clean, "mlxprune clean runs/mlxprune --keep models"),

@@ -53,7 +53,7 @@ HELD_ELSEWHERE = {
     ("exporting/test_export.py", "a reader of its own holds what comes out against what went in"):
     "data.original_rows data.output_file experiment.chosen_slice exporting.card"
     " exporting.documents exporting.known_columns exporting.order"
-    " exporting.private report.handover",
+    " experiment.private report.handover",
     ("filtering/test_filter_text.py", "whole studies, filtered by"):
     "execution.crew filtering.basis filtering.blocks filtering.filter filtering.order"
     " filtering.result filtering.worker",

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from mlxprune.run.event_kinds import Wire
 
 
-def report(run_path: RunPath, as_json: AsJson = False) -> None:
+def report(
+    run_path: RunPath,
+    no_samples: Annotated[
+        bool, typer.Option("--no-samples", help="without any text of the corpus, to share it")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Write report.html and report.json of a run anew."""
     from mlxprune.experiment.artifacts import open_run
     from mlxprune.records import write_record
@@ -36,7 +42,7 @@ def report(run_path: RunPath, as_json: AsJson = False) -> None:
     run = existing_run(run_path)
     state = fold_log(run.events)
     held = open_run(run.path)
-    write_report(held, state)
+    write_report(held, state, not no_samples)
     result = study_result(held, state)
     write_record(run.path / "report.json", result)
     if as_json:

@@ -166,6 +166,9 @@ def run(
     from mlxprune.pipeline.runner import run_study
     from mlxprune.report.terminal import print_handover, print_result
 
+    if loaded.split.seed:
+        _run_repeats(loaded, target, until, force, quiet, as_json)
+        return
     with kept_awake(not no_awake) as is_kept:
         if is_kept and not quiet:
             print(KEPT_AWAKE, file=sys.stderr)
@@ -177,6 +180,42 @@ def run(
     else:
         print(f"done up to {until}: {target.path}")
         print_handover(result)
+
+
+def _run_repeats(
+    config: Config,
+    target: RunFolder,
+    until: str | None,
+    force: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """The study once for every seed of ``split.seed``, in a folder of its own each; then the
+    differences over them."""
+    from mlxprune.commands.comparing import print_run_table
+    from mlxprune.config.loading import validate_config
+    from mlxprune.pipeline.runner import run_study
+    from mlxprune.report.run_table import run_table
+
+    folders, results = [], {}
+    for seed in config.split.seed:
+        folder = target.path.with_name(f"{target.path.name}-split-{seed}")
+        tree = config.model_dump(mode="json")
+        tree["split"]["seed"], tree["seed"] = [], seed
+        tree["name"] = f"{config.name}-split-{seed}"
+        if not quiet:
+            print(f"study with seed {seed}: {folder}", file=sys.stderr)
+        single = validate_config(tree, f"split.seed {seed}")
+        results[str(seed)] = run_study(single, RunFolder(folder), until, force, listeners(quiet))
+        folders.append(folder)
+    whole = until in (None, "report") and len(folders) > 1
+    table = run_table(folders) if whole else None
+    if as_json:
+        print_json({"studies": results, "table": table})
+    elif table is not None:
+        print_run_table(table)
+    else:
+        print(f"done up to {until or 'report'}: {', '.join(map(str, folders))}")
 
 
 def _overrides(given: list[str] | None, memory: str | None, pool: str | None) -> list[str]:

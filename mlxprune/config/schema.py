@@ -31,9 +31,18 @@ class Split(Section):
     pool: Literal["auto", "all"] = Field(
         "auto", description="auto: no more documents to score than the budgets need; all: the rest"
     )
+    seed: list[Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field(
+        [], description="repeat the study with each of these as its seed: split, reference, arms"
+    )
     cross: Annotated[int, Field(ge=2, le=20)] | None = Field(
         None, description="k references, each scores the k-th part that it has not seen"
     )
+
+    @model_validator(mode="after")
+    def _seeds_once(self) -> Split:
+        if len(set(self.seed)) != len(self.seed):
+            raise ValueError("every seed of a repeated study is named once")
+        return self
 
     @model_validator(mode="after")
     def _no_reference_part(self) -> Split:

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlxprune.errors import UsageError
-from mlxprune.experiment.scorers import free_score_names, scorers_of
-from mlxprune.exporting.documents import ExportSource
-from mlxprune.exporting.private import (
+from mlxprune.experiment.private import (
     private_folders,
     refuse_private,
     shared,
     shared_config,
 )
+from mlxprune.experiment.scorers import free_score_names, scorers_of
+from mlxprune.exporting.documents import ExportSource
 from mlxprune.exporting.shards import ExportRecord, Shard, ShardFolder
 from mlxprune.files import fingerprint_of, full_hash, json_bytes, read_json, write_atomic
 from mlxprune.records import plain

@@ -9,8 +9,8 @@ import numpy as np
 from mlxprune.config.slices import Slice
 from mlxprune.errors import one_line
 from mlxprune.experiment.conclusion import verdict_sentence
+from mlxprune.experiment.private import private_folders, shared_config, without_folders
 from mlxprune.exporting.documents import ExportSource
-from mlxprune.exporting.private import private_folders, shared_config, without_folders
 from mlxprune.exporting.shards import ShardFolder
 from mlxprune.files import tree_bytes, write_atomic
 from mlxprune.records import Json

@@ -98,6 +98,9 @@ def plan_run(
             f"the longest document is {longest / least:.0%} of an arm's tokens: arms may miss U by "
             "as much"
         )
+    if config.split.seed:
+        count = len(config.split.seed)
+        warnings.append(f"the study is repeated {count} times (split.seed): times are of one")
     needed, given = memory_bytes(config), 2 * device_memory()
     if needed > given:
         warnings.append(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from mlxprune.config.slices import Slice
 from mlxprune.errors import one_line
+from mlxprune.experiment.arm_styles import style_of
 from mlxprune.experiment.data_efficiency import BudgetPoint
 from mlxprune.experiment.study_result import ArmResult
 from mlxprune.experiment.task_results import MeanFigures
@@ -18,16 +21,12 @@ from mlxprune.selection.composition import CompositionRow, DomainRow
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.training.summary import TrainingSummary
 
-# Okabe and Ito's colours, which people with any colour vision tell apart.
-BLUE, ORANGE, GREEN, GREY, PINK, YELLOW = (
-    "#0072b2", "#d55e00", "#009e73", "#8a8a8a", "#cc79a7", "#b58900",
-)  # fmt: skip
-PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, GREY, "#56b4e9", "#000000")
+BLUE, ORANGE, GREY = "#00695c", "#a33c00", "#6b6b6b"  # kept; a cut; a boundary
 MOST_DOMAINS = 24
 SMOOTHED = 40  # a line of several is smoothed over a fortieth of its points
 
 
-def _figure(width: float = 8.0, height: float = 3.0) -> tuple[Any, Any]:
+def new_figure(width: float = 8.0, height: float = 3.0) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -36,18 +35,43 @@ def _figure(width: float = 8.0, height: float = 3.0) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> Any:
+def svg_of(figure: Any, told: str) -> Any:
+    """The picture with ``told`` for whoever does not see it."""
     import markupsafe
     import matplotlib
 
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "mlxprune", "svg.fonttype": "none"}):
+    # Ids of a page differ, also of one picture in two sizes: a hidden one gives no patterns.
+    unlike = f"{told} {figure.get_size_inches()}"
+    salt = hashlib.blake2b(unlike.encode(), digest_size=6).hexdigest()
+    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
         figure.savefig(out, format="svg", metadata={"Date": None})
     drawn = out.getvalue()
-    return markupsafe.Markup(drawn[drawn.index("<svg") :])
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", drawn)  # figure_1, axes_1: the same in all
+    label = markupsafe.escape(told)
+    return markupsafe.Markup(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
 
 
-def _label(text: str) -> str:
+def _end_labels(axes: Any, ends: list[tuple[float, str, str]]) -> None:
+    """Names at the right ends of lines, (height, name, colour), pushed apart where they meet."""
+    low, high = axes.get_ylim()
+    step = 0.052 * (high - low) * 3.2 / axes.figure.get_figheight()
+    placed: list[float] = []
+    ordered = sorted(ends)
+    for height, _, _ in ordered:
+        placed.append(max(height, placed[-1] + step) if placed else height)
+    over = placed[-1] - high if placed else 0.0
+    if over > 0:
+        placed = [height - over for height in placed]
+    for height, (_, name, colour) in zip(placed, ordered, strict=True):
+        axes.annotate(
+            label_of(name), (1.01, (height - low) / (high - low)), xycoords="axes fraction",
+            color=colour, fontsize=8, va="center", annotation_clip=False,
+        )  # fmt: skip
+
+
+def label_of(text: str) -> str:
     """A name from data, safe for matplotlib, which reads formulas between dollar signs."""
     short = one_line(text)
     return (short if len(short) <= 28 else short[:27] + "\N{HORIZONTAL ELLIPSIS}").replace(
@@ -62,7 +86,7 @@ def histogram(
     low, high = np.quantile(mean, [0.001, 0.999])
     edges = np.linspace(low, high + 1e-9, 81)
     weights = tokens / 1e6
-    figure, axes = _figure(8, 3.2)
+    figure, axes = new_figure(8, 3.2)
     axes.hist(
         [mean[kept], mean[~kept]],
         edges,
@@ -85,20 +109,29 @@ def histogram(
     axes.set_xlabel("log perplexity (mean negative log-likelihood, nats a token)")
     axes.set_ylabel("million tokens")
     axes.legend(frameon=False)
-    return _svg(figure)
+    share = float(tokens[kept].sum() / tokens.sum())
+    return svg_of(
+        figure,
+        f"Histogram of tokens by log perplexity. {manifest.name} keeps {share:.0%} of the tokens, "
+        f"from {manifest.lowest:.2f} to {manifest.highest:.2f}.",
+    )
 
 
 def mix(table: list[DomainRow]) -> Any:
     rows = sorted(table, key=lambda r: -r.share_before)[:MOST_DOMAINS]
-    figure, axes = _figure(8, 0.9 + 0.36 * len(rows))
+    figure, axes = new_figure(8, 0.9 + 0.36 * len(rows))
     at = np.arange(len(rows))
     axes.barh(at - 0.2, [100 * r.share_before for r in rows], 0.38, color="#b8b8b8", label="pool")
     axes.barh(at + 0.2, [100 * r.share_after for r in rows], 0.38, color=BLUE, label="kept")
-    axes.set_yticks(at, [_label(r.domain) for r in rows])
+    axes.set_yticks(at, [label_of(r.domain) for r in rows])
     axes.invert_yaxis()
     axes.set_xlabel("share of tokens, %")
     axes.legend(frameon=False, loc="lower right")
-    return _svg(figure)
+    told = "; ".join(
+        f"{one_line(r.domain)} {100 * r.share_before:.1f} to {100 * r.share_after:.1f}"
+        for r in rows
+    )
+    return svg_of(figure, f"Share of the tokens by domain, in the pool and kept: {told}.")
 
 
 def _cut_is_drawn(choice: Slice) -> bool:
@@ -111,47 +144,50 @@ def _cut_is_drawn(choice: Slice) -> bool:
 
 def spread(rows: Sequence[CompositionRow], labels: list[str], what: str) -> Any:
     """The 10, 50 and 90 % quantiles of a figure, one line a row."""
-    figure, axes = _figure(8, 0.9 + 0.3 * len(rows))
+    figure, axes = new_figure(8, 0.9 + 0.3 * len(rows))
     at = np.arange(len(rows))
     low, middle, high = np.array([r.quantiles for r in rows]).T
     axes.hlines(at, low, high, color=BLUE, alpha=0.35, linewidth=7)
     axes.plot(middle, at, "o", color=BLUE, markersize=5)
-    axes.set_yticks(at, [_label(label) for label in labels])
+    axes.set_yticks(at, [label_of(label) for label in labels])
     axes.invert_yaxis()
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(f"{what}: median, and 10 to 90 % of the documents")
-    return _svg(figure)
+    told = "; ".join(f"{one_line(n)} {m:.2f}" for n, m in zip(labels, middle, strict=True))
+    return svg_of(figure, f"Spread of {what}. Medians: {told}.")
 
 
 def ladder(rungs: list[tuple[str, ArmResult]]) -> Any:
     """Held-out bits per byte against passes over the unpruned base, one line an arm; arms by the
     name that they share on all rungs."""
-    figure, axes = _figure(8, 3.2)
-    arms = dict.fromkeys(name for name, _ in rungs)
-    for number, family in enumerate(arms):
+    figure, axes = new_figure(8, 3.2)
+    ends = []
+    for family in dict.fromkeys(name for name, _ in rungs):
         mine = sorted((r.rung or 0.0, r.test_macro) for name, r in rungs if name == family)
+        style = style_of(next(r.kind for name, r in rungs if name == family))
         axes.plot(
-            *zip(*mine, strict=True), "o-", color=PALETTE[number % len(PALETTE)], label=family
+            *zip(*mine, strict=True), linestyle=style.line, marker=style.marker, color=style.colour
         )
+        ends.append((mine[-1][1] or 0.0, family, style.colour))
     axes.set_xscale("log", base=2)
     ticks = sorted({r.rung or 0.0 for _, r in rungs})
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_xlabel("passes over the unpruned base")
     axes.set_ylabel("held-out bits per byte")
-    axes.legend(frameon=False)
-    return _svg(figure)
+    _end_labels(axes, ends)
+    told = "; ".join(f"{name} {height:.3f}" for height, name, _ in ends)
+    return svg_of(figure, f"Held-out bits per byte by passes over the base. At the most: {told}.")
 
 
-def curves(by_arm: dict[str, list[TrainingSummary]]) -> Any:
+def curves(by_arm: dict[str, list[TrainingSummary]], kinds: dict[str, str]) -> Any:
     """Training loss; of several arms the mean over seeds, smoothed, so that they can be told
-    apart."""
+    apart. ``kinds`` of the arms."""
     if not by_arm:
         return None
-    figure, axes = _figure(8, 3.2)
-    shown = []
+    figure, axes = new_figure(8, 3.4)
+    shown, ends = [], []
     for number, (arm, seeds) in enumerate(by_arm.items()):
-        colour = PALETTE[number % len(PALETTE)]
-        style = ("-", "--", ":", "-.")[number // len(PALETTE) % 4]
+        style = style_of(kinds.get(arm, "pruned"))
         recipe = seeds[0].recipe
         size = recipe.batch_size * recipe.context / 1e6
         points = min(len(t.history.train) for t in seeds)
@@ -160,8 +196,9 @@ def curves(by_arm: dict[str, list[TrainingSummary]]) -> Any:
         width = max(1, points // SMOOTHED) if len(by_arm) > 1 else 1
         losses = np.convolve(losses, np.ones(width) / width, mode="valid")
         steps = steps[width - 1 :]
-        axes.plot(steps * size, losses, style, color=colour, linewidth=1.2, label=arm)
+        axes.plot(steps * size, losses, linestyle=style.line, color=style.colour, linewidth=1.2)
         shown.append(losses)
+        ends.append((float(losses[-1]), arm, style.colour))
         if number == 0:  # arms of one share have passes of one length
             boundary = seeds[0].unique_tokens / 1e6
             for ended in range(1, min(int(seeds[0].passes + 1e-9), 40) + 1):
@@ -173,55 +210,67 @@ def curves(by_arm: dict[str, list[TrainingSummary]]) -> Any:
     axes.set_ylim(lowest - 0.1, highest + 0.3)
     axes.set_xlabel("million targets (dotted: a pass over the unique tokens ends)")
     axes.set_ylabel("training loss, nats a token")
-    if len(by_arm) > 6:
-        axes.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
-    else:
-        axes.legend(frameon=False, fontsize="small")
-    return _svg(figure)
+    _end_labels(axes, ends)
+    told = "; ".join(f"{name} {height:.2f}" for height, name, _ in ends)
+    return svg_of(figure, f"Training loss by targets. At the end: {told}.")
 
 
-def deciles(rows: dict[str, list[float]], control: str) -> Any:
+def deciles(rows: dict[str, list[float]], control: str, kinds: dict[str, str]) -> Any:
     """Bits per byte of every arm minus its control's, by tenth of the reference's scores."""
-    figure, axes = _figure(8, 3.0)
+    figure, axes = new_figure(8, 3.2)
     base = np.array(rows[control], float)
     at = np.arange(1, len(base) + 1)
-    axes.axhline(0, color=GREY, linewidth=1)
-    for number, (arm, bits) in enumerate((a, b) for a, b in rows.items() if a != control):
-        style = ("o-", "s--", "^:", "d-.")[number // len(PALETTE) % 4]
-        values = np.array(bits, float) - base
-        axes.plot(at, values, style, color=PALETTE[number % len(PALETTE)], label=arm, markersize=4)
+    axes.axhline(0, color=style_of("random").colour, linewidth=1, linestyle="--")
+    ends = []
+    for arm, bits in rows.items():
+        if arm == control:
+            continue
+        style, values = style_of(kinds.get(arm, "pruned")), np.array(bits, float) - base
+        axes.plot(
+            at, values, linestyle=style.line, marker=style.marker, color=style.colour, markersize=4
+        )
+        ends.append((float(values[-1]), arm, style.colour))
     axes.set_xticks(at, [str(n) for n in at])
     axes.set_xlabel("tenth of the test documents by the reference's perplexity, lowest first")
-    axes.set_ylabel(f"bits per byte minus {_label(control)}")
-    axes.legend(frameon=False, fontsize="small")
-    return _svg(figure)
+    axes.set_ylabel(f"bits per byte minus {label_of(control)}")
+    _end_labels(axes, ends)
+    told = "; ".join(f"{name} {height:+.3f}" for height, name, _ in ends)
+    return svg_of(
+        figure, f"Bits per byte minus {control} by tenth of perplexity. In the highest: {told}."
+    )
 
 
-def budgets(arms: dict[str, list[BudgetPoint]]) -> Any:
+def budgets(arms: dict[str, list[BudgetPoint]], kinds: dict[str, str]) -> Any:
     """The primary figure of every arm against its targets, each end decayed."""
-    figure, axes = _figure(8, 3.0)
-    for number, (arm, ends) in enumerate(arms.items()):
+    figure, axes = new_figure(8, 3.2)
+    names = []
+    for arm, ends in arms.items():
+        style = style_of(kinds.get(arm, "pruned"))
         axes.plot(
             [end.targets / 1e6 for end in ends],
             [end.primary for end in ends],
-            "o-",
-            color=PALETTE[number % len(PALETTE)],
+            linestyle=style.line,
+            marker=style.marker,
+            color=style.colour,
             markersize=4,
-            label=arm,
         )
+        names.append((ends[-1].primary or 0.0, arm, style.colour))
     ticks = sorted({end.targets / 1e6 for ends in arms.values() for end in ends})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("million targets")
     axes.set_ylabel("bits per byte")
-    axes.legend(frameon=False, fontsize="small")
-    return _svg(figure)
+    _end_labels(axes, names)
+    told = "; ".join(f"{name} {height:.3f}" for height, name, _ in names)
+    return svg_of(figure, f"Bits per byte by targets, every end decayed. At the last: {told}.")
 
 
-def normalised_accuracies(categories: list[str], arms: dict[str, dict[str, MeanFigures]]) -> Any:
+def normalised_accuracies(
+    categories: list[str], arms: dict[str, dict[str, MeanFigures]], kinds: dict[str, str]
+) -> Any:
     """Normalised accuracy of every arm in every category, with 95 % intervals of the items."""
-    figure, axes = _figure(8, 0.9 + (0.16 * len(arms) + 0.22) * len(categories))
+    figure, axes = new_figure(8, 0.9 + (0.16 * len(arms) + 0.22) * len(categories))
     at = np.arange(len(categories), dtype=float)
     first = next(iter(arms.values()))
     constant = [100 * (first[name].normalised_one_answer or 0.0) for name in categories]
@@ -236,15 +285,16 @@ def normalised_accuracies(categories: list[str], arms: dict[str, dict[str, MeanF
             values,
             at + offset,
             xerr=[values - low, high - values],
-            fmt="o",
+            fmt=style_of(kinds.get(arm, "pruned")).marker,
             markersize=4,
             linewidth=1.2,
-            color=(BLUE, GREY, GREEN, PINK, YELLOW, "#56b4e9", "#000000")[number % 7],
+            color=style_of(kinds.get(arm, "pruned")).colour,
             label=arm,
         )
     axes.axvline(0, color="#cccccc", linewidth=1, zorder=0)
-    axes.set_yticks(at, [_label(name.replace("_", " ")) for name in categories])
+    axes.set_yticks(at, [label_of(name.replace("_", " ")) for name in categories])
     axes.invert_yaxis()
     axes.set_xlabel("normalised accuracy (0: guessing, 100: all right)")
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    return _svg(figure)
+    named = ", ".join(name.replace("_", " ") for name in categories)
+    return svg_of(figure, f"Normalised accuracy of every arm in {named}; the table below has it.")

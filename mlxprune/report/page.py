@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mlxprune.config.yaml_file import write_yaml
 from mlxprune.data import split
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arms import arms_of
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import ON
-from mlxprune.experiment.conclusion import verdict_sentence
+from mlxprune.experiment.conclusion import UNFINISHED
 from mlxprune.experiment.document_account import account_sentence
+from mlxprune.experiment.private import private_folders, shared_config, without_folders
 from mlxprune.experiment.scorers import scorers_of
 from mlxprune.experiment.study_result import ArmResult, StudyResult
-from mlxprune.files import write_atomic
+from mlxprune.files import read_json, write_atomic
 from mlxprune.records import Json, read_record
 from mlxprune.report import figures
+from mlxprune.report.answer import answer_of
 from mlxprune.report.handover import handover_commands
 from mlxprune.report.result import study_result
 from mlxprune.report.samples import Samples, sample_documents
@@ -32,20 +35,22 @@ from mlxprune.selection.metric import metric_values
 from mlxprune.tokenization.token_file import TokenSummary
 from mlxprune.training.summary import TrainingSummary
 from mlxprune.units import duration
+from mlxprune.version import __version__
 
 REPORT_VERSION = 5
 MAIN = ("pruned", "random", "matched")  # of many arms, those that the table by domain shows
 COLUMNS = 7
 
 
-def write_report(held: RunArtifacts, state: RunState) -> None:
-    """report.html of a run. Raises UsageError where there is nothing to report yet."""
+def write_report(held: RunArtifacts, state: RunState, with_texts: bool = True) -> None:
+    """report.html of a run, ``with_texts`` of documents or without. Raises UsageError where there
+    is nothing to report yet."""
     run = held.run
     if not is_current(run, run.corpus):
         fix = "run it first: mlxprune run CONFIG"
         raise UsageError("there is nothing to report yet", str(run.path), fix)
     marker_path(run.report).unlink(missing_ok=True)  # only the stage calls it current
-    write_atomic(run.report, report_page(held, state))
+    write_atomic(run.report, report_page(held, state, with_texts))
 
 
 def report_page(
@@ -56,15 +61,28 @@ def report_page(
     import jinja2
 
     run, config = held.run, held.config
-    result = study_result(held, state)
+    folders = private_folders(held)
+    place = str(run.path) if not run.path.is_absolute() else "RUN"
+    result = study_result(held, state, place=place)
     primary = config.evaluation.primary
+    kinds = {name: arm.kind for name, arm in result.arms.items()}
+    known = read_json(run.run_json) if run.run_json.exists() else {}
+    versions = {"mlxprune": __version__, **known.get("versions", {})}
+    fingerprints = {k: str(v["fingerprint"]) for k, v in known.get("stages", {}).items()}
     tested = _tested(result.arms)
-    curves = _curves(held)
+    curves = _curves(held, kinds)
     facts = {
         "result": result,
         "name": config.name,
-        "sentence": verdict_sentence(result.comparisons, primary),
-        "config": config_text or write_yaml(config.model_dump(mode="json")),
+        "sentence": UNFINISHED,
+        "answer": answer_of(result),
+        "config": config_text or shared_config(config, folders),
+        "seed": config.seed,
+        "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(state.updated or 0)),
+        "version": __version__,
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
+        "fingerprints": fingerprints,
+        "again": shlex.join(["mlxprune", "run", "config.yaml", "--dir", place]),
         "state": state,
         "split": held.split.table if is_current(run, run.split) else None,
         "tokens": _token_summary(run),
@@ -90,7 +108,7 @@ def report_page(
     template = environment.from_string(
         (files("mlxprune.report") / "report.html.j2").read_text(encoding="utf-8")
     )
-    return template.render(**facts)
+    return without_folders(template.render(**facts), folders)
 
 
 def _token_summary(run: RunFolder) -> TokenSummary | None:
@@ -147,7 +165,7 @@ def _median(row: CompositionRow) -> float:
     return 0.0 if row.quantiles is None else row.quantiles[1]
 
 
-def _curves(held: RunArtifacts) -> tuple[Any, Any]:
+def _curves(held: RunArtifacts, kinds: dict[str, str]) -> tuple[Any, Any]:
     """Pictures of the references' trainings and of the arms'."""
     run = held.run
     scorers = [s.name for s in scorers_of(held.config) if s.snapshot is None]
@@ -169,7 +187,7 @@ def _curves(held: RunArtifacts) -> tuple[Any, Any]:
         }
         for group in (references, arms)
     )
-    return figures.curves(first), figures.curves(second)
+    return figures.curves(first, {}), figures.curves(second, kinds)
 
 
 @dataclass(frozen=True)

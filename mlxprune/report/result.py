@@ -35,9 +35,13 @@ from mlxprune.training.summary import TrainingSummary
 
 
 def study_result(
-    held: RunArtifacts, run_state: RunState, state: RunStatus | None = None
+    held: RunArtifacts,
+    run_state: RunState,
+    state: RunStatus | None = None,
+    place: str | None = None,
 ) -> StudyResult:
-    """What the run has found so far; ``state`` where it is about to have another."""
+    """What the run has found so far; ``state`` where it is about to have another, ``place`` what
+    commands call its folder."""
     run, config = held.run, held.config
     study_arms = held.arms
     arms = _arms(held, study_arms.arms)
@@ -49,8 +53,9 @@ def study_result(
     best = best_slice(comparisons)
     saving = None if best is None or costs is None else net_saving(best, costs, study_arms.targets)
     primary, screening = config.evaluation.primary, read_screening(run)
+    place = place or str(run.path)
     return StudyResult(
-        run=str(run.path),
+        run=place,
         state=state or run_state.state,
         stages={name: _of_stage(stage) for name, stage in run_state.stages.items()},
         arms=arms,
@@ -59,7 +64,9 @@ def study_result(
         budgets=budgets,
         tasks=task_standing(run, held.assessed_arms()),
         verdict=first_verdict(primary, comparisons),
-        conclusion=conclude(str(run.path), primary, comparisons, manifests, saving, screening),
+        conclusion=conclude(
+            place or str(run.path), primary, comparisons, manifests, saving, screening
+        ),
         screening=screening,
         saving=saving,
         costs=costs,

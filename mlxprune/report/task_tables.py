@@ -33,9 +33,14 @@ class TaskBoard:
     cut: int
 
 
+def kinds_of(result: StudyResult) -> dict[str, str]:
+    """Of every arm its kind, which its line and colour stand for."""
+    return {name: arm.kind for name, arm in result.arms.items()}
+
+
 def budget_picture(result: StudyResult, names: list[str]) -> Any:
     budgets = {name: result.budgets[name] for name in names if name in result.budgets}
-    return figures.budgets(budgets) if budgets else None
+    return figures.budgets(budgets, kinds_of(result)) if budgets else None
 
 
 def task_board(result: StudyResult, names: list[str]) -> TaskBoard | None:
@@ -60,7 +65,7 @@ def task_board(result: StudyResult, names: list[str]) -> TaskBoard | None:
         rows=[*rows, ("average", [a.average for a in arms.values()])],
         gold_bpb=[a.gold_bpb for a in arms.values()],
         picture=figures.normalised_accuracies(
-            categories, {n: {**a.categories} for n, a in arms.items()}
+            categories, {n: {**a.categories} for n, a in arms.items()}, kinds_of(result)
         ),
         tasks=[
             (
@@ -103,7 +108,7 @@ def decile_picture(result: StudyResult, names: list[str]) -> Any:
     control = next((n for n in rows if result.arms[n].kind == "random"), None)
     if control is None or len(rows) < 2:
         return None
-    return figures.deciles(rows, control)
+    return figures.deciles(rows, control, kinds_of(result))
 
 
 def target_rows(result: StudyResult, names: list[str]) -> dict[str, dict[str, float]]:

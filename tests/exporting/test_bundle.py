@@ -41,7 +41,7 @@ def test_what_is_shared_names_no_folder(odd: tuple[RunFolder, list[Path]], tmp_p
     """Whatever its name looks like in YAML, JSON, HTML and a shell."""
     import html
 
-    from mlxprune.exporting.private import without_folders
+    from mlxprune.experiment.private import without_folders
 
     run, paths = odd
     mlxprune.export(run.path, tmp_path / "out", to="bundle")
