@@ -19,7 +19,13 @@ from mlxprune.diagnostics.benchmark import MachineFigures
 from mlxprune.diagnostics.doctor import MachineFacts
 from mlxprune.experiment.document_explanation import RankedDocument, TokenLosses
 from mlxprune.experiment.rank_stability import Stability
-from mlxprune.experiment.records import ArmEvaluation, ContaminationRecord, StudyArms
+from mlxprune.experiment.records import (
+    ArmEvaluation,
+    ContaminationRecord,
+    Screening,
+    StudyArms,
+    TestReads,
+)
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.exporting.shards import ExportRecord
 from mlxprune.filtering.result import FilterResult
@@ -74,8 +80,11 @@ RUN_FOLDER: list[tuple[str, type | str]] = [
     ("eval/<arm>-s<seed>.json", ArmEvaluation),
     ("eval/<arm>-s<seed>.<hash>.npy", "float64 [documents]: the loss of each in nats"),
     ("eval/<arm>-s<seed>.<hash>.target.npy", "the same of the target text"),
+    ("eval/<arm>-s<seed>.<hash>.validation.npy", "the same of the validation part"),
     ("eval/<arm>-s<seed>.<hash>.items.parquet", "one row an item of the tasks, with its answers"),
     ("eval/contamination.json", ContaminationRecord),
+    ("eval/test-reads.json", TestReads),
+    ("final/screening.json", Screening),
     ("report.json", StudyResult),
     ("report.html", "the same for people, in one file"),
 ]  # fmt: skip

@@ -39,7 +39,7 @@ LINES = 450
 HELD_ELSEWHERE = {
     ("commands/test_study.py", "thin: arguments in, one call, words out; each is started as a user"
      " would"): "__main__ cli commands.console commands.options commands.single_stages"
-    " commands.slices commands.steering commands.watch commands.files_out",
+    " commands.slices commands.steering commands.watch commands.files_out commands.comparing",
     ("planning/test_file_look.py", "what `init` finds and writes, on files of many layouts"):
     "commands.data_table planning.draft_config planning.corpus_sample testing.layouts",
     ("planning/test_possible.py", "models of other families, from plan to the end of a run"):
@@ -65,6 +65,9 @@ HELD_ELSEWHERE = {
     "data.decompression data.sources data.hub",
     ("data/test_index.py", "the index is what they make"):
     "data.hashing data.indexing data.row_counts",
+    ("data/test_split.py", "the parts are what they are drawn for"): "data.held_out",
+    ("pipeline/test_screen_slices.py", "a whole study that screens and confirms"):
+    "experiment.trust",
     ("standalone/test_score.py", "a user's data through a user's commands"):
     "data.demo_corpus standalone.train scoring.score_corpus tokenization.prepare"
     " training.model_card",
@@ -100,7 +103,8 @@ HELD_ELSEWHERE = {
     "planning.plan planning.throughput",
     ("model/test_weights.py", "a model is built, counted, saved and opened"): "model.architecture",
     ("report/test_page.py", "one page: its pictures, tables and samples"):
-    "report.figures report.samples report.task_tables",
+    "report.figures report.samples report.task_tables report.answer report.answer_pictures"
+    " experiment.arm_styles",
     ("run/test_state.py", "the fold is what makes a state"): "run.fold",
     ("run/test_lock.py", "how a run stands follows from its lock"): "run.status",
     ("scoring/test_nll.py", "documents are scored through them"): "scoring.windows scoring.workers",

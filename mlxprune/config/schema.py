@@ -38,6 +38,10 @@ class Split(Section):
         None, description="k references, each scores the k-th part that it has not seen"
     )
 
+    def results(self) -> dict[str, Any]:
+        """Each study of a repeated one is told by its own seed."""
+        return {k: v for k, v in super().results().items() if k != "seed"}
+
     @model_validator(mode="after")
     def _seeds_once(self) -> Split:
         if len(set(self.seed)) != len(self.seed):

@@ -21,11 +21,19 @@ LEAST_DOCUMENTS = 5  # of a domain that has HELD_OUT_DOCUMENTS; fewer do not sta
 class Thresholds(Record):
     """What stands in split.json: of every domain the positions in the hash's range, 0 to 1, below
     which a document is for test, and between which for validation; then the share of the range that
-    trains the reference."""
+    trains the reference. Splits of version 2 have one share of all domains for each part."""
 
-    test: dict[str, float]
-    validation: dict[str, float]
+    test: dict[str, float] | float
+    validation: dict[str, float] | float
     reference: float
+
+    def of_domain(self, name: str) -> tuple[float, float]:
+        """(end of test, end of validation) for the documents of a domain."""
+        if isinstance(self.test, dict) and isinstance(self.validation, dict):
+            return self.test.get(name, 0.0), self.validation.get(name, 0.0)
+        assert isinstance(self.test, float)
+        assert isinstance(self.validation, float)
+        return self.test, self.test + self.validation
 
 
 def wanted_documents(asked: object, documents: float, tokens: float, total: float) -> float:

@@ -29,6 +29,7 @@ from mlxprune.data.mix import MixShare, within_mix
 from mlxprune.records import Record, read_record, write_record
 
 SPLIT_VERSION = 3
+GLOBAL_THRESHOLDS = 2  # the version before, with one share for all domains: such runs keep theirs
 TEST, VALIDATION, REFERENCE, TRAIN, LEFT_OUT = range(5)
 PARTS = ("test", "validation", "reference", "train", "left_out")
 REFERENCE_MARGIN = 1.1
@@ -175,9 +176,7 @@ def choose_thresholds(config: Config, corpus: Corpus, within: np.ndarray) -> Thr
 def assign(corpus: Corpus, seed: int, thresholds: Thresholds) -> np.ndarray:
     """The part of every document, uint8."""
     position = side_positions(corpus.index["side"], seed)
-    by_domain = np.array(
-        [[thresholds.test.get(d, 0.0), thresholds.validation.get(d, 0.0)] for d in corpus.domains]
-    )
+    by_domain = np.array([thresholds.of_domain(domain) for domain in corpus.domains])
     test, validation = by_domain[side_domains(corpus.index)].T
     part = np.full(len(position), TRAIN, np.uint8)
     part[position < validation + thresholds.reference] = REFERENCE
@@ -245,6 +244,15 @@ def build(config: Config, corpus: Corpus, folder: Path, need: float | None) -> S
     )
     write_record(folder / "split.json", summary)
     return summary
+
+
+def version_of(folder: Path) -> int:
+    """Of the split that a run has, or of one that is made now."""
+    try:
+        summary = read_record(folder / "split.json", SplitSummary)
+    except (OSError, ValueError):
+        return SPLIT_VERSION
+    return SPLIT_VERSION if isinstance(summary.thresholds.test, dict) else GLOBAL_THRESHOLDS
 
 
 def open_split(folder: Path) -> CorpusSplit:

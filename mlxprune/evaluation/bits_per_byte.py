@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 EVALUATION_VERSION = 1
 BITS_METRIC_VERSION = 2
+# Figures follow from the stored losses: a model that was scored before is not scored again, and
+# what another version made of its losses is made anew where it is read.
+LOSSES_VERSION = 1
+LEAST_OF_TARGET = 2  # documents: whoever names a text means each domain of it
 SMALL_DOMAINS = "(small domains)"  # those that are too small to stand alone, together
 
 
@@ -120,15 +124,17 @@ class MacroDomains:
         return inside, equal_groups(sizes[inside], self.groups[inside])
 
 
-def macro_domains(domains: np.ndarray, names: list[str]) -> MacroDomains:
-    """By the domain codes of documents, [documents]. Of a text in which no domain is large enough,
-    every domain stands alone."""
+def macro_domains(
+    domains: np.ndarray, names: list[str], least: int = LEAST_DOCUMENTS
+) -> MacroDomains:
+    """By the domain codes of documents, [documents]; ``least`` of them let a domain stand alone.
+    Of a text in which no domain is large enough, every domain stands alone."""
     counts = np.bincount(domains, minlength=len(names))
-    large = counts >= LEAST_DOCUMENTS
+    large = counts >= least
     if not large.any():
         large = counts > 0
     small = (counts > 0) & ~large
-    together = int(counts[small].sum()) >= LEAST_DOCUMENTS
+    together = int(counts[small].sum()) >= least
     group = np.full(len(names), -1)
     group[large] = np.arange(large.sum())
     if together:
@@ -149,18 +155,19 @@ def bits_by_domain(
     domains: np.ndarray,
     names: list[str],
     mix: np.ndarray | None = None,
+    least: int = LEAST_DOCUMENTS,
 ) -> TextBits:
     """Bits per byte from the losses in nats, bytes and domain codes of documents, [documents].
 
     ``mix`` float64 [domains] are the bytes that weigh the domains in the original mix, those of the
-    pool; by default those of these documents.
+    pool; by default those of these documents. ``least`` as in ``macro_domains``.
     """
     count = len(names)
     bits = np.bincount(domains, weights=nll, minlength=count) / LN2
     size = np.bincount(domains, weights=sizes, minlength=count)
     present = size > 0
     per_domain = np.divide(bits, size, out=np.zeros(count), where=present)
-    inside, macro = macro_domains(domains, names).mean_of(sizes)
+    inside, macro = macro_domains(domains, names, least).mean_of(sizes)
     weights = np.where(present, size if mix is None or not mix[present].any() else mix, 0.0)
     return TextBits(
         macro=macro.mean(nll[inside] / LN2),
@@ -180,12 +187,15 @@ def score_model(
     array: Path,
     between: Callable[[int, int, float], None] = lambda tokens, slots, waited: None,
     mix: np.ndarray | None = None,
+    least: int = LEAST_DOCUMENTS,
 ) -> ScoredText:
     """Score documents with one model: its figures; the NLL of each, float64, goes to ``array``.
-    ``mix`` as in ``bits_by_domain``."""
+    ``mix`` and ``least`` as in ``bits_by_domain``."""
     part = losses_in_child(execution, model_folder, tokens, documents, context, between)
     index = corpus.index[documents]
-    bits = bits_by_domain(part["nll_sum"], index["bytes"], index["domain"], corpus.domains, mix)
+    bits = bits_by_domain(
+        part["nll_sum"], index["bytes"], index["domain"], corpus.domains, mix, least
+    )
     counts = np.bincount(index["domain"], minlength=len(corpus.domains))
     write_array(array, part["nll_sum"])
     return ScoredText(

@@ -124,6 +124,13 @@ class RunArtifacts:
         members = self.split.members(split.TEST)
         return documents_to_test(self.corpus, self.tokens(), members, self.config.seed)
 
+    @cached_property
+    def pool_mix(self) -> np.ndarray:
+        """float64 [domains]: bytes of the pool, which weigh the original mix."""
+        index = self.corpus.index[self.pool]
+        count = len(self.corpus.domains)
+        return np.bincount(index["domain"], weights=index["bytes"], minlength=count)
+
     def validation_documents(self) -> np.ndarray:
         """The documents of the validation part by which slices are ranked, drawn as those of the
         test part are."""

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlxprune.evaluation.bits_per_byte import SMALL_DOMAINS, macro_domains
+from mlxprune.data.held_out import LEAST_DOCUMENTS
+from mlxprune.evaluation.bits_per_byte import LEAST_OF_TARGET, SMALL_DOMAINS, macro_domains
 from mlxprune.evaluation.target_text import open_target
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.data_efficiency import ArmEnds, Rho, ends_of, rho_of
@@ -289,10 +290,11 @@ def primary_measure(held: RunArtifacts, assessed: dict[str, dict[int, str]]) -> 
         )
     if primary == "target":
         corpus, _, documents = open_target(run, held.config)
+        least = LEAST_OF_TARGET
     else:
-        corpus, documents = held.corpus, held.test_documents()
+        corpus, documents, least = held.corpus, held.test_documents(), LEAST_DOCUMENTS
     index = corpus.index[documents]
-    domains = macro_domains(index["domain"].astype(np.int64), corpus.domains)
+    domains = macro_domains(index["domain"].astype(np.int64), corpus.domains, least)
     inside, parts = domains.mean_of(index["bytes"])
 
     def of(name: str) -> np.ndarray:

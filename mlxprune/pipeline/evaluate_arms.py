@@ -17,8 +17,9 @@ from mlxprune.errors import DataError
 from mlxprune.evaluation import requests
 from mlxprune.evaluation.asking import ask
 from mlxprune.evaluation.bits_per_byte import (
-    BITS_METRIC_VERSION,
     EVALUATION_VERSION,
+    LEAST_OF_TARGET,
+    LOSSES_VERSION,
     by_decile,
     score_model,
 )
@@ -71,15 +72,6 @@ class EvaluationInputs:
         if ranks_slices(arm):
             read += int(held.tokens().lengths(held.validation_documents()).sum())
         return read
-
-    @cached_property
-    def pool_mix(self) -> np.ndarray:
-        """float64 [domains]: bytes of the pool, which weigh the original mix."""
-        held = self.study.held
-        index = held.corpus.index[held.pool]
-        return np.bincount(
-            index["domain"], weights=index["bytes"], minlength=len(held.corpus.domains)
-        )
 
     @cached_property
     def requests(self) -> requests.TaskRequests:
@@ -141,7 +133,7 @@ def evaluate_arms(study: StudyExecution) -> None:
     tasks = find_tasks(asked.tasks, asked.gauntlet) if asked.tasks else None
     inputs = EvaluationInputs(study, documents, context, tasks)
     shared: Json = {
-        "version": [EVALUATION_VERSION, BITS_METRIC_VERSION, TASK_METRIC_VERSION],
+        "version": [EVALUATION_VERSION, LOSSES_VERSION, TASK_METRIC_VERSION],
         "reference": [study.fingerprint("reference"), _window(study)],  # of the deciles
         "tasks": requests.requests_identity(tasks, asked.limit, config.seed) if tasks else None,
         "target": target_identity(config),
@@ -189,7 +181,7 @@ def _evaluated(inputs: EvaluationInputs, arm: Arm, described: Json, at: Place) -
         array = beside("npy")
         scored = score_model(
             study, folder, held.corpus, held.tokens(), inputs.documents, inputs.context, array,
-            between, inputs.pool_mix,
+            between, held.pool_mix,
         )  # fmt: skip
         sizes = held.corpus.index["bytes"][inputs.documents]
         deciles = by_decile(np.load(array), sizes, inputs.decile)
@@ -197,11 +189,12 @@ def _evaluated(inputs: EvaluationInputs, arm: Arm, described: Json, at: Place) -
         if ranks_slices(arm):
             validation = score_model(
                 study, folder, held.corpus, held.tokens(), held.validation_documents(),
-                inputs.context, beside("validation.npy"), between, inputs.pool_mix,
+                inputs.context, beside("validation.npy"), between, held.pool_mix,
             )  # fmt: skip
         if study.config.evaluation.target:
             target = score_model(
-                study, folder, *inputs.target, inputs.context, beside("target.npy")
+                study, folder, *inputs.target, inputs.context, beside("target.npy"),
+                least=LEAST_OF_TARGET,
             )  # fmt: skip
         if inputs.tasks is not None:
             suite = _asked(inputs, folder, beside, f"{arm.name}, {at.number + 1} of {at.count}")

@@ -88,7 +88,7 @@ def index_corpus(study: StudyExecution) -> None:
 def split_corpus(study: StudyExecution) -> None:
     config, run = study.config, study.run
     inputs = {
-        "version": split.SPLIT_VERSION,
+        "version": split.version_of(run.split),
         "seed": config.seed,
         "split": config.split.results(),
         "corpus": study.fingerprint("corpus"),

@@ -91,16 +91,7 @@ def plan_run(
     if why:
         warnings.append(f"no time estimate: {why}")
     warnings += _warnings_about_budgets(config, costs, parts)
-    longest = longest_bytes / split.bytes_per_token(config)
-    least = min((arm.unique_tokens for arm in costs.arms.values()), default=0)
-    if longest > LONG_DOCUMENT * least > 0:
-        warnings.append(
-            f"the longest document is {longest / least:.0%} of an arm's tokens: arms may miss U by "
-            "as much"
-        )
-    if config.split.seed:
-        count = len(config.split.seed)
-        warnings.append(f"the study is repeated {count} times (split.seed): times are of one")
+    warnings += _warnings_about_arms(config, costs, longest_bytes / split.bytes_per_token(config))
     needed, given = memory_bytes(config), 2 * device_memory()
     if needed > given:
         warnings.append(
@@ -193,6 +184,19 @@ def _warnings_about_data(
     if summary.duplicate_texts > 0.05 * summary.documents:
         share = summary.duplicate_texts / summary.documents
         warnings.append(f"{share:.0%} of the texts are copies: data.duplicates: drop")
+    return warnings
+
+
+def _warnings_about_arms(config: Config, costs: CostEstimate, longest: float) -> list[str]:
+    """``longest``: tokens of the longest document."""
+    warnings = []
+    least = min((arm.unique_tokens for arm in costs.arms.values()), default=0)
+    if longest > LONG_DOCUMENT * least > 0:
+        share = f"{longest / least:.0%} of an arm's tokens"
+        warnings.append(f"the longest document is {share}: arms may miss U by as much")
+    if config.split.seed:
+        count = len(config.split.seed)
+        warnings.append(f"the study is repeated {count} times (split.seed): times are of one")
     return warnings
 
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from mlxprune.data.index import CorpusCounts
+from mlxprune.evaluation.bits_per_byte import BITS_METRIC_VERSION, bits_by_domain
 from mlxprune.experiment.arms import arms_of
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import best_slice, compare_arms, first_verdict
@@ -15,7 +16,7 @@ from mlxprune.experiment.conclusion import conclude
 from mlxprune.experiment.costs import net_saving, study_costs
 from mlxprune.experiment.data_efficiency import budget_points
 from mlxprune.experiment.document_account import document_account
-from mlxprune.experiment.records import ArmRecord, read_evaluation, read_screening
+from mlxprune.experiment.records import ArmEvaluation, ArmRecord, read_evaluation, read_screening
 from mlxprune.experiment.study_result import (
     ArmResult,
     SeedResult,
@@ -117,16 +118,30 @@ def _arms(held: RunArtifacts, records: dict[str, ArmRecord]) -> dict[str, ArmRes
         if name in records and not records[name].screens and is_current(run, run.final(name)):
             record = records[name]
             first.setdefault(record.arm, record)
-            seeds.setdefault(record.arm, {})[str(record.seed)] = _of_seed(run, name, record)
+            seeds.setdefault(record.arm, {})[str(record.seed)] = _of_seed(held, name, record)
     return {arm: _of_arm(record, seeds[arm]) for arm, record in first.items()}
 
 
-def _of_seed(run: RunFolder, name: str, record: ArmRecord) -> SeedResult:
+def _refigured(held: RunArtifacts, name: str) -> ArmEvaluation:
+    """With the figures of this version, from the stored losses."""
+    run, told = held.run, read_evaluation(held.run, name)
+    if told.metric_version == BITS_METRIC_VERSION:
+        return told
+    index = held.corpus.index[held.test_documents()]
+    losses = np.load(run.evaluation(name).with_name(told.nll_file))
+    figures = bits_by_domain(
+        losses, index["bytes"], index["domain"], held.corpus.domains, held.pool_mix
+    )
+    return msgspec.structs.replace(told, **msgspec.structs.asdict(figures))
+
+
+def _of_seed(held: RunArtifacts, name: str, record: ArmRecord) -> SeedResult:
+    run = held.run
     training = read_record(run.final(name) / "training.json", TrainingSummary)
     marker = read_marker(run.final(name))
     test = None
     if is_current(run, run.evaluation(name)):
-        test = msgspec.structs.replace(read_evaluation(run, name), tasks=None)
+        test = msgspec.structs.replace(_refigured(held, name), tasks=None)
     return SeedResult(
         **msgspec.structs.asdict(training.totals),
         effective_tokens=record.effective_tokens,

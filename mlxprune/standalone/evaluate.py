@@ -18,6 +18,7 @@ from mlxprune.evaluation import requests
 from mlxprune.evaluation.asking import answer_context, ask
 from mlxprune.evaluation.bits_per_byte import (
     BITS_METRIC_VERSION,
+    LEAST_OF_TARGET,
     TextBits,
     bits_by_domain,
 )
@@ -219,6 +220,6 @@ def _text(
         total = int(tokens.lengths(documents).sum())
     index = corpus.index[documents]
     bits: TextBits = bits_by_domain(
-        part["nll_sum"], index["bytes"], index["domain"], corpus.domains
+        part["nll_sum"], index["bytes"], index["domain"], corpus.domains, least=LEAST_OF_TARGET
     )
     return WholeText(**msgspec.structs.asdict(bits), documents=len(documents), tokens=total)

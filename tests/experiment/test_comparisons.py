@@ -92,13 +92,15 @@ def test_shuffled_with_bounds_is_not_called_zero() -> None:
 def test_the_better_slice_is_named_before_a_lower_undecided_one() -> None:
     shared: dict[str, Any] = {
         "main": True, "about": "selection", "interval": (-0.3, 0.1), "seeds": [0, 1, 2],
-        "control": "random-50", "by_seed": [], "probability": 0.01,
+        "control": "random-50", "by_seed": [0.1] * 3, "probability": 0.01, "seed_sd": 0.1,
+        "pooled": 1, "document_sd": 0.1, "document_degrees": 50.0, "degrees": 50.0,
+        "standard_errors": 2.0, "control_figure": 2.0,
     }  # fmt: skip
     found = [
         Comparison(arm="low-50", difference=-0.2, verdict=Verdict.UNDECIDED, **shared),
         Comparison(arm="high-50", difference=-0.1, verdict=Verdict.BETTER, **shared),
     ]
-    assert "selection/high-50" in verdict_sentence(found, "macro")
+    assert "high-50 ends" in verdict_sentence(found, "macro")
 
 
 @pytest.mark.slow

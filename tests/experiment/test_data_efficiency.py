@@ -8,35 +8,93 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import ConfigError
-from mlxprune.experiment.data_efficiency import BudgetPoint, Rho, rho
+from mlxprune.experiment.data_efficiency import ArmEnds, Rho, reached_at, rho_of
 from mlxprune.files import read_json
+from mlxprune.inference.verdict import ArmPair, Verdict, compare_paired
 from mlxprune.model.weights import WEIGHTS
 from mlxprune.pipeline.runner import run_study
 from mlxprune.run.folder import RunFolder
+from mlxprune.stats import equal_groups
 from mlxprune.testing import tiny
 from mlxprune.training.recipe import Recipe, begins_alike, branch_of, learning_rate_at
 
 
-def point(targets: int, bits: float) -> BudgetPoint:
-    return BudgetPoint(
-        targets=targets, seeds=1, macro=bits, gold_bpb=None, accuracy=None, primary=bits
-    )
+def test_targets_are_reached_between_and_beyond_the_ends() -> None:
+    """By hand: straight in the logarithm of targets, the mean where a curve rises."""
+    targets = np.array([50.0, 100.0])
+    figures = np.array([[2.5, 1.5], [1.9, 1.5], [2.5, 2.1], [3, 2], [2, 2], [2.0, 2.2]])
+    reached = reached_at(targets, figures, np.array([2.0, 2, 2, 2, 2, 2]))
+    slope = 0.4 / math.log(2)
+    assert reached.tolist() == pytest.approx(
+        [50 * math.sqrt(2), 50 * math.exp(-0.1 / slope), 100 * math.exp(0.1 / slope), 100, 50,
+         math.inf]
+    )  # fmt: skip
 
 
-def test_rho_by_hand() -> None:
-    control = [point(50, 3.0), point(100, 2.0)]
-    assert rho([point(50, 2.5), point(100, 1.5)], control) == Rho(
-        share=pytest.approx(math.sqrt(0.5)), bound=""
-    )
-    assert rho([point(50, 1.9), point(100, 1.5)], control) == Rho(share=0.5, bound="<=")
-    assert rho([point(50, 2.5), point(100, 2.1)], control) == Rho(share=1.0, bound=">=")
-    assert rho(control, control) == Rho(share=pytest.approx(1.0), bound="")
-    assert str(Rho(share=1.0, bound=">=")) == ">= 1.00"
-    assert str(Rho(share=0.7071, bound="")) == "0.71"
+@given(
+    ends=st.integers(2, 5),
+    seed=st.integers(0, 2**32),
+    noise=st.floats(0, 0.5),
+)
+def test_a_curve_reaches_what_it_shows(ends: int, seed: int, noise: float) -> None:
+    """Of a curve that falls, each of its own figures is reached at its own targets."""
+    generator = np.random.default_rng(seed)
+    targets = np.cumsum(generator.uniform(1, 9, ends)) * 10
+    falling = np.sort(generator.uniform(1, 4, ends))[::-1] + np.arange(ends)[::-1] * noise
+    reached = [reached_at(targets, falling[None], falling[[n]])[0] for n in range(ends)]
+    assert reached == pytest.approx(targets.tolist())
+
+
+def ends_with(shift: float, generator: np.random.Generator, seeds: int = 5) -> ArmEnds:
+    """An arm that is better than its control by ``shift``, with noise of seeds and documents."""
+    own = generator.normal(0, 0.1, 200)
+    control = [np.full(200, 3 + generator.normal(0, 0.01)) for _ in range(seeds)]
+    arm = [
+        [own + 3 - shift - 0.5 * math.log(t) + generator.normal(0, 0.01) for _ in range(seeds)]
+        for t in (0.5, 0.75, 1.0)
+    ]
+    return ArmEnds(np.array([0.5, 0.75, 1.0]), arm, control)
+
+
+def rho_and_verdict(ends: ArmEnds) -> tuple[Rho, Verdict]:
+    parts = equal_groups(np.ones(200), np.arange(200) % 4)
+    seeds = list(range(len(ends.control)))
+    pair = ArmPair(ends.arm[-1], ends.control, seeds, "kind", "random", True)
+    found = compare_paired([pair], parts, 0, resamples=2000)[0]
+    return rho_of(ends, parts, found, 0), found.verdict
+
+
+def test_rho_and_its_interval_hold_the_truth(generator: np.random.Generator) -> None:
+    """Better by a tenth of a bit at half a bit a factor e: exp(-0.2)."""
+    found, held = [], 0
+    for _ in range(60):
+        rho, _ = rho_and_verdict(ends_with(0.1, generator))
+        found.append(rho.share)
+        low, high = rho.interval
+        held += low is not None and high is not None and low <= math.exp(-0.2) <= high
+    assert np.median(found) == pytest.approx(math.exp(-0.2), rel=0.05)
+    assert held >= 52
+
+
+def test_a_saving_is_told_beside_a_verdict_alone(generator: np.random.Generator) -> None:
+    """The interval of rho leaves out 1 where the verdict is decided, and nothing else is told."""
+    told = 0
+    for _ in range(60):
+        rho, verdict = rho_and_verdict(ends_with(0.0, generator))
+        assert rho.decided == (verdict in (Verdict.BETTER, Verdict.WORSE))
+        told += rho.decided and rho.share is not None and rho.share < 1
+    assert told <= 6
+    rho, verdict = rho_and_verdict(ends_with(-0.2, generator))
+    assert verdict == Verdict.WORSE
+    assert rho.share is not None and rho.share > 1 and rho.interval[0] is not None
+    assert rho.interval[0] > 1
+    assert rho.beyond
 
 
 def recipe(steps: int, **changes: Any) -> Recipe:

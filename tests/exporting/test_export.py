@@ -49,7 +49,7 @@ def test_rows_of_nine_layouts_come_out_as_they_stand(
     found = lines_of(tmp_path / "out")
     known = {p.relative_to(folder).as_posix(): rows_in(p) for p in data_files(paths)}
     expected = [known[source][row] for source, row in kept_rows(run)]
-    assert len(found) == len(expected) >= 100
+    assert len(found) == len(expected) >= 80
     assert len([*(tmp_path / "out").glob("part-*")]) > 2
     for line, row in zip(found, expected, strict=True):
         if isinstance(row, bytes):

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from mlxprune.config.loading import validate_config
+from mlxprune.config.loading import load_config, validate_config
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.conclusion import verdict_sentence
 from mlxprune.experiment.study_result import StudyResult
-from mlxprune.inference.verdict import Verdict
 from mlxprune.pipeline.runner import run_study
 from mlxprune.records import read_record
-from mlxprune.report.page import write_report
+from mlxprune.report.page import report_page, write_report
 from mlxprune.report.samples import PERCENTILES, visible_text
+from mlxprune.run.events import fold_log
 from mlxprune.run.folder import RunFolder
 from mlxprune.testing import tiny
 
@@ -66,25 +65,52 @@ def test_what_the_issue_names_is_there(tiny_run: RunFolder) -> None:
     for percentile in PERCENTILES:
         assert f"{percentile}{'st' if percentile == 1 else 'th'} percentile" in text
     assert "just below a cut" in text
-    assert text.count("<svg") == 7
+    assert text.count("<svg") == 11
 
 
 def test_what_cannot_be_seen_is_written_out() -> None:
     assert visible_text("a\x00b\u202ec\nd\te\u200bf") == "a\\x00b\\u202ec\nd\te\\u200bf"
 
 
-def test_the_sentence_fits_the_verdict(tiny_run: RunFolder) -> None:
+def test_the_first_page_is_the_answer(tiny_run: RunFolder) -> None:
+    """Sentence, all comparisons, the difference by domain, costs, trust, next command."""
+    text = tiny_run.report.read_text(encoding="utf-8")
+    first = text[: text.index("<h2>Result</h2>")]
     result = read_record(tiny_run.path / "report.json", StudyResult)
-    (first, *rest) = result.comparisons
-    assert "add seeds" in verdict_sentence([first, *rest], "macro")
-    for decided, word in (
-        ("better", "train your model"),
-        ("worse", "another criterion"),
-        ("undecided", "more seeds"),
+    assert result.conclusion is not None and result.conclusion.lead in html.unescape(first)
+    assert "Next." in first and "final.seeds=[0, 1, 2]" in html.unescape(first)
+    for words in (
+        "What it cost",
+        "How far to trust it",
+        "test documents a domain",
+        "test part read",
     ):
-        first = msgspec.structs.replace(first, seeds=[0, 1, 2], verdict=Verdict(decided))
-        assert word in verdict_sentence([first, *rest], "macro")
-    assert "end to compare" in verdict_sentence([], "macro")
+        assert words in first, words
+    assert str(tiny_run.path) not in text and "/tmp/" not in text
+
+
+def test_pictures_are_told_to_whoever_does_not_see_them(page: str) -> None:
+    """A name each, hostile domains escaped in it; ids are not said twice."""
+    pictures = re.findall(r"<svg[^>]*>", page)
+    assert pictures
+    for picture in pictures:
+        assert 'role="img"' in picture
+        assert re.search(r'aria-label="[^"]{20,}"', picture)
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert not re.search(r"<th(?![^>]*scope)[ >]", page)
+
+
+def test_the_waterfall_adds_up_to_the_difference(tiny_run: RunFolder) -> None:
+    result = read_record(tiny_run.path / "report.json", StudyResult)
+    for row in result.comparisons:
+        assert sum(d.adds for d in row.domains or []) == pytest.approx(row.difference)
+
+
+def test_without_samples_no_text_is_in_it(tiny_run: RunFolder) -> None:
+    held = RunArtifacts(tiny_run, load_config(tiny_run.config))
+    text = report_page(held, fold_log(tiny_run.events), with_texts=False)
+    assert "Documents to read" not in text
 
 
 @pytest.mark.slow
