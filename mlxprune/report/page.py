@@ -14,7 +14,7 @@ from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arms import arms_of
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import ON
-from mlxprune.experiment.conclusion import UNFINISHED
+from mlxprune.experiment.conclusion import UNFINISHED, saving_sentence
 from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.private import private_folders, shared_config, without_folders
 from mlxprune.experiment.scorers import scorers_of
@@ -76,6 +76,7 @@ def report_page(
         "name": config.name,
         "sentence": UNFINISHED,
         "answer": answer_of(result),
+        "savings": [s for c in result.comparisons if c.main and (s := saving_sentence(c, None))],
         "config": config_text or shared_config(config, folders),
         "seed": config.seed,
         "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(state.updated or 0)),

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from mlxprune.experiment.comparisons import Comparison
+from mlxprune.experiment.conclusion import saving_sentence
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.experiment.task_results import ArmTasks
+from mlxprune.inference.verdict import Verdict
 from mlxprune.records import plain
 from mlxprune.units import plural
 from mlxprune_tui.drawing import line_chart
@@ -175,6 +177,8 @@ class Compare(Page):
         marks = {"better": "+", "worse": "-"}
 
         def shows(row: Comparison) -> str:
+            if row.verdict == Verdict.TOO_FEW:
+                return "few texts"
             return "n=1" if len(row.seeds) == 1 else row.verdict
 
         lines = table(
@@ -206,17 +210,17 @@ class Compare(Page):
     def _rho(self, cells: int) -> list[Line]:
         told = []
         for c in self._comparisons():
-            if c.main and c.rho is not None and c.rho.decided:
-                told.append(f"{c.arm} reaches the end of {c.control} at {c.rho} of its targets")
+            if c.main and (sentence := saving_sentence(c, None)):
+                told.append(sentence)
         return [[(line, "")] for text in told for line in wrap(text, cells, 2)]
 
     def _so_far(self, cells: int) -> list[Line]:
         """Before the report there is no interval: what single models show."""
         found = [e for e in self.entries() if e.macro is not None]
-        lines: list[Line] = [
-            [(line, "dim")]
-            for line in wrap("no interval yet: it comes with the stage report", cells, 2)
-        ]
+        why, view = "no interval yet: it comes with the stage report", self.context.view
+        if view is not None and (view.run.path / "report.json").exists() and not self._result():
+            why = "another version wrote the report: mlxprune report RUN writes it anew"
+        lines: list[Line] = [[(line, "dim")] for line in wrap(why, cells, 3)]
         if found:
             lines += table(
                 [(line_of(e.label), f"{e.macro:.4f}") for e in found],

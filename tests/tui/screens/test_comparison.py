@@ -103,16 +103,22 @@ def test_a_choice_comes_round() -> None:
 def test_the_share_of_the_targets_is_that_of_the_report(
     tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of ends that come earlier, and of one that is never reached."""
+    """Of ends that come earlier, of one that is never reached, and never of an undecided one."""
     page = on(tiny_run.path, comparison.Compare)
     result = run_comparison.result_of(page.context.view)
     assert result is not None
     for rho, shown in (
-        (Rho(share=0.83, bound=""), "0.83"),
-        (Rho(share=1.0, bound=">="), ">= 1.00"),
+        (
+            Rho(share=0.83, interval=(0.7, 0.95), beyond=False, decided=True),
+            "at 83 % of its targets",
+        ),
+        (Rho(share=None, interval=(1.9, None), beyond=True, decided=True), "never reaches"),
     ):
         (main, *rest) = result.comparisons
         result.comparisons = [msgspec.structs.replace(main, rho=rho), *rest]
         told = " ".join(plain(page.table_of_verdicts(100)).split())
-        assert f"reaches the end of {main.control} at {shown} of its targets" in told
+        assert shown in told
+    undecided = Rho(share=0.83, interval=(0.7, 1.2), beyond=False, decided=False)
+    result.comparisons = [msgspec.structs.replace(main, rho=undecided), *rest]
+    assert "83 %" not in " ".join(plain(page.table_of_verdicts(100)).split())
     main.rho = None
