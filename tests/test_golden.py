@@ -37,6 +37,7 @@ def run(make: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return copied
 
 
+@pytest.mark.slow
 def test_every_stage_of_it_is_reused(make: ModuleType, run: Path) -> None:
     """But the report, which says more than it did then, and the control arms, which hold their
     number of unique tokens more exactly."""

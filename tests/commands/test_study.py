@@ -295,3 +295,35 @@ def test_several_files_that_will_not_do_are_told_in_one_error(
     assert "it is a PDF" in first
     assert "source_text" in second
     assert not (tmp_path / "run" / "corpus").exists()
+
+
+@pytest.mark.slow
+def test_a_study_is_repeated_over_splits_and_told_together(
+    tiny_yaml: Path, tmp_path: Path, command: Any
+) -> None:
+    """Each with its own split and reference, in a folder of its own; then `compare` of both."""
+    run = tmp_path / "many"
+    words = [
+        "--dir",
+        str(run),
+        "--quiet",
+        "--set",
+        "split.seed=[0, 1]",
+        "--set",
+        "final.tokens=2048",
+    ]
+    done = command("run", str(tiny_yaml), *words, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["studies"]) == {"0", "1"}
+    (repeat,) = found["table"]["repeated"]
+    assert set(repeat["by_run"]) == {"many-split-0", "many-split-1"}
+    assert repeat["interval"][0] < repeat["difference"] < repeat["interval"][1]
+    parts = [(tmp_path / f"many-split-{n}" / "split" / "part.npy").read_bytes() for n in (0, 1)]
+    assert parts[0] != parts[1]
+    page = tmp_path / "both.html"
+    folders = [str(tmp_path / f"many-split-{n}") for n in (0, 1)]
+    told = command("compare", *folders, "--html", str(page))
+    assert told.returncode == 0, told.stderr
+    assert "2 studies that differ in their seed alone" in told.stdout
+    assert page.exists()

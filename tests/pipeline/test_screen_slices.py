@@ -18,6 +18,7 @@ from mlxprune.testing import tiny
 THREE = {"criterion": ["low", "medium", "high"], "rate": 0.5, "unit": "tokens"}
 
 
+@pytest.mark.slow
 def test_the_best_alone_is_trained_again_and_read_on_the_test_part(
     tiny_corpus: Path, tmp_path: Path
 ) -> None:
