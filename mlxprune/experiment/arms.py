@@ -199,8 +199,10 @@ def _thinned(pool: ArmPool, kept: np.ndarray, unique: int) -> np.ndarray:
     rows = np.flatnonzero(kept)
     if int(pool.lengths[rows].sum()) <= (1 + EQUAL_TOKENS) * unique:
         return rows
-    chosen = draw_random(pool.keys[rows], pool.lengths[rows], unique, f"thinned {pool.seed}")
-    return rows[chosen]
+    # What is dropped is drawn, not what stays: of few, long documents that misses U by less.
+    excess = int(pool.lengths[rows].sum()) - unique
+    dropped = draw_random(pool.keys[rows], pool.lengths[rows], excess, f"thinned {pool.seed}")
+    return np.delete(rows, dropped)
 
 
 def _rung(arm: Arm, pool: ArmPool, targets: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Seed noise: how far the paired differences of one kind move from seed to seed.
 
-A slice is the same for every seed, a random arm is drawn anew, so pairs of one kind (slices of one
-size minus random, say) are alike and pairs of two kinds are not. From three seeds on, pairs of one
+A slice is the same for every seed, a random arm is drawn anew, so pairs of one kind (slices minus
+random, say) are alike and pairs of two kinds are not. From three seeds on, pairs of one
 kind share their variance as long as the largest is no larger, against the mean of the others, than
 it is in half of all studies whose pairs are alike; one that is larger stands alone. Two seeds do
 not tell whether pairs are alike: each stands alone.
