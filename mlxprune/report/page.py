@@ -23,6 +23,7 @@ from mlxprune.files import read_json, write_atomic
 from mlxprune.records import Json, read_record
 from mlxprune.report import figures
 from mlxprune.report.answer import answer_of
+from mlxprune.report.answer_pictures import verdict_word
 from mlxprune.report.handover import handover_commands
 from mlxprune.report.result import study_result
 from mlxprune.report.samples import Samples, sample_documents
@@ -76,6 +77,7 @@ def report_page(
         "name": config.name,
         "sentence": UNFINISHED,
         "answer": answer_of(result),
+        "verdict_word": verdict_word,
         "savings": [s for c in result.comparisons if c.main and (s := saving_sentence(c, None))],
         "config": config_text or shared_config(config, folders),
         "seed": config.seed,
