@@ -157,3 +157,15 @@ def test_metric_progress_brings_its_snapshot() -> None:
     found = validate_config({**BASE, "selection": {"metric": "progress"}}, "test")
     assert found.scorers[0].snapshots == [EARLY]
     assert validate_config(BASE, "test").scorers[0].snapshots == []
+
+
+def test_half_of_the_documents_and_half_of_the_tokens_are_of_two_sizes() -> None:
+    """They have no random control in common, and neither is thinned to the other."""
+    both = slices(
+        slices=[{"criterion": "high", "unit": "tokens"}, {"criterion": "low", "unit": "documents"}]
+    )
+    assert [choice.share for choice in both] == ["50-tokens", "50-documents"]
+    assert [choice.share for choice in slices(criterion=["low", "high"], unit="documents")] == [
+        "50",
+        "50",
+    ]

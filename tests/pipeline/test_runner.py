@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import ConfigError, DataError, Stopped, UsageError
+from mlxprune.execution.progress import stage_progress
 from mlxprune.experiment.artifacts import RunArtifacts
 from mlxprune.experiment.comparisons import MainVerdict
 from mlxprune.experiment.study_result import StudyResult
@@ -300,3 +302,19 @@ def test_the_loop_on_real_text(shared_data: Path, tmp_path: Path) -> None:
     result = run_study(validate_config(tree, "test"), run)
     assert len(result.corpus.domains) == 12
     assert result.verdict.arm == "high-50"
+
+
+def test_what_was_done_before_is_not_in_the_rate() -> None:
+    """Reused work is progress, and no speed."""
+    told: list[Any] = []
+    study: Any = SimpleNamespace(
+        control=SimpleNamespace(check=lambda: None),
+        log=SimpleNamespace(emit=lambda stage, event: told.append(event)),
+    )
+    report = stage_progress(study, "evaluation", "tokens", before=1_000_000)
+    time.sleep(0.05)
+    report(1_000_100, 2_000_000)
+    (event,) = told
+    assert event.done == 1_000_100
+    assert event.rate <= 100 / 0.05
+    assert event.eta_seconds >= 999_900 / (100 / 0.05)

@@ -156,3 +156,21 @@ def test_a_stage_that_ended_in_a_way_of_tomorrow_was_not_built() -> None:
     held = folded({"kind": "stage.end", "stage": "score", "state": "skipped", "seconds": 5.0})
     assert held.stages["score"].state == "stopped"
     assert held.stages["score"].built_seconds is None
+
+
+def test_a_stage_has_taken_what_all_its_attempts_took() -> None:
+    """Stopped, crashed (up to its last event), ended, and ended again: not the last one alone."""
+    told = [
+        {"kind": "run.start", "t": 0.0},
+        {"kind": "stage.start", "stage": "final", "t": 10.0},
+        {"kind": "run.end", "status": "stopped", "t": 40.0},
+        {"kind": "run.start", "t": 100.0},
+        {"kind": "stage.start", "stage": "final", "t": 100.0},
+        {"kind": "checkpoint", "stage": "final", "model": "m", "t": 107.0},
+        {"kind": "run.start", "t": 500.0},
+        {"kind": "stage.start", "stage": "final", "t": 500.0},
+        {"kind": "stage.end", "stage": "final", "state": "done", "seconds": 3.0, "t": 503.0},
+    ]
+    final = folded(*told).stages["final"]
+    assert final.spent == 30 + 7 + 3
+    assert final.seconds == 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mlxprune.config.schema import Training
+from mlxprune.model.architecture import preset_of, training_defaults
 from mlxprune.testing.training import recipe
 from mlxprune.training.recipe import learning_rate_at, recipe_identity, steps_for
 
@@ -34,3 +36,16 @@ def test_budgets_round_up_to_whole_steps() -> None:
     assert steps_for(1, 16, 8) == 1
     assert steps_for(129, 16, 8) == 2
     assert recipe().targets >= 2000
+
+
+def test_decoupled_weight_decay_is_that_of_the_papers_stack() -> None:
+    """llm-foundry's optimizers take off decay x rate / first rate, ours decay x rate: the paper's
+    pair of 2e-4 and 2e-4 takes the same part off the weights at every step."""
+    settings = Training(learning_rate=2e-4, weight_decay=2e-4, decoupled_weight_decay=True)
+    ours = training_defaults(settings, preset_of("125m"))
+    assert ours.weight_decay == pytest.approx(1.0)
+    for rate in (2e-4, 1e-4, 3e-5):
+        assert rate * ours.weight_decay == pytest.approx(2e-4 * rate / 2e-4)
+    plain = training_defaults(settings.model_copy(update={"decoupled_weight_decay": False}),
+                              preset_of("125m"))  # fmt: skip
+    assert plain.weight_decay == 2e-4
