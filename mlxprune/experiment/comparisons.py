@@ -165,7 +165,9 @@ def compare_arms(held: RunArtifacts) -> list[Comparison]:
         arm, control = values.get(pair.arm, {}), values.get(pair.control, {})
         seeds = sorted(arm.keys() & control.keys())
         if seeds:
-            found.append((pair, _arm_pair(pair, first, arm, control, seeds)))
+            both = _arm_pair(pair, first, arm, control, seeds)
+            if np.isfinite(both.arm).all() and np.isfinite(both.control).all():
+                found.append((pair, both))
     decided = compare_paired([both for _, both in found], measure.parts, held.config.seed)
     validation = _validation_figures(held, assessed)
     slices = sum(pair.main for pair, _ in found)
