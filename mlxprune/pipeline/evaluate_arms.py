@@ -186,7 +186,7 @@ def _evaluated(inputs: EvaluationInputs, arm: Arm, described: Json, at: Place) -
         sizes = held.corpus.index["bytes"][inputs.documents]
         deciles = by_decile(np.load(array), sizes, inputs.decile)
         target, validation, suite = None, None, None
-        if ranks_slices(arm):
+        if ranks_slices(arm) and len(held.validation_documents()):
             validation = score_model(
                 study, folder, held.corpus, held.tokens(), held.validation_documents(),
                 inputs.context, beside("validation.npy"), between, held.pool_mix,
