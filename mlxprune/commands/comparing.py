@@ -10,12 +10,9 @@ import typer
 from mlxprune.commands.options import AsJson, print_json
 from mlxprune.errors import one_line
 from mlxprune.files import write_atomic
-from mlxprune.inference.verdict import Verdict
 
 if TYPE_CHECKING:
     from mlxprune.report.run_table import RunTable
-
-WORDS = {Verdict.ONE_SEED: "one seed", Verdict.TOO_FEW: "too few"}
 
 
 def compare(
@@ -52,10 +49,9 @@ def print_run_table(table: RunTable) -> None:
         low, high = row.interval
         net = "" if row.net_saving is None else f"{100 * row.net_saving:+.0f} %"
         rho = "" if row.rho is None else row.rho.partition(" ")[0]
-        verdict = WORDS.get(row.verdict, str(row.verdict))
         print(
             f"{'*' if row.best else ' '} {name:<{width}}  {row.difference:+10.4f}  "
-            f"{low:+.4f} {high:+.4f}  {verdict:<10}  {rho:<5} {net}".rstrip()
+            f"{low:+.4f} {high:+.4f}  {row.verdict.short:<10}  {rho:<5} {net}".rstrip()
         )
     for note in table.notes:
         rich.print(Text(note))

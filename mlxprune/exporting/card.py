@@ -155,7 +155,7 @@ def _verdict(source: ExportSource) -> list[str]:
     lines += ["|---|---:|---:|---:|---|"]
     for row in result.comparisons:
         low, high = row.interval
-        verdict = "one seed" if len(row.seeds) == 1 else row.verdict
+        verdict = row.verdict.short
         lines.append(
             f"| {row.arm} - {row.control} | {row.difference:+.4f} | {low:+.4f} to {high:+.4f} | "
             f"{len(row.seeds)} | {verdict} |"

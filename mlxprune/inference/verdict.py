@@ -37,6 +37,11 @@ class Verdict(StrEnum):
     ONE_SEED = "n=1, document noise only, no verdict"
     TOO_FEW = "too few test documents, no verdict"
 
+    @property
+    def short(self) -> str:
+        """In a table."""
+        return {Verdict.ONE_SEED: "one seed", Verdict.TOO_FEW: "few texts"}.get(self, str(self))
+
 
 @dataclass(frozen=True)
 class ArmPair:

@@ -10,17 +10,17 @@ from mlxprune.experiment.comparisons import Comparison
 from mlxprune.inference.verdict import Verdict
 from mlxprune.report.figures import label_of, new_figure, svg_of
 
-WORDS = {Verdict.BETTER: "\N{BLACK DOWN-POINTING TRIANGLE} better",
-         Verdict.WORSE: "\N{BLACK UP-POINTING TRIANGLE} worse",
-         Verdict.UNDECIDED: "~ undecided"}  # fmt: skip
+SIGNS = {
+    Verdict.BETTER: "\N{BLACK DOWN-POINTING TRIANGLE}",
+    Verdict.WORSE: "\N{BLACK UP-POINTING TRIANGLE}",
+}
 COLOURS = {Verdict.BETTER: BETTER, Verdict.WORSE: WORSE}
 MOST_DOMAINS = 14
 
 
 def verdict_word(compared: Comparison) -> str:
-    if compared.verdict in WORDS:
-        return WORDS[compared.verdict]
-    return "~ one seed" if compared.verdict == Verdict.ONE_SEED else "~ too few documents"
+    """``▼ better``: the sign tells it where colours do not."""
+    return f"{SIGNS.get(compared.verdict, '~')} {compared.verdict.short}"
 
 
 def forest(comparisons: list[Comparison], kinds: dict[str, str], narrow: bool) -> Any:

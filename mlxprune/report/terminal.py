@@ -192,7 +192,7 @@ def _comparisons_table(comparisons: list[Comparison]) -> Any:
             f"{row.arm} - {row.control}",
             f"{row.difference:+.4f}",
             f"{low:+.4f} {high:+.4f}",
-            "one seed" if len(row.seeds) == 1 else row.verdict,
+            row.verdict.short,
             row.about,
             style="bold" if row.main else None,
         )

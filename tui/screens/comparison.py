@@ -11,7 +11,6 @@ from mlxprune.experiment.comparisons import Comparison
 from mlxprune.experiment.conclusion import saving_sentence
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.experiment.task_results import ArmTasks
-from mlxprune.inference.verdict import Verdict
 from mlxprune.records import plain
 from mlxprune.units import plural
 from mlxprune_tui.drawing import line_chart
@@ -177,9 +176,7 @@ class Compare(Page):
         marks = {"better": "+", "worse": "-"}
 
         def shows(row: Comparison) -> str:
-            if row.verdict == Verdict.TOO_FEW:
-                return "few texts"
-            return "n=1" if len(row.seeds) == 1 else row.verdict
+            return "n=1" if len(row.seeds) == 1 else row.verdict.short
 
         lines = table(
             [
