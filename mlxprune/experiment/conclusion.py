@@ -9,10 +9,11 @@ from mlxprune.errors import one_line
 from mlxprune.experiment.comparisons import ON, Comparison, DomainShare, best_slice
 from mlxprune.experiment.costs import NetSaving
 from mlxprune.experiment.records import Screening
+from mlxprune.experiment.trust import TrustFacts
 from mlxprune.inference.verdict import Verdict
 from mlxprune.records import Record
 from mlxprune.selection.manifest import SliceManifest
-from mlxprune.units import short_count
+from mlxprune.units import plural, short_count
 
 UNFINISHED = "Run it to the end to compare the slice with a random one of equal size."
 LOST_SHARE = 0.5  # of its part of the pool, under which a domain has lost more than it should
@@ -36,6 +37,7 @@ def conclude(
     manifests: Mapping[str, SliceManifest],
     saving: NetSaving | None = None,
     screening: Screening | None = None,
+    trust: TrustFacts | None = None,
 ) -> Conclusion:
     """Of the best slice of a run that lies at ``place``."""
     best = best_slice(comparisons)
@@ -44,7 +46,7 @@ def conclude(
     manifest = manifests.get(best.arm)
     step, command = _next(place, best, manifest)
     return Conclusion(
-        lead=_which(comparisons, best, screening) + _lead(best, primary),
+        lead=_which(comparisons, best, screening) + _lead(best, primary) + _over(trust, primary),
         why=_why(comparisons, best, manifest),
         saving=saving_sentence(best, saving),
         next_step=step,
@@ -93,6 +95,18 @@ def _lead(best: Comparison, primary: str) -> str:
         able = f"; a difference of {best.smallest:.3f} could have been decided"
     plain = f"{best.arm} minus {best.control} is {best.difference:+.4f} bits per byte {where}"
     return f"Undecided: {plain} ({shown}){able}."
+
+
+def _over(trust: TrustFacts | None, primary: str) -> str:
+    """Where domains are too small to count alone, how macro counts them."""
+    if trust is None or primary != "macro" or not (trust.test_pooled or trust.test_left_out):
+        return ""
+    said = f" Macro is over {plural(len(trust.test_documents), 'domain')}"
+    if trust.test_pooled:
+        said += f", and {plural(len(trust.test_pooled), 'small domain')} that count as one"
+    if trust.test_left_out:
+        said += f", without {plural(len(trust.test_left_out), 'domain')} of too few test documents"
+    return f"{said}."
 
 
 def _seeds(compared: Comparison) -> str:

@@ -11,6 +11,7 @@ from mlxprune.experiment.conclusion import Conclusion
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.experiment.trust import SETTLED, TOKENS_A_PARAMETER
 from mlxprune.inference.document_noise import LEAST_DEGREES
+from mlxprune.inference.power import MOST_SEEDS
 from mlxprune.inference.verdict import Verdict
 from mlxprune.report import answer_pictures
 from mlxprune.units import duration, short_count
@@ -119,6 +120,10 @@ def _costs(result: StudyResult, best: Comparison, decided: bool) -> list[Fact]:
         found.append(Fact("time, all attempts", duration(costs.seconds)))
     if best.smallest is not None:
         found.append(Fact("could have decided", f"{best.smallest:.3f} bits per byte (80 % power)"))
+    if best.verdict == Verdict.UNDECIDED:
+        needed = best.seeds_needed
+        told = f"more than {MOST_SEEDS}" if needed is None else str(needed)
+        found.append(Fact("seeds that would decide a difference of this size", told))
     return found
 
 

@@ -54,6 +54,7 @@ def study_result(
     best = best_slice(comparisons)
     saving = None if best is None or costs is None else net_saving(best, costs, study_arms.targets)
     primary, screening = config.evaluation.primary, read_screening(run)
+    trust = None if best is None else trust_facts(held, best, manifests)
     place = place or str(run.path)
     return StudyResult(
         run=place,
@@ -65,13 +66,11 @@ def study_result(
         budgets=budgets,
         tasks=task_standing(run, held.assessed_arms()),
         verdict=first_verdict(primary, comparisons),
-        conclusion=conclude(
-            place or str(run.path), primary, comparisons, manifests, saving, screening
-        ),
+        conclusion=conclude(place, primary, comparisons, manifests, saving, screening, trust),
         screening=screening,
         saving=saving,
         costs=costs,
-        trust=None if best is None else trust_facts(held, best, manifests),
+        trust=trust,
         corpus=counts,
         account=None if counts is None else document_account(held, counts),
         selection=_selection(manifests),

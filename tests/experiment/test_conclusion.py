@@ -10,6 +10,7 @@ from mlxprune.experiment.comparisons import Comparison, DomainShare
 from mlxprune.experiment.conclusion import conclude
 from mlxprune.experiment.costs import StudyCosts, net_saving
 from mlxprune.experiment.data_efficiency import Rho
+from mlxprune.experiment.trust import TrustFacts
 from mlxprune.inference.verdict import Verdict
 from mlxprune.selection.composition import DomainRow, domain_auc
 from mlxprune.selection.manifest import SliceManifest
@@ -140,3 +141,15 @@ def test_how_well_a_domain_tells_kept_from_dropped() -> None:
     # Pairs of kept and dropped: 8 x 8 right, 8 x 2 and 2 x 8 equal, 2 x 2 wrong.
     assert domain_auc(rows(8, 2)) == pytest.approx((64 + 0.5 * 32) / 100)
     assert domain_auc(rows(10, 10)) is None
+
+
+def test_the_lead_says_how_small_domains_count() -> None:
+    trust = TrustFacts(
+        seeds=3, test_documents={"a": 50, "b": 9}, test_pooled=["c", "d"], test_left_out=["e"],
+        effective_documents=5.0, document_degrees=50.0, tokens_a_parameter=None, stability=None,
+        contaminated_items=None, unique_tokens=(1, 1), longest_document=0.0, overlap=None,
+        slices_tried=[], test_reads=1, domain_auc=None, doubts=[],
+    )  # fmt: skip
+    found = conclude("x", "macro", [compared()], {}, trust=trust)
+    assert "over 2 domains, and 2 small domains that count as one, without 1 domain" in found.lead
+    assert "over 2 domains" not in conclude("x", "tasks", [compared()], {}, trust=trust).lead
