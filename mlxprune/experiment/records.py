@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
 from mlxprune.errors import DataError
@@ -127,9 +125,9 @@ def read_screening(run: RunFolder) -> Screening | None:
 
 
 class TestRead(Record):
-    """One reading of the test part: when, and the slices that were new, by what they keep."""
+    """One reading of the test part: the slices that were new, by what they keep. When it was is no
+    part of it: a run that is stopped and resumed ends with the same bytes."""
 
-    t: float
     slices: dict[str, str]  # label: a hash of the documents
 
 
@@ -156,5 +154,5 @@ def note_test_read(run: RunFolder, slices: dict[str, str]) -> None:
     known = {item for read in before.reads for item in read.slices.items()}
     new = dict(sorted(set(slices.items()) - known))
     if new:
-        read = TestRead(t=time.time(), slices=new)
+        read = TestRead(slices=new)
         write_record(run.evaluation("test-reads"), TestReads(reads=[*before.reads, read]))
