@@ -42,6 +42,7 @@ def test_nothing_is_loaded_before_it_is_asked_for() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_examples_run_and_say_what_stands_beside_them(
     tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def test_the_fastest_that_keeps_the_ranks_is_taken() -> None:
     assert chosen_dtypes(overflown) == ("bfloat16", "float32")
 
 
+@pytest.mark.slow
 def test_a_trial_measures_every_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real one, on a CPU: errors are those of the dtypes, float32's is none."""
     from mlxprune.model import dtype_trial
