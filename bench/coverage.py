@@ -10,7 +10,7 @@ a slice that is better by four true standard errors of its difference is found (
 what the interval of t(S - 1) over both noises and Holm's rule find on the same studies, and the
 median half-width over that of the same interval with known variances.
 
-What is simulated was measured in real studies (docs/log.md, 2026-11-27: twelve domains of
+What is simulated was measured in real studies (docs/log.md, 2026-11-28: twelve domains of
 minipile-small, five slices, three seeds, pico, 400k targets): the standard deviation of a slice
 over seeds, 0.015 bits per byte, and of its random control, 0.035 for half of the pool and 0.14 for
 a quarter (so differences from one control correlate at 0.7 to 0.99); the spread of the logarithm of

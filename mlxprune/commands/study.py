@@ -166,12 +166,12 @@ def run(
     from mlxprune.pipeline.runner import run_study
     from mlxprune.report.terminal import print_handover, print_result
 
-    if loaded.split.seed:
-        _run_repeats(loaded, target, until, force, quiet, as_json)
-        return
     with kept_awake(not no_awake) as is_kept:
         if is_kept and not quiet:
             print(KEPT_AWAKE, file=sys.stderr)
+        if loaded.split.seed:
+            _run_repeats(loaded, target, until, force, quiet, as_json)
+            return
         result = run_study(loaded, target, until, force, listeners(quiet))
     if as_json:
         print_json(result)

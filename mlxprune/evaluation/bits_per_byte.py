@@ -114,10 +114,6 @@ class MacroDomains:
     left_out: list[str]  # too few together, or without a document
     groups: np.ndarray  # int64 [documents]; -1: left out
 
-    @property
-    def count(self) -> int:
-        return len(self.alone) + bool(self.pooled)
-
     def mean_of(self, sizes: np.ndarray) -> tuple[np.ndarray, GroupedMean]:
         """(bool [documents]: which count, their mean a byte), domains alike."""
         inside = self.groups >= 0

@@ -1,4 +1,4 @@
-"""Arm styles: the colour, line and glyph of every kind of arm, one meaning in report and app."""
+"""Arm styles: colour, line and glyph of every kind of arm, one meaning wherever they are drawn."""
 
 from __future__ import annotations
 

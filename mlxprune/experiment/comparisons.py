@@ -399,6 +399,13 @@ def best_slice(comparisons: list[Comparison]) -> Comparison | None:
     return min(main, key=lambda c: (c.verdict != Verdict.BETTER, c.difference))
 
 
+def mix_alone(comparisons: list[Comparison], of: Comparison) -> Comparison | None:
+    """The slice's matched arm, the same mix drawn blind, against the same control."""
+    matched = f"matched.{of.arm}"
+    found = (c for c in comparisons if c.arm == matched and c.control == of.control)
+    return next(found, None)
+
+
 def first_verdict(primary: str, comparisons: list[Comparison]) -> MainVerdict | None:
     """The verdict on the best slice; None before it and its control exist."""
     chosen = best_slice(comparisons)

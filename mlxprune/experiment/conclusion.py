@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 
 from mlxprune.errors import one_line
-from mlxprune.experiment.comparisons import ON, Comparison, DomainShare, best_slice
+from mlxprune.experiment.comparisons import ON, Comparison, DomainShare, best_slice, mix_alone
 from mlxprune.experiment.costs import NetSaving
 from mlxprune.experiment.records import Screening
 from mlxprune.experiment.trust import TrustFacts
@@ -110,7 +110,7 @@ def _over(trust: TrustFacts | None, primary: str) -> str:
 
 
 def _seeds(compared: Comparison) -> str:
-    return "1 seed" if len(compared.seeds) == 1 else f"{len(compared.seeds)} seeds"
+    return plural(len(compared.seeds), "seed")
 
 
 def _why(
@@ -159,15 +159,14 @@ def _keep_rate(name: str, manifest: SliceManifest | None) -> float | None:
 
 def _mix_part(comparisons: list[Comparison], best: Comparison) -> str | None:
     """What the matched control, the same mix drawn blind, has of the difference."""
-    matched = f"matched.{best.arm}"
-    for row in comparisons:
-        if row.arm == matched and row.control == best.control:
-            within = best.difference - row.difference
-            return (
-                f"The mix of domains and lengths alone is {row.difference:+.3f} of the "
-                f"{best.difference:+.3f}, the choice within them {within:+.3f}."
-            )
-    return None
+    mix = mix_alone(comparisons, best)
+    if mix is None:
+        return None
+    within = best.difference - mix.difference
+    return (
+        f"The mix of domains and lengths alone is {mix.difference:+.3f} of the "
+        f"{best.difference:+.3f}, the choice within them {within:+.3f}."
+    )
 
 
 def saving_sentence(best: Comparison, saving: NetSaving | None) -> str | None:

@@ -157,7 +157,7 @@ def rho_of(
     means = sign * np.array([[parts.mean(v) for v in seeds] for seeds in values])
     pull = influences(np.array([np.mean(seeds, axis=0) for seeds in values]), parts)
     count = len(ends.control)
-    noise = sign**2 * pull @ pull.T
+    noise = pull @ pull.T
     if count > 1:
         rest = means - means.mean(axis=1, keepdims=True)
         own = float((rest[-2] - rest[-1]).var() * count / (count - 1))

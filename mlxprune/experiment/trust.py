@@ -57,13 +57,15 @@ def trust_facts(
     counts = np.bincount(index["domain"], minlength=len(held.corpus.domains))
     by_name = dict(zip(held.corpus.domains, counts.tolist(), strict=True))
     effective = parts.effective_units()
-    slice_name = held.arms.firsts()[compared.arm].slice or compared.arm
+    arms = held.arms  # read once
+    own = arms.firsts()[compared.arm]
+    slice_name = own.slice or compared.arm
     rows = contaminated_rows(held.run)
     same = [
         record
-        for record in held.arms.arms.values()
+        for record in arms.arms.values()
         if record.rung is None and record.kind not in ("none", "all")
-        and record.share == held.arms.firsts()[compared.arm].share
+        and record.share == own.share
     ]  # fmt: skip
     unique = [record.unique_tokens for record in same]
     matched = [r.overlap for r in same if r.kind == "matched" and r.slice == slice_name]

@@ -17,7 +17,6 @@ from mlxprune.inference.verdict import (
     standard_error,
 )
 
-POWER = 0.8
 Z_POWER = 0.8416212335729143  # the 80 % quantile of the normal distribution
 MOST_SEEDS = 30  # more are not proposed
 

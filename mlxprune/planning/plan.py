@@ -16,6 +16,7 @@ from mlxprune.data.mix import MixShare, mix_sentence
 from mlxprune.data.sources import FoundFiles, find_sources, notes_on_files
 from mlxprune.errors import ConfigError
 from mlxprune.experiment.document_account import DocumentAccount, planned_account
+from mlxprune.experiment.trust import LONG_DOCUMENT, TOKENS_A_PARAMETER
 from mlxprune.model.architecture import parameter_counts, preset_of
 from mlxprune.planning.corpus_sample import sampled_sizes
 from mlxprune.planning.cost_model import (
@@ -36,9 +37,7 @@ from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
 
 PASSES_LIMIT = 4
-TOKENS_PER_PARAMETER = 10
 SMALL_DOMAIN = 20
-LONG_DOCUMENT = 0.02  # a share of an arm's unique tokens
 
 
 class Fit(Record):
@@ -218,10 +217,10 @@ def _warnings_about_budgets(
         which = "the reference" if len(config.scorers) == 1 else f"reference {reference.name}"
         stated = {**preset_of(reference.model).config, "vocab_size": vocabulary}
         body, _ = parameter_counts(stated)
-        if reference.tokens < TOKENS_PER_PARAMETER * body:
+        if reference.tokens < TOKENS_A_PARAMETER * body:
             warnings.append(
                 f"{which} sees {reference.tokens / body:.1f} tokens a parameter, under "
-                f"{TOKENS_PER_PARAMETER}: raise reference.tokens"
+                f"{TOKENS_A_PARAMETER:.0f}: raise reference.tokens"
             )
         own = parts["reference"]
         if config.split.cross:

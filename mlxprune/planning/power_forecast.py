@@ -16,7 +16,7 @@ from mlxprune.records import Record
 
 # Without an earlier run, bits per byte: what one seed's difference from a random slice moves by,
 # and what one test document of a domain adds to it. Measured on twelve domains with pico models and
-# 400k targets (docs/log.md, 2026-11-27); larger models and longer trainings are less noisy.
+# 400k targets (docs/log.md, 2026-11-28); larger models and longer trainings are less noisy.
 PRIOR_SEED_SD = 0.04
 PRIOR_DOCUMENT_SD = 0.15
 EFFECTIVE_PART = 0.4  # of documents whose sizes are lognormal, as many of one size tell as much

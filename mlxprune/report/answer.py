@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlxprune.errors import one_line
-from mlxprune.experiment.comparisons import Comparison, best_slice
+from mlxprune.experiment.comparisons import Comparison, best_slice, mix_alone
 from mlxprune.experiment.conclusion import Conclusion
 from mlxprune.experiment.study_result import StudyResult
-from mlxprune.experiment.trust import SETTLED, TOKENS_A_PARAMETER
+from mlxprune.experiment.trust import MOSTLY_DOMAINS, SETTLED, TOKENS_A_PARAMETER
 from mlxprune.inference.document_noise import LEAST_DEGREES
 from mlxprune.inference.power import MOST_SEEDS
 from mlxprune.inference.verdict import Verdict
 from mlxprune.report import answer_pictures
+from mlxprune.report.task_tables import kinds_of
 from mlxprune.units import duration, short_count
 
 GOOD, DOUBT = "\N{CHECK MARK}", "!"
@@ -60,7 +61,7 @@ def answer_of(result: StudyResult) -> Answer | None:
     best = best_slice(result.comparisons)
     if best is None or result.conclusion is None:
         return None
-    kinds = {name: arm.kind for name, arm in result.arms.items()}
+    kinds = kinds_of(result)
     decided = best.verdict in (Verdict.BETTER, Verdict.WORSE)
     tones = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}
     slices = sum(c.main for c in result.comparisons)
@@ -85,12 +86,10 @@ def answer_of(result: StudyResult) -> Answer | None:
 def _parts(comparisons: list[Comparison]) -> list[Part]:
     found = []
     for whole in comparisons:
-        mix = [
-            c for c in comparisons if c.arm == f"matched.{whole.arm}" and c.control == whole.control
-        ]
-        if whole.main and mix:
-            within = whole.difference - mix[0].difference
-            found.append(Part(whole.arm, whole.difference, mix[0].difference, within))
+        mix = mix_alone(comparisons, whole)
+        if whole.main and mix is not None:
+            within = whole.difference - mix.difference
+            found.append(Part(whole.arm, whole.difference, mix.difference, within))
     return found
 
 
@@ -167,10 +166,9 @@ def _trust(result: StudyResult) -> list[Fact]:
     found.append(Fact("slices tried", tried, ""))
     found.append(Fact("test part read", _times(facts.test_reads), sign(facts.test_reads <= 1)))
     if facts.domain_auc is not None:
+        few_domains = sign(facts.domain_auc <= MOSTLY_DOMAINS)
         auc = f"AUC {facts.domain_auc:.2f}"
-        found.append(
-            Fact("domain alone tells kept from dropped", auc, sign(facts.domain_auc <= 0.85))
-        )
+        found.append(Fact("domain alone tells kept from dropped", auc, few_domains))
     return found
 
 

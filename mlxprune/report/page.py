@@ -27,7 +27,13 @@ from mlxprune.report.answer_pictures import verdict_word
 from mlxprune.report.handover import handover_commands
 from mlxprune.report.result import study_result
 from mlxprune.report.samples import Samples, sample_documents
-from mlxprune.report.task_tables import budget_picture, decile_picture, target_rows, task_board
+from mlxprune.report.task_tables import (
+    budget_picture,
+    decile_picture,
+    kinds_of,
+    target_rows,
+    task_board,
+)
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current, marker_path, read_marker
 from mlxprune.run.state import RunState
@@ -66,7 +72,7 @@ def report_page(
     place = str(run.path) if not run.path.is_absolute() else "RUN"
     result = study_result(held, state, place=place)
     primary = config.evaluation.primary
-    kinds = {name: arm.kind for name, arm in result.arms.items()}
+    kinds = kinds_of(result)
     known = read_json(run.run_json) if run.run_json.exists() else {}
     versions = {"mlxprune": __version__, **known.get("versions", {})}
     fingerprints = {k: str(v["fingerprint"]) for k, v in known.get("stages", {}).items()}

@@ -8,8 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from mlxprune.config.loading import load_config
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arm_styles import BETTER, UNDECIDED, WORSE
@@ -108,7 +106,7 @@ def _known(run: RunFolder, path: Path) -> _Known:
         raise UsageError("the run has no report yet", str(path), again)
     try:
         result = record_of(read_json(report), StudyResult)
-    except (ValueError, msgspec.ValidationError):
+    except ValueError:
         fix = f"mlxprune report {path} writes it anew"
         raise UsageError("the report is of another version", str(report), fix) from None
     if not result.comparisons:

@@ -36,16 +36,16 @@ def test_a_document_alone_in_its_domain_is_no_noise_and_no_knowledge() -> None:
     assert not noise.enough[0]
 
 
-def test_variance_and_covariance_are_those_of_fresh_documents(
-    generator: np.random.Generator,
-) -> None:
-    """Mean estimate against the spread of the figures over many test parts."""
+def test_variance_and_covariance_are_those_of_fresh_documents() -> None:
+    """Mean estimate against the spread of the figures over many test parts; with twenty documents a
+    domain the estimate is about 14 % too large (HC3 errs upwards), with eighty a few."""
+    generator = np.random.default_rng(4)
     figures, estimates = [], []
     for _ in range(1500):
-        sizes = np.exp(generator.normal(0, 0.8, 80))
-        common = generator.normal(0, 1, 80)
-        values = sizes * np.array([common + generator.normal(0, 1, 80), common])
-        parts = equal_groups(sizes, np.arange(80) % 4)
+        sizes = np.exp(generator.normal(0, 0.8, 320))
+        common = generator.normal(0, 1, 320)
+        values = sizes * np.array([common + generator.normal(0, 1, 320), common])
+        parts = equal_groups(sizes, np.arange(320) % 4)
         figures.append([parts.mean(row) for row in values])
         estimates.append(document_noise(values, parts).covariance)
     true, found = np.cov(np.array(figures).T), np.mean(estimates, axis=0)
