@@ -65,10 +65,13 @@ def test_the_mean_of_one_pair_moves_as_students_t(seeds: int, quantile: float) -
     assert np.quantile(np.abs(moved) / error, 0.95) == pytest.approx(quantile, rel=0.03)
 
 
-def test_draws_from_one_control_move_together(generator: np.random.Generator) -> None:
+def test_draws_from_one_control_move_together() -> None:
+    """Of pairs that are pooled; one that stands alone is drawn by itself."""
+    generator = np.random.default_rng(2)
     moved = generator.normal(0, 1, 5)
     values = moved + 0.1 * generator.normal(0, 1, (4, 5))
     noise = seed_noise(pairs_of(values, True), 2000, generator)
+    assert noise.pooled.tolist() == [4] * 4
     drawn = moved_means(noise, np.zeros((20_000, 4)), generator)
     correlations = np.corrcoef(drawn.T)[np.triu_indices(4, 1)]
     assert correlations.min() > 0.8
