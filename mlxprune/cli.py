@@ -28,7 +28,7 @@ from mlxprune.commands import (
     watch,
 )
 from mlxprune.commands.options import print_json
-from mlxprune.errors import MlxpruneError, UsageError, one_line
+from mlxprune.errors import MlxpruneError, RunError, UsageError, one_line
 from mlxprune.version import __version__
 
 
@@ -67,6 +67,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "compare": Command(comparing.compare, "mlxprune compare runs/a runs/b --html both.html"),
         "explain": Command(results.explain, "mlxprune explain runs/mlxprune doc-17"),
         "stability": Command(slices.stability, "mlxprune stability runs/a runs/b"),
+        "verify": Command(results.verify, "mlxprune verify runs/mlxprune --subset 1/4"),
         "clean": Command(results.clean, "mlxprune clean runs/mlxprune --keep models"),
     },
     "The text": {
@@ -105,6 +106,19 @@ GROUPS: dict[str, dict[str, Command]] = {
 }
 
 
+VERIFY = "mlxprune verify RUN names it; mlxprune run makes it again"
+FIXES = {
+    errno.EIO: "check the disk, and run again: what is finished is kept",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), and run again",
+    errno.ENOSPC: "free some space, and run again: what is finished is kept",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), and run again",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EINVAL: "name a regular file",
+}
+
+
 def _app() -> typer.Typer:
     made = typer.Typer(
         help="Find the part of a text corpus that is worth training on.",
@@ -139,7 +153,10 @@ def main() -> None:
             raise
         _fail(error, as_json)
         sys.exit(error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt) as ended:
+        if isinstance(ended.__cause__ or ended.__context__, EOFError):  # of a file, not a prompt
+            _fail(RunError("a file of the run ends early", "the run", VERIFY), as_json)
+            sys.exit(1)
         sys.exit(130)
     except BrokenPipeError:
         _leave_stdout()
@@ -150,10 +167,11 @@ def main() -> None:
         if debug:
             raise
         where = str(error.filename or "this command")
+        fix = FIXES.get(error.errno or 0, "check the path")
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF):
             _leave_stdout()
             where = "standard output"
-        _fail(UsageError(one_line(error.strerror or error), where, "check the path"), as_json)
+        _fail(UsageError(one_line(error.strerror or error), where, fix), as_json)
         sys.exit(2)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the click that typer carries

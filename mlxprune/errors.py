@@ -4,6 +4,7 @@ MlxpruneError            three lines for people: problem, where, fix
 +-- UsageError           exit 2: the command, the configuration or the input is wrong
 |   +-- ConfigError      an unknown key, an impossible value, another run's configuration
 |   +-- DataError        a missing or broken file, no documents, too many bad rows
+|   |   `-- DamagedFile  a file of ours that is not what we wrote; a ValueError, too
 |   `-- SpaceError       the disk will not do
 +-- RunError             exit 1: the work failed
 |   +-- NonFiniteLoss    training diverged
@@ -53,6 +54,10 @@ class ConfigError(UsageError):
 
 
 class DataError(UsageError):
+    pass
+
+
+class DamagedFile(DataError, ValueError):
     pass
 
 

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 
 import orjson
 
-from mlxprune.errors import SpaceError, UsageError
+from mlxprune.errors import DamagedFile, DataError, SpaceError, UsageError, one_line
 
 PARTIAL = ".partial"
 EDGE_BYTES = 1 << 20
+MOST_JSON_BYTES = 1 << 30
+DAMAGED_FIX = "run the command that made it again: it writes it anew"
 LEAST_FREE_BYTES = 16 << 20  # under this a failed write is taken for a full disk
 
 
@@ -43,9 +46,9 @@ def full_hash(path: Path) -> str:
 
 
 def files_identity(folder: Path, patterns: tuple[str, ...]) -> list[list[Any]]:
-    """Name, size and edges of the files of a folder that match: what a fingerprint hashes."""
+    """Name, size and hash of the files of a folder that match: what a fingerprint hashes."""
     files = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
-    return [[p.name, p.stat().st_size, edges_hash(p)] for p in files]
+    return [[p.name, p.stat().st_size, full_hash(p)] for p in files]
 
 
 def flush(fd: int) -> None:
@@ -70,11 +73,22 @@ def flush_folder(folder: Path) -> None:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError of a descriptor names the file, too."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Whole or not at all, and on the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
+    with naming(path), partial.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
         flush(file.fileno())
@@ -96,12 +110,29 @@ def _plain(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    return orjson.loads(path.read_bytes())
+    """Raises OSError, and DamagedFile where it is no JSON."""
+    refuse_odd_file(path, MOST_JSON_BYTES)
+    try:
+        return orjson.loads(path.read_bytes())
+    except ValueError as error:
+        raise DamagedFile(f"it is no JSON: {one_line(error)}", str(path), DAMAGED_FIX) from None
+
+
+def refuse_odd_file(path: Path, most: int = 16 << 20) -> None:
+    """Raises OSError where a file is none that ends, and DataError where it is larger than one of
+    its kind is."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+        raise OSError(kind, "it is no regular file", str(path))
+    if status.st_size > most:
+        problem = f"it has {status.st_size:,} bytes, and no file of its kind has over {most:,}"
+        raise DataError(problem, str(path), "check what it is")
 
 
 def finish_file(partial: Path, path: Path) -> None:
     """Give a completely written file its name."""
-    with partial.open("rb") as file:
+    with naming(path), partial.open("rb") as file:
         flush(file.fileno())
     os.replace(partial, path)
     flush_folder(path.parent)
@@ -120,7 +151,7 @@ def folder_in_the_making(path: Path) -> Iterator[Path]:
         raise
     for file in partial.rglob("*"):
         if file.is_file():
-            with file.open("rb") as opened:
+            with naming(file), file.open("rb") as opened:
                 flush(opened.fileno())
     flush_folder(partial)
     os.replace(partial, path)
@@ -133,7 +164,7 @@ def write_array(path: Path, array: Any) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
+    with naming(path), partial.open("wb") as file:
         np.save(file, array)
     finish_file(partial, path)
 
@@ -159,6 +190,11 @@ def no_space_is_an_error(where: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             fix = "free some space and run again: finished work is kept"
             raise SpaceError("no space left on the disk", str(where), fix) from None
+        short = error.errno is None and "requested and" in str(error)  # NumPy's
+        if error.errno == errno.EFBIG or short:
+            fix = "raise the limit on file sizes (ulimit -f), or free space; finished work is kept"
+            problem = f"a file could not be written whole: {one_line(error.strerror or error)}"
+            raise SpaceError(problem, str(error.filename or where), fix) from None
         raise
 
 
@@ -170,4 +206,6 @@ def no_space_behind_runtime_errors(where: Path) -> Iterator[None]:
     except RuntimeError as error:
         if shutil.disk_usage(where).free < LEAST_FREE_BYTES:
             raise OSError(errno.ENOSPC, str(error)) from error
+        if "Unable to write" in str(error):  # a limit on the size of files, or a broken disk
+            raise OSError(errno.EFBIG, str(error), str(where)) from error
         raise

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlxprune.files import read_json, write_json
+from mlxprune.errors import DamagedFile, one_line
+from mlxprune.files import DAMAGED_FIX, read_json, write_json
 
 Json = dict[str, Any]  # an object of plain values, as JSON has it
 T = TypeVar("T")
@@ -82,8 +83,14 @@ def _fields_with_nan(value: Any, kind: type[msgspec.Struct]) -> Any:
 
 
 def read_record(path: Path, kind: type[T]) -> T:
-    """The record in a JSON file. Raises OSError, and ValueError where it is none."""
-    return record_of(read_json(path), kind)
+    """The record in a JSON file. Raises OSError, and DamagedFile where it is none."""
+    try:
+        return record_of(read_json(path), kind)
+    except DamagedFile:
+        raise
+    except ValueError as error:
+        problem = f"it is not what was written there: {one_line(error)}"
+        raise DamagedFile(problem, str(path), DAMAGED_FIX) from None
 
 
 def write_record(path: Path, record: Any) -> None:

@@ -28,6 +28,28 @@ PLAIN_SECONDS = 10.0
 CHANGES_SHOWN = 3
 
 
+def byte_progress(what: str) -> Callable[[int, int], None]:
+    """A line on a terminal that is redrawn with bytes done, in all, and the time left; nothing
+    elsewhere. It is gone when all is done."""
+    console, began, drawn = Console(), time.monotonic(), 0.0
+
+    def said(done: int, total: int) -> None:
+        nonlocal drawn
+        now = time.monotonic()
+        if not console.live or (now - drawn < 0.2 and done < total):
+            return
+        drawn = now
+        left = (now - began) * (total - done) / max(done, 1)
+        if done >= total:
+            console.clear()
+        elif now - began > 1.0:
+            console.progress(
+                f"{what}: {done / 1e9:.1f} of {total / 1e9:.1f} GB, {duration(left)} left"
+            )
+
+    return said
+
+
 class Console:
     """Renders events to ``out``; holds only what is on the screen."""
 
@@ -70,15 +92,16 @@ def progress_line(name: str, stage: StageState, loss: float | None = None) -> st
     """``reference   41 %  412k / 1.0M tokens, 6.1k/s, loss 5.12, 1 min 20 s left``."""
     done, total = stage.done or 0, stage.total or 0
     share = f"{100 * done / total:3.0f} %" if total else "    "
-    parts = [f"{short_count(done)} / {short_count(total)} {stage.unit or ''}".rstrip()]
+    unit = one_line(stage.unit or "")
+    parts = [f"{short_count(done)} / {short_count(total)} {unit}".rstrip()]
     if stage.rate:
         parts.append(f"{short_count(stage.rate)}/s{_how_well(stage)}")
     if loss is not None:
         parts.append(f"loss {loss:.3f}")
     if stage.eta_seconds is not None:
         parts.append(f"{duration(stage.eta_seconds)} left")
-    what = stage.what
-    return f"{name:<10} {share}  {', '.join(parts)}{f'  [{what}]' if what else ''}"
+    what = f"  [{one_line(stage.what)}]" if stage.what else ""
+    return f"{one_line(name):<10} {share}  {', '.join(parts)}{what}"
 
 
 def counting(name: str, unit: str, quiet: bool) -> Callable[[int, int], None]:
@@ -108,15 +131,19 @@ def _how_well(stage: StageState) -> str:
 
 def event_line(event: Wire) -> str:
     """One event for people: time, stage, kind, and its short fields."""
-    clock = time.strftime("%H:%M:%S", time.localtime(event.get("t", 0)))
+    try:
+        clock = time.strftime("%H:%M:%S", time.localtime(float(event.get("t") or 0)))
+    except (ValueError, TypeError, OverflowError, OSError):  # of a stranger's log
+        clock = "--:--:--"
     hidden = {"v", "seq", "t", "writer", "stage", "kind", "config", "state", "result", "versions"}
     fields = []
     for key, value in event.items():
         if key in hidden or isinstance(value, list | dict) or value is None:
             continue
         shown = f"{value:.4g}" if isinstance(value, float) else one_line(value)
-        fields.append(f"{key}={shown}")
-    return f"{clock} {event.get('stage') or '-':<10} {event.get('kind'):<11} {' '.join(fields)}"
+        fields.append(f"{one_line(key)}={shown}")
+    stage, kind = (one_line(event.get(name) or "-") for name in ("stage", "kind"))
+    return f"{clock} {stage:<10} {kind:<11} {' '.join(fields)}"
 
 
 def print_plan(plan: Plan) -> None:
@@ -181,7 +208,7 @@ def _print_fit(fit: Fit, seconds: float) -> None:
 
 def print_status(run: RunFolder, state: RunState, now: float) -> None:
     standing = status_word(standing_of(run, state, now), state)
-    print(f"{one_line(state.run or '?')}: {standing}  ({run.path})")
+    print(f"{one_line(state.run or '?')}: {standing}  ({one_line(run.path)})")
     for name, stage in state.stages.items():
         if stage.state == StageStatus.RUNNING:
             print(f"  {progress_line(name, stage)}")

@@ -40,9 +40,10 @@ def print_look(seen: DataLook) -> None:
             out.print(Text(line), overflow="ellipsis", no_wrap=True)
     out.print()
     for note in notes_on_files(seen.found):
-        out.print(Text(note))
+        out.print(Text(one_line(note)))
     for problem in seen.problems:
-        out.print(Text(f"not used: {problem.path}: {problem.problem}; {problem.fix}"))
+        told = f"not used: {problem.path}: {problem.problem}; {problem.fix}"
+        out.print(Text(one_line(told)))
     ranked = sorted(seen.domains.items(), key=lambda d: -d[1])
     names = ", ".join(f"{one_line(d)} {n:,}" for d, n in ranked[:DOMAINS_SHOWN])
     more = ", ..." if len(ranked) > DOMAINS_SHOWN else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,8 +38,31 @@ def print_json(value: Any) -> None:
 
     if sys.stdout is None:
         raise OSError(errno.EBADF, "it is closed")
-    sys.stdout.buffer.write(json_bytes(plain(value)))
+    data = json_bytes(plain(value))
+    if sys.stdout.isatty():  # where control characters and directions of writing would be obeyed
+        data = escaped(data.decode()).encode()
+    sys.stdout.buffer.write(data)
     sys.stdout.flush()
+
+
+def escaped(text: str) -> str:
+    """JSON text with everything that is no printable character as JSON escapes it."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else json.dumps(c, ensure_ascii=True)[1:-1] for c in text
+    )
+
+
+def told_as_json(value: Any) -> Any:
+    """What a log holds as JSON can say it: keys and bytes as text, no NaN."""
+    if isinstance(value, dict):
+        return {str(told_as_json(key)): told_as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [told_as_json(one) for one in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def listeners(quiet: bool) -> list[Any]:

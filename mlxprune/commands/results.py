@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shlex
 import sys
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlxprune.commands.options import AsJson, RunPath, print_json
+from mlxprune.checksums import Share, write_sealed
+from mlxprune.commands.options import AsJson, RunPath, print_json, told_as_json
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.files import tree_bytes
 from mlxprune.records import write_record
@@ -34,7 +34,6 @@ def report(
 ) -> None:
     """Write report.html and report.json of a run anew."""
     from mlxprune.experiment.artifacts import open_run
-    from mlxprune.records import write_record
     from mlxprune.report.page import write_report
     from mlxprune.report.result import study_result
     from mlxprune.run.events import fold_log
@@ -44,11 +43,11 @@ def report(
     held = open_run(run.path)
     write_report(held, state, not no_samples)
     result = study_result(held, state)
-    write_record(run.path / "report.json", result)
+    write_sealed(run.path / "report.json", result)
     if as_json:
         print_json(result)
     else:
-        print(run.report)
+        print(one_line(run.report))
 
 
 def status(
@@ -86,19 +85,22 @@ def tail(
 ) -> None:
     """Print the events of a run as they come."""
     from mlxprune.commands.console import event_line
-    from mlxprune.run.events import read_records
+    from mlxprune.run.events import last_records
     from mlxprune.run.following import at_end, new_records
 
     run = existing_run(run_path)
     show: Callable[[Wire], str] = event_line
     if as_json:
-        show = functools.partial(json.dumps, ensure_ascii=True)
-    seen = list(read_records(run.events))
-    for event in seen[-last:] if last else []:
+        show = _json_line
+    for event in last_records(run.events, max(0, last)):
         print(show(event))
     for events in new_records(run, at_end(run)) if follow else ():
         for event in events:
             print(show(event), flush=True)
+
+
+def _json_line(event: Wire) -> str:
+    return json.dumps(told_as_json(event), ensure_ascii=True)
 
 
 def track(
@@ -194,6 +196,45 @@ def _print_losses(losses: TokenLosses, as_json: bool) -> None:
         print(f"{number:8d}  {'-' if loss is None else f'{loss:.4f}'}")
 
 
+def verify(
+    run_path: RunPath,
+    subset: Annotated[
+        str | None,
+        typer.Option("--subset", metavar="N/T", help="the n-th of t shares of every large file"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold every byte of a run against its checksum; exit code 1 where one differs."""
+    from mlxprune.commands.console import byte_progress
+    from mlxprune.experiment.verification import verify_run
+
+    run = existing_run(run_path)
+    found = verify_run(run, _share(subset), byte_progress("verify"))
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found.files:,} files, {found.bytes / 1e6:,.1f} MB, share {found.share}")
+        for one in found.damaged:
+            print(f"damaged: {one_line(one.file)}; {one.then}")
+        if found.without:
+            shown = ", ".join(map(one_line, found.without[:6]))
+            more = ", ..." if len(found.without) > 6 else ""
+            print(f"without a checksum: {len(found.without)} ({shown}{more})")
+        print("all as they were written" if found.ok else f"{len(found.damaged)} damaged")
+        if not found.ok:
+            command = ["mlxprune", "run", str(run.config), "--dir", str(run.path)]
+            print(f"next: {shlex.join(command)}")
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _share(told: str | None) -> Share:
+    part, _, parts = (told or "1/1").partition("/")
+    if part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) < 10_000:
+        return Share(int(part), int(parts))
+    raise UsageError(f"{one_line(told)!r} is no share", "--subset", "give it as 1/4, 2/4, ...")
+
+
 def clean(
     run_path: RunPath,
     keep: Annotated[
@@ -229,7 +270,10 @@ def clean(
     if not doomed:
         print("nothing to remove")
         return
-    print(f"removes {size / 1e6:,.1f} MB: {', '.join(p.name for p in doomed)}", file=sys.stderr)
+    print(
+        f"removes {size / 1e6:,.1f} MB: {', '.join(one_line(p.name) for p in doomed)}",
+        file=sys.stderr,
+    )
     if not yes and not typer.confirm("go on?", err=True):
         raise typer.Exit(1)
     for path in doomed:

@@ -25,7 +25,7 @@ from mlxprune.commands.options import (
     listeners,
     print_json,
 )
-from mlxprune.errors import ConfigError, UsageError, closest
+from mlxprune.errors import ConfigError, UsageError, closest, one_line
 from mlxprune.execution.sleep import KEPT_AWAKE, kept_awake
 from mlxprune.files import write_atomic
 from mlxprune.run import lock
@@ -267,7 +267,8 @@ def _detach(
             break
         time.sleep(0.1)
     if child.poll():
-        print(log.read_text(errors="replace")[-2000:], file=sys.stderr, end="")
+        for line in log.read_text(errors="replace")[-2000:].splitlines():
+            print(one_line(line) if line.strip() else "", file=sys.stderr)
         raise typer.Exit(child.returncode)
     if as_json:
         print_json({"run": str(target.path), "state": "running", "pid": child.pid})

@@ -8,7 +8,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -112,7 +112,7 @@ def _serve(path: Path, port: int) -> None:
     page = (Path(server.__file__).parent / "templates" / "app_index.html").read_text()
     with tempfile.TemporaryDirectory(prefix="mlxprune-serve-") as folder:
         (Path(folder) / "app_index.html").write_text(FONT_LINK.sub("", page))
-        served = server.Server(
+        served = _guarded(server.Server)(
             shlex.join(command),
             host="localhost",
             port=port,
@@ -120,3 +120,27 @@ def _serve(path: Path, port: int) -> None:
             templates_path=folder,
         )
         served.serve()
+
+
+def _guarded(kind: Any) -> Any:
+    """A server that answers only pages of its own: any other that is open in a browser could read
+    the screen, by a WebSocket to this machine, or by a name that it has let mean this machine."""
+    from aiohttp import web
+
+    @web.middleware
+    async def of_here(request: Any, handler: Any) -> Any:
+        origin = request.headers.get("Origin")
+        here = {f"{name}:{request.url.port}" for name in ("localhost", "127.0.0.1", "[::1]")}
+        if request.headers.get("Host", "") not in here:
+            raise web.HTTPForbidden(text="asked for by another name than localhost")
+        if origin is not None and origin not in {f"http://{host}" for host in here}:
+            raise web.HTTPForbidden(text="asked for by a page of another server")
+        return await handler(request)
+
+    class Guarded(kind):  # type: ignore[misc]
+        async def _make_app(self) -> Any:
+            app = await super()._make_app()
+            app.middlewares.append(of_here)
+            return app
+
+    return Guarded

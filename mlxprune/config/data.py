@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlxprune.config.field_types import Real, Section, parse_count
+from mlxprune.config.field_types import Real, Section, parse_bytes, parse_count
 
 
 class HostKey(Section):
@@ -59,6 +59,8 @@ def _key_or_host(value: object) -> object:
     return value
 
 
+MOST_DOCUMENT_BYTES = 1 << 30
+DocumentBytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1 << 10, lt=1 << 32)]
 DomainKey = Annotated[str | HostKey, BeforeValidator(_key_or_host)]
 Weight = Annotated[Real, Field(gt=0)]
 
@@ -134,6 +136,10 @@ class Data(Section):
     max_bad: Real = Field(
         0.01, ge=0, le=1, description="share of bad rows above which to stop, of a file and of all"
     )
+    max_document: DocumentBytes = Field(
+        MOST_DOCUMENT_BYTES,
+        description="a document or line of more bytes is skipped and counted; 512M, 2G",
+    )
     duplicates: Literal["keep", "drop"] = Field("keep", description="what to do with equal texts")
 
     @field_validator("paths", mode="before")
@@ -197,6 +203,8 @@ class Data(Section):
         plain = {k: v for k, v in self.results().items() if k not in ("paths", "max_bad")}
         if self.mix is None:
             del plain["mix"]
+        if self.max_document == MOST_DOCUMENT_BYTES:
+            del plain["max_document"]
         own = [
             entry.model_dump(mode="json", exclude={"path"}, exclude_none=True)
             for entry in self.paths

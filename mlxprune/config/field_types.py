@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from mlxprune.errors import one_line
 
+LEAST_BUDGET = 1000  # tokens of a part that is given as a plain number
 COUNT_SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 
 
@@ -42,7 +43,9 @@ def parse_decimal(value: object) -> object:
     return result
 
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+MOST = 10**15  # of anything that is counted: more is a mistake
+Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, le=MOST)]
+Length = Annotated[int, BeforeValidator(parse_count), Field(gt=0, le=1 << 20)]  # of sequences
 Exact = Annotated[
     Decimal,
     BeforeValidator(parse_decimal),
@@ -56,14 +59,22 @@ Real = Annotated[
 
 
 def parse_share(value: object) -> object:
-    """``auto``, a fraction below 1, or a token budget such as 2M."""
+    """``auto``, a fraction below 1, or a token budget such as 2M. What is neither clearly, such as
+    1.0, is refused: as a budget it would be one token."""
     if value == "auto":
         return value
     if isinstance(value, str) and re.fullmatch(r"\s*0?\.[0-9]+\s*", value):
         return float(value)
     if isinstance(value, float) and 0 < value < 1:
         return value
-    return parse_count(value)
+    found = parse_count(value)
+    has_suffix = isinstance(value, str) and value.strip()[-1:].isalpha()
+    if type(found) is int and 0 < found < LEAST_BUDGET and not has_suffix:
+        raise ValueError(
+            f"{one_line(value)} is no share of the corpus below 1, and small for a budget of "
+            "tokens: write 0.3, or 2M, or auto"
+        )
+    return found
 
 
 Share = Annotated[

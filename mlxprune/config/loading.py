@@ -70,7 +70,10 @@ def validate_config(tree: dict[str, Any], where: str) -> Config:
 def resolve_path(entry: str, beside: Path) -> str:
     if "://" in entry or Path(entry).is_absolute():
         return entry
-    expanded = Path(entry).expanduser()
+    try:
+        expanded = Path(entry).expanduser()
+    except RuntimeError:  # ~name, of nobody here
+        expanded = Path(entry)
     for folder in (beside.absolute(), Path.cwd()):
         if (folder / expanded).exists():
             return str(folder / expanded)
@@ -88,6 +91,8 @@ def override_setting(tree: dict[str, Any], setting: str) -> None:
             f"{setting!r} is not key=value", "--set", "write --set selection.rate=0.25"
         )
     *parents, last = key.split(".")
+    if not all((*parents, last)):
+        raise ConfigError(f"{key!r} is no key", "--set", "write --set selection.rate=0.25")
     for parent in parents:
         child = tree.setdefault(parent, {})
         if not isinstance(child, dict):

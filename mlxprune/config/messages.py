@@ -20,6 +20,8 @@ def as_config_error(
     if path[:2] == ["selection", "slices"] and not slices_listed:
         path = ["selection", *path[3:]]  # one slice, written without a list
     key = ".".join(path)
+    if not path and first["type"] in ("extra_forbidden", "missing"):
+        return ConfigError("a key without a name", where, "see docs/config.md")
     if first["type"] == "extra_forbidden":
         known = _fields_at(root, path[:-1])
         return ConfigError(f"unknown key {key!r}", where, closest(path[-1], known))

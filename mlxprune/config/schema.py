@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from mlxprune.config.data import Data
-from mlxprune.config.field_types import Bytes, Count, Real, Section, Share, speed
+from mlxprune.config.field_types import Bytes, Count, Length, Real, Section, Share, speed
 from mlxprune.config.slices import FREE_SCORES, NAME, Difference, Selection, Slice, refuse_twice
 
 EARLY = 0.25  # of the training: where metric progress compares from, unless a snapshot is named
@@ -62,7 +62,9 @@ class Split(Section):
 
 class TrainTokenizer(Section):
     kind: Literal["sentencepiece-bpe"] = "sentencepiece-bpe"
-    vocab_size: Count = Field(8192, description="pieces, bytes and the two control tokens included")
+    vocab_size: Annotated[Count, Field(ge=2, le=1 << 24)] = Field(
+        8192, description="pieces, bytes and the two control tokens included"
+    )
     max_bytes: Count = Field(64_000_000, description="text of the reference part that is read")
 
 
@@ -88,7 +90,7 @@ class Training(Section):
     """What the reference and the final models share. ``null``: as the model preset says."""
 
     model: str = Field("nano", description="a preset, or a folder or config.json of Hugging Face")
-    context: Count | None = Field(None, description="context length in tokens")
+    context: Length | None = Field(None, description="context length in tokens")
     optimizer: Literal["adamw", "lion"] | None = None
     learning_rate: Annotated[Real, Field(gt=0)] | None = None
     weight_decay: Annotated[Real, Field(ge=0)] | None = Field(
@@ -98,7 +100,7 @@ class Training(Section):
         False,
         description="llm-foundry's: times the learning rate over the largest; its 2e-4 is 1.0 here",
     )
-    batch_size: Count | None = Field(None, description="sequences an optimizer step")
+    batch_size: Length | None = Field(None, description="sequences an optimizer step")
     warmup: Real = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     decay: Real = Field(0.15, ge=0, le=1, description="share of the steps in wsd's decay")
     schedule: Literal["wsd", "cosine"] = "wsd"
@@ -115,7 +117,7 @@ class Reference(Training):
     name: str = Field("main", description="what its scores are called")
     seed: int | None = Field(None, ge=0, le=2**63 - 1, description="the study's by default")
     tokens: Count = Field(20_000_000, description="targets to train on")
-    context: Count | None = 512
+    context: Length | None = 512
     pretrained: str | None = Field(
         None, description="score with this model instead: path or hub id"
     )
@@ -135,7 +137,7 @@ class Reference(Training):
 
 
 class Score(Section):
-    context: Count | None = Field(None, description="window length; the reference's by default")
+    context: Length | None = Field(None, description="window length; the reference's by default")
     long_documents: Literal["windows", "truncate"] = "windows"
     overlap: int = Field(0, ge=0, description="unscored tokens that lead later windows")
     later_windows: Literal["auto", "last", "prefix"] = Field(
@@ -157,7 +159,7 @@ class Score(Section):
 
 class Final(Training):
     model: str = "micro"
-    context: Count | None = 512
+    context: Length | None = 512
     tokens: Count | None = Field(None, description="targets an arm trains on (50M by default)")
     passes: Annotated[Real, Field(gt=0)] | None = Field(None, description="instead: passes")
     per_parameter: Annotated[Real, Field(gt=0)] | None = Field(
@@ -168,7 +170,9 @@ class Final(Training):
             "pruned", "random", "matched", "by-domain", "zlib", "unigram", "shuffled", "none", "all"
         ]
     ] = Field(["pruned", "random", "matched"], min_length=1, description="docs/method.md, Arms")
-    seeds: list[Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field([0, 1, 2], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field(
+        [0, 1, 2], min_length=1, max_length=1000
+    )
     confirm: Count | None = Field(
         None,
         description="train all slices with one seed, `screen_seed`, and only so many of them, the "
@@ -285,8 +289,8 @@ class Config(Section):
     @field_validator("name", mode="before")
     @classmethod
     def _name(cls, value: object) -> object:
-        text = str(value)
-        if value is None or not re.fullmatch(NAME, text):
+        text = str(value) if isinstance(value, str | int | float) else ""
+        if not re.fullmatch(NAME, text):
             raise ValueError("a name is letters, digits, dots, dashes: it becomes a folder")
         return text
 

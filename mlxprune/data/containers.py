@@ -20,13 +20,15 @@ import orjson
 
 from mlxprune.data.decompression import (
     BYTE_ORDER_MARK,
+    MOST_LINE_BYTES,
+    LongLine,
     Told,
     decompressed_chunks,
     decompressed_lines,
 )
 from mlxprune.data.formats import csv_delimiter, tsv_is_quoted
 from mlxprune.data.json_reader import JsonReader
-from mlxprune.data.rows import AUTO_DOMAIN_KEYS, BadLine, value_at
+from mlxprune.data.rows import AUTO_DOMAIN_KEYS, TOO_LONG, BadLine, value_at
 from mlxprune.data.sources import Source
 from mlxprune.errors import DataError, one_line
 
@@ -50,7 +52,7 @@ def values_of(
     Raises DataError where the file cannot be read on.
     """
     if source.form == "jsonl":
-        return jsonl_values(source.path, source.keys.id, told, part)
+        return jsonl_values(source.path, source.keys.id, told, part, source.keys.most_bytes)
     if source.form == "json":
         return _json_values(source, told)
     if source.form in ("csv", "tsv"):
@@ -61,22 +63,35 @@ def values_of(
 
 
 def jsonl_values(
-    path: Path, id_key: str = "id", told: Told = quiet, part: Part | None = None
+    path: Path,
+    id_key: str = "id",
+    told: Told = quiet,
+    part: Part | None = None,
+    most: int = MOST_LINE_BYTES,
 ) -> Values:
     """(row, offset, JSON value) of every line that is not blank."""
-    for number, (offset, line) in enumerate(jsonl_lines(path, told, part)):
-        yield number, offset, line_value(line, id_key)
+    for number, (offset, line) in enumerate(jsonl_lines(path, told, part, most)):
+        value = line if isinstance(line, BadLine) else line_value(line, id_key)
+        del line  # one of hundreds of megabytes is not held beside its value
+        yield number, offset, value
 
 
 def jsonl_lines(
-    path: Path, told: Told = quiet, part: Part | None = None
-) -> Iterator[tuple[int, bytes]]:
+    path: Path, told: Told = quiet, part: Part | None = None, most: int = MOST_LINE_BYTES
+) -> Iterator[tuple[int, bytes | BadLine]]:
     """(offset, line without its end) of every line that is not blank: the rows of the file."""
-    for offset, line in decompressed_lines(path, told, part):
+    for offset, line in decompressed_lines(path, told, part, most):
+        if isinstance(line, LongLine):
+            yield offset, long_line(line)
+            continue
         if offset == 0:
             line = line.removeprefix(BYTE_ORDER_MARK)
         if line and not line.isspace():
             yield offset, line
+
+
+def long_line(line: LongLine) -> BadLine:
+    return BadLine(TOO_LONG, line.start.decode("utf-8", "replace"))
 
 
 def line_value(line: bytes, id_key: str = "id") -> Any:
@@ -104,7 +119,7 @@ def _second_look(line: bytes) -> Any:
 
 
 def _json_values(source: Source, told: Told) -> Values:
-    reader = JsonReader(decompressed_chunks(source.path, told))
+    reader = JsonReader(decompressed_chunks(source.path, told), source.keys.most_bytes)
     number = 0
     try:
         for value in reader.rows(source.inside):
@@ -138,12 +153,17 @@ class _Chunks(io.RawIOBase):
 def _lines(source: Source, told: Told) -> Iterator[str]:
     """Lines with their ends, of whatever kind; bytes that are no UTF-8 as surrogates."""
     raw = io.BufferedReader(_Chunks(decompressed_chunks(source.path, told)), 1 << 16)
+    most = source.keys.most_bytes
     with io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as text:
-        yield from text
+        while line := text.readline(most):
+            if len(line) == most:
+                fix = "raise data.max_document, or check the file"
+                raise DataError(f"a line is longer than {most:,} bytes", str(source.path), fix)
+            yield line
 
 
 def _csv_values(source: Source, told: Told) -> Values:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1, source.keys.most_bytes))
     lines = itertools.dropwhile(lambda line: not line.strip(), _lines(source, told))
     head = [*itertools.islice(lines, HEAD_LINES)]
     if not head:
@@ -195,7 +215,6 @@ def _warc_values(source: Source, told: Told) -> Values:
     """The texts of WET records, and other records of plain text; pages are not text yet."""
     try:
         from warcio.archiveiterator import ArchiveIterator
-        from warcio.exceptions import ArchiveLoadFailed
     except ImportError:
         fix = "pip install 'mlxprune[warc]'"
         raise DataError("reading WARC files needs warcio", str(source.path), fix) from None
@@ -211,12 +230,15 @@ def _warc_values(source: Source, told: Told) -> Values:
             if record.http_headers is not None:
                 kind = str(record.http_headers.get_header("Content-Type") or "")
             address = headers.get_header("WARC-Target-URI")
-            body = record.content_stream().read()
-            if record.http_headers is None and len(body) < int(record.length or 0):
+            body = record.content_stream().read(source.keys.most_bytes + 1)
+            is_long = len(body) > source.keys.most_bytes
+            if record.http_headers is None and not is_long and len(body) < int(record.length or 0):
                 fix = "fetch it again, or leave it out"
                 raise DataError("the file ends inside a record", str(source.path), fix)
-            if not kind.startswith("text/plain"):
-                value: Any = BadLine("not_text", f"{kind or 'of no type'}: {address}")
+            if is_long:
+                value: Any = BadLine(TOO_LONG, body[:80].decode("utf-8", "replace"))
+            elif not kind.startswith("text/plain"):
+                value = BadLine("not_text", f"{kind or 'of no type'}: {address}")
             else:
                 value = {
                     "text": body,
@@ -226,9 +248,51 @@ def _warc_values(source: Source, told: Told) -> Values:
                 }
             yield number, 0, value
             number += 1
-    except (ArchiveLoadFailed, OSError, EOFError, ValueError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # warcio takes headers as they come
         problem = f"cannot read it: {one_line(error)}"
         raise DataError(problem, str(source.path), CHECK) from None
+
+
+HELD_BYTES = 64 << 20  # of the rows of a table, about, that are made at a time
+
+
+def _rows_together(path: Path, metadata: Any, group: int, columns: list[str]) -> int:
+    """How many rows of a row group of a Parquet file are read at a time: BATCH_ROWS, and fewer
+    where they may be large. A value is no larger than the dictionary of its column, or about as
+    large as others of the column."""
+    told = metadata.row_group(group)
+    widest = 1.0
+    for place in range(told.num_columns):
+        chunk = told.column(place)
+        if chunk.path_in_schema.split(".")[0] not in columns or not told.num_rows:
+            continue
+        widest = max(widest, chunk.total_uncompressed_size / told.num_rows)
+        if chunk.has_dictionary_page and chunk.total_uncompressed_size > HELD_BYTES // BATCH_ROWS:
+            widest = max(widest, _dictionary_bytes(path, chunk))
+    return max(1, min(BATCH_ROWS, int(HELD_BYTES / widest)))
+
+
+def _dictionary_bytes(path: Path, chunk: Any) -> int:
+    """The size of a column's dictionary, as the header of its page says: the first three fields of
+    a PageHeader in Thrift's compact protocol (https://parquet.apache.org/docs/file-format).
+    Raises OSError where they are none."""
+    with path.open("rb") as file:
+        file.seek(chunk.dictionary_page_offset)
+        head = file.read(16)
+    found, at = [], 0
+    for _ in range(2):  # type, uncompressed_page_size: fields of kind i32, each the next
+        if head[at : at + 1] != b"\x15":
+            raise OSError("a dictionary page has a broken header")
+        value, shift, at = 0, 0, at + 1
+        while at < len(head):
+            byte = head[at]
+            value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+            if byte < 0x80:
+                break
+        found.append((value >> 1) ^ -(value & 1))
+    return found[1]
 
 
 def _column_values(source: Source, part: Part | None, whole: bool) -> Values:
@@ -259,14 +323,23 @@ def column_batches(source: Source, part: Part | None = None, whole: bool = False
         columns = names if whole else wanted_columns(source, names)
         groups = None if part is None else [*range(*part)]
         _refuse_twice(source, names)
-        batches = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns or names)
         if columns:
-            yield from batches
+            tops = [name.split(".")[0] for name in columns]
+            for group in range(file.metadata.num_row_groups) if groups is None else groups:
+                rows = _rows_together(source.path, file.metadata, group, tops)
+                yield from file.iter_batches(rows, row_groups=[group], columns=columns)
             return
-        yield from itertools.islice(batches, 1)
+        few = min(
+            [BATCH_ROWS]
+            + [
+                _rows_together(source.path, file.metadata, group, names)
+                for group in (range(file.metadata.num_row_groups) if groups is None else groups)
+            ]
+        )
+        yield from itertools.islice(file.iter_batches(few, row_groups=groups), 1)
         ours = range(file.metadata.num_row_groups) if groups is None else groups
         rows = sum(file.metadata.row_group(group).num_rows for group in ours)
-        yield from _counted(rows - BATCH_ROWS)
+        yield from _counted(max(0, rows - few))
         return
     with pyarrow.memory_map(str(source.path)) as mapped:
         if mapped.read(6) == b"ARROW1":
@@ -322,6 +395,11 @@ def wanted_columns(source: Source, names: list[str]) -> list[str]:
 def batch_values(batch: Any) -> Iterator[Any]:
     """The rows of a batch; one that holds bytes which are no text costs only itself, and a column
     that Python has no values for (dates far away, unknown zones) only that column."""
+    rows = batch.num_rows
+    if rows > 1 and _python_bytes(batch) > HELD_BYTES:
+        yield from batch_values(batch.slice(0, rows // 2))
+        yield from batch_values(batch.slice(rows // 2))
+        return
     try:
         yield from batch.to_pylist()
         return
@@ -337,6 +415,30 @@ def batch_values(batch: Any) -> Iterator[Any]:
     if len(able) == batch.num_columns:
         raise DataError("its columns cannot be read", batch.schema.names[0], CHECK)
     yield from batch_values(batch.select(able))
+
+
+def _python_bytes(batch: Any) -> int:
+    """About how large the values of a batch are: a dictionary holds one for many rows."""
+    import pyarrow
+    import pyarrow.compute
+
+    size = 0
+    for column in batch.columns:
+        if pyarrow.types.is_dictionary(column.type):
+            held = column.dictionary
+            wide = held.type
+            if (
+                pyarrow.types.is_binary(wide)
+                or pyarrow.types.is_string(wide)
+                or (pyarrow.types.is_large_string(wide) or pyarrow.types.is_large_binary(wide))
+            ):
+                lengths = pyarrow.compute.binary_length(held).take(column.indices)
+                size += pyarrow.compute.sum(lengths).as_py() or 0
+            else:
+                size += held.nbytes * batch.num_rows
+        else:
+            size += column.nbytes
+    return int(size)
 
 
 def _has_values(column: Any) -> bool:

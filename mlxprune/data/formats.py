@@ -255,7 +255,8 @@ def _json_format(text: bytes, more: bool) -> Format | None:
     return Format("json") if keys and (end is not None or more or alone) else None
 
 
-TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.S)
+# A text that these bytes do not end is one token, so that no text is looked through twice.
+TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]:,]', re.S)
 
 
 def _outline(body: bytes) -> tuple[dict[str, str], int | None]:

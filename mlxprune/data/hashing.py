@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 
 import numpy as np
+
+PIECE_CHARACTERS = 1 << 20  # of a long text that are worked on at a time
+SPACE = re.compile(r"\s")
 
 
 def hash_bytes(data: bytes) -> int:
@@ -14,6 +18,38 @@ def hash_bytes(data: bytes) -> int:
 
 def hash_text(text: str) -> int:
     return hash_bytes(text.encode("utf-8"))
+
+
+def hash_document(text: str) -> tuple[int, int, int]:
+    """(hash of the text, hash of it ``normalised``, its bytes in UTF-8). A long text is hashed in
+    pieces, which are cut where whitespace ends: what normalising does to one piece it does there
+    in the whole, too, since no letter composes with a space."""
+    if len(text) <= PIECE_CHARACTERS:
+        encoded, plain = text.encode("utf-8"), normalised(text)
+        own = hash_bytes(encoded)
+        return own, own if plain == text else hash_text(plain), len(encoded)
+    whole, words = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
+    size, between, at = 0, "", 0
+    while at < len(text):
+        stop = _word_end(text, at + PIECE_CHARACTERS)
+        piece = text[at:stop]
+        encoded = piece.encode("utf-8")
+        whole.update(encoded)
+        size += len(encoded)
+        if plain := normalised(piece):
+            words.update(f"{between}{plain}".encode())
+            between = " "
+        at = stop
+    own, other = (int.from_bytes(one.digest(), "little") for one in (whole, words))
+    return own, other, size
+
+
+def _word_end(text: str, at: int) -> int:
+    """The first place from ``at`` on where a word ends; the end where none does."""
+    while at < len(text) and not text[at].isspace():
+        found = SPACE.search(text, at, at + PIECE_CHARACTERS)
+        at = found.start() if found else at + PIECE_CHARACTERS
+    return min(at, len(text))
 
 
 def normalised(text: str) -> str:

@@ -12,7 +12,10 @@ OFFLINE = "check the name, the network and HF_TOKEN; HF_HUB_OFFLINE=1 uses the c
 
 def is_local(name: str) -> bool:
     """Whether a name is a folder that is here."""
-    return Path(name).expanduser().is_dir()
+    try:
+        return Path(name).expanduser().is_dir()
+    except (RuntimeError, OSError, ValueError):  # ~name of nobody, a name that no file can have
+        return False
 
 
 def fetch_from_hub(name: str, patterns: list[str]) -> Path:
@@ -24,6 +27,10 @@ def fetch_from_hub(name: str, patterns: list[str]) -> Path:
         return Path(name).expanduser().absolute()
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith((".", "~")):
         raise DataError("no such folder", name, "give a folder or a hub id")
+    parent = Path(name).parent
+    if parent != Path() and parent.is_dir():  # a mistyped folder: its name stays on this machine
+        fix = f"it holds: {_names_in(parent)}; a hub id must not begin as a folder that is here"
+        raise DataError(f"there is no {Path(name).name} in {parent}", name, fix)
     try:
         return hub_snapshot(name, patterns)
     except DataError as error:
@@ -31,6 +38,11 @@ def fetch_from_hub(name: str, patterns: list[str]) -> Path:
             f"there is no folder of this name, and the hub gives no such model: {error.problem}"
         )
         raise DataError(problem, name, error.fix) from None
+
+
+def _names_in(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir())
+    return ", ".join(map(one_line, names[:5])) + (", ..." if len(names) > 5 else "") or "nothing"
 
 
 def hub_snapshot(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +89,8 @@ def build_index(
     counts, hashes = scan_all(folder, found.sources, pieces, progress)
     accounts = _accounts(found.sources, pieces, counts)
     refuse_bad_input(data, accounts, found.problems)
-    spool = _Spool(folder, pieces, counts)
+    size = sum(piece.size for piece in pieces)
+    spool = _Spool(folder, pieces, counts, lambda: progress(size, max(size, 1)))
     summary = _finish(data, found, folder, spool, accounts)
     write_record(
         folder / "files.json",
@@ -109,7 +110,11 @@ def note_places(folder: Path, sources: list[Source]) -> None:
     """Where the files lie now; a corpus may move as long as its names and bytes stay."""
     places = [plain_source(source) for source in sources]
     plain = orjson.loads(orjson.dumps(places))
-    if not (folder / "sources.json").exists() or read_json(folder / "sources.json") != plain:
+    try:
+        same = read_json(folder / "sources.json") == plain
+    except (OSError, ValueError):
+        same = False
+    if not same:
         write_json(folder / "sources.json", plain)
 
 
@@ -134,6 +139,7 @@ class _Spool:
     folder: Path
     pieces: list[Piece]
     counts: list[PieceCounts]
+    look: Callable[[], None]  # whether the run is to stop, now and then
 
     @property
     def domains(self) -> list[str]:
@@ -144,6 +150,7 @@ class _Spool:
         column = np.empty(sum(part.documents for part in self.counts), np.uint64)
         at = 0
         for piece in self.pieces:
+            self.look()
             with spool_paths(self.folder, piece.number)[0].open("rb") as file:
                 while len(part := np.fromfile(file, SPOOL, BATCH)):
                     column[at : at + len(part)] = part[name]
@@ -172,10 +179,12 @@ class _Spool:
             recode = np.array([place[name] for name in counts.domains], np.uint32)
             spool, ids, _ = spool_paths(self.folder, piece.number)
             with spool.open("rb") as file:
+                self.look()
                 for batch in pq.ParquetFile(ids).iter_batches(batch_size=BATCH):
                     rows = np.fromfile(file, SPOOL, batch.num_rows)
                     rows["domain"] = recode[rows["domain"]]
                     rows["row"] += before[piece.first]  # only pieces of one file have any
+                    self.look()
                     yield rows, batch.column(0)
             before[piece.first] += counts.files[0].rows
 

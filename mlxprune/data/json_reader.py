@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +16,15 @@ from mlxprune.data.formats import ROWS_INSIDE
 
 LEAST = 1 << 16  # characters that are read at a time, and more for an object that is longer
 CUT = 64  # characters before the end in which what is only cut short looks wrong
-SPACE = " \t\n\r"
+NO_SPACE = re.compile(r"[^ \t\n\r]")
 
 
 class JsonReader:
     """``text`` is what has been read and not used, from ``at`` on."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[bytes], most: int = 1 << 30) -> None:
+        """``most`` characters of one object are read."""
+        self.most = most
         self.chunks, self.decoder = chunks, codecs.getincrementaldecoder("utf-8-sig")()
         self.decode = json.JSONDecoder().raw_decode
         self.text, self.at, self.ended = "", 0, False
@@ -52,10 +55,11 @@ class JsonReader:
     def _next(self) -> str:
         """The next character that is no space, which stays; empty at the end."""
         while True:
-            while self.at < len(self.text):
-                if self.text[self.at] not in SPACE:
-                    return self.text[self.at]
-                self.at += 1
+            found = NO_SPACE.search(self.text, self.at)
+            if found is not None:
+                self.at = found.start()
+                return found.group()
+            self.at = len(self.text)
             if self.ended:
                 return ""
             self._more()
@@ -83,6 +87,8 @@ class JsonReader:
                 if end < len(self.text) or self.ended:  # a number may go on
                     self.at = end
                     return value
+            if len(self.text) - self.at > self.most:
+                raise ValueError(f"an object is longer than {self.most:,} characters")
             self._more(least)
             least = max(least, len(self.text))  # so that a long object is read over few times
 

@@ -25,11 +25,18 @@ from mlxprune.data.containers import (
     batch_values,
     column_batches,
     line_value,
+    long_line,
     quiet,
     values_of,
     wanted_columns,
 )
-from mlxprune.data.decompression import BYTE_ORDER_MARK, Told, decompressed_chunks
+from mlxprune.data.decompression import (
+    BYTE_ORDER_MARK,
+    LineInPieces,
+    LongLine,
+    Told,
+    decompressed_chunks,
+)
 from mlxprune.data.hashing import hash_text
 from mlxprune.data.index import Corpus, changed_input
 from mlxprune.data.readers import read_rows, text_domain
@@ -139,30 +146,39 @@ def _of_lines(
         for at in range(0, whole, most):
             yield RawRows(first + at, lines=waiting[at : at + most])
         first, waiting = first + whole, waiting[whole:]
-        if sum(map(len, waiting)) >= BATCH_BYTES:  # type: ignore[arg-type]
+        if sum(len(line) for line in waiting if isinstance(line, bytes)) >= BATCH_BYTES:
             yield RawRows(first, lines=waiting)
             first, waiting = first + len(waiting), []
     if waiting:
         yield RawRows(first, lines=waiting)
 
 
-def _line_lists(source: Source, told: Told, position: list[int] | None) -> Iterator[list[bytes]]:
+def _line_lists(
+    source: Source, told: Told, position: list[int] | None
+) -> Iterator[list[bytes | BadLine]]:
     """The lines that are not blank, those of a chunk together; ``jsonl_lines`` has the rules."""
-    begun: list[bytes] = []  # of a line that no chunk has ended yet
+    begun = LineInPieces(source.keys.most_bytes)  # of a line that no chunk has ended yet
     is_first = True
     for chunk in decompressed_chunks(source.path, told, position):
-        lines = chunk.split(b"\n")
-        begun.append(lines[0])
+        lines: list[bytes] = chunk.split(b"\n")
+        begun.add(lines[0])
         if len(lines) > 1:
-            lines[0] = b"".join(begun)
-            begun = [lines.pop()]
-            if is_first:
-                lines[0], is_first = lines[0].removeprefix(BYTE_ORDER_MARK), False
-            yield [line for line in lines if line and not line.isspace()]
-    last = b"".join(begun)
-    last = last.removeprefix(BYTE_ORDER_MARK) if is_first else last
-    if last and not last.isspace():
+            joined = _without_mark(begun.take(), is_first)
+            is_first = False
+            begun.add(lines.pop())
+            rest = [line for line in lines[1:] if line and not line.isspace()]
+            yield [joined, *rest] if joined is not None else [*rest]
+    last = _without_mark(begun.take(), is_first)
+    if last is not None:
         yield [last]
+
+
+def _without_mark(line: bytes | LongLine, is_first: bool) -> bytes | BadLine | None:
+    """A line as a row has it; None of a blank one."""
+    if isinstance(line, LongLine):
+        return long_line(line)
+    line = line.removeprefix(BYTE_ORDER_MARK) if is_first else line
+    return line if line and not line.isspace() else None
 
 
 def _of_columns(source: Source) -> Iterator[RawRows]:

@@ -10,6 +10,7 @@ from mlxprune.data.containers import Part, quiet, values_of
 from mlxprune.data.decompression import Told, decompressed_chunks
 from mlxprune.data.rows import (
     AUTO_DOMAIN_ROWS,
+    TOO_LONG,
     Row,
     Skip,
     auto_domain,
@@ -60,7 +61,15 @@ def text_domain(source: Source) -> str:
 
 def _text_row(source: Source, told: Told) -> Row | Skip:
     domain = text_domain(source)
-    data = b"".join(decompressed_chunks(source.path, told))
+    chunks, size = list[bytes](), 0
+    most = source.keys.most_bytes
+    for chunk in decompressed_chunks(source.path, told):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > most:
+            return Skip(0, TOO_LONG, ascii(chunks[0][:80]), domain)
+    data = b"".join(chunks)
+    del chunks
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlxprune.config.data import Data, HostKey, SourceEntry
+from mlxprune.config.data import MOST_DOCUMENT_BYTES, Data, HostKey, SourceEntry
 from mlxprune.data.formats import CHAT_KEYS, CODEC_SUFFIXES, DATA_SUFFIXES
 
 AUTO_DOMAIN_KEYS = ("domain", "source", "meta.pile_set_name")
@@ -18,6 +19,8 @@ NEARLY_ALL = 0.5  # different values a row, above which a key names no domains
 NO_DOMAIN = "(none)"
 # The reasons that do not count towards data.max_bad: such rows are common and harmless.
 HARMLESS_REASONS = ("empty_text", "null_text")
+LONGEST_DOMAIN = 200  # characters
+TOO_LONG = "too_long"  # the reason of a row above data.max_document
 BETWEEN = "\n\n"  # what joins the turns of a chat, and the texts of a+b
 CONTENT_KEYS = ("content", "value", "text")  # of a turn
 
@@ -33,6 +36,7 @@ class RowKeys:
     group: str | None = None
     host: bool = False
     fixed: str | None = None
+    most_bytes: int = MOST_DOCUMENT_BYTES  # of a document, and of the line that it stands in
 
 
 def row_keys_of(data: Data, entry: SourceEntry | None = None) -> RowKeys:
@@ -43,7 +47,7 @@ def row_keys_of(data: Data, entry: SourceEntry | None = None) -> RowKeys:
         text, identity = entry.text_key or text, entry.id_key or identity
     host = isinstance(domain, HostKey)
     key = domain.host if isinstance(domain, HostKey) else domain
-    return RowKeys(text, identity, key, data.group_key, host, fixed)
+    return RowKeys(text, identity, key, data.group_key, host, fixed, data.max_document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,7 @@ def row_of(
         if isinstance(value, BadLine):
             return Skip(number, value.reason, value.start, _place_domain(top, name, domain_key))
         where = _place_domain(top, name, domain_key)
-        return Skip(number, "not_an_object", str(value)[:80], where)
+        return Skip(number, "not_an_object", start_of(value), where)
     text = found_text(value, keys)
     reason = start = ""
     if type(text) is not str:
@@ -173,13 +177,17 @@ def row_of(
             except UnicodeDecodeError:
                 reason, start = "invalid_utf8", ascii(text[:80])
         elif text is MISSING:
-            reason, start = "missing_text", str(value)[:80]
+            reason, start = "missing_text", start_of(value)
         elif text is None:
             reason = "null_text"
         else:
-            reason, start = "text_not_a_string", str(text)[:80]
+            reason, start = "text_not_a_string", start_of(text)
     if not reason:
-        if not text or text.isspace():
+        if len(text) > keys.most_bytes or (
+            4 * len(text) > keys.most_bytes and utf8_size(text) > keys.most_bytes
+        ):
+            reason, start = TOO_LONG, text[:80]
+        elif not text or text.isspace():
             reason = "empty_text"
         elif not text.isascii():
             try:
@@ -206,6 +214,25 @@ def row_of(
     )
 
 
+def start_of(value: Any) -> str:
+    """The first characters of a value, for people."""
+    try:
+        return str(value)[:80]
+    except RecursionError:
+        return "(nested too deeply)"
+
+
+PIECE_CHARACTERS = 1 << 20  # of a long text that are worked on at a time
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of a text in UTF-8, which is never made as a whole."""
+    if text.isascii():
+        return len(text)
+    pieces = range(0, len(text), PIECE_CHARACTERS)
+    return sum(len(text[i : i + PIECE_CHARACTERS].encode("utf-8", "replace")) for i in pieces)
+
+
 def texts_in(row: dict[str, Any]) -> tuple[tuple[str, int], ...]:
     """The keys of a row, and how much text each holds."""
     sizes = []
@@ -228,7 +255,10 @@ def scalar(value: Any) -> str | None:
     if isinstance(value, float) and value != value:  # what tables write for nothing
         return None
     if isinstance(value, list | dict | bool | float):
-        text = json.dumps(value, default=str)
+        try:
+            text = json.dumps(value, default=str)
+        except RecursionError:
+            return None
     else:  # dates and their like as they are written
         text = str(value)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -266,7 +296,16 @@ def domain_of(top: str, name: str, keys: RowKeys, domain_key: str, row: dict[str
     if value is MISSING or isinstance(value, list | dict):
         return NO_DOMAIN
     text = scalar(value)
-    return (host_of(text) if keys.host and text else text) or NO_DOMAIN
+    return bounded((host_of(text) if keys.host and text else text) or NO_DOMAIN)
+
+
+def bounded(name: str) -> str:
+    """A name of a domain, cut where it is longer than any is; the hash of all of it keeps two
+    apart."""
+    if len(name) <= LONGEST_DOMAIN:
+        return name
+    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=4).hexdigest()
+    return f"{name[:LONGEST_DOMAIN]}...{digest}"
 
 
 def _place_domain(top: str, name: str, domain_key: str) -> str:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from mlxprune import machine
 from mlxprune.data.decompression import HEAD_BYTES, codec_of
-from mlxprune.data.hashing import hash_bytes, hash_text, normalised
+from mlxprune.data.hashing import hash_bytes, hash_document, hash_text
 from mlxprune.data.index import BATCH, INDEX
 from mlxprune.data.readers import DomainChoice, read_rows
 from mlxprune.data.row_counts import FileCounts, RowCounter, bad_row_note
@@ -38,7 +38,10 @@ from mlxprune.records import Record, plain, record_of
 SPOOL = np.dtype([*((n, INDEX[n]) for n in INDEX.names or ()), ("id", "<u8")])
 IDS = pa.schema([("id", pa.string())])
 PIECE_BYTES = 32 << 20  # of a large file
-WORTH_PROCESSES = 48 << 20  # bytes of input; to start processes for less takes longer
+# Bytes of input. To start processes for less takes longer; one is started for less and for what may
+# unpack to anything, since the run then hears a stop at once.
+WORTH_PROCESSES = 48 << 20
+WORTH_A_PROCESS = 4 << 20
 MOST_PROCESSES = 8
 SMALL_FILES = 1000  # of one piece
 BAD_ROWS_KEPT = 10_000
@@ -171,20 +174,16 @@ class _Scan:
         self._flush(spool, ids)
 
     def _entry(self, row: Row) -> tuple[Any, ...]:
-        encoded = row.text.encode("utf-8")
-        text = hash_bytes(encoded)
+        text, side, size = hash_document(row.text)
         if row.group is not None:
             side = hash_text(f"group\0{row.group}")
-        else:
-            whole = normalised(row.text)
-            side = text if whole == row.text else hash_text(whole)
         domain = self.codes.setdefault(row.domain, len(self.codes))
         name = row.id if row.id is not None else f"{text:016x}"
         self.names.append(name)
         named = name.encode("utf-8")
         key = hash_bytes(named + b"\0" + text.to_bytes(8, "little"))
         return (
-            key, text, side, row.offset, row.number, len(encoded), self.code, domain,
+            key, text, side, row.offset, row.number, size, self.code, domain,
             hash_bytes(named),
         )  # fmt: skip
 
@@ -232,10 +231,11 @@ def scan_all(
         done += piece.size
         progress(done, max(total, 1))
 
-    if total < WORTH_PROCESSES or count < 2:
+    if total < WORTH_A_PROCESS and not any(map(_is_packed, sources)):
         for piece in (*pieces, *hashes):
             add(piece, _do(folder, sources, piece))
     else:
+        count = count if total >= WORTH_PROCESSES else 1
         order = ScanOrder(folder=str(folder), sources=[plain_source(s) for s in sources])
         largest_first = sorted(pieces, key=lambda piece: -piece.size)
         _in_processes(order, [*largest_first, *hashes], count, add, lambda: progress(done, total))
@@ -246,6 +246,16 @@ def _do(folder: Path, sources: list[Source], piece: Piece) -> PieceCounts:
     if piece.number >= 0:
         return scan_piece(folder, sources, piece)
     return PieceCounts(hashes=[_hash(sources[code]) for code in range(piece.first, piece.stop)])
+
+
+def _is_packed(source: Source) -> bool:
+    if source.form in ("parquet", "arrow"):
+        return True
+    try:
+        with source.path.open("rb") as file:
+            return codec_of(file.read(HEAD_BYTES)) != "plain"
+    except OSError:  # the scan tells
+        return False
 
 
 def _hash(source: Source) -> str:
@@ -325,7 +335,7 @@ class Worker:
             raise RunError("a process that indexes files ended", f"exit {self.process.poll()}", fix)
         answer = orjson.loads(line)
         if answer.get("errno") is not None:
-            raise OSError(answer["errno"], answer["error"])
+            raise OSError(answer["errno"], answer["error"], answer["file"])
         if "error" in answer:
             raise RunError(answer["error"], "indexing", "report this")
         return record_of(answer, PieceCounts)
@@ -349,7 +359,9 @@ def serve() -> None:
         try:
             counts = plain(_do(Path(order.folder), sources, record_of(orjson.loads(line), Piece)))
         except OSError as error:  # of what is written: readers tell of their own
-            counts = {"error": one_line(error), "errno": error.errno}
+            named = str(error.filename or order.folder)
+            counts = {"error": one_line(error.strerror or error), "errno": error.errno}
+            counts["file"] = named
         except Exception as error:  # the one who asked tells it, and the other processes end
             counts = {"error": f"{type(error).__name__}: {one_line(error)}"}
         answers.write(orjson.dumps(counts) + b"\n")

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from mlxprune.checksums import read_sealed_array, write_sealed_array
 from mlxprune.config.task_suite import suite_facts
 from mlxprune.engine.shared_prefix import SharedPrefix, batch_shared_prefixes, shared_prefixes_of
 from mlxprune.errors import DataError
 from mlxprune.evaluation.prompts import chosen_items, prompts_of
 from mlxprune.evaluation.tasks import FoundTasks, Task, TaskItems, choices_of, read_task
-from mlxprune.files import full_hash, write_array
+from mlxprune.files import full_hash
 from mlxprune.tokenization.tokenizer import Tokenizer
 
 REQUESTS_VERSION = 1
@@ -182,7 +183,7 @@ def answer_units(
         choices = _choices(prefixes, offsets, first, stop)
         path = None if parts is None else parts / f"{number:06d}.npy"
         size = sum(len(shared.ids) for shared in prefixes[first:stop])
-        kept = np.load(path) if path is not None and path.exists() else None
+        kept = _kept_answers(path)
         if kept is not None and len(kept) == len(result[choices]):
             result[choices] = kept
             between(size)
@@ -194,8 +195,16 @@ def answer_units(
                 _note(result[offsets[shared.item] :], shared, losses, hits)
             between(sum(len(shared.ids) for shared in some))
         if path is not None:
-            write_array(path, result[choices])
+            write_sealed_array(path, result[choices])
     return result
+
+
+def _kept_answers(path: Path | None) -> np.ndarray | None:
+    """None where there are none, or damaged ones."""
+    try:
+        return None if path is None else read_sealed_array(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _choices(prefixes: list[SharedPrefix], offsets: np.ndarray, first: int, stop: int) -> slice:

@@ -11,9 +11,11 @@ from mlxprune.config.schema import Config
 from mlxprune.data.index import CORPUS_VERSION, Corpus, open_corpus
 from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError
+from mlxprune.execution.context import Execution
+from mlxprune.execution.stage import in_place
 from mlxprune.files import files_identity, fingerprint_of, full_hash
 from mlxprune.run.folder import RunFolder
-from mlxprune.run.markers import mark_done, set_aside
+from mlxprune.run.markers import mark_done
 from mlxprune.tokenization.prepare import encode_into, index_into
 from mlxprune.tokenization.token_file import TOKENS_VERSION, Tokens, open_tokens
 from mlxprune.tokenization.tokenizer import TOKENIZER_FILES
@@ -42,18 +44,19 @@ def target_folder(run: RunFolder) -> Path:
     return run.path / "target"
 
 
-def prepare_target(run: RunFolder, config: Config) -> tuple[Corpus, Tokens, np.ndarray]:
+def prepare_target(execution: Execution) -> tuple[Corpus, Tokens, np.ndarray]:
     """The target, made if it is not there: its index, its tokens, the documents that have any."""
+    run, config = execution.run, execution.config
     settings = target_data(config)
     place = RunFolder(target_folder(run))
     indexed = str(target_identity(config))
-    if not set_aside(place.corpus, indexed):
+    if not in_place(execution, "evaluation", place.corpus, indexed):
         index_into(place.corpus, settings, find_sources(settings))
         mark_done(place.corpus, "evaluation", indexed)
     names = open_corpus(place.corpus, settings)
     own = files_identity(run.tokenizer, TOKENIZER_FILES)
     encoded = fingerprint_of(indexed, own)
-    if not set_aside(place.tokens(), encoded):
+    if not in_place(execution, "evaluation", place.tokens(), encoded):
         encode_into(place.tokens(), names, run.tokenizer)
         mark_done(place.tokens(), "evaluation", encoded)
     return open_target(run, config)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -116,6 +117,15 @@ class Child:
         """It has not answered for long: end it, and say so when its end is seen."""
         self._hung = True
         self.process.kill()
+
+    def halt(self) -> None:
+        """Stop it where it is, until ``go_on``."""
+        with contextlib.suppress(OSError):
+            self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        with contextlib.suppress(OSError):
+            self.process.send_signal(signal.SIGCONT)
 
     def send(self, message: ToChild) -> None:
         """A child that is gone is noticed by what it says: Ended."""
@@ -233,12 +243,14 @@ def do_in_child(
     order: Any,
     result: type[T],
     told: Callable[[bytes], None] = lambda value: None,
+    saves: bool = True,
 ) -> T:
     """The result of ``function`` in a child, which runs while this process answers its control.
 
     Events of the child go to the ``log``; what else it tells to ``told``, packed. A stop or a
     signal waits for the checkpoint of the child and ends it; a pause holds it. Raises ChildEnded
-    where a fresh child may do better, and what the child raised.
+    where a fresh child may do better, and what the child raised. With ``saves`` false the work has
+    no edges to save at: a stop ends it at once, and a pause halts the process.
     """
     (child,) = children.take()
     child.start(function, order)
@@ -247,8 +259,13 @@ def do_in_child(
     try:
         while True:
             if control.pending():
-                control.obey(lambda: save_and_hold(child, control, later))
-                child.send(Go())
+                if saves:
+                    control.obey(lambda: save_and_hold(child, control, later))
+                    child.send(Go())
+                else:
+                    child.halt()
+                    control.check()
+                    child.go_on()
             try:
                 received = later.pop(0) if later else child.inbox.get(timeout=WAIT_SECONDS)
             except queue.Empty:

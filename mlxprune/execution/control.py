@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from mlxprune import machine
-from mlxprune.errors import Interrupted, Stopped
+from mlxprune.errors import Interrupted, RunError, Stopped
 from mlxprune.execution.sleep import SleepWatch
 from mlxprune.run.event_kinds import Command, Device, Heartbeat, Paused, Resumed, Slept
 from mlxprune.run.events import EventLog
@@ -60,6 +60,9 @@ class Control:
         now = time.monotonic()
         if now - self._polled >= POLL_SECONDS and self.run is not None:
             self._polled = now
+            if not self.run.events.exists():
+                fix = "choose another --dir, and leave it alone while the run works"
+                raise RunError("the run folder was removed", str(self.run.path), fix)
             self._asked += take_commands(self.run)
             if now - self._beat >= HEARTBEAT_SECONDS:
                 self._beat = now

@@ -13,27 +13,25 @@ from pathlib import Path
 import psutil
 
 from mlxprune import machine
+from mlxprune.checksums import write_sealed
 from mlxprune.config.schema import Config
 from mlxprune.config.yaml_file import write_yaml
 from mlxprune.errors import MlxpruneError, SpaceError, UsageError, one_line
 from mlxprune.execution.context import Execution
 from mlxprune.execution.control import Control
-from mlxprune.files import fingerprint_of, no_space_is_an_error, read_json, write_atomic, write_json
+from mlxprune.execution.stage import tell_of_damage
+from mlxprune.files import fingerprint_of, no_space_is_an_error, write_atomic
 from mlxprune.records import Json
 from mlxprune.run import lock
 from mlxprune.run.event_kinds import ErrorFacts, RunEnd, RunStart
 from mlxprune.run.events import EventLog, Listener
-from mlxprune.run.folder import RunFolder
+from mlxprune.run.folder import RunFolder, known_of, known_stages
 from mlxprune.version import __version__
 
 
 def inputs_before(run: RunFolder) -> dict[str, Json]:
     """What each stage rested on the last time; nothing where there was none."""
-    try:
-        stages = read_json(run.run_json)["stages"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return {name: stage["inputs"] for name, stage in stages.items()}
+    return {name: stage["inputs"] for name, stage in known_stages(run).items()}
 
 
 def begin_run(execution: Execution, study: str, need_bytes: int) -> None:
@@ -47,9 +45,11 @@ def begin_run(execution: Execution, study: str, need_bytes: int) -> None:
             "free some space, choose another --dir, or take smaller models",
         )
     settings = config.model_dump(mode="json")
-    known = read_json(run.run_json) if run.run_json.exists() else {}
-    if known.get("settings") == fingerprint_of(settings):  # what stood for these still does
-        execution.current |= known.get("pieces", {})
+    known = known_of(run)
+    was_damaged = run.run_json.exists() and not known
+    pieces = known.get("pieces")
+    if known.get("settings") == fingerprint_of(settings) and isinstance(pieces, dict):
+        execution.current |= pieces  # what stood for these still does
     device = f"{platform.system()} {platform.machine()}, {machine.cores()} cores"
     versions = machine.package_versions()
     known |= {"name": config.name, "study": study, "version": __version__}
@@ -57,7 +57,7 @@ def begin_run(execution: Execution, study: str, need_bytes: int) -> None:
     known |= {"pid": os.getpid(), "started": psutil.Process().create_time()}
     known |= {"host": socket.gethostname(), "device": device, "versions": versions}
     write_atomic(run.config, write_yaml(settings))
-    write_json(run.run_json, known)
+    write_sealed(run.run_json, known)
     started = RunStart(
         run=config.name,
         folder=str(run.path),
@@ -68,6 +68,8 @@ def begin_run(execution: Execution, study: str, need_bytes: int) -> None:
         disk_bytes=need_bytes,
     )
     execution.log.emit(None, started)
+    if was_damaged:
+        tell_of_damage(execution, "corpus", ["run.json"], "written anew")
 
 
 def finish_run(

@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from mlxprune import machine
+from mlxprune.checksums import write_sealed
 from mlxprune.errors import one_line
 from mlxprune.execution.context import Execution
-from mlxprune.files import fingerprint_of, read_json, write_json
+from mlxprune.files import fingerprint_of
 from mlxprune.records import Json, plain
-from mlxprune.run.event_kinds import Reason, StageEnd, StageStart, StageStatus
-from mlxprune.run.markers import forget, mark_done, read_marker, set_aside
+from mlxprune.run.event_kinds import Damaged, Reason, StageEnd, StageStart, StageStatus
+from mlxprune.run.folder import known_of, known_stages
+from mlxprune.run.markers import (
+    damaged_files,
+    discard,
+    forget,
+    mark_done,
+    read_marker,
+    set_aside,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,29 @@ class Artifact:
         return fingerprint_of(*self.inputs)
 
 
+def in_place(execution: Execution, stage: str, place: Path, fingerprint: str) -> bool:
+    """Whether a finished thing of this fingerprint is in place, every byte as it was written. What
+    is damaged is discarded, and told."""
+    if not set_aside(place, fingerprint):
+        return False
+    damaged = damaged_files(place)
+    if not damaged:
+        return True
+    base = execution.run.path
+    names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else str(p) for p in damaged]
+    discard(place, damaged)
+    tell_of_damage(execution, stage, names, "made again")
+    return False
+
+
+def tell_of_damage(execution: Execution, stage: str, names: list[str], then: str) -> None:
+    """A warning, and an event: these files of the run are not what they were; what is done."""
+    shown = ", ".join(map(one_line, names[:3])) + (", ..." if len(names) > 3 else "")
+    verb = "is" if len(names) == 1 else "are"
+    execution.warn(stage, f"{shown} {verb} damaged (the checksum differs): {then}")
+    execution.log.emit(stage, Damaged(files=names[:100], then=then))
+
+
 def run_stage(
     execution: Execution, name: str, artifacts: list[Artifact], inputs: Json | None = None
 ) -> None:
@@ -45,7 +77,7 @@ def run_stage(
     execution.inputs[name] = artifacts[0].inputs[0] if inputs is None else inputs
     execution.control.check()
     began = time.monotonic()
-    missing = [a for a in artifacts if not set_aside(a.path, a.fingerprint)]
+    missing = [a for a in artifacts if not in_place(execution, name, a.path, a.fingerprint)]
     if name in execution.forced:
         missing = artifacts
         for artifact in artifacts:
@@ -110,9 +142,9 @@ def remember_inputs(execution: Execution) -> None:
     """Write to run.json what every stage so far rests on, and what is current."""
     if not execution.run.run_json.exists():  # a single stage outside a study
         return
-    known = read_json(execution.run.run_json)
-    stages = known.setdefault("stages", {})
+    known = known_of(execution.run)
+    known["stages"] = stages = known_stages(execution.run)
     for name, inputs in execution.inputs.items():
         stages[name] = {"fingerprint": fingerprint_of(inputs), "inputs": inputs}
     known["pieces"] = execution.current
-    write_json(execution.run.run_json, known)
+    write_sealed(execution.run.run_json, known)

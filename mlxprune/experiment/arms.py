@@ -238,4 +238,9 @@ def why_left_out(arm: Arm, pool: ArmPool, targets: int) -> str | None:
 
 def documents_identity(documents: np.ndarray, keys: np.ndarray) -> str:
     """A hash of which documents an arm has: equal in every run over the same corpus."""
-    return hashlib.blake2b(np.ascontiguousarray(keys[documents]).data, digest_size=12).hexdigest()
+    return keys_identity(keys[documents])
+
+
+def keys_identity(keys: np.ndarray) -> str:
+    """The same of the keys of its documents."""
+    return hashlib.blake2b(np.ascontiguousarray(keys).data, digest_size=12).hexdigest()

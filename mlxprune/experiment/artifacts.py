@@ -18,14 +18,14 @@ from mlxprune.data.split import CorpusSplit
 from mlxprune.errors import DataError
 from mlxprune.evaluation.bits_per_byte import documents_to_test
 from mlxprune.execution.context import Execution
-from mlxprune.experiment.arms import ArmPool
+from mlxprune.experiment.arms import ArmPool, keys_identity
 from mlxprune.experiment.records import StudyArms, read_arms
 from mlxprune.experiment.scorers import scorers_of, snapshot_name
 from mlxprune.files import read_json
 from mlxprune.records import read_record
 from mlxprune.run.events import fold_log
 from mlxprune.run.folder import RunFolder, existing_run
-from mlxprune.run.markers import is_current
+from mlxprune.run.markers import is_current, refuse_damaged, refuse_damaged_records
 from mlxprune.run.state import RunState
 from mlxprune.scoring.score_file import Scores, places_of
 from mlxprune.scoring.unscored_file import unscored_keys
@@ -48,6 +48,12 @@ class RunArtifacts:
     config: Config
     _tokens: dict[str, Tokens] = field(default_factory=dict)
 
+    def whole(self, place: Path) -> Path:
+        """The same place, every byte as it was written (of a start or a reader, each file is read
+        for that once). Raises DataError with what is damaged."""
+        refuse_damaged(self.run, place)
+        return place
+
     def resolve_slices(self) -> None:
         """Take slices of a count of tokens or a range for the shares that they are, of which the
         stage ``selection`` has written which."""
@@ -63,16 +69,16 @@ class RunArtifacts:
 
     @cached_property
     def corpus(self) -> Corpus:
-        return open_corpus(self.run.corpus, self.config.data)
+        return open_corpus(self.whole(self.run.corpus), self.config.data)
 
     @cached_property
     def split(self) -> CorpusSplit:
-        return split.open_split(self.run.split)
+        return split.open_split(self.whole(self.run.split))
 
     def tokens(self, tokenizer: str = "main") -> Tokens:
         """By the name of a tokenizer; ``main`` is that of the final models."""
         if tokenizer not in self._tokens:
-            self._tokens[tokenizer] = open_tokens(self.run.tokens(tokenizer))
+            self._tokens[tokenizer] = open_tokens(self.whole(self.run.tokens(tokenizer)))
         return self._tokens[tokenizer]
 
     @cached_property
@@ -111,7 +117,7 @@ class RunArtifacts:
         """Without documents that hold items of the tasks, where the configuration says so."""
         if not leaves_out_items(self.config):
             return documents
-        return np.setdiff1d(documents, np.load(self.cleaned / "documents.npy"))
+        return np.setdiff1d(documents, np.load(self.whole(self.cleaned) / "documents.npy"))
 
     @cached_property
     def validation(self) -> np.ndarray:
@@ -144,10 +150,9 @@ class RunArtifacts:
 
     def model_folder(self, name: str) -> Path:
         """Where the weights of a scorer lie."""
-        pointer = self.run.reference(name) / "pretrained.json"
-        if pointer.exists():
-            return Path(str(read_json(pointer)["folder"]))
-        return self.run.reference(name)
+        folder = self.whole(self.run.reference(name))
+        pointer = folder / "pretrained.json"
+        return Path(str(read_json(pointer)["folder"])) if pointer.exists() else folder
 
     def scores(self, choice: Slice) -> Scores:
         """What a slice ranks by; the pool's documents in canonical order."""
@@ -156,7 +161,9 @@ class RunArtifacts:
         early = ""
         if reference.snapshots:
             early = snapshot_name(reference.name, reference.snapshots[0])
-        scores = scores_of_slice(self.run.scores, choice, first.name, early)
+        scores = scores_of_slice(
+            lambda name: self.whole(self.run.scores(name)), choice, first.name, early
+        )
         lost = np.isin(scores.key, self.unscored)
         return scores.take(~lost) if lost.any() else scores
 
@@ -167,12 +174,14 @@ class RunArtifacts:
 
     def manifest(self, choice: Slice) -> SliceManifest:
         """What a slice is and keeps. Raises OSError before it is taken."""
-        return read_record(self.run.selection(choice.label) / "manifest.json", SliceManifest)
+        place = self.whole(self.run.selection(choice.label))
+        return read_record(place / "manifest.json", SliceManifest)
 
     def kept(self, choice: Slice) -> np.ndarray:
         """bool [pool]: the documents that a slice keeps, in the order of ``pool`` and of the
         scores. Raises OSError before it is taken."""
-        mask: np.ndarray = np.load(self.run.selection(choice.label) / "kept.npy")
+        place = self.whole(self.run.selection(choice.label))
+        mask: np.ndarray = np.load(place / "kept.npy")
         return mask
 
     @property
@@ -184,12 +193,17 @@ class RunArtifacts:
         """The documents of an arm with its seed, as numbers in the corpus, ascending. Raises
         DataError where the run was made before they were stored."""
         path = self.run.arm_documents(name)
+        fix = f"mlxprune run {self.run.config} --dir {self.run.path} stores them, and trains none"
         if not path.exists():
-            fix = (
-                f"mlxprune run {self.run.config} --dir {self.run.path} stores them, and trains none"
-            )
-            raise DataError(f"the documents of {name} are not stored", str(self.run.path), fix)
-        return np.sort(places_of(self.corpus.index["key"], np.load(path)))
+            raise DataError(f"the documents of {name} are not stored", str(path), fix)
+        wanted = self.arms.arms[name].documents_sum
+        try:
+            keys = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            keys = None
+        if keys is None or (wanted is not None and keys_identity(keys) != wanted):
+            raise DataError("the file is damaged: its checksum differs", str(path), fix)
+        return np.sort(places_of(self.corpus.index["key"], keys))
 
     def assessed_arms(self) -> dict[str, dict[int, str]]:
         """The names of the evaluations of each arm, by seed."""
@@ -229,9 +243,11 @@ class RunArtifacts:
 
 def open_run(folder: Path | str) -> RunArtifacts:
     """A run by its folder, finished or not. Raises UsageError where there is none, ConfigError
-    where its configuration cannot be read."""
+    where its configuration cannot be read, DataError where what it says of its results is
+    damaged."""
     run = existing_run(Path(folder))
     held = RunArtifacts(run, load_config(run.config))
+    refuse_damaged_records(run)
     held.resolve_slices()
     return held
 

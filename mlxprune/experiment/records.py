@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from mlxprune.checksums import read_sealed, write_sealed
 from mlxprune.errors import DataError
 from mlxprune.evaluation.bits_per_byte import ScoredText
 from mlxprune.evaluation.task_metrics import SuiteResult
-from mlxprune.records import Record, SparseRecord, read_record, write_record
+from mlxprune.records import Record, SparseRecord, read_record, record_of
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import is_current
 
@@ -35,6 +36,7 @@ class ArmRecord(SparseRecord):
     branches: dict[str, int]
     overlap: float | None = None
     overlap_by_chance: float | None = None
+    documents_sum: str | None = None  # a hash of their keys, as arms/<arm>.npy lists them
     screens: bool = False  # slices on the validation part, and is read nowhere else
 
 
@@ -63,16 +65,16 @@ def read_arms(run: RunFolder) -> StudyArms:
     if not run.arms.exists():
         return NO_ARMS
     try:
-        found = read_record(run.arms, StudyArms)
+        found = record_of(read_sealed(run.arms), StudyArms)
     except (OSError, ValueError) as error:
-        fix = "redo the stage: mlxprune run CONFIG --force final"
+        fix = f"mlxprune run {run.config} --dir {run.path} writes them anew, and trains nothing"
         raise DataError(f"the arms cannot be read: {error}", str(run.arms), fix) from None
     arms = {name: found.arms[name] for name in found.order if name in found.arms}
     return msgspec.structs.replace(found, arms=arms)
 
 
 def write_arms(run: RunFolder, arms: StudyArms) -> None:
-    write_record(run.arms, arms)
+    write_sealed(run.arms, arms)
 
 
 class ArmEvaluation(ScoredText, kw_only=True):
@@ -144,7 +146,12 @@ class TestReads(Record):
 
 def read_test_reads(run: RunFolder) -> TestReads:
     path = run.evaluation("test-reads")
-    return read_record(path, TestReads) if path.exists() else TestReads(reads=[])
+    if not path.exists():
+        return TestReads(reads=[])
+    try:
+        return record_of(read_sealed(path), TestReads)
+    except (OSError, ValueError):  # nobody knows: one reading at the least
+        return TestReads(reads=[TestRead(slices={})])
 
 
 def note_test_read(run: RunFolder, slices: dict[str, str]) -> None:
@@ -155,4 +162,4 @@ def note_test_read(run: RunFolder, slices: dict[str, str]) -> None:
     new = dict(sorted(set(slices.items()) - known))
     if new:
         read = TestRead(slices=new)
-        write_record(run.evaluation("test-reads"), TestReads(reads=[*before.reads, read]))
+        write_sealed(run.evaluation("test-reads"), TestReads(reads=[*before.reads, read]))

@@ -11,10 +11,11 @@ import numpy as np
 from mlxprune.evaluation.bits_per_byte import validator
 from mlxprune.execution.children import do_in_child
 from mlxprune.execution.context import Execution
+from mlxprune.execution.stage import tell_of_damage
 from mlxprune.execution.supervision import supervised
 from mlxprune.run.markers import claim
 from mlxprune.tokenization.token_file import open_tokens
-from mlxprune.training.checkpoints import last_usable
+from mlxprune.training.checkpoints import remove_damaged, usable_checkpoints
 from mlxprune.training.job import StageShare, TrainingJob
 from mlxprune.training.loop import train_model
 from mlxprune.training.recipe import Recipe
@@ -89,12 +90,14 @@ def train_in_child(execution: Execution, order: TrainingOrder) -> TrainingSummar
     usual = usual_parts(recipe, order.memory_bytes, order.gradient_checkpointing, flops)
     stored_shapes(order.folder, usual)
 
+    places = (order.folder, *order.earlier)
+
     def last_step() -> int:
-        places = (order.folder, *order.earlier)
-        found = last_usable(places, recipe, order.stop or recipe.steps)
+        found = next(usable_checkpoints(places, recipe, order.stop or recipe.steps), None)
         return found[1].step if found else 0
 
     def attempt() -> TrainingSummary:
+        _leave_damaged(execution, order.stage, places)
         return do_in_child(
             execution.children,
             execution.control,
@@ -110,3 +113,11 @@ def train_in_child(execution: Execution, order: TrainingOrder) -> TrainingSummar
 
     name = order.folder.relative_to(order.folder.parents[1]).as_posix()
     return supervised(execution.log, order.stage, name, attempt, last_step, smaller)
+
+
+def _leave_damaged(execution: Execution, stage: str, places: tuple[Path, ...]) -> None:
+    """The training goes on from the last good checkpoint."""
+    base = execution.run.path
+    for path in remove_damaged(places):
+        name = path.relative_to(base) if path.is_relative_to(base) else path
+        tell_of_damage(execution, stage, [str(name)], "the one before it is used")

@@ -22,6 +22,7 @@ from mlxprune.files import fingerprint_of, full_hash, json_bytes, read_json, wri
 from mlxprune.records import plain
 from mlxprune.report.page import report_page
 from mlxprune.report.result import slice_manifests, study_result
+from mlxprune.run.folder import known_of
 from mlxprune.run.markers import is_current
 
 BUNDLE_VERSION = 1
@@ -66,7 +67,7 @@ def write_bundle(source: ExportSource, place: Path, out: Path) -> ExportRecord:
         warning.message = shared(warning.message, folders)
     put("report.html", report_page(held, state, with_texts=False, config_text=config))
     put("config.yaml", config)
-    known = read_json(run.run_json)
+    known = known_of(run)
     machine = {key: known.get(key) for key in ("version", "versions", "device")}
     put_json("machine.json", machine)
     for label, manifest in slice_manifests(held).items():

@@ -77,12 +77,40 @@ def preset_of(name: str) -> Preset:
         "quantization_config",
     ):
         config.pop(key, None)
+    _refuse_odd_sizes(config, str(path))
     if config["model_type"] == "llama":
         config.setdefault("tie_word_embeddings", False)  # as transformers reads its absence
         if config.get("hidden_act", "silu") not in ("silu", "swish"):
             problem = f"mlx-lm computes a llama with silu, not {one_line(config['hidden_act'])}"
             raise ConfigError(problem, str(path), "set hidden_act to silu, or choose another model")
     return Preset(name, config, preset_of("nano").training)
+
+
+# Figures of a config.json that sizes follow from: (names in use, the largest that is believed).
+SIZES = (
+    (("num_hidden_layers", "n_layer", "num_layers"), 10_000),
+    (("hidden_size", "n_embd", "d_model"), 1 << 20),
+    (("intermediate_size", "n_inner"), 1 << 22),
+    (("num_attention_heads", "n_head", "num_key_value_heads"), 1 << 16),
+    (("head_dim",), 1 << 16),
+    (("vocab_size",), 1 << 26),
+)
+
+
+def _refuse_odd_sizes(config: Json, where: str) -> None:
+    """Raises ConfigError where a size is no whole number from 1 to what is believed."""
+    stated = text_config(config)
+    for names, most in SIZES:
+        for name in names:
+            value = stated.get(name)
+            if value is not None and (type(value) is not int or not 1 <= value <= most):
+                problem = f"{name} is {one_line(value)[:40]}"
+                raise ConfigError(problem, where, f"give a whole number from 1 to {most:,}")
+    if config["model_type"] == "llama":
+        needed = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        missing = [name for name in needed if name not in config]
+        if missing:
+            raise ConfigError(f"it has no {missing[0]}", where, "give the whole config.json")
 
 
 def full_config(preset: Preset, vocab_size: int, context: int, prefix: int, end: int) -> Json:
@@ -105,7 +133,8 @@ def full_config(preset: Preset, vocab_size: int, context: int, prefix: int, end:
 
 def text_config(config: Json) -> Json:
     """The keys of the language model: those of multimodal models lie one level down."""
-    return {**config, **(config.get("text_config") or {})}
+    inner = config.get("text_config")
+    return {**config, **(inner if isinstance(inner, dict) else {})}
 
 
 def parameter_counts(config: Json) -> tuple[int, int]:
@@ -176,7 +205,7 @@ def build_model(config: Json) -> nn.Module:
     try:
         model_class, arguments = _get_classes(config)
         model: nn.Module = model_class(arguments.from_dict(config))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # of any of its classes, over figures that somebody wrote
         problem = f"mlx-lm cannot build a {config.get('model_type')!r} model: {one_line(error)}"
         raise ConfigError(problem, "config.json", "see the model types of mlx-lm") from None
     return model
@@ -191,6 +220,10 @@ def read_model_config(folder: Path) -> Json:
     if not isinstance(config, dict) or "model_type" not in config:
         fix = "give a folder with config.json and model*.safetensors, or a hub id"
         raise DataError("this is not a model", str(folder), fix)
+    try:
+        _refuse_odd_sizes({**config, "model_type": ""}, str(folder / "config.json"))
+    except ConfigError as error:
+        raise DataError(error.problem, error.where, error.fix) from None
     return config
 
 

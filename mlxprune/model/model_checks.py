@@ -3,11 +3,12 @@ found from its files before any work."""
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import orjson
 
 from mlxprune.data.hub import fetch_from_hub, is_local
 from mlxprune.errors import ConfigError, DataError, MlxpruneError, one_line
@@ -141,10 +142,15 @@ def _header(path: Path) -> dict[str, list[int]]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(HEADER_LIMIT, path.stat().st_size):
                 raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(length))
-            ends = [h["data_offsets"][1] for n, h in header.items() if n != "__metadata__"]
-            if path.stat().st_size < 8 + length + max(ends, default=0):
+            header = orjson.loads(file.read(length))
+            spans = sorted(h["data_offsets"] for n, h in header.items() if n != "__metadata__")
+            if path.stat().st_size < 8 + length + max((end for _, end in spans), default=0):
                 raise ValueError("the file ends early")
+            before = 0
+            for first, end in spans:
+                if not before <= first <= end:
+                    raise ValueError("two tensors lie on the same bytes")
+                before = end
             return {n: [*h["shape"]] for n, h in header.items() if n != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         fix = "fetch the model again"

@@ -91,15 +91,21 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     device = backend.detect()
     ready_mlx_lm()
     import mlx.core as mx
+    from mlx.utils import tree_flatten
     from mlx_lm.utils import load_model
 
     try:
         model, config = load_model(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # of mlx-lm, over files that somebody wrote
         if isinstance(error, RuntimeError) and ending_of(str(error)) is not None:
             raise  # it is the device's: whoever supervises begins again
         fix = "give a folder with config.json and model*.safetensors, or a hub id"
         raise DataError(f"cannot open the model: {one_line(error)}", str(folder), fix) from None
+    for name, array in tree_flatten(model.parameters()):
+        if mx.issubdtype(array.dtype, mx.floating) and not mx.all(mx.isfinite(array)).item():
+            fix = "fetch or train the model again"
+            problem = f"the weight {one_line(name)} holds numbers that are not finite"
+            raise DataError(problem, str(folder), fix)
     if "quantization" not in config:
         model.set_dtype(device.score_dtype)
     mx.eval(model.parameters())

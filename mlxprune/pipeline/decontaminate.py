@@ -9,9 +9,10 @@ from mlxprune.evaluation import requests
 from mlxprune.evaluation.contamination import CONTAMINATION_VERSION, find_traces, text_of
 from mlxprune.evaluation.tasks import find_tasks, read_task
 from mlxprune.execution.progress import adding_progress, stage_progress
+from mlxprune.execution.stage import in_place
 from mlxprune.experiment.artifacts import StudyExecution, leaves_out_items
 from mlxprune.files import fingerprint_of, folder_in_the_making
-from mlxprune.run.markers import mark_done, read_marker, set_aside
+from mlxprune.run.markers import mark_done, read_marker
 
 
 def decontaminate(study: StudyExecution) -> dict[str, str]:
@@ -24,7 +25,7 @@ def decontaminate(study: StudyExecution) -> dict[str, str]:
     identity = requests.requests_identity(tasks, None, 0)
     wanted = fingerprint_of(CONTAMINATION_VERSION, identity, study.fingerprint("split"))
     place = held.cleaned
-    if not set_aside(place, wanted):
+    if not in_place(study, "score", place, wanted):
         mask = np.zeros(len(held.corpus), bool)
         for part in (split.TRAIN, split.REFERENCE):
             mask[held.split.members(part)] = True

@@ -91,7 +91,7 @@ class EvaluationInputs:
 
     @cached_property
     def target(self) -> tuple[Corpus, Tokens, np.ndarray]:
-        target = prepare_target(self.study.run, self.study.config)
+        target = prepare_target(self.study)
         for reason, count in target[0].summary.skipped.items():
             self.study.warn("evaluation", f"target: {count:,} rows skipped: {reason}")
         return target
@@ -206,7 +206,9 @@ def _evaluated(inputs: EvaluationInputs, arm: Arm, described: Json, at: Place) -
             tasks=suite,
         )
         write_record(place, evaluation)
-        mark_done(place, "evaluation", artifact.fingerprint)
+        names = ("npy", "validation.npy", "target.npy", "items.parquet")
+        made = tuple(path for path in map(beside, names) if path.exists())
+        mark_done(place, "evaluation", artifact.fingerprint, besides=made)
         shutil.rmtree(beside("parts"), ignore_errors=True)
         _tell(study, arm.name)
         return evaluation

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.data import split
 from mlxprune.data.hashing import mix
@@ -34,7 +32,6 @@ from mlxprune.run.markers import read_marker
 from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
 from mlxprune.tokenization.prepare import encode_into, files_read, index_into
-from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
 from mlxprune.tokenization.token_file import TOKENS_VERSION, TokenSummary
 from mlxprune.tokenization.tokenizer import (
     TOKENIZER_FILES,
@@ -42,6 +39,7 @@ from mlxprune.tokenization.tokenizer import (
     copy_tokenizer,
     fetch_tokenizer,
 )
+from mlxprune.tokenization.tokenizer_training import train_on_corpus
 
 
 def corpus_inputs(config: Config, given: InputFiles) -> Json:
@@ -146,13 +144,14 @@ def train_or_copy_tokenizer(study: StudyExecution) -> None:
                 copy_tokenizer(source, partial)
                 return {"pretrained": settings.pretrained}
             assert settings.train
-            texts = _texts_to_learn_from(study, settings.train.max_bytes)
-            return train_tokenizer(settings.train, texts, machine.cores(), partial)
+            documents = _documents_to_learn_from(study, settings.train.max_bytes)
+            corpus = study.held.corpus
+            return train_on_corpus(study, settings.train, corpus, documents, partial)
 
     run_stage(study, "tokenizer", [Artifact(folder, (inputs,), build)])
 
 
-def _texts_to_learn_from(study: StudyExecution, most: int) -> Iterator[str]:
+def _documents_to_learn_from(study: StudyExecution, most: int) -> np.ndarray:
     """The reference part, or with cross-scoring the pool; of more text than is read, a sample."""
     corpus = study.held.corpus
     members = study.held.split.members(split.TRAIN if study.config.split.cross else split.REFERENCE)
@@ -163,9 +162,7 @@ def _texts_to_learn_from(study: StudyExecution, most: int) -> Iterator[str]:
     if size > most:
         drawn = mix(corpus.index["key"][members], f"tokenizer {study.config.seed}")
         members = members[drawn.astype(np.float64) / 2.0**64 < 1.05 * most / size]
-    wanted = np.zeros(len(corpus), bool)
-    wanted[members] = True
-    return (text for _, text in corpus.texts(wanted))
+    return members
 
 
 def encode_tokens(study: StudyExecution) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mlxprune.checksums import write_sealed
 from mlxprune.config.loading import load_config
 from mlxprune.config.schema import Config
 from mlxprune.data.indexing import input_facts
@@ -38,7 +39,7 @@ from mlxprune.pipeline.train_arms import train_arms
 from mlxprune.pipeline.train_references import train_references
 from mlxprune.planning.cost_model import disk_bytes
 from mlxprune.planning.possible import check_possible
-from mlxprune.records import Json, plain, write_record
+from mlxprune.records import Json, plain
 from mlxprune.report.result import study_result
 from mlxprune.run import lock
 from mlxprune.run.event_kinds import RunStatus
@@ -115,7 +116,7 @@ def run_study(
                         break
                 remember_inputs(study)
                 result = study_result(study.held, log.state, state=RunStatus.DONE)
-                write_record(run.path / "report.json", result)
+                write_sealed(run.path / "report.json", result)
             except BaseException as error:
                 finish_run(study, error)
                 raise

@@ -32,7 +32,14 @@ from mlxprune.model.weights import MODEL_VERSION
 from mlxprune.pipeline.screen_slices import screen_slices
 from mlxprune.pipeline.train_documents import order_on_documents
 from mlxprune.records import Json, read_record
-from mlxprune.run.markers import finished_under, forget, is_done, link_folder, mark_done
+from mlxprune.run.markers import (
+    damaged_files,
+    finished_under,
+    forget,
+    is_done,
+    link_folder,
+    mark_done,
+)
 from mlxprune.selection.composition import overlap, overlap_by_chance
 from mlxprune.selection.ranking import domain_length_cells
 from mlxprune.training.job import StageShare
@@ -157,9 +164,9 @@ def _planned(
     total = sum(training.new_targets for ends in trainings.values() for training in ends)
     for arm, ends in trainings.items():
         documents = arm_documents(arm, budget.pool, budget.targets)
-        records[arm.name] = _record(study, budget.pool, ends, documents)
         keys = study.held.corpus.index["key"]
         identity = documents_identity(documents, keys)
+        records[arm.name] = _record(study, budget.pool, ends, documents, identity)
         _store_documents(study.run.arm_documents(arm.name), keys[documents])
         for number, training in enumerate(ends):
             inputs = {
@@ -178,7 +185,11 @@ def _planned(
 
 def _store_documents(path: Path, keys: np.ndarray) -> None:
     """What an arm is trained on, for whoever asks later."""
-    if not path.exists() or not np.array_equal(np.load(path), keys):
+    try:
+        same = np.array_equal(np.load(path), keys)
+    except (OSError, ValueError, EOFError):
+        same = False
+    if not same:
         write_array(path, keys)
 
 
@@ -194,7 +205,8 @@ def _artifact(
 
     def build() -> TrainedArm:
         equal = budget.finished.get(artifact.fingerprint)
-        if equal is not None and equal != folder and is_done(equal, artifact.fingerprint):
+        takes = equal is not None and equal != folder and is_done(equal, artifact.fingerprint)
+        if takes and equal is not None and not damaged_files(equal):
             return _taken_over(study, equal, artifact)
         order = order_on_documents(
             study,
@@ -227,7 +239,11 @@ def _taken_over(study: StudyExecution, equal: Path, artifact: Artifact) -> Train
 
 
 def _record(
-    study: StudyExecution, pool: ArmPool, ends: list[BranchTraining], documents: np.ndarray
+    study: StudyExecution,
+    pool: ArmPool,
+    ends: list[BranchTraining],
+    documents: np.ndarray,
+    identity: str,
 ) -> ArmRecord:
     """What an arm is: kind, slice, U, T, passes, D_eff, and how much of the slice it holds."""
     arm, recipe = ends[-1].arm, ends[-1].recipe
@@ -254,6 +270,7 @@ def _record(
         overlap=common,
         overlap_by_chance=by_chance,
         screens=arm.screens,
+        documents_sum=identity,
     )
 
 

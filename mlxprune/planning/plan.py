@@ -14,7 +14,7 @@ from mlxprune.data.index import CorpusCounts, CorpusSummary, open_corpus
 from mlxprune.data.indexing import build_index
 from mlxprune.data.mix import MixShare, mix_sentence
 from mlxprune.data.sources import FoundFiles, find_sources, notes_on_files
-from mlxprune.errors import ConfigError
+from mlxprune.errors import ConfigError, DataError, one_line
 from mlxprune.experiment.document_account import DocumentAccount, planned_account
 from mlxprune.experiment.trust import LONG_DOCUMENT, TOKENS_A_PARAMETER
 from mlxprune.model.architecture import parameter_counts, preset_of
@@ -129,6 +129,10 @@ def _refuse_sizes(
     if config.tokenizer.train and not config.split.cross and parts["reference"] <= 0:
         fix = "set split.reference, or use tokenizer.pretrained"
         raise ConfigError("no reference document to train a tokenizer on", "tokenizer.train", fix)
+    if summary.skipped and not summary.documents:
+        reasons = ", ".join(f"{one_line(why)} {n:,}" for why, n in summary.skipped.items())
+        problem = f"no row is a document: {reasons}"
+        raise DataError(problem, "data.paths", "name the text key, or mend the files")
     for choice in config.slices:
         refuse_nothing(choice, round(summary.documents * parts["train"] / tokens))
     for choice in config.slices:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,12 @@ def svg_of(figure: Any, told: str) -> Any:
     # Ids of a page differ, also of one picture in two sizes: a hidden one gives no patterns.
     unlike = f"{told} {figure.get_size_inches()}"
     salt = hashlib.blake2b(unlike.encode(), digest_size=6).hexdigest()
-    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
+    with (
+        matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}),
+        warnings.catch_warnings(),
+    ):
+        # Text stays text in the picture: whoever shows it has the letters that are missing here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(out, format="svg", metadata={"Date": None})
     drawn = out.getvalue()
     drawn = drawn[drawn.index("<svg") :]
@@ -99,7 +105,7 @@ def histogram(
         if _cut_is_drawn(choice) and low < value < high:
             axes.axvline(value, color=ORANGE, linestyle="--", linewidth=1.2)
             axes.annotate(
-                f" {side}: {math.exp(value):.1f}",
+                f" {side}: {math.exp(min(value, 700)):.4g}",
                 (value, 0.97),
                 xycoords=("data", "axes fraction"),
                 va="top",

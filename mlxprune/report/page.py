@@ -19,7 +19,7 @@ from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.private import private_folders, shared_config, without_folders
 from mlxprune.experiment.scorers import scorers_of
 from mlxprune.experiment.study_result import ArmResult, StudyResult
-from mlxprune.files import read_json, write_atomic
+from mlxprune.files import write_atomic
 from mlxprune.records import Json, read_record
 from mlxprune.report import figures
 from mlxprune.report.answer import answer_of
@@ -34,7 +34,7 @@ from mlxprune.report.task_tables import (
     target_rows,
     task_board,
 )
-from mlxprune.run.folder import RunFolder
+from mlxprune.run.folder import RunFolder, known_of, known_stages
 from mlxprune.run.markers import is_current, marker_path, read_marker
 from mlxprune.run.state import RunState
 from mlxprune.selection.composition import CompositionRow
@@ -73,9 +73,8 @@ def report_page(
     result = study_result(held, state, place=place)
     primary = config.evaluation.primary
     kinds = kinds_of(result)
-    known = read_json(run.run_json) if run.run_json.exists() else {}
-    versions = {"mlxprune": __version__, **known.get("versions", {})}
-    fingerprints = {k: str(v["fingerprint"]) for k, v in known.get("stages", {}).items()}
+    versions = {"mlxprune": __version__, **(known_of(run).get("versions") or {})}
+    fingerprints = {k: str(v.get("fingerprint")) for k, v in known_stages(run).items()}
     tested = _tested(result.arms)
     curves = _curves(held, kinds)
     facts = {

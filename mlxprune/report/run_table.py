@@ -8,16 +8,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from mlxprune.checksums import read_sealed
 from mlxprune.config.loading import load_config
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arm_styles import BETTER, UNDECIDED, WORSE
 from mlxprune.experiment.comparisons import best_slice
 from mlxprune.experiment.study_result import StudyResult
-from mlxprune.files import read_json
 from mlxprune.inference.replicates import replicated
 from mlxprune.inference.verdict import Verdict
 from mlxprune.records import Json, Record, SparseRecord, record_of
-from mlxprune.run.folder import RunFolder, existing_run
+from mlxprune.run.folder import RunFolder, existing_run, known_stages
 
 REPEATED = ("name", "seed", "split.seed")  # keys in which repeats of one study differ
 
@@ -105,16 +105,17 @@ def _known(run: RunFolder, path: Path) -> _Known:
     if not report.exists():
         raise UsageError("the run has no report yet", str(path), again)
     try:
-        result = record_of(read_json(report), StudyResult)
-    except ValueError:
+        result = record_of(read_sealed(report), StudyResult)
+    except (OSError, ValueError):
         fix = f"mlxprune report {path} writes it anew"
-        raise UsageError("the report is of another version", str(report), fix) from None
+        problem = "the report is damaged, or of another version"
+        raise UsageError(problem, str(report), fix) from None
     if not result.comparisons:
         raise UsageError("no arm of the run is compared yet", str(path), again)
     loaded = load_config(run.config)
     config = loaded.model_dump(mode="json")
     config["selection"] = ", ".join(choice.label for choice in loaded.slices)
-    return _Known(run.path.name, result, config, read_json(run.run_json).get("stages", {}))
+    return _Known(run.path.name, result, config, known_stages(run))
 
 
 def _fingerprint(one: _Known, stage: str) -> str:

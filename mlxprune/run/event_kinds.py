@@ -8,6 +8,7 @@ that a log does not have is None.
 from __future__ import annotations
 
 import contextlib
+import math
 from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
@@ -16,6 +17,8 @@ import msgspec
 from mlxprune.records import plain
 
 EVENTS_VERSION = 1
+NAME_LENGTH = 64  # of a kind that this version does not know
+MOST_NUMBER = 10**18
 Number = int | float
 Wire = dict[str, Any]  # an event as msgpack and JSON have it
 
@@ -161,6 +164,28 @@ class Histogram(Event, tag="histogram"):
     domains: dict[str, DomainHistogram] | None = None
 
 
+class DomainAdded(msgspec.Struct, kw_only=True):
+    """What came to a domain: documents by bin, and to its sums."""
+
+    bins: list[int]
+    counts: list[int]
+    nll: float
+    tokens: float
+    bytes: float
+
+
+class HistogramAdded(Event, tag="histogram.added"):
+    """what came to the last histogram since: documents, tokens and bytes in the bins of these
+    numbers; domains {name: documents in bins of these numbers, and what came to its sums}"""
+
+    frequent = True
+    bins: list[int] | None = None
+    documents: list[int] | None = None
+    tokens: list[int] | None = None
+    bytes: list[int] | None = None
+    domains: dict[str, DomainAdded] | None = None
+
+
 class TrainStep(Event, tag="train.step"):
     """model, step, targets, model_targets, new_targets, done and total (of all trainings of the
     stage), pass, loss (nats, mean since the last event), learning_rate, gradient_norm, rate
@@ -284,6 +309,35 @@ class Warned(Event, tag="warning"):
     message: str | None = None
 
 
+class Damaged(Event, tag="damaged"):
+    """files (of the run whose checksum differs, or that are missing; at most 100), then (what is
+    done about it)"""
+
+    notable = True
+    files: list[str] | None = None
+    then: str | None = None
+
+
+class Diverged(Event, tag="diverged"):
+    """model, why (its loss is finite and says that it has learnt nothing)"""
+
+    notable = True
+    model: str | None = None
+    why: str | None = None
+
+
+class RolledBack(Event, tag="rolled_back"):
+    """model, step (where the loss was not finite), back_to (the step of the checkpoint that it goes
+    on from), skipped (batches that are left out), said (loss and gradient norm)"""
+
+    notable = True
+    model: str | None = None
+    step: Number | None = None
+    back_to: Number | None = None
+    skipped: Number | None = None
+    said: str | None = None
+
+
 class Restarted(Event, tag="restarted"):
     """what (was at work), ending (out of memory, the screen had to wait, ...), said (last words of
     the process), count (of restarts of this work), shape (what it holds at a time from here on;
@@ -327,9 +381,10 @@ class RunEnd(Event, tag="run.end"):
 
 
 Known = (
-    Snapshot | RunStart | StageStart | Progress | Forecast | Histogram | TrainStep | Evaluation
-    | Assessed | Checkpoint | Command | Paused | Resumed | Device | Heartbeat | Warned
-    | Restarted | Slept | StageEnd | RunEnd
+    Snapshot | RunStart | StageStart | Progress | Forecast | Histogram | HistogramAdded
+    | TrainStep | Evaluation | Assessed | Checkpoint | Command | Paused | Resumed
+    | Device | Heartbeat | Warned
+    | Damaged | Diverged | RolledBack | Restarted | Slept | StageEnd | RunEnd
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {str(c.__struct_config__.tag): c for c in get_args(Known)}
 
@@ -344,10 +399,18 @@ def _sound(wire: Wire, kind: type[Event]) -> Wire:
     return kept
 
 
+def _is_odd(value: object) -> bool:
+    """Numbers that no figure can be made of: they are left out, as unknown."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return isinstance(value, int) and abs(value) > MOST_NUMBER
+
+
 def event_of(wire: Wire) -> Event:
     """The event that a record of the log is; never raises."""
-    kind = str(wire.get("kind"))
+    kind = str(wire.get("kind"))[:NAME_LENGTH]
     known = KINDS.get(kind)
+    wire = {key: value for key, value in wire.items() if not _is_odd(value)}
     if known is not None:
         try:
             return msgspec.convert(wire, known, strict=False)

@@ -1,11 +1,13 @@
-"""The event log of a run: append-only msgpack segments, and how to read them.
+"""The event log of a run: append-only segments, and how to read them.
 
-A process writes its own segments, ``events/<n>-<writer>.msgpack``; each begins with a snapshot of
-the folded state, so a torn tail is always the end of a file. ``docs/events.md`` has the kinds.
+A process writes its own segments; each begins with a snapshot of the folded state, so a torn tail
+is always the end of a file, and a reader needs the newest alone. ``docs/events.md`` has the kinds.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import time
@@ -17,11 +19,25 @@ import msgspec
 
 from mlxprune.run.event_kinds import EVENTS_VERSION, Event, Snapshot, Unknown, Wire, event_of
 from mlxprune.run.fold import fold_event
+from mlxprune.run.segments import (
+    CLOSED,
+    OPEN,
+    UNREADABLE,
+    checked,
+    compress_segment,
+    log_segments,
+    packed,
+    read_bytes,
+    read_segment,
+    segment_bytes,
+    segment_number,
+    stem_of,
+    unpacker,
+)
 from mlxprune.run.state import RunState
 
-SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES = 4 << 20  # of events, after which a new segment and its snapshot begin
 CHUNK_BYTES = 64 << 10  # that a reader takes at a time
-UNREADABLE = (ValueError, TypeError, msgpack.UnpackException)  # TypeError: an odd key of a map
 SECONDS_BETWEEN = 0.5  # at most two a second of a frequent kind
 Listener = Callable[[Event, RunState], None]
 
@@ -43,19 +59,26 @@ class EventLog:
     def _open_segment(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        number = 1 + max((segment_number(p) for p in log_segments(self.folder)), default=0)
-        path = self.folder / f"{number:06d}-{self.writer}.msgpack"
+        before = log_segments(self.folder)
+        number = 1 + max((segment_number(p) for p in before), default=0)
+        path = self.folder / f"{number:06d}-{self.writer}{OPEN}"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
         self._bytes = 0
         self._write(Snapshot(state=self.state.as_json()))
+        self._bytes = 0  # a large snapshot is no reason for the next segment
+        for closed in self.folder.glob(f"*{OPEN}"):
+            # Space is what is won: without it, on a full disk, the log is as good.
+            with contextlib.suppress(OSError):
+                if closed != path:
+                    compress_segment(closed)
 
     def _write(self, event: Event) -> Event:
         self._seq += 1
         record = msgspec.structs.replace(
             event, v=EVENTS_VERSION, seq=self._seq, t=time.time(), writer=self.writer
         )
-        data = msgpack.packb(record.wire())
-        os.write(self._fd, data)
+        data = packed(record.wire())
+        append_whole(self._fd, data)
         self._bytes += len(data)
         return record
 
@@ -87,36 +110,24 @@ class EventLog:
             self._fd = -1
 
 
-def log_segments(folder: Path) -> list[Path]:
-    """The segments in the order of their numbers."""
+def append_whole(fd: int, data: bytes) -> None:
+    """All of it or nothing: half a record would hide what is written after it. Raises OSError."""
+    before, view = os.fstat(fd).st_size, memoryview(data)
     try:
-        segments = [p for p in folder.iterdir() if p.suffix == ".msgpack"]
+        while view:
+            written = os.write(fd, view)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            view = view[written:]
     except OSError:
-        return []
-    return sorted(segments, key=lambda p: (segment_number(p), p.name))
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, before)
+        raise
 
 
 def log_bytes(folder: Path) -> int:
-    """How long a log is, all segments together."""
-    return sum(_size(path) for path in log_segments(folder))
-
-
-def segment_number(path: Path) -> int:
-    digits = path.name.partition("-")[0]
-    return int(digits) if digits.isdigit() else 0
-
-
-def read_segment(path: Path) -> Iterator[Wire]:
-    """The whole records of a segment; a torn or foreign tail ends it."""
-    try:
-        with path.open("rb") as file:
-            yield from (
-                record
-                for record in msgpack.Unpacker(file, strict_map_key=False)
-                if isinstance(record, dict)
-            )
-    except (OSError, *UNREADABLE):
-        return
+    """How long a log is, all segments together, uncompressed."""
+    return sum(segment_bytes(path) for path in log_segments(folder))
 
 
 def read_records(folder: Path) -> Iterator[Wire]:
@@ -127,6 +138,16 @@ def read_records(folder: Path) -> Iterator[Wire]:
                 yield record
 
 
+def last_records(folder: Path, count: int) -> list[Wire]:
+    """The last so many, in order; only the segments that hold them are read."""
+    found: list[Wire] = []
+    for path in reversed(log_segments(folder)):
+        if len(found) >= count:
+            break
+        found = [r for r in read_segment(path) if r.get("kind") != "snapshot"] + found
+    return found[-count:] if count else []
+
+
 def read_events(folder: Path) -> Iterator[Event]:
     """The same as events."""
     return map(event_of, read_records(folder))
@@ -134,16 +155,21 @@ def read_events(folder: Path) -> Iterator[Event]:
 
 def fold_log(folder: Path) -> RunState:
     """The state of a run: the newest readable snapshot and what follows it."""
-    for path in reversed(log_segments(folder)):
-        records = read_segment(path)
-        first = next(records, None)
-        if first is None or first.get("kind") != "snapshot":
-            continue
-        state = fold_event(RunState(), event_of(first))
-        for record in records:
-            fold_event(state, event_of(record))
-        return state
-    return RunState()
+    paths, state = log_segments(folder), RunState()
+    for path in paths[_newest_snapshot(paths) :]:
+        for record in read_segment(path):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                fold_event(state, event_of(record))
+    return state
+
+
+def _newest_snapshot(paths: list[Path]) -> int:
+    """The place of the newest segment that begins with a readable one; 0 where none does."""
+    for place in range(len(paths) - 1, 0, -1):
+        first = next(read_segment(paths[place]), None)
+        if first is not None and first.get("kind") == "snapshot":
+            return place
+    return 0
 
 
 class EventReader:
@@ -162,14 +188,11 @@ class EventReader:
         self.trouble: str | None = None
         self.behind = 0
         self.total = 0
-        self._at: dict[Path, int] = {}
-        self._bad: set[Path] = set()
+        self._at: dict[str, int] = {}  # by the stem of the segment: bytes that are read
+        self._bad: set[str] = set()
         paths = log_segments(self.folder)
-        for index in range(len(paths) - 1, -1, -1):
-            first = next(read_segment(paths[index]), None)
-            if first is not None and first.get("kind") == "snapshot":
-                self._at = {path: _size(path) for path in paths[:index]}
-                break
+        skipped = paths[: _newest_snapshot(paths)]
+        self._at = {stem_of(path): segment_bytes(path) for path in skipped}
 
     def read(self, seconds: float) -> list[Event]:
         """Fold what is new, and return it. A log that shrank is read again from its snapshot."""
@@ -179,24 +202,33 @@ class EventReader:
         """The same as the log has it."""
         until = time.monotonic() + seconds
         paths = log_segments(self.folder)
-        sizes = {path: _size(path) for path in paths}
-        if any(sizes.get(path, 0) < at for path, at in self._at.items()):
+        sizes = {stem_of(path): segment_bytes(path) for path in paths}
+        if any(sizes.get(stem, 0) < at for stem, at in self._at.items()):
+            paths = log_segments(self.folder)  # one may have been compressed in between
+            sizes = {stem_of(path): segment_bytes(path) for path in paths}
+        if any(sizes.get(stem, 0) < at for stem, at in self._at.items()):
             self._begin()
             self.trouble = "the log was cut short: what is shown was read anew"
-            sizes = {path: _size(path) for path in paths}
+            sizes = {stem_of(path): segment_bytes(path) for path in paths}
         new: list[Wire] = []
         for path in paths:
-            while self._at.get(path, 0) < sizes[path] and path not in self._bad:
-                more = self._records(path, sizes[path])
+            stem = stem_of(path)
+            while self._is_unread(stem, sizes):
+                more = self._records(path, sizes[stem])
                 new += more
                 if not more or time.monotonic() >= until:
                     break
-            unread = self._at.get(path, 0) < sizes[path] and path not in self._bad
-            if unread and time.monotonic() >= until:  # a later segment comes after the rest of this
+            # A later segment comes after the rest of this one.
+            if self._is_unread(stem, sizes) and time.monotonic() >= until:
                 break
         self.total = sum(sizes.values())
-        self.behind = sum(sizes[p] - self._at.get(p, 0) for p in paths if p not in self._bad)
+        self.behind = sum(
+            size - self._at.get(stem, 0) for stem, size in sizes.items() if stem not in self._bad
+        )
         return new
+
+    def _is_unread(self, stem: str, sizes: dict[str, int]) -> bool:
+        return self._at.get(stem, 0) < sizes[stem] and stem not in self._bad
 
     def to_end(self) -> None:
         """Take in all that there is; a torn tail stays."""
@@ -205,22 +237,28 @@ class EventReader:
 
     def _records(self, path: Path, size: int) -> list[Wire]:
         """Fold the next whole records of a segment; none when its tail is torn, so far."""
-        at, length = self._at.get(path, 0), CHUNK_BYTES
+        stem = stem_of(path)
+        at, length = self._at.get(stem, 0), CHUNK_BYTES
+        if path.name.endswith(CLOSED):  # it is unpacked as a whole, and grows no more
+            length = size
         records: list[Wire] = []
         while not records:
             try:
-                with path.open("rb") as file:
-                    file.seek(at)
-                    unpacker = msgpack.Unpacker(strict_map_key=False)
-                    unpacker.feed(file.read(length))
-                for record in unpacker:
-                    self._at[path] = at + unpacker.tell()
-                    if isinstance(record, dict):
-                        self._fold(event_of(record))
-                        records.append(record)
-            except (OSError, *UNREADABLE):
-                self._bad.add(path)
-                self.trouble = f"{path.name} cannot be read from byte {self._at.get(path, at)} on"
+                told = unpacker()
+                told.feed(read_bytes(path, at, length))
+                for record in told:
+                    self._at[stem] = at + told.tell()
+                    found = checked(record)
+                    if found is None:
+                        self.trouble = f"{path.name}: an event is damaged and left out"
+                        continue
+                    self._fold(event_of(found))
+                    records.append(found)
+            except FileNotFoundError:  # it was compressed just now: the next look finds it
+                break
+            except (OSError, *UNREADABLE, msgpack.BufferFull):
+                self._bad.add(stem)
+                self.trouble = f"{path.name} cannot be read from byte {self._at.get(stem, at)} on"
                 break
             if at + length >= size:
                 break
@@ -236,10 +274,3 @@ class EventReader:
             damaged = True
         if damaged:
             self.trouble = f"an event cannot be understood: {event.kind}"
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -145,6 +145,46 @@ def _histogram(state: RunState, event: Histogram) -> None:
     state.histogram = event
 
 
+def _histogram_added(state: RunState, event: kinds.HistogramAdded) -> None:
+    """Anew, never in place: who draws may hold the one before."""
+    now = state.histogram
+    if now is None or now.edges is None or event.bins is None:
+        return
+    columns = {}
+    for name in ("documents", "tokens", "bytes"):
+        column = [*(getattr(now, name) or [0] * (len(now.edges) - 1))]
+        for place, count in zip(event.bins, getattr(event, name) or [], strict=False):
+            if 0 <= place < len(column):
+                column[place] += count
+        columns[name] = column
+    domains = dict(now.domains or {})
+    for name, added in (event.domains or {}).items():
+        domains[name] = _with_added(domains.get(name), added, len(now.edges) - 1)
+    state.histogram = msgspec.structs.replace(now, t=event.t, **columns, domains=domains)
+
+
+def _with_added(
+    before: kinds.DomainHistogram | None, added: kinds.DomainAdded, bins: int
+) -> kinds.DomainHistogram:
+    counts = [0] * bins
+    if before is not None:
+        for at, count in enumerate(before.counts, before.first):
+            if 0 <= at < bins:
+                counts[at] += count
+    for at, count in zip(added.bins, added.counts, strict=False):
+        if 0 <= at < bins:
+            counts[at] += count
+    filled = [at for at, count in enumerate(counts) if count]
+    first, last = (filled[0], filled[-1]) if filled else (0, -1)
+    return kinds.DomainHistogram(
+        first=first,
+        counts=counts[first : last + 1],
+        nll=(before.nll if before else 0.0) + added.nll,
+        tokens=(before.tokens if before else 0.0) + added.tokens,
+        bytes=(before.bytes if before else 0.0) + added.bytes,
+    )
+
+
 def _forecast(state: RunState, event: kinds.Forecast) -> None:
     state.forecast = event.flops or {}
 
@@ -215,6 +255,7 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     kinds.Evaluation: _evaluation,
     kinds.Assessed: _assessed,
     Histogram: _histogram,
+    kinds.HistogramAdded: _histogram_added,
     kinds.Forecast: _forecast,
     Device: _device,
     kinds.Checkpoint: _checkpoint,

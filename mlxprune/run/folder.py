@@ -7,12 +7,15 @@ and says which fingerprint its content answers to.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlxprune.checksums import read_sealed
 from mlxprune.errors import ConfigError, UsageError
-from mlxprune.files import read_json, write_json
+from mlxprune.files import write_json
+from mlxprune.records import Json
 
 STAGES = (
     "corpus", "split", "tokenizer", "tokens", "reference",
@@ -95,6 +98,25 @@ def existing_run(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
+def known_of(run: RunFolder) -> Json:
+    """What run.json says; nothing where it is not there or damaged: a start writes it anew."""
+    try:
+        return read_sealed(run.run_json)
+    except (OSError, ValueError):
+        return {}
+
+
+def known_stages(run: RunFolder) -> dict[str, Json]:
+    """Of every stage its ``fingerprint`` and its ``inputs``, as run.json says."""
+    stages = known_of(run).get("stages")
+    told = stages.items() if isinstance(stages, dict) else ()
+    return {
+        str(name): stage
+        for name, stage in told
+        if isinstance(stage, dict) and isinstance(stage.get("inputs"), dict)
+    }
+
+
 def runs_under(folder: Path) -> list[RunFolder]:
     if (folder / "run.json").exists():
         return [RunFolder(folder)]
@@ -111,7 +133,8 @@ def send_command(run: RunFolder, verb: str) -> Path:
 
 
 def take_commands(run: RunFolder) -> list[str]:
-    """The commands that wait, oldest first; taking removes them."""
+    """The commands that wait, oldest first; taking removes them. Those of another user, who may
+    write into the folder, are removed and not obeyed."""
     try:
         waiting = sorted(p for p in run.commands.iterdir() if p.suffix == ".json")
     except OSError:
@@ -119,20 +142,17 @@ def take_commands(run: RunFolder) -> list[str]:
     verbs = []
     for path in waiting:
         with contextlib.suppress(OSError):
-            verb = path.stem.rpartition("-")[2]
+            verb, user = path.stem.rpartition("-")[2], path.lstat().st_uid
             path.unlink()
-            if verb in COMMANDS:
+            if verb in COMMANDS and user in (os.geteuid(), 0):
                 verbs.append(verb)
     return verbs
 
 
 def check_same_study(run: RunFolder, study: str) -> None:
     """A folder belongs to one corpus, seed and split for good."""
-    try:
-        known = read_json(run.run_json).get("study")
-    except (OSError, ValueError):
-        return
-    if known != study:
+    known = known_of(run).get("study")
+    if known is not None and known != study:
         raise ConfigError(
             "this folder belongs to a run with other data, seed or split",
             str(run.path),

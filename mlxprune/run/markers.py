@@ -1,7 +1,7 @@
 """Markers: what says that a piece of work is finished, and which fingerprint it answers to.
 
 Everything is written to a temporary name, flushed and renamed; a folder's ``stage.json`` comes last
-and says which fingerprint its content answers to.
+and says which fingerprint its content answers to, and the checksum of every file in it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,29 @@ import os
 import shutil
 from pathlib import Path
 
-from mlxprune.files import PARTIAL, folder_in_the_making, read_json, write_atomic
-from mlxprune.records import Json, SparseRecord, plain, record_of, write_record
-from mlxprune.run.folder import RunFolder
+import msgspec
+
+from mlxprune.checksums import (
+    WHOLE,
+    FileSum,
+    Share,
+    is_whole,
+    read_sealed,
+    sums_of,
+    write_sealed,
+)
+from mlxprune.errors import DataError
+from mlxprune.files import PARTIAL, folder_in_the_making, write_atomic
+from mlxprune.records import Json, SparseRecord, plain, record_of
+from mlxprune.run.folder import RunFolder, known_of
 
 MARKER = "stage.json"
+TOWARDS = "towards"  # which fingerprint the unfinished work in a folder is for
 FILE_SUFFIXES = (".parquet", ".json", ".html")  # a place so named is a file, any other a folder
+# What of a finished folder has no checksum: what a later start or a person may write anew, and
+# checkpoints, which have their own.
+CHANGING = (MARKER, TOWARDS, "sources.json", "shapes.json", "rollbacks.json", "README.md")
+CHECKPOINTS = "checkpoints"
 
 
 def marker_path(place: Path) -> Path:
@@ -34,6 +51,7 @@ class Marker(SparseRecord):
     summary: Json | None = None  # of scores
     same_as: str | None = None  # the name of an equal one, whose files these are
     documents: int | None = None  # of those that hold items of the tasks
+    files: dict[str, FileSum] | None = None  # by name; None: of before there were checksums
 
 
 def mark_done(
@@ -43,30 +61,133 @@ def mark_done(
     summary: object = None,
     same_as: str | None = None,
     documents: int | None = None,
+    besides: tuple[Path, ...] = (),
 ) -> None:
-    """Say that a thing is finished, and which fingerprint it answers to. The last write of all."""
+    """Say that a thing is finished, which fingerprint it answers to, and what its bytes are, with
+    those of files ``besides`` it. The last write of all."""
     marker = Marker(
+        files=sums_of([*kept_files(place), *besides], _base(place)),
         stage=stage,
         fingerprint=fingerprint,
         summary=plain(summary),
         same_as=same_as,
         documents=documents,
     )
-    write_record(marker_path(place), marker)
+    write_sealed(marker_path(place), marker)
+
+
+def _base(place: Path) -> Path:
+    """The folder in which the names of a marker's files are."""
+    return place.parent if place.suffix in FILE_SUFFIXES else place
+
+
+def kept_files(place: Path) -> list[Path]:
+    """What has a checksum of a finished thing."""
+    if place.suffix in FILE_SUFFIXES:
+        return [place]
+    found = (p for p in place.rglob("*") if p.is_file() and not p.name.endswith(PARTIAL))
+    return [
+        p for p in found if p.name not in CHANGING and p.relative_to(place).parts[0] != CHECKPOINTS
+    ]
+
+
+def marked_places(folder: Path) -> list[Path]:
+    """Every thing under a folder that has a marker, readable or not."""
+    found = []
+    for path in sorted(folder.rglob(f"*{MARKER}")):
+        hidden = path.name.startswith(".") and path.name != MARKER
+        found.append(
+            path.with_name(path.name[1:].removesuffix(f".{MARKER}")) if hidden else path.parent
+        )
+    return found
+
+
+def marker_files(place: Path) -> list[Path]:
+    """The files of a finished thing that have a checksum in its marker."""
+    marker = read_marker(place)
+    names = (marker.files or {}) if marker is not None else {}
+    return [_file_of(place, name) for name in names]
+
+
+def _file_of(place: Path, name: str) -> Path:
+    """A file that is set aside has another name than its own marker knows."""
+    alone = place.suffix in FILE_SUFFIXES and "@" in place.name
+    return place if alone and name == _unparked(place.name) else _base(place) / name
+
+
+def damaged_files(
+    place: Path, share: Share = WHOLE, again: bool = False, most_bytes: int | None = None
+) -> list[Path]:
+    """The files of a finished thing that are missing, or whose bytes are not those that they were;
+    with ``most_bytes`` of those that are no larger."""
+    marker = read_marker(place)
+    if marker is None or marker.files is None:
+        return []
+    found = []
+    for name, wanted in marker.files.items():
+        path = _file_of(place, name)
+        if most_bytes is not None and wanted.size > most_bytes:
+            continue
+        if not is_whole(path, wanted, share, again):
+            found.append(path)
+    return found
+
+
+def _unparked(name: str) -> str:
+    stem, _, rest = name.rpartition("@")
+    return stem + Path(rest).suffix
+
+
+SMALL_BYTES = 1 << 20
+
+
+def refuse_damaged(run: RunFolder, place: Path, most_bytes: int | None = None) -> None:
+    """Raises DataError where a finished thing is damaged, for whoever only reads."""
+    damaged = damaged_files(place, most_bytes=most_bytes)
+    if not damaged or not all(path in damaged_files(place) for path in damaged):
+        return  # the second look: a run may have set it aside in between
+    fix = f"mlxprune run {run.config} --dir {run.path} makes it again"
+    raise DataError("the file is damaged: its checksum differs", str(damaged[0]), fix)
+
+
+def refuse_damaged_records(run: RunFolder) -> None:
+    """The same of all small files that are current: figures, manifests, histories."""
+    for name in known_of(run).get("pieces") or {}:
+        place = run.path / str(name)
+        if is_current(run, place):
+            refuse_damaged(run, place, SMALL_BYTES)
+
+
+def discard(place: Path, damaged: list[Path]) -> None:
+    """Call a thing with damaged files unfinished. What its work can go on from stays."""
+    for path in damaged:
+        path.unlink(missing_ok=True)
+    marker = read_marker(place)
+    if marker is not None and _belongs(place, marker.fingerprint):
+        marker_path(place).unlink(missing_ok=True)
+    else:
+        forget(place)
 
 
 def read_marker(place: Path) -> Marker | None:
     """What a finished thing says of itself; None when it is not there or not finished."""
     try:
-        told = read_json(marker_path(place))
+        told = read_sealed(marker_path(place))
     except (OSError, ValueError):
         return None
-    if not isinstance(told, dict) or not place.exists():
+    if not place.exists():
         return None
     try:
         return record_of(told, Marker)
     except ValueError:  # another version says more of it; what it answers to is what counts
         return Marker(stage=str(told.get("stage")), fingerprint=str(told.get("fingerprint")))
+
+
+def marker_identity(place: Path) -> Json:
+    """What a finished thing says of itself, without its bytes: for the fingerprint of what rests
+    on it."""
+    marker = read_marker(place) or Marker()
+    return plain(msgspec.structs.replace(marker, files=None))  # type: ignore[no-any-return]
 
 
 def is_done(place: Path, wanted: str) -> bool:
@@ -102,8 +223,8 @@ def _aside(place: Path, fingerprint: str) -> Path:
 
 def _belongs(folder: Path, wanted: str) -> bool:
     try:
-        return (folder / "towards").read_text(encoding="utf-8") == wanted
-    except OSError:
+        return (folder / TOWARDS).read_text(encoding="utf-8") == wanted
+    except (OSError, ValueError):
         return False
 
 
@@ -111,7 +232,7 @@ def claim(folder: Path, wanted: str) -> None:
     """Note which fingerprint the unfinished work in a folder is for."""
     folder.mkdir(parents=True, exist_ok=True)
     if not _belongs(folder, wanted):
-        write_atomic(folder / "towards", wanted)
+        write_atomic(folder / TOWARDS, wanted)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -167,8 +288,8 @@ def forget(path: Path) -> None:
 @functools.lru_cache(maxsize=8)
 def _pieces(path: Path, written: int, size: int) -> Json:
     """What run.json calls current; a report asks hundreds of times."""
-    found: Json = read_json(path).get("pieces", {})
-    return found
+    found = read_sealed(path).get("pieces")
+    return found if isinstance(found, dict) else {}
 
 
 def is_current(run: RunFolder, place: Path) -> bool:

@@ -12,12 +12,15 @@ from mlxprune.run.event_kinds import (
     Assessed,
     Checkpoint,
     Command,
+    Damaged,
+    Diverged,
     Evaluation,
     Event,
     Paused,
     Reason,
     Restarted,
     Resumed,
+    RolledBack,
     RunEnd,
     RunStart,
     Slept,
@@ -35,18 +38,18 @@ SUMMARY_COUNTS = (
 
 
 def console_line(event: Event) -> str | None:
-    stage = event.stage or ""
+    stage = one_line(event.stage or "")
     match event:
         case StageStart(why=why):
             return None if why == Reason.FIRST else f"{stage:<10} {one_line(why)}"
         case StageEnd():
             told = summary_words(event.summary)
-            ended = f"{stage:<10} {event.state}, {duration(event.seconds)}"
+            ended = f"{stage:<10} {one_line(event.state)}, {duration(event.seconds)}"
             return f"{ended}: {told}" if told else ended
         case Warned():
             return f"warning: {one_line(event.message)}"
         case Command():
-            return f"command {event.verb}"
+            return f"command {one_line(event.verb)}"
         case Paused() | Resumed():
             return event.kind
         case Slept(seconds=seconds):
@@ -61,6 +64,12 @@ def words_of(event: Event) -> str:
             return f"{stage}: {event.message}"
         case Restarted():
             return f"{event.what} was begun again: {event.ending}"
+        case Damaged():
+            return f"{', '.join((event.files or [])[:3])} damaged: {event.then}"
+        case Diverged():
+            return f"{event.model} {event.why}"
+        case RolledBack():
+            return f"{event.model} went back from step {event.step} to {event.back_to}"
         case Slept(seconds=seconds):
             return f"the machine slept for {duration(seconds)}"
         case StageStart():

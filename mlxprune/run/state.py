@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -249,7 +250,10 @@ _PLAIN: dict[str, Any] = {
 def _taken(value: object, kind: Any, usual: T) -> T:
     """A value of this kind; of a list or a table the elements that are of it, each by itself."""
     with contextlib.suppress(msgspec.ValidationError):
-        return msgspec.convert(value, kind, strict=False)  # type: ignore[no-any-return]
+        taken = msgspec.convert(value, kind, strict=False)
+        if isinstance(taken, float) and not math.isfinite(taken):
+            return usual
+        return taken  # type: ignore[no-any-return]
     if isinstance(value, list) and typing.get_origin(kind) is list:
         kept: Any = [one for part in value for one in _taken_alone(kind, [part])]
         return kept  # type: ignore[no-any-return]
@@ -281,16 +285,19 @@ def _tables(told: object) -> list[tuple[str, Wire]]:
     return [(str(name), value) for name, value in held.items() if isinstance(value, dict)]
 
 
+_STAGE: dict[str, Any] = {
+    name: kind
+    for name, kind in typing.get_type_hints(StageState).items()
+    if name not in ("state", "rates", "told")
+}
+
+
 def _stage_of(snapshot: Wire) -> StageState:
     stage = StageState()
     for one in dataclasses.fields(stage):
-        if one.name in snapshot and one.name not in ("rates", "told"):
-            value = snapshot[one.name]
-            fits = value is None or isinstance(
-                value, (str | int | float, dict)[one.name == "summary"]
-            )
-            if fits:
-                setattr(stage, one.name, value)
+        if one.name in snapshot and one.name not in ("rates", "told", "state"):
+            value, usual = snapshot[one.name], getattr(stage, one.name)
+            setattr(stage, one.name, _taken(value, _STAGE[one.name], usual))
     stage.state = status_of(snapshot.get("state", "pending"), StageStatus.STOPPED)
     stage.told = {name for name in PROGRESS if name in snapshot}
     stage.rates.take(snapshot.get("rates"))

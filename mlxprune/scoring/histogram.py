@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlxprune.run.event_kinds import DomainHistogram, Histogram
+from mlxprune.run.event_kinds import DomainAdded, DomainHistogram, Histogram, HistogramAdded
 
 HISTOGRAM_EDGES = np.linspace(0.0, 16.0, 161)  # mean negative log-likelihood in nats
 DOMAINS_SHOWN = 24  # the largest; the others are one row
@@ -26,6 +26,11 @@ class LossHistogram:
         self.whole = np.zeros((3, len(HISTOGRAM_EDGES) - 1), np.int64)  # documents, tokens, bytes
         self.by_domain = np.zeros((len(shown) + 1, len(HISTOGRAM_EDGES) - 1), np.int64)
         self.sums = np.zeros((len(shown) + 1, 3))  # nll, tokens, bytes
+        self._remember()
+
+    def _remember(self) -> None:
+        """What has been told by now."""
+        self.told = self.whole.copy(), self.by_domain.copy(), self.sums.copy()
 
     def add(self, places: np.ndarray, rows: np.ndarray) -> None:
         """Documents at these places among all, and their rows (score.PART)."""
@@ -42,8 +47,37 @@ class LossHistogram:
         np.add.at(self.by_domain, (row, place), 1)
         np.add.at(self.sums, row, np.stack([rows["nll_sum"], tokens, sizes], axis=1))
 
+    def added(self) -> HistogramAdded | None:
+        """What came since the last of these and of ``event``; None where that is nothing."""
+        whole, by_domain, sums = (
+            now - before
+            for now, before in zip((self.whole, self.by_domain, self.sums), self.told, strict=True)
+        )
+        bins = np.flatnonzero(whole.any(axis=0))
+        if not len(bins):
+            return None
+        self._remember()
+        documents, tokens, sizes = whole[:, bins].tolist()
+        domains = {}
+        for name, counts, (nll, in_tokens, in_bytes) in zip(
+            [*self.names, "(others)"], by_domain, sums.tolist(), strict=True
+        ):
+            filled = np.flatnonzero(counts)
+            if len(filled):
+                domains[name] = DomainAdded(
+                    bins=filled.tolist(),
+                    counts=counts[filled].tolist(),
+                    nll=nll,
+                    tokens=in_tokens,
+                    bytes=in_bytes,
+                )
+        return HistogramAdded(
+            bins=bins.tolist(), documents=documents, tokens=tokens, bytes=sizes, domains=domains
+        )
+
     def event(self) -> Histogram:
-        """A domain's counts begin at its first filled bin."""
+        """All so far. A domain's counts begin at its first filled bin."""
+        self._remember()
         documents, tokens, sizes = self.whole.tolist()
         domains = {}
         for name, counts, sums in zip(

@@ -12,6 +12,7 @@ from mlxprune.config.schema import Score
 from mlxprune.data.index import Corpus
 from mlxprune.errors import RunError, one_line
 from mlxprune.execution.context import Execution
+from mlxprune.execution.stage import tell_of_damage
 from mlxprune.files import fingerprint_of, json_bytes, write_array
 from mlxprune.model.architecture import read_model_config
 from mlxprune.records import plain
@@ -19,7 +20,10 @@ from mlxprune.run.markers import claim, mark_done, set_aside
 from mlxprune.scoring.score_file import ScoreSummary, write_scores
 from mlxprune.scoring.units import (
     UNITS_VERSION,
+    damaged_parts,
     joined_parts,
+    keep_rows,
+    kept_rows,
     scoring_order,
     smaller_batches,
     unit_bytes,
@@ -48,6 +52,7 @@ class ScoreJob:
     metadata: dict[str, str]
     what: str | None = None
     start: str = "last"  # of later windows
+    keeps_rows: bool = True  # from which a damaged file is written again, beside the file
 
 
 def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSummary:
@@ -78,18 +83,22 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     scoring = ScoringOrder(
         job.model, job.tokens, job.parts, job.parts / "documents.npy", policy, units
     )
-    processes = job.settings.workers or usual_workers()
-    score_units(execution, scoring, corpus, processes, job.what)
+    found = kept_rows(job.parts, len(documents))
+    if found is None:
+        _tell_of_damaged_parts(execution, scoring)
+        processes = job.settings.workers or usual_workers()
+        score_units(execution, scoring, corpus, processes, job.what)
+        found = joined_parts(job.parts, len(units), policy.context)
     metadata = {**job.metadata, "prefix": str(tokens.prefix), **policy_metadata(policy)}
     if changes := smaller_batches(job.parts):
         metadata["policy.smaller_batches"] = json_bytes(plain(changes)).decode()
-    joined, positions = joined_parts(job.parts, len(units), policy.context)
+    joined, positions = found
     rows = np.empty_like(joined)
     rows[order] = joined
     finite = np.isfinite(rows["nll_sum"])
     unscored = job.documents[~finite]
+    list_of = unscored_path(job.target, job.fingerprint)
     if len(unscored):
-        list_of = unscored_path(job.target, job.fingerprint)
         some = write_unscored(list_of, corpus, unscored)
         _tell_of_unscored(execution, job, len(unscored), some, list_of)
         metadata |= unscored_metadata(corpus.index["key"][unscored])
@@ -97,9 +106,21 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
         job.target, corpus, job.documents[finite], rows[finite], positions, metadata
     )
     summary.unscored = len(unscored)
-    mark_done(job.target, "score", job.fingerprint, summary=summary)
-    shutil.rmtree(job.parts)
+    besides = (list_of,) if len(unscored) else ()
+    if job.keeps_rows:
+        keep_rows(job.parts, joined, positions)
+    mark_done(job.target, "score", job.fingerprint, summary=summary, besides=besides)
+    if not job.keeps_rows:
+        shutil.rmtree(job.parts)
     return summary
+
+
+def _tell_of_damaged_parts(execution: Execution, scoring: ScoringOrder) -> None:
+    base = execution.run.path
+    damaged = damaged_parts(scoring.parts, scoring.units)
+    names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else str(p) for p in damaged]
+    if names:
+        tell_of_damage(execution, "score", names, "scored again")
 
 
 def _tell_of_unscored(

@@ -7,14 +7,13 @@ size; batches never cross one, so any number of workers gives the same bytes.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from mlxprune.checksums import read_sealed_array, write_sealed_array
 from mlxprune.data.hashing import mix
-from mlxprune.files import PARTIAL
 from mlxprune.records import read_record, write_record
 from mlxprune.scoring.nll import PART_DTYPE
 from mlxprune.scoring.windows import WindowPolicy
@@ -22,6 +21,7 @@ from mlxprune.scoring.windows import WindowPolicy
 UNITS_VERSION = 2  # of their order and of what a part holds
 BYTES_PER_TOKEN = 4  # of text, about
 LEAST_UNIT_BYTES = 256_000
+JOINED = ("rows.npy", "positions.npy")
 BATCHES, COMPILED_BATCHES = 32, 64  # of a unit: enough that its rows fill them well
 
 
@@ -54,43 +54,65 @@ def part_path(parts: Path, number: int) -> Path:
 
 
 def write_part(parts: Path, number: int, rows: np.ndarray, positions: np.ndarray) -> None:
-    """What is kept of a unit: PART rows, and float64 [2, used] sums by position beside them.
-
-    A part that a power cut takes is scored again, so the system's own flush is enough.
-    """
+    """What is kept of a unit: PART rows, and float64 [2, used] sums by position beside them."""
     path = part_path(parts, number)
     used = int(np.flatnonzero(positions[1])[-1]) + 1 if positions[1].any() else 0
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    beside = path.with_suffix(".positions.npy")
-    for target, array in ((beside, positions[:, :used]), (path, rows)):
-        with partial.open("wb") as file:
-            np.save(file, array)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
+    write_sealed_array(_positions_path(path), positions[:, :used])
+    write_sealed_array(path, rows)
 
 
-def is_whole(parts: Path, number: int, documents: int) -> bool:
-    """Whether the part of a unit of so many documents is there; half a one is scored again."""
+def _positions_path(part: Path) -> Path:
+    return part.with_suffix(".positions.npy")
+
+
+def part_rows(parts: Path, number: int, documents: int) -> np.ndarray | None:
+    """PART rows of a unit of so many documents; None where its part is not there whole."""
     path = part_path(parts, number)
     try:
-        rows = np.load(path, mmap_mode="r")
-        np.load(path.with_suffix(".positions.npy"), mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return False
-    return rows.dtype == PART_DTYPE and rows.shape == (documents,)
+        rows = read_sealed_array(path)
+        read_sealed_array(_positions_path(path))
+    except (OSError, ValueError):
+        return None
+    return rows if rows.dtype == PART_DTYPE and rows.shape == (documents,) else None
+
+
+def damaged_parts(parts: Path, units: list[tuple[int, int]]) -> list[Path]:
+    """Of the units whose parts are there, those that are not whole."""
+    return [
+        path
+        for number, (first, stop) in enumerate(units)
+        if (path := part_path(parts, number)).exists()
+        and part_rows(parts, number, stop - first) is None
+    ]
 
 
 def joined_parts(parts: Path, count: int, context: int) -> tuple[np.ndarray, np.ndarray]:
     """The parts of all units as one: PART rows in the order of scoring, and float64 [2, context]
     sums by position."""
     paths = [part_path(parts, number) for number in range(count)]
-    rows = np.concatenate([np.load(path) for path in paths])
+    rows = np.concatenate([read_sealed_array(path) for path in paths])
     positions = np.zeros((2, context))
     for path in paths:
-        found = np.load(path.with_suffix(".positions.npy"))
+        found = read_sealed_array(_positions_path(path))
         positions[:, : found.shape[1]] += found
     return rows, positions
+
+
+def kept_rows(parts: Path, documents: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """What ``keep_rows`` has kept of so many documents; None where it is not there whole."""
+    try:
+        rows, positions = (read_sealed_array(parts / name) for name in JOINED)
+    except (OSError, ValueError):
+        return None
+    return (rows, positions) if rows.dtype == PART_DTYPE and len(rows) == documents else None
+
+
+def keep_rows(parts: Path, rows: np.ndarray, positions: np.ndarray) -> None:
+    """In place of the parts: a scores file that is damaged later is written again from these."""
+    for name, array in zip(JOINED, (rows, positions), strict=True):
+        write_sealed_array(parts / name, array)
+    for path in parts.glob("[0-9]*.npy*"):
+        path.unlink()
 
 
 class SmallerBatches(msgspec.Struct, array_like=True):

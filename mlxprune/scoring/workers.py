@@ -27,9 +27,8 @@ from mlxprune.run.events import EventLog
 from mlxprune.scoring.histogram import LossHistogram
 from mlxprune.scoring.nll import Scorer
 from mlxprune.scoring.units import (
-    is_whole,
     note_smaller_batches,
-    part_path,
+    part_rows,
     smaller_batches,
     write_part,
 )
@@ -37,7 +36,7 @@ from mlxprune.scoring.windows import WindowPolicy, windows_of
 from mlxprune.tokenization.token_file import open_tokens
 
 SCORE = "mlxprune.scoring.workers:score"  # what a worker does
-HISTOGRAM_SECONDS = 2.0  # between two of them: they are larger than other events
+HISTOGRAM_SECONDS = 2.0  # between two of them
 
 
 @dataclass(frozen=True)
@@ -174,21 +173,23 @@ class _Pool:
         documents = np.load(order.documents, mmap_mode="r")
         lengths = open_tokens(order.tokens).lengths(documents)
         self.sizes = [int(lengths[a:b].sum()) for a, b in order.units]
-        self.done = {n for n in range(len(order.units)) if self._is_whole(n)}
+        ready = {n: rows for n in range(len(order.units)) if (rows := self._rows(n)) is not None}
+        self.done = {*ready}
         index = corpus.index[documents]
         tally = LossHistogram(index["domain"].astype(np.int64), corpus.domains, index["bytes"])
-        ready = sum(self.sizes[n] for n in self.done)
-        self.progress = _Progress(execution.log, "score", what, sum(self.sizes), ready, tally)
-        for number in sorted(self.done):
-            tally.add(np.arange(*order.units[number]), np.load(part_path(order.parts, number)))
-        rows, _ = windows_of(lengths[:: 1 + len(lengths) // 1000], order.policy)
-        typical = float((rows.stop - rows.first).mean()) if len(rows) else order.policy.context
+        before = sum(self.sizes[n] for n in self.done)
+        self.progress = _Progress(execution.log, "score", what, sum(self.sizes), before, tally)
+        for number, rows in ready.items():
+            tally.add(np.arange(*order.units[number]), rows)
+        windows, _ = windows_of(lengths[:: 1 + len(lengths) // 1000], order.policy)
+        widths = windows.stop - windows.first
+        typical = float(widths.mean()) if len(widths) else order.policy.context
         self.progress.flops = flops_per_token(read_model_config(order.model), round(typical))
         self.progress.peak = backend.peak_flops()
 
-    def _is_whole(self, number: int) -> bool:
+    def _rows(self, number: int) -> np.ndarray | None:
         first, stop = self.order.units[number]
-        return is_whole(self.order.parts, number, stop - first)
+        return part_rows(self.order.parts, number, stop - first)
 
     def todo(self) -> list[int]:
         return [n for n in range(len(self.order.units)) if n not in self.done]
@@ -237,7 +238,7 @@ class _Progress:
         self.all_slots, self.real = 0, 0
         self.waited, self.memory, self.processes = 0.0, 0, 1
         self.flops, self.peak = 0.0, 1.0
-        self.tally, self.drawn = tally, 0.0
+        self.tally, self.drawn = tally, float("-inf")
 
     def batch(self, done: BatchDone) -> None:
         self.running += done.scored
@@ -260,9 +261,14 @@ class _Progress:
         self.running = 0.0
 
     def histogram(self, force: bool = False) -> None:
-        if force or time.monotonic() - self.drawn >= HISTOGRAM_SECONDS:
-            self.drawn = time.monotonic()
-            self.log.emit(self.stage, self.tally.event(), force=True)
+        """All of it at first and at the end, and what is new in between."""
+        now = time.monotonic()
+        if not force and now - self.drawn < HISTOGRAM_SECONDS:
+            return
+        event = self.tally.event() if force or self.drawn < 0 else self.tally.added()
+        self.drawn = now
+        if event is not None:
+            self.log.emit(self.stage, event, force=True)
 
     def _emit(self) -> None:
         done = min(self.total, self.done + int(self.running))

@@ -48,10 +48,10 @@ from mlxprune.model.architecture import read_model_config
 from mlxprune.model.device_choice import settle_device
 from mlxprune.model.model_checks import check_scoring_model
 from mlxprune.model.weights import MODEL_FILES, fetch_model
-from mlxprune.records import Json, SparseRecord, plain, read_record, write_record
+from mlxprune.records import Json, SparseRecord, read_record, write_record
 from mlxprune.run.event_kinds import StageStart
 from mlxprune.run.events import Listener
-from mlxprune.run.markers import read_marker
+from mlxprune.run.markers import marker_identity
 from mlxprune.tokenization.prepare import prepare_text
 from mlxprune.tokenization.token_file import Tokens
 from mlxprune.tokenization.tokenizer import TOKENIZER_FILES, load_tokenizer
@@ -125,7 +125,7 @@ def evaluate_model(
         text = prepare_text(execution, source) if with_text else None
         inputs = _inputs(execution, source, window, tasks, lm_eval)
         if text is not None:
-            inputs["text"] = plain(read_marker(execution.run.tokens()))
+            inputs["text"] = marker_identity(execution.run.tokens())
 
         def build() -> Json:
             answers, whole, outside = None, None, None

@@ -10,14 +10,14 @@ import numpy as np
 from mlxprune.config.schema import Config
 from mlxprune.errors import DataError
 from mlxprune.execution.lifecycle import alone
+from mlxprune.execution.stage import in_place
 from mlxprune.files import files_identity, fingerprint_of
 from mlxprune.model.device_choice import settle_device
 from mlxprune.model.model_checks import check_scoring_model, usual_context, worse_than_uniform
 from mlxprune.model.weights import MODEL_FILES, fetch_model
-from mlxprune.records import plain
 from mlxprune.run.event_kinds import Reason, StageStart
 from mlxprune.run.events import Listener
-from mlxprune.run.markers import is_done, read_marker, set_aside
+from mlxprune.run.markers import marker_identity
 from mlxprune.scoring.nll import SCORING_VERSION
 from mlxprune.scoring.score_corpus import ScoreJob, score_corpus
 from mlxprune.scoring.score_file import ScoreSummary, summary_of_scores
@@ -49,16 +49,16 @@ def score_data(config: Config, model: str, out: Path, listeners: list[Listener])
             without = len(corpus) - len(documents)
             execution.warn("tokens", f"{without:,} documents have no token and are not scored")
         weights = files_identity(source, MODEL_FILES)
-        encoded = plain(read_marker(execution.run.tokens()))
+        encoded = marker_identity(execution.run.tokens())
         inputs = [SCORING_VERSION, settings.results(), context, weights, encoded]
         inputs += [config.dtype_identity] if config.dtype_identity else []
         assert found.tokenizer is not None
         start = window_start(settings, found.tokenizer)
         inputs += [{"later_windows": start}] if start != "last" else []
         fingerprint = fingerprint_of(inputs)
-        summary = summary_of_scores(target) if is_done(target, fingerprint) else None
+        there = in_place(execution, "score", target, fingerprint)
+        summary = summary_of_scores(target) if there else None
         if summary is None:
-            set_aside(target, fingerprint)
             execution.log.emit("score", StageStart(why=Reason.ASKED))
             job = ScoreJob(
                 model=source,
@@ -72,6 +72,7 @@ def score_data(config: Config, model: str, out: Path, listeners: list[Listener])
                 memory_bytes=config.memory,
                 metadata={"model": model},
                 start=start,
+                keeps_rows=False,
             )
             summary = score_corpus(execution, job, corpus)
             if worse := worse_than_uniform(summary.mean_nll, tokens.vocab_size):

@@ -7,35 +7,31 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.data.indexing import input_facts
-from mlxprune.data.readers import read_rows
-from mlxprune.data.rows import Row
 from mlxprune.data.sources import find_sources
 from mlxprune.evaluation.bits_per_byte import documents_for_curves
 from mlxprune.execution.context import Execution
 from mlxprune.execution.lifecycle import alone
+from mlxprune.execution.stage import in_place
 from mlxprune.experiment.budgets import final_targets
 from mlxprune.experiment.training_order import TrainingOrder, train_in_child
 from mlxprune.files import PARTIAL, fingerprint_of, finish_file, folder_in_the_making
 from mlxprune.model.architecture import preset_of, training_defaults
 from mlxprune.model.device_choice import settle_device
 from mlxprune.model.model_checks import refuse_untrainable
-from mlxprune.records import plain, read_record
+from mlxprune.records import read_record
 from mlxprune.run.event_kinds import Reason, StageStart
 from mlxprune.run.events import Listener
 from mlxprune.run.markers import (
-    MARKER,
-    is_done,
+    CHANGING,
     link_file,
     mark_done,
-    read_marker,
-    set_aside,
+    marker_identity,
 )
 from mlxprune.tokenization.prepare import prepare_text
-from mlxprune.tokenization.sentencepiece_bpe import train_tokenizer
 from mlxprune.tokenization.tokenizer import fetch_tokenizer
+from mlxprune.tokenization.tokenizer_training import train_on_sources
 from mlxprune.training.recipe import recipe_identity, recipe_of
 from mlxprune.training.summary import TrainingSummary, TrainingTotals
 
@@ -62,7 +58,7 @@ def train_alone(config: Config, out: Path, listeners: list[Listener]) -> Trained
         recipe = recipe_of(config.final, preset, vocabulary, targets, seed)
         held_out = documents_for_curves(corpus, tokens, documents[::20], seed, 100_000)
         rest = np.setdiff1d(documents, held_out)
-        encoded = plain(read_marker(execution.run.tokens()))
+        encoded = marker_identity(execution.run.tokens())
         order = TrainingOrder(
             recipe=recipe,
             tokens=execution.run.tokens(),
@@ -77,7 +73,7 @@ def train_alone(config: Config, out: Path, listeners: list[Listener]) -> Trained
             gradient_checkpointing=config.final.gradient_checkpointing,
             memory_bytes=config.memory,
         )
-        if not set_aside(order.folder, order.fingerprint):
+        if not in_place(execution, "final", order.folder, order.fingerprint):
             execution.log.emit("final", StageStart(why=Reason.ASKED))
             train_in_child(execution, order)
         _put_beside(order.folder, out)
@@ -87,11 +83,15 @@ def train_alone(config: Config, out: Path, listeners: list[Listener]) -> Trained
 
 def _put_beside(model: Path, out: Path) -> None:
     """The files of the model in ``out`` itself, so that it is a model to whoever is given it."""
-    for file in sorted(p for p in model.iterdir() if p.is_file() and p.name != MARKER):
+    for file in sorted(p for p in model.iterdir() if p.is_file() and not _is_bookkeeping(p)):
         partial = out / f"{file.name}{PARTIAL}"
         partial.unlink(missing_ok=True)
         link_file(file, partial)
         finish_file(partial, out / file.name)
+
+
+def _is_bookkeeping(path: Path) -> bool:
+    return path.name in CHANGING and path.name != "README.md"
 
 
 def _tokenizer(execution: Execution) -> Path:
@@ -103,11 +103,8 @@ def _tokenizer(execution: Execution) -> Path:
     sources = find_sources(data).sources
     files = [[f.name, f.size, f.edges] for f in input_facts(sources)]
     fingerprint = fingerprint_of(settings.results(), data.identity()["text_key"], files)
-    if not is_done(run.tokenizer, fingerprint):
-        set_aside(run.tokenizer, fingerprint)
-        rows = (row for source in sources for row in read_rows(source))
-        texts = (row.text for row in rows if isinstance(row, Row))
+    if not in_place(execution, "tokenizer", run.tokenizer, fingerprint):
         with folder_in_the_making(run.tokenizer) as partial:
-            train_tokenizer(settings.train, texts, machine.cores(), partial)
+            train_on_sources(execution, settings.train, sources, partial)
         mark_done(run.tokenizer, "tokenizer", fingerprint)
     return run.tokenizer

@@ -80,12 +80,12 @@ def encode_corpus(
     done_bytes, all_bytes = 0, int(corpus.index["bytes"][wanted].sum())
 
     def encode(texts: list[str]) -> tuple[list[int], np.ndarray]:
-        encoded = tokenizer.encode(texts)
-        sizes = [len(ids) for ids in encoded]
-        flat = np.fromiter(itertools.chain.from_iterable(encoded), np.int64, sum(sizes))
-        if len(flat) and not 0 <= flat.min() <= flat.max() < tokenizer.vocab_size:
-            raise RunError("an id is outside the vocabulary", str(folder), "report this")
-        return sizes, flat.astype(tokenizer.dtype)
+        if len(texts) == 1:  # perhaps a long one
+            parts = [
+                _checked(tokenizer, [piece], folder)[1] for piece in tokenizer.pieces(texts[0])
+            ]
+            return [sum(map(len, parts))], np.concatenate(parts)
+        return _checked(tokenizer, texts, folder)
 
     # One thread encodes (the library has threads of its own) while this one reads and writes.
     with (folder / "tokens.bin").open("wb") as out, ThreadPoolExecutor(1) as encoder:
@@ -127,12 +127,25 @@ def encode_corpus(
     return summary
 
 
+def _checked(tokenizer: Tokenizer, texts: list[str], folder: Path) -> tuple[list[int], np.ndarray]:
+    """How many tokens each text has, and all of them in the dtype of the file."""
+    encoded = tokenizer.encode(texts)
+    sizes = [len(ids) for ids in encoded]
+    flat = np.fromiter(itertools.chain.from_iterable(encoded), np.int64, sum(sizes))
+    if len(flat) and not 0 <= flat.min() <= flat.max() < tokenizer.vocab_size:
+        raise RunError("an id is outside the vocabulary", str(folder), "report this")
+    return sizes, flat.astype(tokenizer.dtype)
+
+
 def _batches(corpus: Corpus, wanted: np.ndarray) -> Iterator[tuple[list[int], list[str], int]]:
     """(documents, their texts, their bytes), about BATCH_BYTES at a time."""
     documents: list[int] = []
     texts: list[str] = []
     size = 0
     for document, text in corpus.texts(wanted):
+        if documents and int(corpus.index["bytes"][document]) > BATCH_BYTES // 4:
+            yield documents, texts, size  # a long one comes alone: it is encoded in pieces
+            documents, texts, size = [], [], 0
         documents.append(document)
         texts.append(text)
         size += int(corpus.index["bytes"][document])

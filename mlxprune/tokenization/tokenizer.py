@@ -6,7 +6,8 @@ is saved gives equal ids in sentencepiece, transformers and mlx-lm; saving check
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ import numpy as np
 
 from mlxprune.data.hub import fetch_from_hub
 from mlxprune.errors import DataError, one_line
-from mlxprune.files import read_json
-from mlxprune.tokenization.awkward_texts import END_OF_TEXT
+from mlxprune.files import read_json, write_atomic
+from mlxprune.tokenization.awkward_texts import END_OF_TEXT, SPACE_MARK
 from mlxprune.tokenization.fast_encoder import fast_encoder
 
 TOKENIZER_VERSION = 1
+PIECE_CHARACTERS = 1 << 20  # of a long text that are encoded at a time
+BETWEEN_WORDS = re.compile(rf"[^\s{SPACE_MARK}] [^\s{SPACE_MARK}]")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Tokenizer:
     decode: Callable[[list[int]], str]
     opening: tuple[int, ...] = ()  # what it puts before a text where it is not told otherwise
     empty: tuple[int, ...] = ()  # what it makes of an empty text then, without a closing end
+    # Pieces of a long text whose ids, one after another, are the ids of the whole.
+    pieces: Callable[[str], Iterator[str]] = lambda text: iter((text,))
 
     @property
     def dtype(self) -> type[np.unsignedinteger[Any]]:
@@ -53,6 +58,8 @@ def _is_own(folder: Path) -> bool:
         config = read_json(folder / "tokenizer_config.json")
     except (OSError, ValueError):
         return False
+    if not isinstance(config, dict):
+        return False
     return config.get("eos_token") == END_OF_TEXT and config.get("split_special_tokens") is True
 
 
@@ -61,7 +68,12 @@ def _load_own(folder: Path) -> Tokenizer:
 
     import sentencepiece
 
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    model = folder / "tokenizer.model"
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    except (RuntimeError, OSError) as error:
+        fix = "fetch the tokenizer again, or have it trained again"
+        raise DataError(f"cannot open the tokenizer: {one_line(error)}", str(model), fix) from None
     threads = os.cpu_count() or 1
 
     def encode(texts: list[str]) -> list[list[int]]:
@@ -71,7 +83,23 @@ def _load_own(folder: Path) -> Tokenizer:
     end = processor.eos_id()
     size, control = processor.vocab_size(), end + 1
     fast = fast_encoder(folder / "tokenizer.model", encode, control)
-    return Tokenizer(folder, "sentencepiece-bpe", size, end, end, fast, processor.decode)
+    return Tokenizer(
+        folder, "sentencepiece-bpe", size, end, end, fast, processor.decode, pieces=own_pieces
+    )
+
+
+def own_pieces(text: str) -> Iterator[str]:
+    """Of a text for our own tokenizer, which puts a space before every text: cut at single spaces,
+    which are left out. No piece of its vocabulary goes on after a space (SentencePiece's
+    split_by_whitespace), so no merge crosses a cut."""
+    at = 0
+    while len(text) - at > PIECE_CHARACTERS:
+        found = BETWEEN_WORDS.search(text, at + PIECE_CHARACTERS)
+        if found is None:
+            break
+        yield text[at : found.start() + 1]
+        at = found.start() + 2
+    yield text[at:]
 
 
 def _load_pretrained(folder: Path) -> Tokenizer:
@@ -131,8 +159,25 @@ TOKENIZER_PATTERNS = ("*.model", "*.txt", "*.tiktoken", "*.jinja")
 
 
 def fetch_tokenizer(name: str) -> Path:
-    """A local folder, or a snapshot of a hub id with everything but weights."""
-    return fetch_from_hub(name, ["*.json", *TOKENIZER_PATTERNS])
+    """A local folder, or a snapshot of a hub id with everything but weights. Raises DataError where
+    what it says for other programs is broken: it is copied into every model."""
+    folder = fetch_from_hub(name, ["*.json", *TOKENIZER_PATTERNS])
+    refuse_broken_layout(folder)
+    return folder
+
+
+def refuse_broken_layout(folder: Path) -> None:
+    """Raises DataError where tokenizer.json is there and cannot be opened."""
+    from tokenizers import Tokenizer as Fast
+
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return
+    try:
+        Fast.from_file(str(path))
+    except Exception as error:  # it raises Exception itself
+        fix = "fetch the tokenizer again"
+        raise DataError(f"cannot open the tokenizer: {one_line(error)}", str(path), fix) from None
 
 
 TOKENIZER_FILES = (
@@ -143,8 +188,6 @@ TOKENIZER_FILES = (
 
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Put the tokenizer's files beside a model, so that the folder opens everywhere."""
-    import shutil
-
     for name in TOKENIZER_FILES:
         if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+            write_atomic(target / name, (source / name).read_bytes())

@@ -60,7 +60,9 @@ class TensorBoard:
 
     def write(self, series: str, points: list[Point]) -> None:
         if series not in self.writers:
-            place = self.folder / series
+            # As folders of tensorboard: a name comes from the log, which anyone may have written.
+            parts = [safe_name(part) for part in series.split("/") if part.strip(".")]
+            place = self.folder.joinpath(*parts[:4] or ["run"])
             self.writers[series] = self.opened(str(place), max_queue_size=1000, flush_secs=10)
         for point in points:
             values = [

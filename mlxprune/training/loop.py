@@ -21,45 +21,50 @@ from mlxprune.files import write_atomic
 from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import initialise_model, save_model
 from mlxprune.records import write_record
-from mlxprune.run.event_kinds import Checkpoint, Evaluation
+from mlxprune.run.event_kinds import Checkpoint, Diverged, Evaluation, RolledBack, Warned
 from mlxprune.run.events import EventLog
 from mlxprune.run.markers import claim, mark_done
 from mlxprune.stats import spearman
 from mlxprune.training.checkpoints import (
     prune_checkpoints,
+    remove_later,
     restore_checkpoint,
     save_checkpoint,
+    store_rollbacks,
+    stored_rollbacks,
 )
 from mlxprune.training.job import TrainingJob
 from mlxprune.training.model_card import model_card
 from mlxprune.training.progress import TrainingProgress
 from mlxprune.training.recipe import learning_rate_at
-from mlxprune.training.shapes import FILE as SHAPES_FILE
 from mlxprune.training.shapes import StepShape, shape_at, stored_shapes, usual_parts
 from mlxprune.training.summary import (
     HISTORY_POINTS,
     CheckpointHistory,
     LossPoint,
+    RollBack,
     TrainingHistory,
     TrainingSummary,
     ValidationPoint,
+    divergence_of,
 )
 
 READY_SECONDS = 1e-3
 CHECKPOINT_SECONDS = 600.0
+MOST_ROLLBACKS = 3
 
 
 def train_model(job: TrainingJob, log: EventLog, control: Control) -> TrainingSummary:
     """Train into the job's folder, going on from its last checkpoint.
 
-    Returns the summary that also stands in ``training.json``. Raises NonFiniteLoss; Stopped and
-    Interrupted leave a checkpoint behind.
+    Where the loss is not finite, it goes back to the last good checkpoint and past the batches
+    since. Returns the summary that also stands in ``training.json``. Raises NonFiniteLoss after
+    MOST_ROLLBACKS of that; Stopped and Interrupted leave a checkpoint behind.
     """
     from mlxprune.engine import backend
 
     claim(job.folder, job.fingerprint)
-    training = _Training(job, log)
-    training.run(control)
+    training = _trained(job, log, control)
     save_model(training.model, job.recipe.config, job.tokenizer_folder, job.folder)
     summary = _summary(job, training.history, training.shapes)
     del training
@@ -67,10 +72,35 @@ def train_model(job: TrainingJob, log: EventLog, control: Control) -> TrainingSu
     write_record(job.folder / "training.json", summary)
     write_atomic(job.folder / "README.md", model_card(summary))
     prune_checkpoints(job.folder, job.recipe, [job.last, *([job.stem] if job.stem else [])])
+    if why := divergence_of(summary):
+        _tell_of_divergence(job, log, why)
+    # What it was for and its shapes stay: weights that are damaged later are made again from the
+    # last checkpoint, with equal bytes.
     mark_done(job.folder, job.stage, job.fingerprint)
-    for name in ("towards", SHAPES_FILE):
-        (job.folder / name).unlink(missing_ok=True)
     return summary
+
+
+def _trained(job: TrainingJob, log: EventLog, control: Control) -> _Training:
+    """At its end, over all roll-backs."""
+    from mlxprune.engine import backend
+
+    while True:
+        training = _Training(job, log)
+        try:
+            training.run(control)
+            return training
+        except _WentBack:
+            del training
+            backend.release()
+
+
+def _tell_of_divergence(job: TrainingJob, log: EventLog, why: str) -> None:
+    log.emit(job.stage, Diverged(model=job.name, why=why))
+    log.emit(job.stage, Warned(message=f"{job.name} {why}; lower learning_rate"))
+
+
+class _WentBack(Exception):
+    """The training goes on from an earlier checkpoint, with other batches."""
 
 
 class _Training:
@@ -89,6 +119,8 @@ class _Training:
             (job.folder, *job.earlier), recipe, job.last, self.model, self.optimizer
         )
         self.first, self.history = restored.step, restored.history
+        self.history.rollbacks = max(stored_rollbacks(job.folder), self.history.rollbacks, key=len)
+        self.warned = False  # of a loss above that of guessing
         usual = usual_parts(
             recipe, job.memory_bytes, job.gradient_checkpointing, backend.detect().part_flops
         )
@@ -113,7 +145,7 @@ class _Training:
         that is written there is the one of the step's beginning."""
         job, recipe, progress = self.job, self.job.recipe, self.progress
         progress.begin(self.compiles)
-        batch = job.stream.batch(self.first, recipe.batch_size, recipe.context)
+        batch = self.batch(self.first)
         for step in range(self.first, job.last):
 
             def between(step: int = step) -> None:
@@ -125,22 +157,49 @@ class _Training:
             finish = self.take_step(*batch, rate, between)
             began = time.perf_counter()
             if step + 1 < job.last:  # while a GPU works
-                batch = job.stream.batch(step + 1, recipe.batch_size, recipe.context)
+                batch = self.batch(step + 1)
             prepared = time.perf_counter()
             loss, norm = finish()
             if time.perf_counter() - prepared < READY_SECONDS:  # it was waiting for us
                 progress.waited += prepared - began
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise NonFiniteLoss(
-                    f"the loss is {loss} and the gradient norm {norm} at step {step + 1}",
-                    f"{job.name}, learning rate {rate:.3g}",
-                    f"lower learning_rate or raise warmup, and run again with --force {job.stage}",
-                )
+                self.go_back(step, loss, norm, rate)
             self.note(step + 1, loss, rate)
             progress.step(step, loss, norm, rate, self.peak_memory())
             self.validate_when_due(step + 1)
             self.save_when_due(step + 1)
         progress.finish()
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of a step: the next that no roll-back has skipped."""
+        recipe = self.job.recipe
+        passed = sum(one.skipped for one in self.history.rollbacks if one.back_to <= step)
+        return self.job.stream.batch(step + passed, recipe.batch_size, recipe.context)
+
+    def go_back(self, step: int, loss: float, norm: float, rate: float) -> None:
+        """To the last checkpoint with finite weights, past the batches since it: raises _WentBack;
+        and NonFiniteLoss where that has been done MOST_ROLLBACKS times."""
+        job, known = self.job, self.history.rollbacks
+        said = f"the loss is {loss} and the gradient norm {norm} at step {step + 1}"
+        if len(known) >= MOST_ROLLBACKS:
+            raise NonFiniteLoss(
+                f"{said}, after {len(known)} roll-backs",
+                f"{job.name}, learning rate {rate:.3g}",
+                f"lower learning_rate or raise warmup, and run again with --force {job.stage}",
+            )
+        restored = restore_checkpoint(
+            (job.folder, *job.earlier), job.recipe, job.last, self.model, self.optimizer
+        )
+        remove_later(job.folder, restored.step)
+        back = RollBack(step + 1, restored.step, step + 1 - restored.step, f"{loss}, {norm}")
+        store_rollbacks(job.folder, [*known, back])
+        told = RolledBack(
+            model=job.name, step=step + 1, back_to=restored.step, skipped=back.skipped, said=said
+        )
+        self.log.emit(job.stage, told)
+        message = f"{job.name}: {said}: back to step {restored.step:,}, past {back.skipped} batches"
+        self.log.emit(job.stage, Warned(message=message))
+        raise _WentBack
 
     def save_when_due(self, done: int) -> None:
         """Every so many steps, where others go on from, and after CHECKPOINT_SECONDS without: what
@@ -159,6 +218,11 @@ class _Training:
             mean = sum(history.window) / len(history.window)
             history.train.append(LossPoint(done, mean, rate))
             history.window.clear()
+            uniform = math.log(self.job.recipe.config["vocab_size"])
+            if done >= steps // 10 and mean > uniform and not self.warned and done < self.job.last:
+                self.warned = True
+                why = f"has a loss of {mean:.2f} at step {done:,}, above that of guessing"
+                _tell_of_divergence(self.job, self.log, why)
 
     def validate_when_due(self, done: int) -> None:
         job, recipe = self.job, self.job.recipe
@@ -186,8 +250,10 @@ class _Training:
         return spearman(before, now) if len(before) == len(now) > 1 else None
 
     def save(self, done: int) -> None:
-        """A checkpoint after so many steps."""
+        """A checkpoint after so many steps; none after none, which a start makes again as well."""
         job = self.job
+        if done == 0:
+            return
         self.saved = time.monotonic()
         kept = [step for step in (job.stem, job.stop) if step]
         save_checkpoint(
@@ -210,5 +276,7 @@ def _summary(
         final_loss=history.train[-1].loss if history.train else None,
         validation_bpb=history.validation[-1].bits_per_byte if history.validation else None,
         shapes=shapes,
-        history=TrainingHistory(train=history.train, validation=history.validation),
+        history=TrainingHistory(
+            train=history.train, validation=history.validation, rollbacks=history.rollbacks
+        ),
     )

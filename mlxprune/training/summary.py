@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
+from mlxprune.checksums import FileSum
 from mlxprune.records import Record
 from mlxprune.training.recipe import Recipe
 from mlxprune.training.shapes import StepShape
@@ -28,9 +31,20 @@ class ValidationPoint(msgspec.Struct, array_like=True):
     rank_correlation: float | None = None
 
 
+class RollBack(msgspec.Struct, array_like=True):
+    """At ``step`` the loss or the gradient was not finite: the training went back to the checkpoint
+    after ``back_to`` steps, and the ``skipped`` batches since then are never read again."""
+
+    step: int
+    back_to: int
+    skipped: int
+    loss: str
+
+
 class TrainingHistory(msgspec.Struct, kw_only=True):
     train: list[LossPoint] = msgspec.field(default_factory=list)
     validation: list[ValidationPoint] = msgspec.field(default_factory=list)
+    rollbacks: list[RollBack] = msgspec.field(default_factory=list)
 
 
 class CheckpointHistory(TrainingHistory, kw_only=True):
@@ -48,6 +62,7 @@ class CheckpointState(Record, kw_only=True):
     recipe: Recipe
     micro_batches: int | None = None
     history: CheckpointHistory
+    files: dict[str, FileSum] | None = None  # None: of before there were checksums
 
 
 class TrainingSummary(Record):
@@ -64,6 +79,23 @@ class TrainingSummary(Record):
     shapes: list[StepShape] = msgspec.field(default_factory=list)
 
     @property
+    def marks(self) -> list[str]:
+        """What a reader of its figures must know: steps that were skipped, and divergence."""
+        found = []
+        if self.history.rollbacks:
+            count, skipped = (
+                len(self.history.rollbacks),
+                sum(one.skipped for one in self.history.rollbacks),
+            )
+            times = "once" if count == 1 else f"{count} times"
+            found.append(
+                f"went back {times} from a loss that was not finite, {skipped} batches skipped"
+            )
+        if why := divergence_of(self):
+            found.append(why)
+        return found
+
+    @property
     def totals(self) -> TrainingTotals:
         return TrainingTotals(
             tokens=self.targets,
@@ -72,6 +104,22 @@ class TrainingSummary(Record):
             passes=self.passes,
             validation_bpb=self.validation_bpb,
         )
+
+
+def divergence_of(summary: TrainingSummary) -> str | None:
+    """Why a training has to be called diverged, though its loss is finite; None where it has not.
+
+    Guessing each token of a vocabulary V alike has the loss ln V.
+    """
+    points, last = summary.history.train, summary.final_loss
+    if last is None:
+        return None
+    uniform = math.log(summary.recipe.config["vocab_size"])
+    if last > uniform:
+        return f"diverged: its loss of {last:.2f} is above that of guessing, {uniform:.2f}"
+    if len(points) > 1 and last > points[0].loss:
+        return f"diverged: its loss of {last:.2f} is above its first, {points[0].loss:.2f}"
+    return None
 
 
 class TrainingTotals(Record):

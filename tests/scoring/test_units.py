@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from mlxprune.scoring.nll import PART_DTYPE
 from mlxprune.scoring.units import (
     SmallerBatches,
-    is_whole,
     joined_parts,
+    keep_rows,
+    kept_rows,
     note_smaller_batches,
     part_path,
+    part_rows,
     scoring_order,
     smaller_batches,
     unit_bytes,
@@ -68,20 +70,33 @@ def test_half_a_part_is_scored_again(tmp_path: Path, generator: np.random.Genera
     rows["nll_sum"] = generator.standard_normal(7)
     positions = np.zeros((2, 64))
     positions[:, :9] = generator.random((2, 9))
-    assert not is_whole(tmp_path, 0, 7)
+    assert part_rows(tmp_path, 0, 7) is None
     write_part(tmp_path, 0, rows, positions)
-    assert is_whole(tmp_path, 0, 7)
-    assert not is_whole(tmp_path, 0, 8)
+    assert np.array_equal(part_rows(tmp_path, 0, 7), rows)
+    assert part_rows(tmp_path, 0, 8) is None
     joined, sums = joined_parts(tmp_path, 1, 64)
     assert np.array_equal(joined, rows)
     assert np.array_equal(sums, positions)
     whole = part_path(tmp_path, 0).read_bytes()
     for kept in (0, 5, len(whole) // 2, len(whole) - 1):
         part_path(tmp_path, 0).write_bytes(whole[:kept])
-        assert not is_whole(tmp_path, 0, 7), kept
+        assert part_rows(tmp_path, 0, 7) is None, kept
+    for at in (generator.integers(len(whole)) for _ in range(20)):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << int(generator.integers(8))
+        part_path(tmp_path, 0).write_bytes(flipped)
+        assert part_rows(tmp_path, 0, 7) is None, f"a bit of byte {at}"
     part_path(tmp_path, 0).write_bytes(whole)
+    keep_rows(tmp_path, joined, sums)
+    assert not part_path(tmp_path, 0).exists()
+    kept = kept_rows(tmp_path, 7)
+    assert kept is not None
+    assert np.array_equal(kept[0], rows)
+    assert np.array_equal(kept[1], positions)
+    assert kept_rows(tmp_path, 8) is None
+    write_part(tmp_path, 0, rows, positions)
     part_path(tmp_path, 0).with_suffix(".positions.npy").unlink()
-    assert not is_whole(tmp_path, 0, 7)
+    assert part_rows(tmp_path, 0, 7) is None
 
 
 def test_changes_of_the_batch_are_kept_in_their_order(tmp_path: Path) -> None:
