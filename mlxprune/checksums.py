@@ -24,6 +24,7 @@ from mlxprune.records import Json, plain
 PIECE_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
 SUM_BYTES = 16
+LIST = "list"  # where a file holds several records
 KEY = "sum"  # of a JSON object that holds its own checksum
 
 
@@ -124,6 +125,19 @@ def read_sealed(path: Path) -> Json:
     if told is not None and told != _tree_sum(tree):
         raise ValueError("its checksum differs")
     return tree
+
+
+def write_sealed_list(path: Path, records: list[Any]) -> None:
+    write_sealed(path, {LIST: plain(records)})
+
+
+def read_sealed_list(path: Path) -> list[Any]:
+    """One of old is a bare list. Raises OSError, and ValueError where it is damaged."""
+    tree = read_json(path)
+    found = tree if isinstance(tree, list) else read_sealed(path).get(LIST)
+    if not isinstance(found, list):
+        raise ValueError("it is no list")
+    return found
 
 
 def _tree_sum(tree: Json) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from mlxprune.config.data import Data, SourceEntry
 from mlxprune.config.schema import Config
 from mlxprune.data.index import CORPUS_VERSION, Corpus, open_corpus
+from mlxprune.data.indexing import note_places
 from mlxprune.data.sources import find_sources
 from mlxprune.errors import DataError
 from mlxprune.execution.context import Execution
@@ -53,6 +54,7 @@ def prepare_target(execution: Execution) -> tuple[Corpus, Tokens, np.ndarray]:
     if not in_place(execution, "evaluation", place.corpus, indexed):
         index_into(place.corpus, settings, find_sources(settings))
         mark_done(place.corpus, "evaluation", indexed)
+    note_places(place.corpus, find_sources(settings).sources)
     names = open_corpus(place.corpus, settings)
     own = files_identity(run.tokenizer, TOKENIZER_FILES)
     encoded = fingerprint_of(indexed, own)

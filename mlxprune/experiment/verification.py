@@ -83,7 +83,9 @@ def verify_run(
         for checkpoint in finished_checkpoints(folder):
             is_damaged = state_of_checkpoint(checkpoint) is None
             held = [p for p in checkpoint.iterdir() if p.is_file()]
-            look.note(held, [checkpoint / STATE] if is_damaged else [], "the one before it is used")
+            done = read_marker(folder) is not None
+            then = "nothing needs it: remove it" if done else "the one before it is used"
+            look.note(held, [checkpoint / STATE] if is_damaged else [], then)
     _verify_sealed(look, files)
     _verify_arm_documents(look)
     for path in sorted(p for p in run.events.glob("*") if p.name.endswith((OPEN, CLOSED))):

@@ -6,6 +6,7 @@ own name when all of it is there. A later start with the same order goes on behi
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -70,9 +71,16 @@ class ShardFolder:
                 raise UsageError("this is no unfinished export", str(self.partial), fix) from None
             return None
         if known.identity == fresh.identity and known.version == fresh.version:
-            return known
+            whole = itertools.takewhile(self._is_whole, known.shards)
+            return msgspec.structs.replace(known, shards=[*whole])
         shutil.rmtree(self.partial)
         return None
+
+    def _is_whole(self, shard: Shard) -> bool:
+        try:
+            return all(full_hash(self.partial / n) == told for n, told in shard.files.items())
+        except OSError:
+            return False
 
     def _save(self) -> None:
         write_record(self.partial / RECORD, self.record)

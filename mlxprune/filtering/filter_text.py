@@ -27,12 +27,13 @@ from mlxprune.data.indexing import input_facts
 from mlxprune.data.original_rows import domain_key_of
 from mlxprune.data.output_file import SUFFIXES, ParquetFile
 from mlxprune.data.sources import FoundFiles, Source, find_sources, notes_on_files
-from mlxprune.errors import UsageError
+from mlxprune.errors import DamagedFile, UsageError
 from mlxprune.execution.context import Execution
 from mlxprune.execution.crew import share_out
 from mlxprune.execution.lifecycle import alone
 from mlxprune.execution.messages import unpack
 from mlxprune.execution.progress import stage_progress
+from mlxprune.execution.stage import tell_of_damage
 from mlxprune.execution.supervision import supervised
 from mlxprune.experiment.document_account import DocumentAccount
 from mlxprune.files import fingerprint_of, refuse_taken, write_atomic
@@ -40,7 +41,14 @@ from mlxprune.filtering.basis import FilterBasis
 from mlxprune.filtering.blocks import Block, BlockReader, block_bytes, write_block
 from mlxprune.filtering.cuts import groups_of
 from mlxprune.filtering.exact_rank import ExactRank, RankedRows
-from mlxprune.filtering.order import BlockDone, BlockSummary, DomainCounts, FilterOrder
+from mlxprune.filtering.order import (
+    BlockDone,
+    BlockSummary,
+    DomainCounts,
+    FilterOrder,
+    read_summary,
+    write_summary,
+)
 from mlxprune.filtering.result import (
     FilterResult,
     filtered_domain,
@@ -207,8 +215,18 @@ class _Filtering:
         return f"{models[0].policy.batch_tokens:,} tokens a batch" if models[0].policy else None
 
     def _done(self) -> set[int]:
-        folder = self.order.summary(0).parent
-        return {int(path.stem) for path in folder.glob("*.json")}
+        """What is damaged is forgotten, with what was decided of it, and done again."""
+        done = set()
+        for path in self.order.summary(0).parent.glob("[0-9]*.json"):
+            number = int(path.stem)
+            if read_summary(self.order, number) is not None:
+                done.add(number)
+                continue
+            path.unlink()
+            (self.order.work / "decided" / f"{number:05d}").unlink(missing_ok=True)
+            names = [f"block {number}"]
+            tell_of_damage(self.execution, "score", names, "filtered again")
+        return done
 
     def _attempt(self) -> None:
         """Every block that is not done yet, by processes. Raises ChildEnded."""
@@ -254,7 +272,7 @@ class _Filtering:
     def _refuse_early(self, number: int) -> None:
         """Nobody waits a night to hear that a key is wrong: a block without a document is looked at
         as though its files were all that there is."""
-        summary = read_record(self.order.summary(number), BlockSummary)
+        summary = self._summary(number)
         accounts = [Account(self.sources[code]) for code in summary.files]
         for account, part in zip(accounts, summary.files.values(), strict=True):
             account.add(part)
@@ -263,7 +281,14 @@ class _Filtering:
 
     def _summaries(self) -> list[BlockSummary]:
         numbers = sorted(self._done())
-        return [read_record(self.order.summary(number), BlockSummary) for number in numbers]
+        return [self._summary(number) for number in numbers]
+
+    def _summary(self, number: int) -> BlockSummary:
+        found = read_summary(self.order, number)
+        if found is None:
+            fix = "run the same command again: it does it again"
+            raise DamagedFile("the file is damaged", str(self.order.summary(number)), fix)
+        return found
 
     def _accounts(self, summaries: list[BlockSummary]) -> list[Account]:
         accounts = [Account(source) for source in self.sources]
@@ -313,13 +338,13 @@ class _Filtering:
         for batch in decided.to_batches():
             out.write(batch)
         out.close()
-        summary = read_record(order.summary(number), BlockSummary)
+        summary = self._summary(number)
         tokens, sizes = (chosen.column(n).to_numpy() for n in ("num_tokens", "num_bytes"))
         for name, mine in groups_of(chosen.column("domain").to_pylist(), tokens, "domain").items():
             counts = summary.domains[name]
             counts.kept_documents = len(mine)
             counts.kept_tokens, counts.kept_bytes = int(tokens[mine].sum()), int(sizes[mine].sum())
-        write_record(order.summary(number), summary)
+        write_summary(order, number, summary)
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from mlxprune.checksums import FileSum, is_whole, read_sealed, sums_of, write_sealed
 from mlxprune.config.slices import Slice
 from mlxprune.data.row_counts import FileCounts
 from mlxprune.data.sources import Source
+from mlxprune.files import PARTIAL
 from mlxprune.filtering.cuts import Cuts
-from mlxprune.records import Json, Record
+from mlxprune.records import Json, Record, record_of
 from mlxprune.scoring.windows import WindowPolicy
 
 NO_TOKEN, NO_SCORE = "no_token", "no_score"  # reasons beside those of rows
@@ -66,6 +68,13 @@ class FilterOrder:
         folder = self.out if decided else self.work
         return folder / "scores" / f"part-{number:05d}.parquet"
 
+    def outputs(self, number: int) -> list[Path]:
+        """What there is of a block that is done."""
+        stem = f"part-{number:05d}"
+        found = [*(self.out / "kept").glob(f"{stem}*"), self.bad_rows(number)]
+        found += [self.scores(number, True), self.scores(number, False)]
+        return [p for p in found if p.exists() and not p.name.endswith(PARTIAL)]
+
     def kept(self, number: int, suffix: str) -> Path:
         return self.out / "kept" / f"part-{number:05d}{suffix}"
 
@@ -101,6 +110,24 @@ class BlockSummary(Record):
     domains: dict[str, DomainCounts]
     whole: DomainCounts
     unscored: dict[str, int] = msgspec.field(default_factory=dict)
+    sums: dict[str, FileSum] = msgspec.field(default_factory=dict)  # of its outputs
+
+
+def read_summary(order: FilterOrder, number: int) -> BlockSummary | None:
+    """Of a block that is done; None where it is not, or where a byte of its outputs is not what
+    it was."""
+    try:
+        summary = record_of(read_sealed(order.summary(number)), BlockSummary)
+    except (OSError, ValueError):
+        return None
+    whole = all(is_whole(order.out / name, told) for name, told in summary.sums.items())
+    return summary if whole else None
+
+
+def write_summary(order: FilterOrder, number: int, summary: BlockSummary) -> None:
+    """Says that a block is done, with checksums of what there is of it."""
+    sums = sums_of(order.outputs(number), order.out)
+    write_sealed(order.summary(number), msgspec.structs.replace(summary, sums=sums))
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,12 @@ from mlxprune.filtering.order import (
     DomainCounts,
     FilterOrder,
     ScoringModel,
+    write_summary,
 )
 from mlxprune.model.architecture import read_model_config
 from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import load_model
-from mlxprune.records import plain, write_record
+from mlxprune.records import plain
 from mlxprune.scoring.model_free import unigram_sums, zlib_loss
 from mlxprune.scoring.nll import PART_DTYPE, Scorer
 from mlxprune.scoring.score_file import Scores
@@ -227,7 +228,7 @@ def write_block_results(order: FilterOrder, block: ReadBlock) -> None:
             if count
         },
     )
-    write_record(order.summary(block.number), summary)
+    write_summary(order, block.number, summary)
     order.block(block.number).unlink(missing_ok=True)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 
+from mlxprune.checksums import read_sealed, write_sealed
 from mlxprune.config.schema import Config
 from mlxprune.execution.children import ChildEnded, do_in_child
 from mlxprune.execution.context import Execution
 from mlxprune.execution.messages import Begin
 from mlxprune.model.dtype_trial import DtypeFigures, TrialOrder, chosen_dtypes
-from mlxprune.records import Record, read_record, write_record
+from mlxprune.records import Record, record_of
 
 EMULATED = ("applegpu_g13", "applegpu_g14")  # M1, M2: no bfloat16 of their own
 FILE = "device.json"
@@ -41,7 +42,10 @@ def settle_device(execution: Execution) -> DeviceChoice:
     path = execution.run.path / FILE
     backend.unsettle()
     device = backend.detect()
-    before = read_record(path, DeviceChoice) if path.exists() else None
+    try:
+        before = record_of(read_sealed(path), DeviceChoice)
+    except (OSError, ValueError):
+        before = None
     same = before is not None and (before.backend, before.device, before.asked) == (
         device.name,
         device.device,
@@ -51,7 +55,7 @@ def settle_device(execution: Execution) -> DeviceChoice:
         choice = before
     else:
         choice = _decide(execution)
-        write_record(path, choice)
+        write_sealed(path, choice)
         if before is not None and before.device != choice.device:
             message = f"this run began on {before.device}: from here on its last bits are others"
             execution.warn("reference", message)

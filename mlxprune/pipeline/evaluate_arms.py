@@ -132,6 +132,8 @@ def evaluate_arms(study: StudyExecution) -> None:
     asked = config.evaluation
     tasks = find_tasks(asked.tasks, asked.gauntlet) if asked.tasks else None
     inputs = EvaluationInputs(study, documents, context, tasks)
+    if asked.target:
+        _ = inputs.target  # also where no arm is read: what is damaged of it is made again
     shared: Json = {
         "version": [EVALUATION_VERSION, LOSSES_VERSION, TASK_METRIC_VERSION],
         "reference": [study.fingerprint("reference"), _window(study)],  # of the deciles

@@ -28,7 +28,7 @@ from mlxprune.planning.cost_model import CorpusTokens, estimate_costs
 from mlxprune.records import Json, read_record
 from mlxprune.run.event_kinds import Forecast
 from mlxprune.run.folder import RunFolder
-from mlxprune.run.markers import read_marker
+from mlxprune.run.markers import damaged_files, read_marker
 from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
 from mlxprune.tokenization.prepare import encode_into, files_read, index_into
@@ -52,7 +52,7 @@ def corpus_inputs(config: Config, given: InputFiles) -> Json:
 def refuse_changed_inputs(config: Config, run: RunFolder, given: InputFiles) -> None:
     """Raises DataError: a run keeps its corpus."""
     known = read_marker(run.corpus)
-    if known is None:
+    if known is None or damaged_files(run.corpus):  # it is made again, and then checked
         return
     if known.fingerprint != fingerprint_of(corpus_inputs(config, given)):
         fix = "start a new run with another --dir; a run keeps its corpus"

@@ -6,6 +6,7 @@ and says which fingerprint its content answers to, and the checksum of every fil
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -32,7 +33,15 @@ TOWARDS = "towards"  # which fingerprint the unfinished work in a folder is for
 FILE_SUFFIXES = (".parquet", ".json", ".html")  # a place so named is a file, any other a folder
 # What of a finished folder has no checksum: what a later start or a person may write anew, and
 # checkpoints, which have their own.
-CHANGING = (MARKER, TOWARDS, "sources.json", "shapes.json", "rollbacks.json", "README.md")
+CHANGING = (
+    MARKER,
+    TOWARDS,
+    f".{TOWARDS}",
+    "sources.json",
+    "shapes.json",
+    "rollbacks.json",
+    "README.md",
+)
 CHECKPOINTS = "checkpoints"
 
 
@@ -222,17 +231,24 @@ def _aside(place: Path, fingerprint: str) -> Path:
 
 
 def _belongs(folder: Path, wanted: str) -> bool:
-    try:
-        return (folder / TOWARDS).read_text(encoding="utf-8") == wanted
-    except (OSError, ValueError):
-        return False
+    """By either of two copies: one damaged byte must not cost a training."""
+    for name in (TOWARDS, f".{TOWARDS}"):
+        with contextlib.suppress(OSError, ValueError):
+            if (folder / name).read_text(encoding="utf-8") == wanted:
+                return True
+    return False
 
 
 def claim(folder: Path, wanted: str) -> None:
     """Note which fingerprint the unfinished work in a folder is for."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not _belongs(folder, wanted):
-        write_atomic(folder / TOWARDS, wanted)
+    for name in (TOWARDS, f".{TOWARDS}"):
+        try:
+            same = (folder / name).read_text(encoding="utf-8") == wanted
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            write_atomic(folder / name, wanted)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mlxprune.checksums import write_sealed_array
 from mlxprune.config.schema import Score
 from mlxprune.data.index import Corpus
 from mlxprune.errors import RunError, one_line
 from mlxprune.execution.context import Execution
 from mlxprune.execution.stage import tell_of_damage
-from mlxprune.files import fingerprint_of, json_bytes, write_array
+from mlxprune.files import fingerprint_of, json_bytes
 from mlxprune.model.architecture import read_model_config
 from mlxprune.records import plain
 from mlxprune.run.markers import claim, mark_done, set_aside
@@ -66,7 +67,6 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     claim(job.parts, cut)
     order = scoring_order(corpus.index["key"][job.documents], execution.config.seed)
     documents = job.documents[order]
-    write_array(job.parts / "documents.npy", documents)
     tokens = open_tokens(job.tokens)
     policy = stored_policy(
         job.parts / "shapes.json",
@@ -85,6 +85,7 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     )
     found = kept_rows(job.parts, len(documents))
     if found is None:
+        write_sealed_array(job.parts / "documents.npy", documents)
         _tell_of_damaged_parts(execution, scoring)
         processes = job.settings.workers or usual_workers()
         score_units(execution, scoring, corpus, processes, job.what)

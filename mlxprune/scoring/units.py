@@ -12,9 +12,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from mlxprune.checksums import read_sealed_array, write_sealed_array
+from mlxprune.checksums import (
+    read_sealed_array,
+    read_sealed_list,
+    write_sealed_array,
+    write_sealed_list,
+)
 from mlxprune.data.hashing import mix
-from mlxprune.records import read_record, write_record
+from mlxprune.records import record_of
 from mlxprune.scoring.nll import PART_DTYPE
 from mlxprune.scoring.windows import WindowPolicy
 
@@ -111,8 +116,8 @@ def keep_rows(parts: Path, rows: np.ndarray, positions: np.ndarray) -> None:
     """In place of the parts: a scores file that is damaged later is written again from these."""
     for name, array in zip(JOINED, (rows, positions), strict=True):
         write_sealed_array(parts / name, array)
-    for path in parts.glob("[0-9]*.npy*"):
-        path.unlink()
+    for path in [*parts.glob("[0-9]*.npy*"), parts / "documents.npy"]:
+        path.unlink(missing_ok=True)
 
 
 class SmallerBatches(msgspec.Struct, array_like=True):
@@ -125,9 +130,12 @@ class SmallerBatches(msgspec.Struct, array_like=True):
 def smaller_batches(parts: Path) -> list[SmallerBatches]:
     """Every change of the batch size since these units were begun."""
     path = parts / "smaller-batches.json"
-    return read_record(path, list[SmallerBatches]) if path.exists() else []
+    try:
+        return record_of(read_sealed_list(path), list[SmallerBatches])
+    except (OSError, ValueError):
+        return []
 
 
 def note_smaller_batches(parts: Path, batch_tokens: int, units: list[int]) -> None:
     changes = [*smaller_batches(parts), SmallerBatches(batch_tokens, units)]
-    write_record(parts / "smaller-batches.json", changes)
+    write_sealed_list(parts / "smaller-batches.json", changes)

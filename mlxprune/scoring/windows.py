@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mlxprune.checksums import read_sealed, write_sealed
 from mlxprune.config.schema import Score
 from mlxprune.errors import RunError
 from mlxprune.model.architecture import flops_per_token
 from mlxprune.model.memory_bounds import memory_plan
-from mlxprune.records import Json, read_record, write_record
+from mlxprune.records import Json, record_of
 from mlxprune.tokenization.tokenizer import Tokenizer
 
 MOST_EDGES = 32  # a trace each, where shapes are compiled
@@ -191,9 +192,11 @@ def window_start(settings: Score, tokenizer: Tokenizer) -> str:
 
 def stored_policy(path: Path, resolve: Callable[[], WindowPolicy]) -> WindowPolicy:
     """The policy stored in ``path``; resolved and stored, once, before the first batch."""
-    if not path.exists():
-        write_record(path, resolve())
-    return read_record(path, WindowPolicy)
+    try:
+        return record_of(read_sealed(path), WindowPolicy)
+    except (OSError, ValueError):  # not there, or damaged
+        write_sealed(path, resolve())
+    return record_of(read_sealed(path), WindowPolicy)
 
 
 def policy_metadata(policy: WindowPolicy) -> dict[str, str]:

@@ -17,7 +17,7 @@ from mlxprune.data.index import (
     InputFile,
     open_corpus,
 )
-from mlxprune.data.indexing import build_index, input_facts
+from mlxprune.data.indexing import build_index, input_facts, note_places
 from mlxprune.data.sources import FoundFiles, find_sources
 from mlxprune.execution.context import Execution
 from mlxprune.execution.progress import stage_progress
@@ -92,6 +92,7 @@ def prepare_text(execution: Execution, tokenizer_folder: Path) -> tuple[Corpus, 
         lambda: index_into(run.corpus, data, found, indexed),
     )
     run_stage(execution, "corpus", [index], {})
+    note_places(run.corpus, found.sources)
     corpus = open_corpus(run.corpus, data)
     report = stage_progress(execution, "tokens", "bytes")
     encoded = Artifact(

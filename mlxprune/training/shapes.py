@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from mlxprune.checksums import read_sealed_list, write_sealed_list
 from mlxprune.model.architecture import flops_per_token
 from mlxprune.model.memory_bounds import memory_plan
-from mlxprune.records import read_record, write_record
+from mlxprune.records import record_of
 from mlxprune.training.recipe import Recipe
 
 FILE = "shapes.json"
@@ -55,10 +56,15 @@ def finer(batch_size: int, parts: int, factor: int = 1) -> int | None:
 
 def stored_shapes(folder: Path, usual: int) -> list[StepShape]:
     """The shapes of a training; stored the first time."""
-    path = folder / FILE
-    if not path.exists():
-        write_record(path, [StepShape(0, usual)])
-    return read_record(path, list[StepShape])
+    try:
+        return _read(folder)
+    except (OSError, ValueError):  # not there, or damaged: as it was without a lack of memory
+        write_sealed_list(folder / FILE, [StepShape(0, usual)])
+    return _read(folder)
+
+
+def _read(folder: Path) -> list[StepShape]:
+    return record_of(read_sealed_list(folder / FILE), list[StepShape])
 
 
 def shape_at(shapes: list[StepShape], step: int) -> int:
@@ -69,10 +75,10 @@ def shape_at(shapes: list[StepShape], step: int) -> int:
 def with_finer_parts(folder: Path, batch_size: int, step: int) -> int | None:
     """Cut the steps from ``step`` on into at least twice as many parts; None where a part is one
     sequence already. ``step`` is where the training will go on."""
-    shapes = read_record(folder / FILE, list[StepShape])
+    shapes = _read(folder)
     parts = finer(batch_size, shapes[-1].parts, 2)
     if parts is None:
         return None
     kept = [shape for shape in shapes if shape.step < step]
-    write_record(folder / FILE, [*kept, StepShape(step, parts)])
+    write_sealed_list(folder / FILE, [*kept, StepShape(step, parts)])
     return parts
