@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,8 @@ import psutil
 import torture_checks as checks
 from torture_faults import PLANTS, planted
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the corpus alone is ours
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the corpus alone is ours
 from mlxprune.testing import tiny
 
 SEAM = Path(__file__).parent / "seam"
@@ -85,7 +87,7 @@ def tasks(folder: Path, count: int) -> Path:
 def studies(base: Path, more: dict[str, str], small: bool) -> list[Study]:
     """What there is of a study, in two: references with an early copy, tasks, a target, documents
     that are left out, branches; and cross-scoring with a ladder."""
-    corpus = tiny.tiny_corpus(base / "corpus", documents=1500 if small else 3600)
+    corpus = tiny.tiny_corpus(base / "corpus", documents=3600)
     target = base / "target.txt"
     target.write_text(" ".join(random.Random(3).choices(tiny.WORDS, k=3000)))
     work = {"tokens": 12_000, "checkpoint_every": INTERVAL}
@@ -124,7 +126,7 @@ def studies(base: Path, more: dict[str, str], small: bool) -> list[Study]:
 def start(study: Study, run: Path, plan: dict | None = None, *command: str) -> subprocess.Popen:
     """The command of a run, in a session of its own; with a plan under the seam."""
     environment = {**os.environ, **study.more, "TORTURE": str(run)}
-    paths = [study.more.get("PYTHONPATH", "")]
+    paths = [study.more.get("PYTHONPATH", str(ROOT))]
     if plan is not None:
         place = run.parent / "plan.json"
         place.write_text(json.dumps(plan))
@@ -160,8 +162,10 @@ def plan_of(run: Path, **harm: object) -> dict:
 
 
 def traced(run: Path) -> list[tuple[str, str]]:
+    """(operation, path); a number of a process in a name is left out: the next has another."""
     lines = (run.parent / "trace.txt").read_text().splitlines()
-    return [tuple(json.loads(line)[:2]) for line in lines]
+    found = [json.loads(line)[:2] for line in lines]
+    return [(operation, re.sub(r"\.\d+\.partial$", "", path)) for operation, path in found]
 
 
 def undisturbed(study: Study) -> None:
@@ -196,9 +200,11 @@ def kill_at(study: Study, run: Path, stage: str, draw: random.Random, account: A
     there = [(o, p) for o, p in study.trace if checks.stage_of(p) == stage]
     operation, path = draw.choice(there)
     how = draw.choice(["kill"] * 6 + ["torn", "child", "eio", "enospc"])
+    after = [start for _, starts in checks.STAGES[STAGES.index(stage) + 1 :] for start in starts]
     plan = plan_of(
-        run, op=operation, path=path, nth=1, when=draw.choice(["before", "after"]), how=how
-    )
+        run, op=operation, path=path, nth=1, when=draw.choice(["before", "after"]), how=how,
+        later=after,
+    )  # fmt: skip
     child = start(study, run, plan)
     try:
         code = child.wait(WAIT)
@@ -209,6 +215,9 @@ def kill_at(study: Study, run: Path, stage: str, draw: random.Random, account: A
     clear(run)
     came = (run.parent / "trace.txt.count").exists()
     if not came:
+        if code == -signal.SIGKILL:
+            account.kills[touched(run)] += 1
+            account.harms["kill"] += 1
         return code != 0 or not finished(run)
     account.harms[how] += 1
     if how in ("kill", "torn", "child"):
@@ -257,7 +266,7 @@ def check_power(study: Study, run: Path, where: str, account: Account) -> None:
     and what is at work is nobody's promise."""
     child = subprocess.run(
         [sys.executable, "-m", "mlxprune", "verify", str(run), "--json"],
-        env={**os.environ, **study.more}, cwd=run.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **study.more}, cwd=run.parent,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     try:

@@ -3,7 +3,7 @@ there. Nothing of mlxprune is imported.
 
 SEAM names a JSON file: ``root`` (only what is done below it counts), ``trace`` (a file that every
 operation is appended to), and perhaps ``op``, ``path`` (a part of it), ``nth`` (in all processes),
-``when`` (before, after) and ``how``:
+``when`` (before, after), ``later`` (starts of paths: it ends there, too) and ``how``:
 
     kill    the whole run ends there, this process and the one that leads it
     child   only this process ends there
@@ -30,6 +30,7 @@ def _install(plan: dict) -> None:
     os.environ.setdefault("SEAM_LEADER", str(os.getpid()))
     real = {name: getattr(os, name) for name in OPERATIONS}
     counter = plan["trace"] + ".count"
+    later = tuple(plan.get("later") or ("\0",))
 
     def place(arguments: tuple) -> str | None:
         """The path of an operation below the root; that of a descriptor by its name."""
@@ -72,6 +73,8 @@ def _install(plan: dict) -> None:
             path = place(arguments) if arguments else None
             if path is None or (name == "write" and arguments[0] < 3):
                 return do(*arguments, **more)
+            if path.startswith(later):  # it has gone past the place that was meant
+                end()
             due = is_due(name, path)
             if due and plan["how"] in ("eio", "enospc"):
                 number = errno.EIO if plan["how"] == "eio" else errno.ENOSPC

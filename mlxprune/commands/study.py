@@ -146,6 +146,9 @@ def run(
     no_awake: Annotated[
         bool, typer.Option("--no-awake", help="let a Mac sleep by itself while this runs")
     ] = False,
+    accept_changed_input: Annotated[
+        bool, typer.Option("--accept-changed-input", help="do all anew where input files changed")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -161,6 +164,7 @@ def run(
     if detach:
         _refuse_what_would_fail_at_once(loaded, target)
         more = ["--no-awake"] if no_awake else []
+        more += ["--accept-changed-input"] if accept_changed_input else []
         _detach(target, config, overrides or [], until, force, as_json, more)
         return
     from mlxprune.pipeline.runner import run_study
@@ -170,9 +174,10 @@ def run(
         if is_kept and not quiet:
             print(KEPT_AWAKE, file=sys.stderr)
         if loaded.split.seed:
-            _run_repeats(loaded, target, until, force, quiet, as_json)
+            _run_repeats(loaded, target, until, force, quiet, as_json, accept_changed_input)
             return
-        result = run_study(loaded, target, until, force, listeners(quiet))
+        told = listeners(quiet)
+        result = run_study(loaded, target, until, force, told, accept_changed_input)
     if as_json:
         print_json(result)
     elif until is None or until == "report":
@@ -189,6 +194,7 @@ def _run_repeats(
     force: str | None,
     quiet: bool,
     as_json: bool,
+    accept_changed_input: bool,
 ) -> None:
     """The study once for every seed of ``split.seed``, in a folder of its own each; then the
     differences over them."""
@@ -206,7 +212,9 @@ def _run_repeats(
         if not quiet:
             print(f"study with seed {seed}: {folder}", file=sys.stderr)
         single = validate_config(tree, f"split.seed {seed}")
-        results[str(seed)] = run_study(single, RunFolder(folder), until, force, listeners(quiet))
+        results[str(seed)] = run_study(
+            single, RunFolder(folder), until, force, listeners(quiet), accept_changed_input
+        )
         folders.append(folder)
     whole = until in (None, "report") and len(folders) > 1
     table = run_table(folders) if whole else None

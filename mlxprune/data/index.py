@@ -140,7 +140,7 @@ class Corpus:
 
 
 def changed_input(source: Source) -> DataError:
-    fix = "put the old file back, or start a new run with another --dir"
+    fix = "put the old file back, or start a new run with another --dir, or --accept-changed-input"
     return DataError("the input file changed since it was indexed", str(source.path), fix)
 
 

@@ -62,6 +62,25 @@ def input_facts(sources: list[Source]) -> list[InputFile]:
     return facts
 
 
+def changed_files(folder: Path, files: list[InputFile]) -> str:
+    """Which files are not those that an index was made of, in words."""
+    try:
+        told = read_record(folder / "files.json", list[InputFile])
+    except (OSError, ValueError):
+        return "which files is not known any more"
+    before, now = ({f.name: (f.size, f.edges) for f in some} for some in (told, files))
+    words = []
+    for what, names in (
+        ("changed", [n for n in now if n in before and before[n] != now[n]]),
+        ("new", [n for n in now if n not in before]),
+        ("gone", [n for n in before if n not in now]),
+    ):
+        if names:
+            more = ", ..." if len(names) > 3 else ""
+            words.append(f"{what} {', '.join(map(one_line, names[:3]))}{more}")
+    return "; ".join(words) or "how it is read (data.* in the configuration)"
+
+
 def verify_inputs(folder: Path, sources: list[Source], files: list[InputFile]) -> None:
     """A changed mtime leads to verification by the full hash noted in the first pass."""
     known = {file.name: file for file in read_record(folder / "files.json", list[InputFile])}

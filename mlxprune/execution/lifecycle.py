@@ -72,6 +72,13 @@ def begin_run(execution: Execution, study: str, need_bytes: int) -> None:
         tell_of_damage(execution, "corpus", ["run.json"], "written anew")
 
 
+def leave_nothing_where_removed(run: RunFolder) -> None:
+    """Somebody removed the folder while the run worked: what was made of it since goes, too, since
+    a later start would take it for a run."""
+    if run.path.exists() and not run.run_json.exists() and not run.events.exists():
+        shutil.rmtree(run.path, ignore_errors=True)
+
+
 def finish_run(
     execution: Execution, error: BaseException | None, result: Json | None = None
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from mlxprune.data.index import CorpusCounts
 from mlxprune.experiment.comparisons import Comparison, MainVerdict
 from mlxprune.experiment.conclusion import Conclusion
@@ -43,6 +45,7 @@ class SeedResult(TrainingTotals, kw_only=True, omit_defaults=True):
     overlap: float | None = None  # as in arms.json, and the next
     overlap_by_chance: float | None = None
     same_as: str | None = None  # the name of an equal training, whose model this is
+    marks: list[str] = msgspec.field(default_factory=list)  # went back, or diverged: in words
     test: ArmEvaluation | None = None  # without the tasks
 
 
@@ -59,6 +62,11 @@ class ArmResult(TrainingTotals, kw_only=True, omit_defaults=True):
     test_target: float | None
     overlap: float | None = None
     overlap_by_chance: float | None = None
+
+    @property
+    def marks(self) -> list[str]:
+        """What a reader of its figures must know of the trainings of its seeds."""
+        return [f"seed {seed}: {mark}" for seed, one in self.seeds.items() for mark in one.marks]
 
     @property
     def tests(self) -> list[ArmEvaluation]:

@@ -43,6 +43,7 @@ class TrustFacts(SparseRecord):
     slices_tried: list[str]
     test_reads: int
     domain_auc: float | None  # how well the domain alone tells kept from dropped
+    marks: list[str]  # trainings that went back or diverged
     doubts: list[str]
 
 
@@ -92,6 +93,7 @@ def trust_facts(
         slices_tried=sorted({*reads.slices, *(screening.slices if screening else ())}),
         test_reads=len(reads.reads),
         domain_auc=domain_auc(manifest.domains or []) if manifest is not None else None,
+        marks=_marks(held),
         doubts=[],
     )
     facts.doubts = list(_doubts(facts))
@@ -110,8 +112,20 @@ def _reference(held: RunArtifacts) -> tuple[float | None, float | None]:
     return summary.targets / max(body, 1), ranks[-1] if ranks else None
 
 
-def _doubts(facts: TrustFacts) -> list[str]:
+def _marks(held: RunArtifacts) -> list[str]:
+    """Of every current training of a reference or an arm what a reader must know of it."""
+    folders = [held.run.reference(s.name) for s in scorers_of(held.config)]
+    folders += [held.run.final(name) for name in held.arms.arms]
     found = []
+    for folder in folders:
+        path = folder / "training.json"
+        if is_current(held.run, folder) and path.exists():
+            found += [f"{folder.name} {m}" for m in read_record(path, TrainingSummary).marks]
+    return found
+
+
+def _doubts(facts: TrustFacts) -> list[str]:
+    found = [*facts.marks]
     if facts.seeds == 1:
         found.append("one seed tells nothing of the noise of seeds")
     if facts.document_degrees < LEAST_DEGREES:

@@ -11,7 +11,7 @@ from mlxprune.data import split
 from mlxprune.data.hashing import mix
 from mlxprune.data.held_out import HELD_OUT_DOCUMENTS
 from mlxprune.data.index import CORPUS_VERSION
-from mlxprune.data.indexing import note_places, verify_inputs
+from mlxprune.data.indexing import changed_files, note_places, verify_inputs
 from mlxprune.data.mix import mix_sentence
 from mlxprune.data.rows import HARMLESS_REASONS
 from mlxprune.data.sources import notes_on_files
@@ -54,9 +54,10 @@ def refuse_changed_inputs(config: Config, run: RunFolder, given: InputFiles) -> 
     known = read_marker(run.corpus)
     if known is None or damaged_files(run.corpus):  # it is made again, and then checked
         return
+    fix = "start a new run with another --dir, or do all of this one again: --accept-changed-input"
     if known.fingerprint != fingerprint_of(corpus_inputs(config, given)):
-        fix = "start a new run with another --dir; a run keeps its corpus"
-        raise DataError("the input files changed since this run began", str(run.path), fix)
+        which = changed_files(run.corpus, given.files)
+        raise DataError(f"the input changed since this run began: {which}", str(run.path), fix)
     verify_inputs(run.corpus, given.found.sources, given.files)
 
 

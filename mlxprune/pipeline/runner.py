@@ -18,8 +18,14 @@ from mlxprune.config.loading import load_config
 from mlxprune.config.schema import Config
 from mlxprune.data.indexing import input_facts
 from mlxprune.data.sources import find_sources, pinned
+from mlxprune.errors import DataError
 from mlxprune.execution.control import Control
-from mlxprune.execution.lifecycle import begin_run, finish_run, inputs_before
+from mlxprune.execution.lifecycle import (
+    begin_run,
+    finish_run,
+    inputs_before,
+    leave_nothing_where_removed,
+)
 from mlxprune.execution.stage import Artifact, remember_inputs, run_stage
 from mlxprune.experiment.artifacts import InputFiles, StudyExecution
 from mlxprune.experiment.study_result import StudyResult
@@ -88,16 +94,19 @@ def run_study(
     until: str | None = None,
     force: str | None = None,
     listeners: list[Listener] | None = None,
+    accept_changed_input: bool = False,
 ) -> StudyResult:
     """Run the stages that are missing or out of date, up to the stage ``until``; ``force`` and all
-    after it anew. Return the result that --json prints."""
+    after it anew. Input files that changed since the run began are refused, or with
+    ``accept_changed_input`` everything is done anew. Return the result that --json prints."""
     config = _with_pinned_data(config, run)
     warnings = check_possible(config)
     check_same_study(run, study_of(config))
     found = find_sources(config.data)
     given = InputFiles(found, input_facts(found.sources))
     with lock.locked(run):
-        refuse_changed_inputs(config, run, given)  # before anything is touched
+        changed = _changed_input(config, run, given, accept_changed_input)
+        force = STAGES[0] if changed else force
         log = EventLog(run.events)
         log.listeners += listeners or []
         with Control(run, log) as control, no_space_is_an_error(run.path):
@@ -107,6 +116,8 @@ def run_study(
             study = StudyExecution(config, run, log, control, forced, before=before, input=given)
             begin_run(study, study_of(config), disk_bytes(config, given.size))
             try:
+                if changed:
+                    study.warn("corpus", f"{changed}: all is done anew")
                 for warning in warnings:
                     study.warn("reference", warning)
                 settle_device(study)
@@ -122,8 +133,21 @@ def run_study(
                 raise
             finally:
                 study.children.close()
+                leave_nothing_where_removed(run)
             finish_run(study, None, plain(result))
             return result
+
+
+def _changed_input(config: Config, run: RunFolder, given: InputFiles, accepted: bool) -> str | None:
+    """What changed of the input. Raises DataError unless that is accepted, before anything is
+    touched."""
+    try:
+        refuse_changed_inputs(config, run, given)
+    except DataError as error:
+        if not accepted:
+            raise
+        return error.problem
+    return None
 
 
 def _with_pinned_data(config: Config, run: RunFolder) -> Config:

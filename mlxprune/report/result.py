@@ -147,6 +147,7 @@ def _of_seed(held: RunArtifacts, name: str, record: ArmRecord) -> SeedResult:
         overlap=record.overlap,
         overlap_by_chance=record.overlap_by_chance,
         same_as=None if marker is None else marker.same_as,
+        marks=training.marks,
         test=test,
     )
 

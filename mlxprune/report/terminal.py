@@ -154,7 +154,7 @@ def _arms_table(arms: dict[str, ArmResult]) -> Any:
     for name, arm in arms.items():
         figures = [arm.test_macro, arm.test_original_mix]
         table.add_row(
-            name,
+            f"{name} !" if arm.marks else name,
             short_count(arm.unique_tokens),
             short_count(arm.tokens),
             f"{arm.passes:.2f}",
