@@ -35,9 +35,10 @@ import psutil
 import torture_checks as checks
 from torture_faults import PLANTS, planted
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the corpus alone is ours
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the corpus alone is ours
 from mlxprune.testing import tiny
+
+ROOT = Path(__file__).resolve().parents[1]
 
 SEAM = Path(__file__).parent / "seam"
 STAGES = [name for name, _ in checks.STAGES]

@@ -27,6 +27,7 @@ from mlxprune.experiment.records import (
     TestReads,
 )
 from mlxprune.experiment.study_result import StudyResult
+from mlxprune.experiment.verification import Verified
 from mlxprune.exporting.shards import ExportRecord
 from mlxprune.filtering.result import FilterResult
 from mlxprune.filtering.worker import DECIDED
@@ -50,6 +51,7 @@ RUN_FOLDER: list[tuple[str, type | str]] = [
     ("run.json", "what the folder belongs to for good, and what each stage rested on"),
     ("device.json", DeviceChoice),
     ("events/*.msgpack", "the log; see events.md"),
+    ("events/*.msgpack.zst", "its segments that are not written to any more"),
     ("commands/*.json", "commands that wait for the next batch edge"),
     ("lock", "who works on the run: `pid`, `started`, `host`"),
     ("target/", "a corpus and its tokens, as below, of the target text"),
@@ -68,7 +70,16 @@ RUN_FOLDER: list[tuple[str, type | str]] = [
     ("tokens/<tokenizer>/offsets.npy", "int64 [documents + 1]: where each begins"),
     ("references/<name>/", "a model in Hugging Face layout"),
     ("references/<name>/training.json", TrainingSummary),
+    ("references/<name>/checkpoints/step-<n>/", "weights, optimizer state, and state.json"),
+    ("references/<name>/shapes.json", "into how many parts its steps are cut, from which step on"),
+    ("references/<name>/rollbacks.json", "where a training went back, if it did"),
+    ("references/<name>/towards", "what the work in the folder is for; `.towards` is a copy"),
     ("scores/<name>.parquet", "one row a document of the pool; columns below"),
+    (
+        "scores/.<name>.parts/",
+        "what a damaged scores file is written again from: rows.npy and positions.npy, with"
+        " shapes.json; while it is scored, a file a unit",
+    ),
     ("scores/<name>.unscored-<hash>.parquet", "documents without a score: key, id, source, row"),
     ("selection/<slice>/manifest.json", SliceManifest),
     ("selection/<slice>/kept.parquet", "the kept documents; columns below"),
@@ -94,6 +105,7 @@ ANSWERS: list[tuple[str, type]] = [
     ("eval --json", ModelEvaluation),
     ("score --json", ScoredData),
     ("train --json", TrainedModel),
+    ("verify --json", Verified),
     ("select --json", SliceManifest),
     ("export --json, .export.json of an export", ExportRecord),
     ("filter --json, filter.json of what was filtered", FilterResult),

@@ -74,6 +74,7 @@ def test_the_page_of_formats_names_every_file_of_a_run(
     rare = {"commands/*.json", "lock", "*/stage.json", "target/", "eval/contamination.json"}
     rare |= {path for path in paths if path.endswith((".target.npy", ".items.parquet"))}
     rare |= {path for path in paths if ".unscored-" in path} | {"final/screening.json"}
+    rare |= {"events/*.msgpack.zst", "references/<name>/rollbacks.json"}
     for path, pattern in patterns.items():
         assert path in rare or any(pattern.fullmatch(name) for name in names), path
 

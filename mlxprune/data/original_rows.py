@@ -19,17 +19,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from mlxprune.data.containers import (
-    BATCH_ROWS,
-    CHECK,
-    batch_values,
-    column_batches,
-    line_value,
-    long_line,
-    quiet,
-    values_of,
-    wanted_columns,
-)
+from mlxprune.data.containers import line_value, long_line, quiet, values_of
 from mlxprune.data.decompression import (
     BYTE_ORDER_MARK,
     LineInPieces,
@@ -51,6 +41,7 @@ from mlxprune.data.rows import (
     row_of,
 )
 from mlxprune.data.sources import Source
+from mlxprune.data.tables import BATCH_ROWS, CHECK, batch_values, column_batches, wanted_columns
 from mlxprune.errors import DataError, one_line
 
 LINES_TOGETHER = 8192  # where whoever takes them works in a thread: few hand-overs cost little

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mlxprune.data.containers import Part, quiet, values_of
+from mlxprune.data.containers import quiet, values_of
 from mlxprune.data.decompression import Told, decompressed_chunks
 from mlxprune.data.rows import (
     AUTO_DOMAIN_ROWS,
@@ -18,6 +18,7 @@ from mlxprune.data.rows import (
     row_of,
 )
 from mlxprune.data.sources import Source
+from mlxprune.data.tables import Part
 
 
 @dataclass

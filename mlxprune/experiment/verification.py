@@ -25,7 +25,9 @@ from mlxprune.run.markers import (
 from mlxprune.run.segments import CLOSED, OPEN, damaged_records
 from mlxprune.training.checkpoints import STATE, finished_checkpoints, state_of_checkpoint
 
-SEALED = ("run.json", "arms.json", "test-reads.json", "rollbacks.json", "report.json")
+SEALED = (
+    "run.json", "arms.json", "test-reads.json", "rollbacks.json", "report.json", "device.json",
+)  # fmt: skip
 PARTS = ".parts"  # the end of the names of folders whose arrays hold their own checksums
 
 

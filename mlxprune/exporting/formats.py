@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlxprune.data.containers import BATCH_ROWS
 from mlxprune.data.original_rows import (
     LINES_TOGETHER,
     DocumentRows,
@@ -23,6 +22,7 @@ from mlxprune.data.original_rows import (
 )
 from mlxprune.data.output_file import SUFFIXES, CsvFile, LinesFiles, OutputFile, ParquetFile
 from mlxprune.data.rows import MISSING, value_at
+from mlxprune.data.tables import BATCH_ROWS
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.exporting.documents import KEPT, POOL, ExportSource
 from mlxprune.exporting.known_columns import (

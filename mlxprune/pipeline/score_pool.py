@@ -83,7 +83,7 @@ def _scored(study: StudyExecution, scorer: Scorer, without: dict[str, str]) -> A
             tokens=run.tokens(scorer.tokenizer),
             documents=_documents(study, scorer),
             target=target,
-            parts=target.with_name(target.stem + ".parts"),
+            parts=target.with_name(f".{target.stem}.parts"),
             fingerprint=artifact.fingerprint,
             context=context,
             settings=config.score,

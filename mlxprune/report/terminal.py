@@ -40,6 +40,9 @@ def print_result(result: StudyResult, report_path: str) -> None:
         rich.print(
             "worth: fresh tokens that teach as much (predicted); n: seeds; overlap: with the slice"
         )
+        for name, arm in result.arms.items():
+            if arm.marks:
+                rich.print(Text(f"! {name}: {'; '.join(arm.marks)}"))
         for name, why in result.left_out.items():
             rich.print(Text(f"{name} is left out: {why}"))
         rich.print()

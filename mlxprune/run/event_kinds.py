@@ -16,7 +16,7 @@ import msgspec
 
 from mlxprune.records import plain
 
-EVENTS_VERSION = 1
+EVENTS_VERSION = 2  # since 2, every record holds a checksum
 NAME_LENGTH = 64  # of a kind that this version does not know
 MOST_NUMBER = 10**18
 Number = int | float

@@ -38,7 +38,7 @@ def checked(record: Any) -> Wire | None:
         return None
     told = record.pop(KEY, None)
     if told is None:
-        return record
+        return record if record.get("v") in (None, 1) else None
     try:
         same = zlib.crc32(msgpack.packb(record)) == told
     except (ValueError, TypeError, OverflowError):
@@ -54,7 +54,7 @@ def unpacker() -> msgpack.Unpacker:
 def log_segments(folder: Path) -> list[Path]:
     """The segments in the order of their numbers, each once."""
     try:
-        found = [p for p in folder.iterdir() if p.name.endswith((OPEN, CLOSED))]
+        found = [p for p in folder.iterdir() if p.name.endswith((OPEN, CLOSED)) and p.is_file()]
     except OSError:
         return []
     by_stem: dict[str, Path] = {}

@@ -34,7 +34,8 @@ def score_files(source: str) -> list[Path]:
         single = path / "scores.parquet"
         if single.exists():
             return [single]
-        found = sorted(p for p in path.rglob("*") if p.is_file() and _is_part(p))
+        below = (p for p in path.rglob("*") if p.is_file() and _is_part(p))
+        found = sorted(p for p in below if not _is_hidden(p.relative_to(path)))
     else:
         found = sorted(Path(p) for p in glob(source, recursive=True)) if has_magic(source) else []  # noqa: PTH207
         found = [p for p in found if p.is_file() and _is_part(p)]
@@ -46,6 +47,10 @@ def score_files(source: str) -> list[Path]:
 def _is_part(path: Path) -> bool:
     own = path.name.startswith((".", "_")) or ".unscored-" in path.name
     return suffix_of(path.name) in DATA_SUFFIXES and not own
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def is_one_file(files: list[Path], id_column: str) -> bool:

@@ -95,14 +95,22 @@ class Restored:
 
 
 def restore_checkpoint(
-    folders: tuple[Path, ...], recipe: Recipe, last: int, model: nn.Module, optimizer: Any
+    folders: tuple[Path, ...],
+    recipe: Recipe,
+    last: int,
+    model: nn.Module,
+    optimizer: Any,
+    only_regular: bool = False,
 ) -> Restored:
     """Load the newest whole checkpoint of these folders that is not past ``last`` and whose weights
-    are finite; step 0, with nothing loaded, where there is none."""
+    are finite; step 0, with nothing loaded, where there is none. ``only_regular``: none that a stop
+    or the clock has left, so that where it goes on from is the same however it came there."""
     import mlx.core as mx
     from mlx.utils import tree_flatten, tree_unflatten
 
     for path, state in usable_checkpoints(folders, recipe, last):
+        if only_regular and state.step % recipe.checkpoint_every:
+            continue
         weights: Any = mx.load(str(path / WEIGHTS))
         if not all(mx.all(mx.isfinite(array)).item() for array in weights.values()):
             continue

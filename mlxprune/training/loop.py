@@ -188,7 +188,7 @@ class _Training:
                 f"lower learning_rate or raise warmup, and run again with --force {job.stage}",
             )
         restored = restore_checkpoint(
-            (job.folder, *job.earlier), job.recipe, job.last, self.model, self.optimizer
+            (job.folder, *job.earlier), job.recipe, job.last, self.model, self.optimizer, True
         )
         remove_later(job.folder, restored.step)
         back = RollBack(step + 1, restored.step, step + 1 - restored.step, f"{loss}, {norm}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from mlxprune.checksums import read_sealed, write_sealed
 from mlxprune.errors import UsageError
 from mlxprune.report.run_table import run_table, table_page
 from mlxprune.run.folder import RunFolder
@@ -30,9 +29,9 @@ def change_config(run: Path, before: str, after: str) -> None:
 
 
 def change_fingerprint(run: Path, stage: str) -> None:
-    known: dict[str, Any] = json.loads((run / "run.json").read_text())
+    known = read_sealed(run / "run.json")
     known["stages"][stage]["fingerprint"] = "other"
-    (run / "run.json").write_text(json.dumps(known))
+    write_sealed(run / "run.json", known)
 
 
 def test_what_differs_is_told_and_the_page_holds_no_script(two: list[Path]) -> None:

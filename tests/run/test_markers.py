@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlxprune.files import read_json, write_json
+from mlxprune.checksums import read_sealed, write_sealed
 from mlxprune.run.markers import claim, is_done, mark_done, marker_path, read_marker, set_aside
 
 
@@ -51,8 +51,8 @@ def test_a_mark_of_another_version_still_says_what_it_answers_to(tmp_path: Path)
     place.mkdir()
     (place / "weights").write_text("x")
     mark_done(place, "final", "aaaa")
-    told = read_json(marker_path(place))
-    write_json(marker_path(place), {**told, "documents": "many", "of": "tomorrow"})
+    told = read_sealed(marker_path(place))
+    write_sealed(marker_path(place), {**told, "documents": "many", "of": "tomorrow"})
     assert is_done(place, "aaaa")
     assert set_aside(place, "aaaa")
     assert (place / "weights").exists()
