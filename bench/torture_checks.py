@@ -23,7 +23,9 @@ PASSING = {
 # A marker holds the checksums of files whose own places or times are left out here.
 SUMS = re.compile(r"(^|/)(\.report\.html\.stage\.json|corpus/stage\.json)$")
 # Of finished things, what only a later loss would need: damaged, it need not be made again.
-SPARE = re.compile(r"/checkpoints/step-|(^|/)\.?towards$|(^|/)shapes\.json$|README\.md$")
+SPARE = re.compile(
+    r"/checkpoints/step-|(^|/)\.?towards$|(^|/)shapes\.json$|README\.md$|\.parts/[a-z]+\.npy$"
+)
 LEFT_OVER = re.compile(r"\.partial|(^|/)\d{6}\.npy$|\.positions\.npy$")
 
 

@@ -29,9 +29,8 @@ from mlxprune.data.decompression import (
 )
 from mlxprune.data.hashing import hash_text
 from mlxprune.data.index import Corpus, changed_input
-from mlxprune.data.readers import read_rows, text_domain
+from mlxprune.data.readers import head_of, read_rows, text_domain
 from mlxprune.data.rows import (
-    AUTO_DOMAIN_ROWS,
     BadLine,
     Row,
     RowKeys,
@@ -236,8 +235,7 @@ def domain_key_of(source: Source) -> str:
     keys = keys_for(source)
     if keys.domain != "auto" or keys.fixed is not None:
         return keys.domain
-    head = itertools.islice(values_of(source), AUTO_DOMAIN_ROWS)
-    return auto_domain(source.top, [value for _, _, value in head])[0]
+    return auto_domain(source.top, head_of(source))[0]
 
 
 def judged(source: Source, domain_key: str, raw: RawRows) -> list[Row | Skip]:

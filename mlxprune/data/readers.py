@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlxprune.data.containers import quiet, values_of
 from mlxprune.data.decompression import Told, decompressed_chunks
 from mlxprune.data.rows import (
+    AUTO_DOMAIN_KEYS,
     AUTO_DOMAIN_ROWS,
     TOO_LONG,
     Row,
@@ -44,12 +46,19 @@ def read_rows(
     keys, top, name = source.keys, source.top, source.name
     values, chosen.key = values_of(source, part, told), keys.domain
     if keys.domain == "auto" and keys.fixed is None:
-        whole = values if part is None else values_of(source)  # a part may not be the beginning
-        head = [*itertools.islice(whole, AUTO_DOMAIN_ROWS)]
-        chosen.key, chosen.refused = auto_domain(top, [value for _, _, value in head])
-        values = itertools.chain(head, values) if part is None else values
+        chosen.key, chosen.refused = auto_domain(top, head_of(source))
     for number, offset, value in values:
         yield row_of(top, name, keys, chosen.key, number, offset, value)
+
+
+def head_of(source: Source) -> list[Any]:
+    """Of the first rows of a file what `auto` looks at: their texts are not held."""
+    roots = {key.partition(".")[0] for key in AUTO_DOMAIN_KEYS}
+    return [
+        {key: value[key] for key in (*AUTO_DOMAIN_KEYS, *roots) if key in value}
+        for _, _, value in itertools.islice(values_of(source), AUTO_DOMAIN_ROWS)
+        if isinstance(value, dict)
+    ]
 
 
 def text_domain(source: Source) -> str:

@@ -23,6 +23,7 @@ from mlxprune.run.markers import (
     read_marker,
 )
 from mlxprune.run.segments import CLOSED, OPEN, damaged_records
+from mlxprune.scoring.units import JOINED
 from mlxprune.training.checkpoints import STATE, finished_checkpoints, state_of_checkpoint
 
 SEALED = (
@@ -123,6 +124,7 @@ def _verify_sealed(look: _Look, files: list[Path]) -> None:
         if path in look.seen or path.name.endswith(PARTIAL):
             continue
         is_array = path.suffix == ".npy" and path.parent.name.endswith(PARTS)
+        spare = is_array and path.name in JOINED
         if path.name not in SEALED and not is_array:
             continue
         try:
@@ -131,7 +133,8 @@ def _verify_sealed(look: _Look, files: list[Path]) -> None:
             else:
                 read_sealed(path)
         except (OSError, ValueError):
-            look.note([path], [path], "the next start makes it again")
+            then = "nothing needs it: remove it" if spare else "the next start makes it again"
+            look.note([path], [path], then)
         else:
             look.note([path], [], "")
 

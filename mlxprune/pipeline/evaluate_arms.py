@@ -163,6 +163,8 @@ def evaluate_arms(study: StudyExecution) -> None:
         {a.arm: str(trainings[a.name]["documents"]) for a in whole if a.kind == "pruned"},
     )
     run_stage(study, "evaluation", list(artifacts.values()), named)
+    for parts in study.run.evaluation("x").parent.glob("*.parts"):  # a kill may leave them
+        shutil.rmtree(parts)
     for arm in trained:
         if arm.name not in study.log.state.assessed:  # it was there before
             _tell(study, arm.name)

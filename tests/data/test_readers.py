@@ -161,7 +161,7 @@ def test_parquet_reads_only_the_needed_columns(
     assert [getattr(r, "reason", "ok") for r in found] == ["ok", "null_text", "ok", "empty_text"]
     assert isinstance(found[0], Row)
     assert (found[0].domain, found[0].id) == ("X", "1")
-    assert asked == [["text", "id", "meta.pile_set_name"]]
+    assert asked == [["text", "id", "meta.pile_set_name"]] * 2, "the head, and all"
 
 
 def test_a_parquet_file_without_the_text_column_lists_those_there_are(tmp_path: Path) -> None:
