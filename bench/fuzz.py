@@ -87,7 +87,7 @@ def search(target: str, seconds: float, seed: int, paths: list[str]) -> tuple[li
     count = int(tries[-1].split(":")[-1]) if tries else 0
     if done.returncode and not found:
         raise SystemExit(f"{target}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    return found, count, done.stderr[-3000:]
+    return found, count, (done.stdout[-2000:] + done.stderr[-1000:])
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from mlxprune.checksums import read_sealed, write_sealed
@@ -145,13 +147,20 @@ class TestReads(Record):
 
 
 def read_test_reads(run: RunFolder) -> TestReads:
+    paths = _test_read_copies(run)
+    for path in paths:
+        try:
+            return record_of(read_sealed(path), TestReads)
+        except (OSError, ValueError):
+            continue
+    there = any(path.exists() for path in paths)  # and nobody knows: one reading at the least
+    return TestReads(reads=[TestRead(slices={})] if there else [])
+
+
+def _test_read_copies(run: RunFolder) -> list[Path]:
+    """Two, since nothing else tells what it tells."""
     path = run.evaluation("test-reads")
-    if not path.exists():
-        return TestReads(reads=[])
-    try:
-        return record_of(read_sealed(path), TestReads)
-    except (OSError, ValueError):  # nobody knows: one reading at the least
-        return TestReads(reads=[TestRead(slices={})])
+    return [path, path.with_name(f".{path.name}")]
 
 
 def note_test_read(run: RunFolder, slices: dict[str, str]) -> None:
@@ -160,6 +169,11 @@ def note_test_read(run: RunFolder, slices: dict[str, str]) -> None:
     before = read_test_reads(run)
     known = {item for read in before.reads for item in read.slices.items()}
     new = dict(sorted(set(slices.items()) - known))
-    if new:
-        read = TestRead(slices=new)
-        write_sealed(run.evaluation("test-reads"), TestReads(reads=[*before.reads, read]))
+    reads = TestReads(reads=[*before.reads, *([TestRead(slices=new)] if new else [])])
+    for path in _test_read_copies(run):
+        try:
+            same = record_of(read_sealed(path), TestReads) == reads
+        except (OSError, ValueError):
+            same = False
+        if reads.reads and not same:
+            write_sealed(path, reads)

@@ -27,7 +27,8 @@ from mlxprune.scoring.units import JOINED
 from mlxprune.training.checkpoints import STATE, finished_checkpoints, state_of_checkpoint
 
 SEALED = (
-    "run.json", "arms.json", "test-reads.json", "rollbacks.json", "report.json", "device.json",
+    "run.json", "arms.json", "test-reads.json", ".test-reads.json", "rollbacks.json",
+    "report.json", "device.json",
 )  # fmt: skip
 PARTS = ".parts"  # the end of the names of folders whose arrays hold their own checksums
 

@@ -20,6 +20,7 @@ from mlxprune.checksums import (
 )
 from mlxprune.data.hashing import mix
 from mlxprune.records import record_of
+from mlxprune.run.markers import TOWARDS
 from mlxprune.scoring.nll import PART_DTYPE
 from mlxprune.scoring.windows import WindowPolicy
 
@@ -116,8 +117,9 @@ def keep_rows(parts: Path, rows: np.ndarray, positions: np.ndarray) -> None:
     """In place of the parts: a scores file that is damaged later is written again from these."""
     for name, array in zip(JOINED, (rows, positions), strict=True):
         write_sealed_array(parts / name, array)
-    for path in [*parts.glob("[0-9]*.npy*"), parts / "documents.npy"]:
-        path.unlink(missing_ok=True)
+    for path in parts.iterdir():
+        if path.suffix != ".json" and path.name not in JOINED and not path.name.endswith(TOWARDS):
+            path.unlink()
 
 
 class SmallerBatches(msgspec.Struct, array_like=True):
