@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mlxprune.errors import SpaceError
+from mlxprune.errors import DataError, SpaceError
 from mlxprune.files import (
+    files_identity,
     fingerprint_of,
     folder_in_the_making,
     no_space_is_an_error,
     read_json,
+    refuse_odd_file,
     write_json,
 )
 
@@ -74,3 +76,46 @@ def test_a_folder_that_cannot_be_flushed_is_left_at_that(
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="broken"):
         write_atomic(tmp_path / "b.json", "{}")
+
+
+def test_what_identifies_a_model_is_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    data = bytearray(os.urandom(5 << 20))
+    path.write_bytes(data)
+    before = files_identity(tmp_path, ("model*.safetensors",))
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert files_identity(tmp_path, ("model*.safetensors",)) != before
+
+
+def test_odd_files_are_refused_by_their_kind(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError) as caught:
+            read_json(path)
+        assert caught.value.filename == str(path)
+    (tmp_path / "large").write_bytes(bytes(100))
+    with pytest.raises(DataError, match="no file of its kind"):
+        refuse_odd_file(tmp_path / "large", 99)
+
+
+def test_a_failure_of_a_descriptor_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError) as caught:
+        write_json(tmp_path / "a.json", {})
+    assert str(caught.value.filename).endswith("a.json")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EFBIG, "File too large"), OSError("100 requested and 7 written")]
+)
+def test_a_limit_on_the_size_of_files_is_told(error: OSError, tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="could not be written whole") as caught, \
+            no_space_is_an_error(tmp_path):  # fmt: skip
+        raise error
+    assert "ulimit -f" in caught.value.fix

@@ -39,7 +39,7 @@ LINES = 450
 HELD_ELSEWHERE = {
     ("commands/test_study.py", "thin: arguments in, one call, words out; each is started as a user"
      " would"): "__main__ cli commands.console commands.options commands.single_stages"
-    " commands.slices commands.steering commands.watch commands.files_out commands.comparing",
+    " commands.slices commands.steering commands.files_out commands.comparing",
     ("planning/test_file_look.py", "what `init` finds and writes, on files of many layouts"):
     "commands.data_table planning.draft_config planning.corpus_sample testing.layouts",
     ("planning/test_possible.py", "models of other families, from plan to the end of a run"):
@@ -62,7 +62,7 @@ HELD_ELSEWHERE = {
     ("evaluation/test_tasks.py", "the facts of the suite are held against its files"):
     "config.task_suite",
     ("data/test_readers.py", "files are found, unpacked and read in one go"):
-    "data.decompression data.sources data.hub",
+    "data.sources data.hub",
     ("data/test_index.py", "the index is what they make"):
     "data.hashing data.indexing data.row_counts",
     ("data/test_split.py", "the parts are what they are drawn for"): "data.held_out",
@@ -111,7 +111,8 @@ HELD_ELSEWHERE = {
     ("selection/test_selector.py", "a slice is what they choose"):
     "selection.metric selection.ranking selection.manifest",
     ("tokenization/test_tokenizer.py", "trained, saved and used"):
-    "tokenization.sentencepiece_bpe tokenization.token_file tokenization.awkward_texts",
+    "tokenization.sentencepiece_bpe tokenization.token_file tokenization.awkward_texts"
+    " tokenization.tokenizer_training",
     ("training/test_loop.py", "a training is a job, its progress and its summary"):
     "training.job training.progress training.summary",
     ("test_kill.py", "doubles and makers of data that tests use"):
@@ -228,7 +229,18 @@ def test_no_module_is_named_like_the_standard_library() -> None:
 
 def test_every_test_file_is_of_a_module() -> None:
     """It stands where its module stands; what is of none is listed here."""
-    known = {"walls", "kill", "faults", "docs", "golden", "api", "tui.terminal", "tui.serve"}
+    known = {
+        "walls",
+        "kill",
+        "faults",
+        "damage",
+        "fuzzed",
+        "docs",
+        "golden",
+        "api",
+        "tui.terminal",
+        "tui.serve",
+    }
     known |= {module_of(p) for p in ENGINE} | {f"tui.{module_of(p)}" for p in APP}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         assert of_test(path) in known, path

@@ -122,9 +122,10 @@ def _serve(path: Path, port: int) -> None:
         served.serve()
 
 
-def _guarded(kind: Any) -> Any:
-    """A server that answers only pages of its own: any other that is open in a browser could read
-    the screen, by a WebSocket to this machine, or by a name that it has let mean this machine."""
+def local_pages_only() -> Any:
+    """Of aiohttp, what answers only pages of its own server: any other that is open in a browser
+    could read the screen, by a WebSocket to this machine, or by a name that it has let mean this
+    machine."""
     from aiohttp import web
 
     @web.middleware
@@ -137,10 +138,14 @@ def _guarded(kind: Any) -> Any:
             raise web.HTTPForbidden(text="asked for by a page of another server")
         return await handler(request)
 
+    return of_here
+
+
+def _guarded(kind: Any) -> Any:
     class Guarded(kind):  # type: ignore[misc]
         async def _make_app(self) -> Any:
             app = await super()._make_app()
-            app.middlewares.append(of_here)
+            app.middlewares.append(local_pages_only())
             return app
 
     return Guarded

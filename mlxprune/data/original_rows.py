@@ -177,7 +177,7 @@ def _of_columns(source: Source) -> Iterator[RawRows]:
         for batch in column_batches(source, whole=True):
             yield RawRows(first, table=batch)
             first += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         problem = f"cannot read it: {one_line(error)}"
         raise DataError(problem, str(source.path), CHECK) from None
 

@@ -64,7 +64,7 @@ def _of_parquet(source: Source, count: int) -> FileSample:
     values: list[Any] = []
     try:
         meta = pq.ParquetFile(source.path).metadata
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):
         return FileSample([*_first(values_of(source, whole=True), 1)], 0, True)  # raises
     groups = sorted({i * meta.num_row_groups // PLACES for i in range(PLACES)})
     each = max(1, count // max(len(groups), 1))

@@ -118,7 +118,7 @@ def _parts(source: Source, size: int) -> Iterator[tuple[int, int]]:
     elif source.form == "parquet":
         try:
             groups = pq.ParquetFile(source.path).metadata.num_row_groups
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, ValueError):
             return  # it is told when the file is read
         step = max(1, round(groups * PIECE_BYTES / size))
         edges = [*range(0, groups, step), groups]

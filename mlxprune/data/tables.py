@@ -70,7 +70,7 @@ def column_values(source: Source, part: Part | None, whole: bool) -> Values:
             for value in batch_values(batch):
                 yield number, 0, value
                 number += 1
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         problem = f"cannot read it: {one_line(error)}"
         raise DataError(problem, str(source.path), CHECK) from None
 

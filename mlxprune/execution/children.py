@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+import psutil
 
 from mlxprune import errors, machine
 from mlxprune.errors import MlxpruneError, RunError
@@ -44,13 +45,15 @@ from mlxprune.execution.messages import (
     unpack,
     write_message,
 )
-from mlxprune.run.event_kinds import event_of
+from mlxprune.run.event_kinds import Warned, event_of
 
 T = TypeVar("T")
 # -P: no module of the folder that somebody works in.
 COMMAND = (sys.executable, "-P", "-m", "mlxprune.execution.link")
 WAIT_SECONDS = 0.2
 CHILD_SETTINGS = {"VECLIB_MAXIMUM_THREADS": "1"}  # Accelerate's: on a CPU the threads are our own
+LOOK_SECONDS = 2.0
+WENT_ON = "a process of the run was stopped by somebody else: it was told to go on"
 SAVE_SECONDS = 600.0  # a child that has not saved by then has hung
 
 
@@ -91,6 +94,7 @@ class Child:
         self.inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self._changing = threading.Lock()  # of the inbox, against the last message
         self._gone = self._hung = False
+        self._looked = time.monotonic()
         threading.Thread(target=self._listen, args=(ours,), daemon=True, name="child").start()
         self.send(begin)
 
@@ -126,6 +130,21 @@ class Child:
     def go_on(self) -> None:
         with contextlib.suppress(OSError):
             self.process.send_signal(signal.SIGCONT)
+
+    def went_on(self) -> bool:
+        """Whether somebody else had stopped it: it is told to go on, and is looked at every
+        LOOK_SECONDS. A run would wait for it for ever."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
+        try:
+            stopped = psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
+        except psutil.Error:
+            return False
+        if stopped:
+            self.go_on()
+        return stopped
 
     def send(self, message: ToChild) -> None:
         """A child that is gone is noticed by what it says: Ended."""
@@ -269,6 +288,8 @@ def do_in_child(
             try:
                 received = later.pop(0) if later else child.inbox.get(timeout=WAIT_SECONDS)
             except queue.Empty:
+                if child.went_on():
+                    log.emit(None, Warned(message=WENT_ON))
                 continue
             match received.message:
                 case Emitted(stage, event):

@@ -10,10 +10,10 @@ import queue
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlxprune.execution.children import WAIT_SECONDS, Child, Received, raise_failure
+from mlxprune.execution.children import WAIT_SECONDS, WENT_ON, Child, Received, raise_failure
 from mlxprune.execution.context import Execution
 from mlxprune.execution.messages import Done, Emitted, Ended, Failed, Go, Hold, Item, Told
-from mlxprune.run.event_kinds import event_of
+from mlxprune.run.event_kinds import Warned, event_of
 
 AHEAD = 3  # units that a child has been given and not finished
 
@@ -61,6 +61,8 @@ class _Crew:
                 self._give(child)
         while busy:
             self._answer(children)
+            if sum(child.went_on() for child in busy):
+                self.execution.log.emit(None, Warned(message=WENT_ON))
             try:
                 received = inbox.get(timeout=WAIT_SECONDS)
             except queue.Empty:

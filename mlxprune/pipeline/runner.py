@@ -25,6 +25,7 @@ from mlxprune.execution.lifecycle import (
     finish_run,
     inputs_before,
     leave_nothing_where_removed,
+    removed_folder,
 )
 from mlxprune.execution.stage import Artifact, remember_inputs, run_stage
 from mlxprune.experiment.artifacts import InputFiles, StudyExecution
@@ -129,6 +130,8 @@ def run_study(
                 result = study_result(study.held, log.state, state=RunStatus.DONE)
                 write_sealed(run.path / "report.json", result)
             except BaseException as error:
+                if isinstance(error, Exception) and not run.run_json.exists():
+                    raise removed_folder(run) from None
                 finish_run(study, error)
                 raise
             finally:

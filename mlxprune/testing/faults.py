@@ -23,6 +23,8 @@ from mlxprune.experiment import training_order
 from mlxprune.experiment.training_order import TrainingOrder
 from mlxprune.scoring import workers
 from mlxprune.scoring.workers import ScoringOrder
+from mlxprune.tokenization.sentencepiece_bpe import TokenizerSummary
+from mlxprune.tokenization.tokenizer_training import TokenizerOrder
 from mlxprune.training.summary import TrainingSummary
 
 FILE = "MLXPRUNE_TEST_FAULTS"  # the environment variable that names the file
@@ -105,6 +107,12 @@ def settled(link: Any, order: str) -> list[str]:
 
     device = backend.detect()
     return [str(dtype) for dtype in (device.train_dtype, device.score_dtype)]
+
+
+def sleep(link: Any, order: TokenizerOrder) -> TokenizerSummary:
+    """As a library that hears nothing before it is done."""
+    time.sleep(3600)
+    raise RuntimeError("nobody ended it")
 
 
 def garble(link: Any, order: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,52 @@ def test_every_field_of_the_data_and_training_sections_says_what_it_is() -> None
     for section in (Data, Split, Score):
         for name, field in section.model_fields.items():
             assert field.description or name in ("long_documents",), f"{section.__name__}.{name}"
+
+
+@pytest.mark.parametrize("value", ["1.0", "1", '"1.0"', '"1"', "999", "2.0"])
+@pytest.mark.parametrize("part", ["reference", "test", "validation"])
+def test_a_share_of_one_is_no_budget_of_one_token(part: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no share of the corpus below 1"):
+        load(tmp_path, f"data: {{paths: [x]}}\nsplit: {{{part}: {value}}}")
+
+
+def test_a_budget_is_large_or_has_a_suffix(tmp_path: Path) -> None:
+    text = "data: {paths: [x]}\nsplit: {reference: 2000, test: 1k, validation: 0.5}"
+    assert load(tmp_path, text).split.reference == 2000
+
+
+BOMB = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+)
+
+
+@pytest.mark.parametrize("key", ["name: ", "data: {paths: [x], limit: ", "selection: {rate: "])
+def test_names_of_names_do_not_grow_without_bound(key: str, tmp_path: Path) -> None:
+    close = "}" if "{" in key else ""
+    with pytest.raises(ConfigError, match="more values or levels"):
+        load(tmp_path, f"{BOMB}\n{key}*a11{close}")
+
+
+def test_what_is_nested_deeply_is_refused(tmp_path: Path) -> None:
+    for text in ("x: " + "[" * 3000 + "]" * 3000, "x: " + "{a: " * 200 + "1" + "}" * 200):
+        with pytest.raises(ConfigError, match=r"nested|levels"):
+            load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "setting", ["..=1", ".=1", "a..b=1", "final.tokens=" + "9" * 5000, "final.context=1e9",
+                "final.batch_size=1000000000", "tokenizer.train.vocab_size=1", "name=[a]"],
+)  # fmt: skip
+def test_settings_that_nobody_means_are_refused_in_three_lines(
+    setting: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError):
+        load(tmp_path, "data: {paths: [x]}", setting)
+
+
+def test_a_configuration_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.yaml")
+    for path in (tmp_path / "fifo.yaml", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ConfigError, match="regular file"):
+            load_config(path)

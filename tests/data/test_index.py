@@ -195,3 +195,20 @@ def test_files_json_notes_the_full_hash(tiny_run: RunFolder) -> None:
     files = read_json(tiny_run.corpus / "files.json")
     sources = read_json(tiny_run.corpus / "sources.json")
     assert full_hash(Path(sources[0]["path"])) == files[0]["full"]
+
+
+def test_a_long_text_is_hashed_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces, cut where a word ends: the hashes that a short text has."""
+    import random
+
+    from mlxprune.data import hashing
+
+    draw = random.Random()
+    letters = [*"ab \n\t\u00a0\u2003\u0308\u0301e\u00e9\u212b\u1100\u1161\u11a8\U0001f600", "  "]
+    for _ in range(2000):
+        text = "".join(draw.choices(letters, k=draw.randint(0, 50)))
+        whole = hashing.normalised(text)
+        expected = (hashing.hash_text(text), hashing.hash_text(whole), len(text.encode()))
+        for size in (1, 3, 8, 1000):
+            monkeypatch.setattr(hashing, "PIECE_CHARACTERS", size)
+            assert hashing.hash_document(text) == expected, (size, text)

@@ -261,3 +261,27 @@ def test_a_script_without_a_main_guard_can_start_children(tmp_path: Path) -> Non
         [sys.executable, str(script)], capture_output=True, text=True, check=False
     )
     assert done.stdout == "[0 2 4]\n", done.stderr
+
+
+def test_a_child_that_somebody_stops_goes_on(children: Children, plan: Path) -> None:
+    """Found within seconds: a run would wait for it for ever."""
+    faults.plan_faults(plan, "wait", "1.0", 1, 2)
+    log = QuietLog()
+    began = time.monotonic()
+    stopped: list[bool] = []
+
+    class Stops(QuietControl):
+        def pending(self) -> bool:
+            me = psutil.Process()
+            if not stopped and time.monotonic() - began > 0.8:
+                for child in me.children():
+                    child.send_signal(signal.SIGSTOP)
+                stopped.append(True)
+            return False
+
+    order = np.arange(3)
+    found = do_in_child(children, Stops(), log, ECHO, order, np.ndarray)
+    assert np.array_equal(found, order * 2)
+    assert stopped
+    told = [e.message for e in log.events if isinstance(e, Warned)]
+    assert told and all("told to go on" in str(message) for message in told)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,3 +176,49 @@ def test_a_saved_family_opens(tokenizer: Path, tmp_path: Path) -> None:
     model, config = load_model(write_model(tmp_path / "m", "gemma2", tokenizer))
     assert config["model_type"] == "gemma2"
     assert model is not None
+
+
+def spans(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """The header of a safetensors file, changed."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    told = json.dumps(header).encode()
+    path.write_bytes(len(told).to_bytes(8, "little") + told + data[8 + length :])
+
+
+def test_two_tensors_on_the_same_bytes_are_refused(tokenizer: Path, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", "qwen2", tokenizer)
+    names = [f"model.layers.0.self_attn.{n}_proj.weight" for n in ("o", "q")]
+
+    def overlap(header: dict[str, Any]) -> None:
+        header[names[0]] = header[names[1]]
+
+    spans(folder / "model.safetensors", overlap)
+    with pytest.raises(DataError, match="two tensors lie on the same bytes"):
+        model_facts(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_hidden_layers", 10**6), ("num_hidden_layers", "2"), ("num_attention_heads", 0),
+     ("hidden_size", -8), ("vocab_size", 10**12), ("hidden_size", 1.5)],
+)  # fmt: skip
+def test_sizes_that_nobody_means_are_refused_before_anything_is_built(
+    key: str, value: Any, tokenizer: Path, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "m", "qwen2", tokenizer)
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**config, key: value})
+    with pytest.raises(DataError, match=key):
+        model_facts(folder)
+    if key != "vocab_size":  # that of a preset is the tokenizer's
+        with pytest.raises(ConfigError, match=key):
+            preset_of(str(folder))
+
+
+def test_a_preset_without_its_sizes_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"model_type": "llama", "hidden_size": 8})
+    with pytest.raises(ConfigError, match="it has no num_hidden_layers"):
+        preset_of(str(tmp_path))

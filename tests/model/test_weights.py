@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from safetensors.numpy import load_file, save_file
 
 from mlxprune.errors import ConfigError, DataError
 from mlxprune.model.architecture import (
@@ -127,3 +129,18 @@ def test_flops_count_the_head_and_not_the_look_up() -> None:
     config = {**preset_of("nano").config, "vocab_size": 4096}
     body, tables = parameter_counts(config)
     assert flops_per_token(config, 0) == 2 * (body + tables)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_found_when_they_are_loaded(
+    value: float, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_run.reference(), folder)
+    weights = load_file(folder / "model.safetensors")
+    name = sorted(weights)[1]
+    weights[name].flat[3] = value
+    save_file(weights, folder / "model.safetensors", {"format": "mlx"})
+    with pytest.raises(DataError, match="not finite") as caught:
+        load_model(folder)
+    assert name in caught.value.problem

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mlxprune.config.schema import TrainTokenizer
 from mlxprune.errors import DataError, RunError
+from mlxprune.tokenization import tokenizer
 from mlxprune.tokenization.awkward_texts import AWKWARD
 from mlxprune.tokenization.sentencepiece_bpe import (
     PIECE_BYTES,
@@ -128,3 +129,20 @@ def test_a_pretrained_tokenizer_opens_by_path(folder: Path, tmp_path: Path) -> N
         assert 1 not in ids
     with pytest.raises(DataError):
         fetch_tokenizer("./nowhere")
+
+
+def test_the_ids_of_pieces_are_those_of_the_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long text is encoded in pieces, which are cut where no merge can cross."""
+    draw, own = random.Random(), load_tokenizer(folder)
+    letters = [*ALPHABET, " ", " ", "\u2581"]
+    for size in (1, 2, 3, 7, 20):
+        monkeypatch.setattr(tokenizer, "PIECE_CHARACTERS", size)
+        for _ in range(150):
+            text = "".join(draw.choices(letters, k=draw.randint(0, 60)))
+            pieces = [*own.pieces(text)]
+            found = [i for piece in pieces for i in own.encode([piece])[0]]
+            assert found == own.encode([text])[0], (size, text, pieces)
+    monkeypatch.setattr(tokenizer, "PIECE_CHARACTERS", 8)
+    assert len([*own.pieces("word " * 100)]) > 30

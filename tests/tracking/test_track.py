@@ -18,8 +18,9 @@ from mlxprune.errors import UsageError
 from mlxprune.run.event_kinds import Evaluation, TrainStep
 from mlxprune.run.events import read_events
 from mlxprune.run.folder import RunFolder
-from mlxprune.tracking.points import PointMaker
+from mlxprune.tracking.points import Point, PointMaker
 from mlxprune.tracking.track import track_run
+from mlxprune.tracking.trackers import TensorBoard
 
 MODELS = ("references/main", "final/high-50-s0", "final/random-50-s0")
 
@@ -147,3 +148,14 @@ def test_a_tracker_that_is_not_there(
     assert told.value.fix == "pip install 'mlxprune[wandb]'"
     with pytest.raises(UsageError, match="unknown tracker 'mlflow'"):
         track_run(tiny_run, "mlflow", tmp_path)
+
+
+@pytest.mark.parametrize("model", ["../../escaped", "/tmp/escaped-x", "a/../../b", "..", "x\0y"])
+def test_a_name_of_the_log_is_no_place_on_the_disk(model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b" / "out"
+    folder.mkdir(parents=True)
+    tracker = TensorBoard(folder)
+    tracker.write(model, [Point(series=model, time=1.0, step=1, figures={"loss": 1.0})])
+    tracker.close()
+    made = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert made and all(p.is_relative_to(folder) for p in made)

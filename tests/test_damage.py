@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from mlxprune.config.loading import validate_config
-from mlxprune.errors import DamagedFile, DataError
+from mlxprune.errors import DamagedFile, DataError, MlxpruneError, Stopped
 from mlxprune.experiment.artifacts import open_run
 from mlxprune.experiment.verification import verify_run
 from mlxprune.pipeline.runner import run_study
 from mlxprune.run.event_kinds import Damaged, Warned
 from mlxprune.run.events import read_events
-from mlxprune.run.folder import RunFolder
+from mlxprune.run.folder import RunFolder, send_command
 from mlxprune.testing import tiny
+from mlxprune.tokenization import tokenizer_training
 
 
 @pytest.fixture
@@ -160,3 +161,47 @@ def test_a_record_that_is_none_is_an_error_with_its_name(tmp_path: Path) -> None
     assert caught.value.where == str(path)
     assert isinstance(caught.value, ValueError)
     assert np.isfinite(0.0)
+
+
+def test_a_folder_that_is_removed_is_not_half_made_again(tiny_corpus: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+
+    def remove(event: Any, state: Any) -> None:
+        if event.kind == "stage.start" and event.stage == "score":
+            shutil.rmtree(run.path)
+
+    config = validate_config(tiny.tiny_config(tiny_corpus), "test")
+    with pytest.raises(MlxpruneError, match="removed") as caught:
+        run_study(config, run, listeners=[remove])
+    assert caught.value.where == str(run.path)
+    assert not run.path.exists()
+
+
+def test_no_secret_of_the_environment_is_in_any_file(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "ANY_PASSWORD"):
+        monkeypatch.setenv(name, "s3cret-s3cret")
+    run = RunFolder(tmp_path / "run")
+    again(run, tiny_corpus)
+    held = [p for p in run.path.rglob("*") if p.is_file() and b"s3cret" in p.read_bytes()]
+    assert held == []
+
+
+def test_a_stop_is_heard_while_a_library_hears_nothing(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SentencePiece trains for minutes without an edge at which it could be asked."""
+    monkeypatch.setattr(tokenizer_training, "TRAIN", "mlxprune.testing.faults:sleep")
+    run = RunFolder(tmp_path / "run")
+
+    def stop(event: Any, state: Any) -> None:
+        if event.kind == "stage.start" and event.stage == "tokenizer":
+            send_command(run, "stop")
+
+    config = validate_config(tiny.tiny_config(tiny_corpus), "test")
+    with pytest.raises(Stopped):
+        run_study(config, run, listeners=[stop])
+    assert not run.tokenizer.exists()
+    monkeypatch.undo()
+    run_study(config, run, until="tokenizer")
