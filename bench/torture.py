@@ -67,6 +67,7 @@ class Account:
     kills: Counter[str] = field(default_factory=Counter)  # by stage
     harms: Counter[str] = field(default_factory=Counter)  # by kind
     failures: list[str] = field(default_factory=list)
+    kills_wanted: int = 0  # by now, inside each stage
 
     def fail(self, what: str) -> None:
         self.failures.append(what)
@@ -403,14 +404,24 @@ def compare(
 
 
 def one_round(
-    study: Study, number: str, per_stage: int, draw: random.Random, account: Account, until: float
+    study: Study,
+    number: str,
+    per_stage: int,
+    draw: random.Random,
+    account: Account,
+    until: float,
+    short: bool = False,
 ) -> None:
     """A folder that is killed in every stage, and compared when it has come to its end."""
     run = study.base / number / "run"
     run.parent.mkdir(parents=True, exist_ok=True)
     before = sum(account.kills.values())
+    quota = 0 if short else account.kills_wanted
     for stage in STAGES:
-        for _ in range(per_stage):
+        tries = 0
+        # A stage of few operations is soon over: until it is, it is killed as often as is wanted.
+        while tries < per_stage or (account.kills[stage] < quota and tries < per_stage + 8):
+            tries += 1
             if time.monotonic() > until:
                 break
             if draw.random() < 0.25:
@@ -465,7 +476,7 @@ def commands_killed(study: Study, draw: random.Random, account: Account, kills: 
             out = study.base / f"{verb}-{number}" / "out"
             out.parent.mkdir()
             command = (verb, str(run), *more, "--out", str(out))
-            plan = plan_of(out)
+            plan = {**plan_of(out), "root": str(out.parent)}  # a folder in the making is beside it
             if number == 0:
                 if start(study, out, plan, *command).wait(WAIT):
                     account.fail(f"{verb} fails by itself: {said(out)}")
@@ -473,13 +484,14 @@ def commands_killed(study: Study, draw: random.Random, account: Account, kills: 
                 operations = traced(out)
                 expected = checks.files_of(out)
                 continue
-            for _ in range(kills):
-                operation, path = draw.choice(operations or [("replace", "")])
+            # Forward, since what is done is not done again.
+            for at in sorted(draw.sample(range(len(operations)), min(kills, len(operations)))):
+                operation, path = operations[at]
                 harm = {"op": operation, "path": path, "nth": 1, "how": "kill"}
                 plan = plan_of(out, when=draw.choice(["before", "after"]), **harm)
-                start(study, out, plan, *command).wait(WAIT)
+                code = start(study, out, {**plan, "root": str(out.parent)}, *command).wait(WAIT)
                 clear(out)
-                account.harms[f"{verb} killed"] += 1
+                account.harms[f"{verb} killed"] += code == -signal.SIGKILL
                 if (out / "filter.json").exists() or (out / ".export.json").exists():
                     break
             done = (out / "filter.json").exists() or (out / ".export.json").exists()
