@@ -585,14 +585,10 @@ def main() -> None:
             if is_short:
                 until = time.monotonic() + asked.seconds
             for number in range(1 if is_short else asked.rounds):
-                one_round(
-                    study,
-                    str(number),
-                    1 if is_short else asked.kills,
-                    draw,
-                    account,
-                    until - (asked.seconds or 0) / 3,
-                )
+                account.kills_wanted += 3
+                end = until - (asked.seconds or 0) / 3
+                kills = 1 if is_short else asked.kills
+                one_round(study, str(number), kills, draw, account, end, is_short)
             if not is_short and study.name == "plain":
                 one_round(study, "fifty", 5, draw, account, until)
                 commands_killed(study, draw, account, 12)
