@@ -46,3 +46,11 @@ pictures:
 # Write docs/config.md, events.md and keys.md anew from the code.
 docs:
     python docs/generate.py
+
+# Take every check out of a copy: its tests must fail.
+mutants *args:
+    python bench/mutants.py {{args}}
+
+# Licences of what is installed, and vulnerabilities that are known.
+audit *args:
+    python bench/audit.py {{args}}

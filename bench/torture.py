@@ -450,7 +450,7 @@ def damage_everything(
     draw.shuffle(names)
     count = 0
     for at in range(0, len(names), together):
-        if time.monotonic() > until:
+        if time.monotonic() > until and at:
             break
         run = study.base / "damaged" / "run"
         shutil.rmtree(run.parent, ignore_errors=True)

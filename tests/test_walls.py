@@ -309,3 +309,25 @@ def test_a_long_function_has_a_reason(path: Path) -> None:
         if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             assert lines[first - 2].strip().startswith("# Over 60 lines: "), f"{path}:{node.name}"
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    """Whatever else brings it along today: the next version of that may not."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = told["optional-dependencies"].values()
+    names = [*told["dependencies"], *(need for group in extras for need in group)]
+    declared = {re.split(r"[\s<>=;\[]", need)[0].lower().replace("-", "_") for need in names}
+    called = {"ruamel": "ruamel.yaml", "backports": "backports.zstd", "lm_eval": "lm_eval"}
+    # Parts of what is declared: click is typer's, aiohttp textual-serve's.
+    carried = {"click", "aiohttp", "pydantic_core", "scipy_openblas32", "torch"}
+    used: dict[str, Path] = {}
+    for path in [*ENGINE, *APP]:
+        for name in imports_of(path)[1]:
+            used.setdefault(name, path)
+    own = {*sys.stdlib_module_names, "compression", "mlxprune", "mlxprune_tui", *carried}
+    missing = {
+        name: path
+        for name, path in used.items()
+        if name not in own and called.get(name, name).lower() not in declared
+    }
+    assert missing == {}

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgpack
-
+from mlxprune.run.segments import packed
 from mlxprune.run.state import Curve, RunState
 from mlxprune_tui.app import Monitor
 from mlxprune_tui.drawing.cells import GLYPHS, plain
@@ -25,8 +24,8 @@ def write_segment(folder: Path, records: list[dict[str, Any]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "000001-test.msgpack"
     first = {"v": 1, "seq": 0, "t": 0.0, "writer": "test", "kind": "snapshot", "stage": None}
-    packed = [{**first, "state": RunState().as_json()}, *records]
-    path.write_bytes(b"".join(msgpack.packb(r) for r in packed))
+    written = [{**first, "state": RunState().as_json()}, *records]
+    path.write_bytes(b"".join(map(packed, written)))
     return path
 
 

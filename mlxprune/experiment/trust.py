@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from mlxprune.evaluation.bits_per_byte import macro_domains
@@ -43,8 +44,8 @@ class TrustFacts(SparseRecord):
     slices_tried: list[str]
     test_reads: int
     domain_auc: float | None  # how well the domain alone tells kept from dropped
-    marks: list[str]  # trainings that went back or diverged
     doubts: list[str]
+    marks: list[str] = msgspec.field(default_factory=list)  # trainings that went back or diverged
 
 
 def trust_facts(
