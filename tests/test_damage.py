@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 
 from mlxprune.config.loading import validate_config
-from mlxprune.errors import DamagedFile, DataError, MlxpruneError, Stopped
+from mlxprune.errors import DamagedFile, DataError, MlxpruneError, RunError, Stopped
+from mlxprune.execution.control import POLL_SECONDS, Control
 from mlxprune.experiment.artifacts import open_run
 from mlxprune.experiment.verification import verify_run
 from mlxprune.pipeline.runner import run_study
 from mlxprune.run.event_kinds import Damaged, Warned
-from mlxprune.run.events import read_events
+from mlxprune.run.events import EventLog, read_events
 from mlxprune.run.folder import RunFolder, send_command
 from mlxprune.testing import tiny
 from mlxprune.tokenization import tokenizer_training
@@ -177,6 +179,19 @@ def test_a_folder_that_is_removed_is_not_half_made_again(tiny_corpus: Path, tmp_
         run_study(config, run, listeners=[remove])
     assert caught.value.where == str(run.path)
     assert not run.path.exists()
+
+
+def test_whoever_steers_sees_that_the_folder_is_gone(tmp_path: Path) -> None:
+    """Also where the work at hand touches no file."""
+    run = RunFolder(tmp_path / "run")
+    log = EventLog(run.events)
+    with Control(run, log) as control:
+        assert control.pending() is False
+        shutil.rmtree(run.path)
+        time.sleep(POLL_SECONDS)
+        with pytest.raises(RunError, match="removed"):
+            control.pending()
+    log.close()
 
 
 def test_no_secret_of_the_environment_is_in_any_file(
