@@ -94,7 +94,7 @@ def filter_text(
     identity = fingerprint_of(
         FILTER_VERSION, basis.identity, data.identity(), read, times, compress
     )
-    if _is_finished(out, identity):
+    if is_finished(out, identity):
         return read_record(out / RESULT, FilterResult)
     config = basis.config.model_copy(update={"data": data})
     with alone(config, out, listeners or []) as execution:
@@ -113,7 +113,7 @@ def _refuse_inside(out: Path, data: Data) -> None:
             raise UsageError("the folder lies inside the data", str(out), "choose another --out")
 
 
-def _is_finished(out: Path, identity: str) -> bool:
+def is_finished(out: Path, identity: str) -> bool:
     """Whether all is done. Raises UsageError where the folder holds something else."""
     fix = "choose another --out"
     if (out / RESULT).exists():
@@ -123,7 +123,10 @@ def _is_finished(out: Path, identity: str) -> bool:
     try:
         begun = (out / WORK / IDENTITY).read_text(encoding="utf-8")
     except OSError:
-        refuse_taken(out)
+        # A kill may leave a start that has not said yet what it is for.
+        own = {"lock", ".lock", "events", "commands", WORK}
+        if not out.is_dir() or {path.name for path in out.iterdir()} - own:
+            refuse_taken(out)
         return False
     if begun != identity:
         fix = f"remove it, or {fix}"

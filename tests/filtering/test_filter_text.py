@@ -19,6 +19,7 @@ from mlxprune.config.data import Data
 from mlxprune.config.loading import validate_config
 from mlxprune.errors import DataError, UsageError
 from mlxprune.filtering import blocks, filter_text
+from mlxprune.filtering.filter_text import is_finished
 from mlxprune.filtering.result import stability_index
 from mlxprune.pipeline.runner import run_study
 from mlxprune.run.folder import RunFolder
@@ -399,3 +400,13 @@ def test_the_index_of_stability_is_that_of_its_formula() -> None:
     assert stability_index(places) == pytest.approx(
         float(((shares - 0.1) * np.log(shares / 0.1)).sum())
     )
+
+
+def test_a_start_that_was_killed_before_its_first_word_is_no_obstacle(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "events").mkdir(parents=True)
+    (out / ".lock").touch()
+    assert not is_finished(out, "identity")
+    (out / "mine.txt").touch()
+    with pytest.raises(UsageError, match="not empty"):
+        is_finished(out, "identity")
