@@ -66,7 +66,8 @@ class ShardFolder:
         try:
             known = read_record(self.partial / RECORD, ExportRecord)
         except (OSError, ValueError):
-            if any(self.partial.iterdir()):
+            # A kill may leave a start that has not written its record yet.
+            if {path.name for path in self.partial.iterdir()} - {f"{RECORD}{PARTIAL}"}:
                 fix = "remove it, or choose another --out"
                 raise UsageError("this is no unfinished export", str(self.partial), fix) from None
             return None

@@ -64,10 +64,14 @@ def test_an_export_that_is_cut_short_goes_on_with_the_same_bytes(
     assert not (tmp_path / "cut").exists()
     assert len([*(tmp_path / "cut.partial").glob("part-*.zst")]) == 3
     monkeypatch.setattr(output_file, "finish_file", finish)
+    # A shard that was damaged since is written again, and those behind it.
+    last = sorted((tmp_path / "cut.partial").glob("part-*.zst"))[-1]
+    last.write_bytes(last.read_bytes()[:-1])
     begun = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cut.partial").glob("part-*.zst")}
     mlxprune.export(tiny_run.path, tmp_path / "cut", **options)
     found = {p.name: p.read_bytes() for p in sorted((tmp_path / "cut").iterdir())}
     assert found == whole
+    del begun[last.name]
     for name, time in begun.items():  # what was finished is not written again
         assert (tmp_path / "cut" / name).stat().st_mtime_ns == time
 
@@ -93,3 +97,17 @@ def test_what_stands_there_is_not_touched(tiny_run: RunFolder, tmp_path: Path) -
         with pytest.raises(UsageError, match=what):
             mlxprune.export(tiny_run.path, tmp_path / "new", **words)  # type: ignore[arg-type]
         assert not (tmp_path / "new").exists()
+
+
+def test_an_export_that_was_killed_before_its_record_goes_on(
+    tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    partial = tmp_path / "out.partial"
+    partial.mkdir()
+    (partial / ".export.json.partial").write_text("{")
+    mlxprune.export(tiny_run.path, tmp_path / "out")
+    assert (tmp_path / "out" / ".export.json").exists()
+    (tmp_path / "again.partial").mkdir()
+    (tmp_path / "again.partial" / "mine.txt").touch()
+    with pytest.raises(UsageError, match="no unfinished export"):
+        mlxprune.export(tiny_run.path, tmp_path / "again")
