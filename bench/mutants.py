@@ -178,7 +178,8 @@ def main() -> None:
                 continue
             path.write_text(text.replace(mutant.right, mutant.wrong))
             done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider",
+                [sys.executable, "-m", "pytest", "-x", "-m", "slow or not slow",
+                 "-p", "no:cacheprovider",
                  *mutant.tests.split()],
                 cwd=place, env=environment, capture_output=True, text=True,
             )  # fmt: skip

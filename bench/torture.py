@@ -1,6 +1,6 @@
 """Do a run every harm that a computer can do, and compare every byte that it leaves.
 
-    python bench/torture.py --rounds 6 [--seed N]    all of it; over 200 kills, half an hour or more
+    python bench/torture.py [--rounds 2] [--seed N]    all of it; over 200 kills, half an hour or more
     python bench/torture.py --seconds 60             a short round
     python bench/torture.py --prove                  five faults are planted; each must be found
 
@@ -564,7 +564,7 @@ def search(kind: str, study: Study, draw: random.Random, account: Account) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=6, help="of each study")
+    parser.add_argument("--rounds", type=int, default=2, help="of each study")
     parser.add_argument("--kills", type=int, default=3, help="a stage and round")
     parser.add_argument("--seconds", type=float, help="a short round in place of all of it")
     parser.add_argument("--prove", action="store_true", help="find planted faults")

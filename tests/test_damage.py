@@ -61,7 +61,9 @@ TOGETHER = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("names", TOGETHER)
+@pytest.mark.parametrize(
+    "names", [*TOGETHER[:2], *(pytest.param(n, marks=pytest.mark.slow) for n in TOGETHER[2:])]
+)
 def test_what_is_damaged_is_made_again_with_equal_bytes(
     names: list[str], copied: RunFolder, tiny_corpus: Path
 ) -> None:
@@ -123,6 +125,7 @@ def test_readers_name_what_is_damaged_and_what_makes_it_again(copied: RunFolder)
         open_run(copied.path)
 
 
+@pytest.mark.slow
 def test_a_damaged_model_of_another_run_is_not_taken_over(
     copied: RunFolder, tiny_corpus: Path
 ) -> None:
@@ -194,6 +197,7 @@ def test_whoever_steers_sees_that_the_folder_is_gone(tmp_path: Path) -> None:
     log.close()
 
 
+@pytest.mark.slow
 def test_no_secret_of_the_environment_is_in_any_file(
     tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,7 +96,7 @@ print(kinds.count("row"), kinds.count("too_long"), (after - before) // 1024, not
     ("codec", "byte"),
     [
         ("zst", ord("A")),
-        ("gz", ord("A")),
+        pytest.param("gz", ord("A"), marks=pytest.mark.slow),
         pytest.param("zst", ord("\n"), marks=pytest.mark.slow),
         pytest.param("gz", ord("\n"), marks=pytest.mark.slow),
         pytest.param("bz2", ord("A"), marks=pytest.mark.slow),

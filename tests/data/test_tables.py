@@ -28,7 +28,9 @@ print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-@pytest.mark.parametrize("kind", ["dictionary", "plain", "arrow"])
+@pytest.mark.parametrize(
+    "kind", ["dictionary", pytest.param("plain", marks=pytest.mark.slow), "arrow"]
+)
 def test_rows_of_one_large_value_are_made_one_by_one(kind: str, tmp_path: Path) -> None:
     """60 rows of 20 MB in a file of a kilobyte: 1.2 GB at once, were they taken by count."""
     value = pa.array(["A" * LARGE])

@@ -177,6 +177,7 @@ def test_a_study_with_every_arm_and_a_ladder(tiny_corpus: Any, tmp_path: Any) ->
         assert word in page, word
 
 
+@pytest.mark.slow
 def test_a_study_without_an_arm_is_refused(tiny_corpus: Any, tmp_path: Any) -> None:
     tree = tiny.tiny_config(tiny_corpus, final={"arms": ["none"]}, reference={"tokens": 512})
     with pytest.raises(DataError) as caught:

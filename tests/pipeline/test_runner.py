@@ -169,6 +169,7 @@ def test_results_of_another_configuration_are_not_shown_as_this_ones(
     assert read_json(copied.path / "report.json")["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_report_of_half_a_run_is_not_taken_for_the_whole(
     copied: RunFolder, tiny_corpus: Path
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_report_of_half_a_run_is_not_taken_for_the_whole(
     assert b"Held-out bits per byte by domain" in copied.report.read_bytes()
 
 
+@pytest.mark.slow
 def test_bits_per_byte_need_whole_documents(copied: RunFolder, tiny_corpus: Path) -> None:
     sections = {"score": {"long_documents": "truncate"}, "selection": {"metric": "bpb"}}
     with pytest.raises(DataError) as caught:

@@ -139,7 +139,15 @@ class Poisoned:
         monkeypatch.setattr(backend, "step_function", step_function)
 
 
-@pytest.mark.parametrize("bad", [(9,), (0,), (9, 14), (5, 6, 7)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (9,),
+        pytest.param((0,), marks=pytest.mark.slow),
+        pytest.param((9, 14), marks=pytest.mark.slow),
+        pytest.param((5, 6, 7), marks=pytest.mark.slow),
+    ],
+)
 def test_a_loss_that_is_not_finite_goes_back_and_past_its_batches(
     bad: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

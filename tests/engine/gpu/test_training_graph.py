@@ -79,6 +79,7 @@ def peak_of(function: Any) -> int:
         mx.set_memory_limit(before[1])
 
 
+@pytest.mark.slow
 def test_pieces_save_what_they_are_for(generator: np.random.Generator) -> None:
     """No array of batch x context x vocabulary, and none of batch x heads x context x context."""
     h = mx.array(generator.standard_normal((1024, 16)).astype(np.float32))
