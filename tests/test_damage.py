@@ -139,6 +139,7 @@ def test_a_damaged_model_of_another_run_is_not_taken_over(
     assert taken == (copied.path / "final" / "high-50-s0" / "model.safetensors").stat().st_ino
 
 
+@pytest.mark.slow
 def test_changed_input_is_named_and_can_be_accepted(
     copied: RunFolder, tiny_corpus: Path, tmp_path: Path
 ) -> None:

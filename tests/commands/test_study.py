@@ -18,6 +18,7 @@ from mlxprune.run import lock
 from mlxprune.run.folder import RunFolder
 
 
+@pytest.mark.slow
 def test_run_prints_one_object_and_nothing_else(
     tiny_yaml: Path, tmp_path: Path, command: Any
 ) -> None:
@@ -88,7 +89,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+QUICK = ("no file", "no option", "unknown key", "wrong text key", "missing data")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in BAD],
+)
 def test_a_mistake_is_three_lines_and_exit_code_2(
     case: str, tiny_yaml: Path, tmp_path: Path, command: Any
 ) -> None:
@@ -243,6 +250,7 @@ def test_help_and_version(command: Any) -> None:
     assert command("--version").stdout.startswith("mlxprune ")
 
 
+@pytest.mark.slow
 def test_an_output_that_is_full_or_closed_ends_clearly(tiny_run: RunFolder) -> None:
     """And whoever reads only the beginning of it breaks nothing."""
     if not Path("/dev/full").exists():

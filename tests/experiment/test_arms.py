@@ -202,7 +202,9 @@ def test_rungs_of_the_ladder_repeat_the_base_as_often_as_they_say(
         else:
             assert abs(unique - 0.5 * targets / arm.rung) <= 0.02 * unique + 2 * longest
             assert set(rows.tolist()) < bases[arm.rung]
-    assert bases[8] < bases[2] < bases[1]
+    # But for the last few, which are chosen so that the tokens come out even.
+    assert len(bases[8] - bases[2]) <= 3 and len(bases[2] - bases[1]) <= 3
+    assert len(bases[8]) < len(bases[2]) < len(bases[1])
 
 
 def test_the_identity_of_an_arm_is_its_documents(generator: np.random.Generator) -> None:

@@ -125,7 +125,7 @@ def test_checkpointing_and_smaller_batches_need_less() -> None:
     assert need(1, False) < need(8, False)
 
 
-@pytest.mark.parametrize("heads", [4, 2])
+@pytest.mark.parametrize("heads", [4, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("context", [128, pytest.param(320, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_what_the_graph_holds_is_within_the_bound(

@@ -84,15 +84,20 @@ def test_the_table_names_tasks_traps_and_what_is_left_out(
     ("arguments", "says"),
     [
         ([], "nothing to evaluate"),
-        (["--tasks", "arc_eazy"], "did you mean 'arc_easy'"),
-        (["--tasks", "arc_easy"], "need its files"),
-        (["--tasks", "nowhere/"], "no task, file or folder"),
-        (["--text", "nowhere.jsonl"], "nowhere.jsonl"),
-        (["--tasks", "TASKS", "--limit", "0"], "limit"),
-        (["--tasks", "TASKS", "--context", "2"], "no item fits"),
-        (["--tasks", "TASKS", "--context", "0"], "a context of 0"),
-        (["--tasks", "TASKS", "--context", "500"], "up to 64"),
         (["--tasks", "TASKS", "--out", "RUN"], "holds a run"),
+    ]
+    + [
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            (["--tasks", "arc_eazy"], "did you mean 'arc_easy'"),
+            (["--tasks", "arc_easy"], "need its files"),
+            (["--tasks", "nowhere/"], "no task, file or folder"),
+            (["--text", "nowhere.jsonl"], "nowhere.jsonl"),
+            (["--tasks", "TASKS", "--limit", "0"], "limit"),
+            (["--tasks", "TASKS", "--context", "2"], "no item fits"),
+            (["--tasks", "TASKS", "--context", "0"], "a context of 0"),
+            (["--tasks", "TASKS", "--context", "500"], "up to 64"),
+        )
     ],
 )
 def test_bad_input_is_three_lines(

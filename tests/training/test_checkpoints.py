@@ -50,7 +50,9 @@ def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
-@pytest.mark.parametrize("how", ["flip", "cut", "empty", "gone"])
+@pytest.mark.parametrize(
+    "how", ["flip", "gone", *(pytest.param(h, marks=pytest.mark.slow) for h in ("cut", "empty"))]
+)
 def test_of_a_damaged_checkpoint_the_one_before_is_used(
     name: str, how: str, tmp_path: Path, generator: np.random.Generator
 ) -> None:

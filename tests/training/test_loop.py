@@ -52,7 +52,7 @@ def test_a_stopped_training_ends_with_the_same_bytes(
     assert_same_bytes(whole, broken)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_gradient_checkpointing_changes_no_loss(dtype: str, tmp_path: Path) -> None:
     with forced_graph(dtype):
         plain = train_small(tmp_path / "a" / "m", recipe(steps=5)).history.train
