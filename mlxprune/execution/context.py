@@ -26,6 +26,7 @@ class Execution:
     inputs: dict[str, Json] = field(default_factory=dict)  # by stage, what is hashed
     before: dict[str, Json] = field(default_factory=dict)  # the same, of the last time
     current: dict[str, str] = field(default_factory=dict)  # path in the run: fingerprint
+    damaged: set[str] = field(default_factory=set)  # stages of which something is made again
     children: Children = field(default_factory=Children)  # processes that do the heavy work
 
     def fingerprint(self, stage: str) -> str:

@@ -55,6 +55,7 @@ def in_place(execution: Execution, stage: str, place: Path, fingerprint: str) ->
     base = execution.run.path
     names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else str(p) for p in damaged]
     discard(place, damaged)
+    execution.damaged.add(stage)
     tell_of_damage(execution, stage, names, "made again")
     return False
 
@@ -120,7 +121,7 @@ def _why(execution: Execution, name: str) -> str:
         return Reason.FIRST
     changed = _differences(before, execution.inputs[name], "")
     if not changed:
-        return Reason.UNFINISHED
+        return Reason.DAMAGED if name in execution.damaged else Reason.UNFINISHED
     return "changed: " + ", ".join(changed[:4]) + (", ..." if len(changed) > 4 else "")
 
 

@@ -107,6 +107,7 @@ class Reason(StrEnum):
     FIRST = "was not done before"
     FORCED = "forced"
     UNFINISHED = "unfinished"
+    DAMAGED = "damaged"
     ASKED = "asked for"
 
 

@@ -62,6 +62,8 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     Raises DeviceError, and RunError where more documents than ``score.max_unscored`` get no finite
     score; what is scored by then stays in the parts.
     """
+    if job.parts.name.startswith("."):  # as they were called by earlier versions
+        shutil.rmtree(job.parts.with_name(job.parts.name[1:]), ignore_errors=True)
     cut = fingerprint_of(job.fingerprint, UNITS_VERSION)
     set_aside(job.parts, cut)
     claim(job.parts, cut)
