@@ -1,6 +1,6 @@
 """Do a run every harm that a computer can do, and compare every byte that it leaves.
 
-    python bench/torture.py [--rounds 2] [--seed N]    all of it; over 200 kills, half an hour or more
+    python bench/torture.py [--rounds 2] [--seed N]  all of it: over 200 kills, half an hour or more
     python bench/torture.py --seconds 60             a short round
     python bench/torture.py --prove                  five faults are planted; each must be found
 

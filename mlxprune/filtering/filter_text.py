@@ -36,7 +36,7 @@ from mlxprune.execution.progress import stage_progress
 from mlxprune.execution.stage import tell_of_damage
 from mlxprune.execution.supervision import supervised
 from mlxprune.experiment.document_account import DocumentAccount
-from mlxprune.files import fingerprint_of, refuse_taken, write_atomic
+from mlxprune.files import PARTIAL, fingerprint_of, refuse_taken, write_atomic
 from mlxprune.filtering.basis import FilterBasis
 from mlxprune.filtering.blocks import Block, BlockReader, block_bytes, write_block
 from mlxprune.filtering.cuts import groups_of
@@ -125,7 +125,7 @@ def is_finished(out: Path, identity: str) -> bool:
     except OSError:
         # A kill may leave a start that has not said yet what it is for.
         own = {"lock", ".lock", "events", "commands", WORK}
-        if not out.is_dir() or {path.name for path in out.iterdir()} - own:
+        if not out.is_dir() or {p.name.removesuffix(PARTIAL) for p in out.iterdir()} - own:
             refuse_taken(out)
         return False
     if begun != identity:

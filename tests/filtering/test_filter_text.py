@@ -406,6 +406,7 @@ def test_a_start_that_was_killed_before_its_first_word_is_no_obstacle(tmp_path: 
     out = tmp_path / "out"
     (out / "events").mkdir(parents=True)
     (out / ".lock").touch()
+    (out / "lock.partial").touch()
     assert not is_finished(out, "identity")
     (out / "mine.txt").touch()
     with pytest.raises(UsageError, match="not empty"):
