@@ -98,7 +98,7 @@ def parse_bytes(value: object) -> object:
     return value
 
 
-Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=64 << 20)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=64 << 20, le=1 << 50)]
 
 
 class Section(BaseModel):

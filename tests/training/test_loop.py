@@ -197,7 +197,7 @@ def test_a_longer_training_skips_what_the_shorter_one_skipped(
 def test_a_training_that_learns_nothing_is_called_diverged(tmp_path: Path) -> None:
     folder = tmp_path / "final" / "m"
     job = TrainingJob(
-        recipe(learning_rate=30.0, warmup=0.0), stream_of([50, 70]), folder, "f", tmp_path, "final"
+        recipe(learning_rate=1.0, warmup=0.0), stream_of([50, 70]), folder, "f", tmp_path, "final"
     )
     log = QuietLog()
     folder.parent.mkdir()
