@@ -226,7 +226,8 @@ def kill_at(study: Study, run: Path, stage: str, draw: random.Random, account: A
         account.kills[stage] += 1
     if how == "child" and code == 0:
         return False  # it began the work again by itself, and came to the end
-    if how in ("eio", "enospc") and code not in (0, 1, 2, 3):
+    # Where it could do without what failed, it went on to the next stage, and was ended there.
+    if how in ("eio", "enospc") and code not in (0, 1, 2, 3, -signal.SIGKILL):
         account.fail(f"{study.name}: exit code {code} after {how} at {operation} {path}")
     if how in ("eio", "enospc") and "Traceback" in said(run):
         account.fail(f"{study.name}: a traceback after {how}: {said(run)}")
