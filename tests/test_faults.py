@@ -257,7 +257,7 @@ def test_leaving_a_run_with_thousands_of_units_ahead_does_not_hang(
 
     with pytest.raises(Stopped):
         run_study(config_of(corpus), run, until="score", listeners=[stop])
-    parts = list((run.path / "scores" / "main.parts").glob("0*.npy"))
+    parts = list((run.path / "scores" / ".main.parts").glob("0*.npy"))
     assert 0 < len(parts) < 2 * 3000
 
 

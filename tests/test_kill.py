@@ -65,7 +65,7 @@ def test_scoring_resumes_inside_a_file(tmp_path: Path) -> None:
     path.write_text(write_yaml(tree))
     folder = tmp_path / "run"
     child = tiny.start_run(path, folder)
-    parts = folder / "scores" / "main.parts"
+    parts = folder / "scores" / ".main.parts"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(parts.glob("0*[0-9].npy")):
         assert child.poll() is None
