@@ -196,15 +196,20 @@ def said(run: Path) -> str:
 # --- harms --------------------------------------------------------------------------------------
 
 
-def kill_at(study: Study, run: Path, stage: str, draw: random.Random, account: Account) -> bool:
+def kill_at(
+    study: Study, run: Path, stage: str, draw: random.Random, account: Account, early: bool = False
+) -> bool:
     """Killed at an operation of a stage, drawn from the trace; what was not flushed may be lost, as
-    when the power goes. False where the run ended without coming there."""
+    when the power goes. ``early``: before an operation of its first half, so that there is a next
+    time. False where the run ended without coming there."""
     there = [(o, p) for o, p in study.trace if checks.stage_of(p) == stage]
-    operation, path = draw.choice(there)
+    operation, path = draw.choice(there[: len(there) // 2] if early else there)
     how = draw.choice(["kill"] * 6 + ["torn", "child", "eio", "enospc"])
+    how = "kill" if early else how
     after = [start for _, starts in checks.STAGES[STAGES.index(stage) + 1 :] for start in starts]
     plan = plan_of(
-        run, op=operation, path=path, nth=1, when=draw.choice(["before", "after"]), how=how,
+        run, op=operation, path=path, nth=1, how=how,
+        when="before" if early else draw.choice(["before", "after"]),
         later=after,
     )  # fmt: skip
     child = start(study, run, plan)
@@ -420,9 +425,11 @@ def one_round(
     quota = 0 if short else account.kills_wanted
     for stage in STAGES:
         tries = 0
-        # A stage of few operations is soon over: until it is, it is killed as often as is wanted.
-        while tries < per_stage or (account.kills[stage] < quota and tries < per_stage + 8):
+        # A stage of few operations is soon over: first it is killed as often as is wanted.
+        while account.kills[stage] < quota and tries < 12:
             tries += 1
+            kill_at(study, run, stage, draw, account, early=True)
+        for _ in range(per_stage):
             if time.monotonic() > until:
                 break
             if draw.random() < 0.25:
