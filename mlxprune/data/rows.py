@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from mlxprune.config.data import MOST_DOCUMENT_BYTES, Data, HostKey, SourceEntry
 from mlxprune.data.formats import CHAT_KEYS, CODEC_SUFFIXES, DATA_SUFFIXES
+from mlxprune.data.hashing import PIECE_CHARACTERS
 
 AUTO_DOMAIN_KEYS = ("domain", "source", "meta.pile_set_name")
 AUTO_DOMAIN_ROWS = 1000  # rows of a file that decide which of those keys it has
@@ -220,9 +221,6 @@ def start_of(value: Any) -> str:
         return str(value)[:80]
     except RecursionError:
         return "(nested too deeply)"
-
-
-PIECE_CHARACTERS = 1 << 20  # of a long text that are worked on at a time
 
 
 def utf8_size(text: str) -> int:

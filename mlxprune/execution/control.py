@@ -10,11 +10,11 @@ from types import FrameType
 from typing import Any
 
 from mlxprune import machine
-from mlxprune.errors import Interrupted, RunError, Stopped
+from mlxprune.errors import Interrupted, Stopped
 from mlxprune.execution.sleep import SleepWatch
 from mlxprune.run.event_kinds import Command, Device, Heartbeat, Paused, Resumed, Slept
 from mlxprune.run.events import EventLog
-from mlxprune.run.folder import RunFolder, take_commands
+from mlxprune.run.folder import RunFolder, removed_folder, take_commands
 
 POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 10.0
@@ -61,8 +61,7 @@ class Control:
         if now - self._polled >= POLL_SECONDS and self.run is not None:
             self._polled = now
             if not self.run.events.exists():
-                fix = "choose another --dir, and leave it alone while the run works"
-                raise RunError("the run folder was removed", str(self.run.path), fix)
+                raise removed_folder(self.run)
             self._asked += take_commands(self.run)
             if now - self._beat >= HEARTBEAT_SECONDS:
                 self._beat = now

@@ -16,7 +16,7 @@ from mlxprune import machine
 from mlxprune.checksums import write_sealed
 from mlxprune.config.schema import Config
 from mlxprune.config.yaml_file import write_yaml
-from mlxprune.errors import MlxpruneError, RunError, SpaceError, UsageError, one_line
+from mlxprune.errors import MlxpruneError, SpaceError, UsageError, one_line
 from mlxprune.execution.context import Execution
 from mlxprune.execution.control import Control
 from mlxprune.execution.stage import tell_of_damage
@@ -69,12 +69,7 @@ def begin_run(execution: Execution, study: str, need_bytes: int) -> None:
     )
     execution.log.emit(None, started)
     if was_damaged:
-        tell_of_damage(execution, "corpus", ["run.json"], "written anew")
-
-
-def removed_folder(run: RunFolder) -> RunError:
-    fix = "choose another --dir, and leave it alone while the run works"
-    return RunError("the run folder was removed", str(run.path), fix)
+        tell_of_damage(execution, "corpus", [run.run_json], "written anew")
 
 
 def leave_nothing_where_removed(run: RunFolder) -> None:

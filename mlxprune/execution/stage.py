@@ -52,16 +52,16 @@ def in_place(execution: Execution, stage: str, place: Path, fingerprint: str) ->
     damaged = damaged_files(place)
     if not damaged:
         return True
-    base = execution.run.path
-    names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else str(p) for p in damaged]
     discard(place, damaged)
     execution.damaged.add(stage)
-    tell_of_damage(execution, stage, names, "made again")
+    tell_of_damage(execution, stage, damaged, "made again")
     return False
 
 
-def tell_of_damage(execution: Execution, stage: str, names: list[str], then: str) -> None:
+def tell_of_damage(execution: Execution, stage: str, files: list[Path], then: str) -> None:
     """A warning, and an event: these files of the run are not what they were; what is done."""
+    base = execution.run.path
+    names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else str(p) for p in files]
     shown = ", ".join(map(one_line, names[:3])) + (", ..." if len(names) > 3 else "")
     verb = "is" if len(names) == 1 else "are"
     execution.warn(stage, f"{shown} {verb} damaged (the checksum differs): {then}")

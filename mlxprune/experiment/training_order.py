@@ -117,7 +117,5 @@ def train_in_child(execution: Execution, order: TrainingOrder) -> TrainingSummar
 
 def _leave_damaged(execution: Execution, stage: str, places: tuple[Path, ...]) -> None:
     """The training goes on from the last good checkpoint."""
-    base = execution.run.path
     for path in remove_damaged(places):
-        name = path.relative_to(base) if path.is_relative_to(base) else path
-        tell_of_damage(execution, stage, [str(name)], "the one before it is used")
+        tell_of_damage(execution, stage, [path], "the one before it is used")

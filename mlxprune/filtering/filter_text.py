@@ -227,8 +227,7 @@ class _Filtering:
                 continue
             path.unlink()
             (self.order.work / "decided" / f"{number:05d}").unlink(missing_ok=True)
-            names = [f"block {number}"]
-            tell_of_damage(self.execution, "score", names, "filtered again")
+            tell_of_damage(self.execution, "score", [path], "its block is filtered again")
         return done
 
     def _attempt(self) -> None:

@@ -25,7 +25,6 @@ from mlxprune.execution.lifecycle import (
     finish_run,
     inputs_before,
     leave_nothing_where_removed,
-    removed_folder,
 )
 from mlxprune.execution.stage import Artifact, remember_inputs, run_stage
 from mlxprune.experiment.artifacts import InputFiles, StudyExecution
@@ -51,7 +50,7 @@ from mlxprune.report.result import study_result
 from mlxprune.run import lock
 from mlxprune.run.event_kinds import RunStatus
 from mlxprune.run.events import EventLog, Listener
-from mlxprune.run.folder import STAGES, RunFolder, check_same_study, take_commands
+from mlxprune.run.folder import STAGES, RunFolder, check_same_study, removed_folder, take_commands
 from mlxprune.run.markers import mark_done
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxprune.checksums import read_sealed
-from mlxprune.errors import ConfigError, UsageError
+from mlxprune.errors import ConfigError, RunError, UsageError
 from mlxprune.files import write_json
 from mlxprune.records import Json
 
@@ -115,6 +115,12 @@ def known_stages(run: RunFolder) -> dict[str, Json]:
         for name, stage in told
         if isinstance(stage, dict) and isinstance(stage.get("inputs"), dict)
     }
+
+
+def removed_folder(run: RunFolder) -> RunError:
+    """What a run ends with whose folder somebody removed."""
+    fix = "choose another --dir, and leave it alone while the run works"
+    return RunError("the run folder was removed", str(run.path), fix)
 
 
 def runs_under(folder: Path) -> list[RunFolder]:

@@ -13,7 +13,6 @@ from mlxprune.config.schema import Score
 from mlxprune.data.index import Corpus
 from mlxprune.errors import RunError, one_line
 from mlxprune.execution.context import Execution
-from mlxprune.execution.stage import tell_of_damage
 from mlxprune.files import fingerprint_of, json_bytes
 from mlxprune.model.architecture import read_model_config
 from mlxprune.records import plain
@@ -21,7 +20,6 @@ from mlxprune.run.markers import claim, mark_done, set_aside
 from mlxprune.scoring.score_file import ScoreSummary, write_scores
 from mlxprune.scoring.units import (
     UNITS_VERSION,
-    damaged_parts,
     joined_parts,
     keep_rows,
     kept_rows,
@@ -88,7 +86,6 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     found = kept_rows(job.parts, len(documents))
     if found is None:
         write_sealed_array(job.parts / "documents.npy", documents)
-        _tell_of_damaged_parts(execution, scoring)
         processes = job.settings.workers or usual_workers()
         score_units(execution, scoring, corpus, processes, job.what)
         found = joined_parts(job.parts, len(units), policy.context)
@@ -116,14 +113,6 @@ def score_corpus(execution: Execution, job: ScoreJob, corpus: Corpus) -> ScoreSu
     if not job.keeps_rows:
         shutil.rmtree(job.parts)
     return summary
-
-
-def _tell_of_damaged_parts(execution: Execution, scoring: ScoringOrder) -> None:
-    base = execution.run.path
-    damaged = damaged_parts(scoring.parts, scoring.units)
-    names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else str(p) for p in damaged]
-    if names:
-        tell_of_damage(execution, "score", names, "scored again")
 
 
 def _tell_of_unscored(

@@ -82,16 +82,6 @@ def part_rows(parts: Path, number: int, documents: int) -> np.ndarray | None:
     return rows if rows.dtype == PART_DTYPE and rows.shape == (documents,) else None
 
 
-def damaged_parts(parts: Path, units: list[tuple[int, int]]) -> list[Path]:
-    """Of the units whose parts are there, those that are not whole."""
-    return [
-        path
-        for number, (first, stop) in enumerate(units)
-        if (path := part_path(parts, number)).exists()
-        and part_rows(parts, number, stop - first) is None
-    ]
-
-
 def joined_parts(parts: Path, count: int, context: int) -> tuple[np.ndarray, np.ndarray]:
     """The parts of all units as one: PART rows in the order of scoring, and float64 [2, context]
     sums by position."""

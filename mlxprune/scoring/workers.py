@@ -18,6 +18,7 @@ from mlxprune.data.index import Corpus
 from mlxprune.execution.context import Execution
 from mlxprune.execution.crew import share_out
 from mlxprune.execution.messages import unpack
+from mlxprune.execution.stage import tell_of_damage
 from mlxprune.execution.supervision import supervised
 from mlxprune.model.architecture import flops_per_token, read_model_config
 from mlxprune.model.memory_bounds import memory_plan
@@ -28,6 +29,7 @@ from mlxprune.scoring.histogram import LossHistogram
 from mlxprune.scoring.nll import Scorer
 from mlxprune.scoring.units import (
     note_smaller_batches,
+    part_path,
     part_rows,
     smaller_batches,
     write_part,
@@ -175,6 +177,9 @@ class _Pool:
         self.sizes = [int(lengths[a:b].sum()) for a, b in order.units]
         ready = {n: rows for n in range(len(order.units)) if (rows := self._rows(n)) is not None}
         self.done = {*ready}
+        damaged = [path for n in self.todo() if (path := part_path(order.parts, n)).exists()]
+        if damaged:
+            tell_of_damage(execution, "score", damaged, "scored again")
         index = corpus.index[documents]
         tally = LossHistogram(index["domain"].astype(np.int64), corpus.domains, index["bytes"])
         before = sum(self.sizes[n] for n in self.done)

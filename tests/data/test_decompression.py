@@ -8,7 +8,6 @@ import itertools
 import json
 import lzma
 import random
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -135,4 +134,3 @@ def test_rows_above_the_limit_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_a_limit_that_nobody_set_changes_no_identity() -> None:
     assert "max_document" not in Data(paths=["x"]).identity()
     assert Data(paths=["x"], max_document="2M").identity()["max_document"] == 2 << 20
-    assert resource.getpagesize() > 0
