@@ -37,12 +37,12 @@ from mlxprune.run.event_kinds import (
     Progress,
     RunStart,
     StageStart,
-    event_of,
 )
 from mlxprune.run.events import SEGMENT_BYTES, EventLog, log_segments
 from mlxprune.run.fold import fold_event
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.state import RunState
+from mlxprune.run.wire import event_of
 from mlxprune.scoring.histogram import HISTOGRAM_EDGES
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.selector import apply_slice

@@ -44,6 +44,7 @@ HELD_ELSEWHERE = {
     "commands.data_table planning.draft_config planning.corpus_sample testing.layouts",
     ("planning/test_possible.py", "models of other families, from plan to the end of a run"):
     "testing.families scoring.unscored_file experiment.document_account",
+    ("run/test_events.py", "records of every kind, and damaged ones, are read back"): "run.wire",
     ("test_golden.py", "what they say of a run folder is compared with what they said before"):
     "commands.results report.terminal experiment.study_result report.result run.event_kinds",
     ("standalone/test_evaluate.py", "the command and its tables"):

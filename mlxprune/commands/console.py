@@ -5,17 +5,18 @@ On a terminal the running stage has one line that is redrawn; elsewhere a line e
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
-from mlxprune.errors import one_line
+from mlxprune.errors import MlxpruneError, one_line
 from mlxprune.run import forecast
 from mlxprune.run.event_kinds import Event, Progress, StageStatus, TrainStep, Wire
 from mlxprune.run.folder import RunFolder
-from mlxprune.run.phrases import console_line
+from mlxprune.run.phrases import console_line, memorising_words
 from mlxprune.run.state import RunState, StageState
 from mlxprune.run.status import Standing, standing_of, status_word
 from mlxprune.units import duration, short_count
@@ -207,6 +208,13 @@ def _print_fit(fit: Fit, seconds: float) -> None:
 
 
 def print_status(run: RunFolder, state: RunState, now: float) -> None:
+    """``models`` of earlier configurations of the folder are left out."""
+    from mlxprune.config.loading import load_config
+    from mlxprune.experiment.arms import present_models
+
+    models = None
+    with contextlib.suppress(MlxpruneError, OSError, ValueError):
+        models = present_models(load_config(run.config))
     standing = status_word(standing_of(run, state, now), state)
     print(f"{one_line(state.run or '?')}: {standing}  ({one_line(run.path)})")
     for name, stage in state.stages.items():
@@ -218,6 +226,9 @@ def print_status(run: RunFolder, state: RunState, now: float) -> None:
             if stage.utilisation:
                 rate = f", {short_count(stage.rate or 0)}/s{_how_well(stage)}"
             print(f"  {name:<10} {stage.state}{took}{rate}")
+    for model, told in state.memorising.items():
+        if models is None or not model.startswith("final/") or model in models:
+            print(f"  memorising: {one_line(memorising_words(model, told))}")
     for warning in state.warnings[-5:]:
         print(f"  warning: {one_line(warning.message)}")
     if state.error is not None:

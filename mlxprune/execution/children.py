@@ -45,7 +45,8 @@ from mlxprune.execution.messages import (
     unpack,
     write_message,
 )
-from mlxprune.run.event_kinds import Warned, event_of
+from mlxprune.run.event_kinds import Warned
+from mlxprune.run.wire import event_of
 
 T = TypeVar("T")
 # -P: no module of the folder that somebody works in.

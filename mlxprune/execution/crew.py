@@ -13,7 +13,8 @@ from typing import Any
 from mlxprune.execution.children import WAIT_SECONDS, WENT_ON, Child, Received, raise_failure
 from mlxprune.execution.context import Execution
 from mlxprune.execution.messages import Done, Emitted, Ended, Failed, Go, Hold, Item, Told
-from mlxprune.run.event_kinds import Warned, event_of
+from mlxprune.run.event_kinds import Warned
+from mlxprune.run.wire import event_of
 
 AHEAD = 3  # units that a child has been given and not finished
 

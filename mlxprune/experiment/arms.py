@@ -73,6 +73,12 @@ def arms_of(config: Config) -> list[Arm]:
     return arms
 
 
+def present_models(config: Config) -> list[str]:
+    """Names of the final models that the configuration asks for, as the events have them. What else
+    a log knows is of earlier configurations of the folder."""
+    return [f"final/{arm.name}" for arm in arms_of(config)]
+
+
 def confirmed_arms(config: Config, slices: list[str]) -> list[Arm]:
     """Of all arms those that are trained once ``slices`` are the ones to confirm: these, their
     controls, and what was screened."""

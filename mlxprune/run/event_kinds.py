@@ -1,14 +1,11 @@
-"""Every kind of event, one class each: what its fields mean, and how a record becomes one.
+"""Every kind of event, one class each, and what its fields mean.
 
 On the wire an event is a flat map: the envelope {v, seq, t, writer, stage, kind}, then the fields
-of its kind. A reader takes unknown kinds and damaged records as ``Unknown`` and goes on; a field
-that a log does not have is None.
+of its kind. A field that a log does not have is None.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
 from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
@@ -17,8 +14,6 @@ import msgspec
 from mlxprune.records import plain
 
 EVENTS_VERSION = 2  # since 2, every record holds a checksum
-NAME_LENGTH = 64  # of a kind that this version does not know
-MOST_NUMBER = 10**18
 Number = int | float
 Wire = dict[str, Any]  # an event as msgpack and JSON have it
 
@@ -154,15 +149,20 @@ class DomainHistogram(msgspec.Struct, kw_only=True):
 
 
 class Histogram(Event, tag="histogram"):
-    """edges (mean negative log-likelihood, nats); by bin documents, tokens, bytes; domains {name:
-    documents by bin, and the sums nll, tokens, bytes}, the largest"""
+    """edges (mean negative log-likelihood, nats); by bin documents, tokens, bytes, all of finished
+    units: a fair sample at any moment; domains {name: documents by bin, and the sums nll, tokens,
+    bytes}, the largest; in_hand: documents of units that are not finished by what they come to so
+    far, in the bins in_hand_bins: long ones first, so no fair sample"""
 
     frequent = True
+    sparing = frozenset({"in_hand_bins", "in_hand"})
     edges: list[float] | None = None
     documents: list[int] | None = None
     tokens: list[int] | None = None
     bytes: list[int] | None = None
     domains: dict[str, DomainHistogram] | None = None
+    in_hand_bins: list[int] | None = None
+    in_hand: list[int] | None = None
 
 
 class DomainAdded(msgspec.Struct, kw_only=True):
@@ -177,14 +177,18 @@ class DomainAdded(msgspec.Struct, kw_only=True):
 
 class HistogramAdded(Event, tag="histogram.added"):
     """what came to the last histogram since: documents, tokens and bytes in the bins of these
-    numbers; domains {name: documents in bins of these numbers, and what came to its sums}"""
+    numbers; domains {name: documents in bins of these numbers, and what came to its sums}; in_hand
+    and in_hand_bins in place of those before"""
 
     frequent = True
+    sparing = frozenset({"in_hand_bins", "in_hand"})
     bins: list[int] | None = None
     documents: list[int] | None = None
     tokens: list[int] | None = None
     bytes: list[int] | None = None
     domains: dict[str, DomainAdded] | None = None
+    in_hand_bins: list[int] | None = None
+    in_hand: list[int] | None = None
 
 
 class TrainStep(Event, tag="train.step"):
@@ -222,6 +226,27 @@ class Evaluation(Event, tag="evaluation"):
     targets: Number | None = None
     bits_per_byte: float | None = None
     rank_correlation: float | None = None
+
+
+class Memorising(Event, tag="memorising"):
+    """model, targets, pass, bits_per_byte (of this validation), best (validation so far),
+    best_targets, best_pass, since (targets at the validation from which on it memorises: text is
+    repeated and validation has risen above its best); said at every validation while it lasts"""
+
+    notable = True
+    model: str | None = None
+    targets: Number | None = None
+    bits_per_byte: float | None = None
+    best: float | None = None
+    best_targets: Number | None = None
+    best_pass: Number | None = None
+    since: Number | None = None
+    pass_number: Number | None = msgspec.field(default=None, name="pass")
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is the first of its kind in a row."""
+        return self.since == self.targets
 
 
 class Assessed(Event, tag="assessed"):
@@ -383,48 +408,8 @@ class RunEnd(Event, tag="run.end"):
 
 Known = (
     Snapshot | RunStart | StageStart | Progress | Forecast | Histogram | HistogramAdded
-    | TrainStep | Evaluation | Assessed | Checkpoint | Command | Paused | Resumed
+    | TrainStep | Evaluation | Memorising | Assessed | Checkpoint | Command | Paused | Resumed
     | Device | Heartbeat | Warned
     | Damaged | Diverged | RolledBack | Restarted | Slept | StageEnd | RunEnd
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {str(c.__struct_config__.tag): c for c in get_args(Known)}
-
-
-def _sound(wire: Wire, kind: type[Event]) -> Wire:
-    """The fields of an event that are of its kind, each by itself."""
-    kept: Wire = {"kind": wire["kind"]}
-    for key, value in wire.items():
-        with contextlib.suppress(msgspec.ValidationError):
-            msgspec.convert({"kind": wire["kind"], key: value}, kind, strict=False)
-            kept[str(key)] = value
-    return kept
-
-
-def _is_odd(value: object) -> bool:
-    """Numbers that no figure can be made of: they are left out, as unknown."""
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    return isinstance(value, int) and abs(value) > MOST_NUMBER
-
-
-def event_of(wire: Wire) -> Event:
-    """The event that a record of the log is; never raises."""
-    kind = str(wire.get("kind"))[:NAME_LENGTH]
-    known = KINDS.get(kind)
-    wire = {key: value for key, value in wire.items() if not _is_odd(value)}
-    if known is not None:
-        try:
-            return msgspec.convert(wire, known, strict=False)
-        except msgspec.ValidationError:
-            pass
-        with contextlib.suppress(msgspec.ValidationError):  # one odd field takes no other along
-            return msgspec.convert(_sound(wire, known), known, strict=False)
-    v, t = (x if isinstance(x, int | float) else None for x in (wire.get("v"), wire.get("t")))
-    stage = wire.get("stage")
-    return Unknown(
-        name=kind,
-        damaged=known is not None,
-        v=None if v is None else int(v),
-        t=t,
-        stage=stage if isinstance(stage, str) else None,
-    )

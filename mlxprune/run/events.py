@@ -17,7 +17,7 @@ from pathlib import Path
 import msgpack
 import msgspec
 
-from mlxprune.run.event_kinds import EVENTS_VERSION, Event, Snapshot, Unknown, Wire, event_of
+from mlxprune.run.event_kinds import EVENTS_VERSION, Event, Snapshot, Unknown, Wire
 from mlxprune.run.fold import fold_event
 from mlxprune.run.segments import (
     CLOSED,
@@ -35,6 +35,7 @@ from mlxprune.run.segments import (
     unpacker,
 )
 from mlxprune.run.state import RunState
+from mlxprune.run.wire import event_of
 
 SEGMENT_BYTES = 4 << 20  # of events, after which a new segment and its snapshot begin
 CHUNK_BYTES = 64 << 10  # that a reader takes at a time

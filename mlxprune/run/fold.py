@@ -26,6 +26,7 @@ from mlxprune.run.state import (
     VALIDATION_POINT,
     AssessedFigures,
     CheckpointFacts,
+    MemorisingFacts,
     RunState,
     WarningFacts,
     state_of,
@@ -36,7 +37,7 @@ CURVE_POINTS = 2000
 HISTORY_POINTS = 240  # of a rate, of the memory
 WARNINGS_KEPT = 50
 RECENT_KEPT = 100
-NEWEST = (kinds.Checkpoint, kinds.Evaluation)  # of these, one a model is enough
+NEWEST = (kinds.Checkpoint, kinds.Evaluation, kinds.Memorising)  # of these, one a model is enough
 
 
 def fold_event(state: RunState, event: Event) -> RunState:
@@ -134,6 +135,12 @@ def _train_step(state: RunState, event: kinds.TrainStep) -> None:
 def _evaluation(state: RunState, event: kinds.Evaluation) -> None:
     point = [getattr(event, name) for name in VALIDATION_POINT]
     state.curve(event.model).validation.add(point, CURVE_POINTS)
+    state.memorising.pop(str(event.model), None)  # said again, while it lasts
+
+
+def _memorising(state: RunState, event: kinds.Memorising) -> None:
+    figures = {name: getattr(event, name) for name in MemorisingFacts.__struct_fields__}
+    state.memorising[str(event.model)] = MemorisingFacts(**figures)
 
 
 def _assessed(state: RunState, event: kinds.Assessed) -> None:
@@ -160,7 +167,10 @@ def _histogram_added(state: RunState, event: kinds.HistogramAdded) -> None:
     domains = dict(now.domains or {})
     for name, added in (event.domains or {}).items():
         domains[name] = _with_added(domains.get(name), added, len(now.edges) - 1)
-    state.histogram = msgspec.structs.replace(now, t=event.t, **columns, domains=domains)
+    state.histogram = msgspec.structs.replace(
+        now, t=event.t, **columns, domains=domains,
+        in_hand_bins=event.in_hand_bins, in_hand=event.in_hand,
+    )  # fmt: skip
 
 
 def _with_added(
@@ -253,6 +263,7 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     kinds.Progress: _progress,
     kinds.TrainStep: _train_step,
     kinds.Evaluation: _evaluation,
+    kinds.Memorising: _memorising,
     kinds.Assessed: _assessed,
     Histogram: _histogram,
     kinds.HistogramAdded: _histogram_added,

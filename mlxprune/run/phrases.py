@@ -16,6 +16,7 @@ from mlxprune.run.event_kinds import (
     Diverged,
     Evaluation,
     Event,
+    Memorising,
     Paused,
     Reason,
     Restarted,
@@ -29,6 +30,7 @@ from mlxprune.run.event_kinds import (
     Warned,
     Wire,
 )
+from mlxprune.run.state import MemorisingFacts
 from mlxprune.units import clock, duration, short_count
 
 SUMMARY_COUNTS = (
@@ -54,7 +56,18 @@ def console_line(event: Event) -> str | None:
             return event.kind
         case Slept(seconds=seconds):
             return f"the machine slept for {duration(seconds)}"
+        case Memorising() if event.is_new:
+            return f"memorising: {one_line(memorising_words(event.model, event))}"
     return None
+
+
+def memorising_words(model: str | None, told: Memorising | MemorisingFacts) -> str:
+    """Which model, since when, and how far it is above its best."""
+    bits, best = told.bits_per_byte or 0.0, told.best or 0.0
+    return (
+        f"{model} in pass {told.pass_number}: validation {bits:.4f}, above the {best:.4f} of pass "
+        f"{told.best_pass}"
+    )
 
 
 def words_of(event: Event) -> str:
@@ -78,6 +91,8 @@ def words_of(event: Event) -> str:
             return f"{stage} {event.state}" + (f", {clock(took)}" if took else "")
         case Evaluation(bits_per_byte=bits):
             return f"validation {bits:.4f} of {event.model}" if bits else "validation"
+        case Memorising():
+            return f"memorising: {memorising_words(event.model, event)}"
         case Assessed(macro=macro):
             return f"test {macro:.4f} of {event.model}" if macro else "assessed"
         case Checkpoint():
@@ -105,6 +120,8 @@ def news_of(event: Event) -> str | None:
             return "the run was paused"
         case Resumed():
             return "the run went on"
+        case Memorising():
+            return f"memorising: {memorising_words(event.model, event)}"
     return None
 
 
@@ -120,6 +137,8 @@ def sentence_of(event: Event) -> str | None:
             return f"Stage {stage} is {event.state}{after}."
         case Evaluation(bits_per_byte=bits):
             return f"Validation of {event.model}: {bits:.4f} bits per byte." if bits else None
+        case Memorising() if event.is_new:
+            return f"Memorising: {memorising_words(event.model, event)}."
         case Assessed(macro=macro):
             return f"Test of {event.model}: {macro:.4f} bits per byte." if macro else None
         case Warned():

@@ -26,9 +26,9 @@ from mlxprune.run.event_kinds import (
     RunStatus,
     StageStatus,
     Wire,
-    event_of,
 )
 from mlxprune.run.folder import STAGES
+from mlxprune.run.wire import event_of
 
 # What a point of a curve holds. People look at more of a training than of a validation.
 TRAIN_POINT = (
@@ -125,6 +125,19 @@ class CheckpointFacts(msgspec.Struct, kw_only=True):
     before: float | None = None
 
 
+class MemorisingFacts(msgspec.Struct, kw_only=True):
+    """What the last ``memorising`` event of a model says."""
+
+    t: float | None = None
+    targets: Number | None = None
+    bits_per_byte: float | None = None
+    best: float | None = None
+    best_targets: Number | None = None
+    best_pass: Number | None = None
+    since: Number | None = None
+    pass_number: Number | None = None
+
+
 class WarningFacts(msgspec.Struct, kw_only=True):
     t: float | None = None
     message: str | None = None
@@ -148,6 +161,7 @@ class RunState:
     )
     curves: dict[str, Curve] = field(default_factory=dict)  # by model
     assessed: dict[str, AssessedFigures] = field(default_factory=dict)  # by model
+    memorising: dict[str, MemorisingFacts] = field(default_factory=dict)  # by model, while it does
     histogram: Histogram | None = None
     forecast: dict[str, float] = field(default_factory=dict)  # FLOPs by stage
     machine: Device | None = None  # the newest sample
@@ -234,6 +248,7 @@ _PLAIN: dict[str, Any] = {
     "attempts": int,
     "device": str | None,
     "assessed": dict[str, AssessedFigures],
+    "memorising": dict[str, MemorisingFacts],
     "forecast": dict[str, float],
     "disk_bytes": Number | None,
     "checkpoint": CheckpointFacts | None,

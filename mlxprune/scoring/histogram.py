@@ -10,6 +10,15 @@ HISTOGRAM_EDGES = np.linspace(0.0, 16.0, 161)  # mean negative log-likelihood in
 DOMAINS_SHOWN = 24  # the largest; the others are one row
 
 
+def bins_of(rows: np.ndarray) -> np.ndarray:
+    """The bin of each PART row, int64, by its mean loss; rows without a finite one are left out."""
+    able = rows[(rows["num_tokens"] > 0) & np.isfinite(rows["nll_sum"])]
+    mean = np.clip(able["nll_sum"] / able["num_tokens"], HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+    place = np.searchsorted(HISTOGRAM_EDGES, mean, side="right") - 1
+    bins: np.ndarray = np.minimum(place, len(HISTOGRAM_EDGES) - 2)
+    return bins
+
+
 class LossHistogram:
     """Counts of documents, tokens and bytes by bin, and of documents by domain and bin.
 
@@ -26,26 +35,35 @@ class LossHistogram:
         self.whole = np.zeros((3, len(HISTOGRAM_EDGES) - 1), np.int64)  # documents, tokens, bytes
         self.by_domain = np.zeros((len(shown) + 1, len(HISTOGRAM_EDGES) - 1), np.int64)
         self.sums = np.zeros((len(shown) + 1, 3))  # nll, tokens, bytes
+        self.hands: dict[int, np.ndarray] = {}  # by worker: documents in hand, by bin
         self._remember()
 
     def _remember(self) -> None:
         """What has been told by now."""
         self.told = self.whole.copy(), self.by_domain.copy(), self.sums.copy()
+        self.told_in_hand = self._in_hand()
 
     def add(self, places: np.ndarray, rows: np.ndarray) -> None:
         """Documents at these places among all, and their rows (score.PART)."""
         able = (rows["num_tokens"] > 0) & np.isfinite(rows["nll_sum"])
         places, rows = places[able], rows[able]
         tokens, sizes = rows["num_tokens"], self.sizes[places].astype(np.int64)
-        mean = rows["nll_sum"] / tokens
-        mean = np.clip(mean, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
-        place = np.searchsorted(HISTOGRAM_EDGES, mean, side="right") - 1
-        place = np.minimum(place, len(HISTOGRAM_EDGES) - 2)
+        place = bins_of(rows)
         row = self.row[self.domain[places]]
         for target, weights in zip(self.whole, (1, tokens, sizes), strict=True):
             np.add.at(target, place, weights)
         np.add.at(self.by_domain, (row, place), 1)
         np.add.at(self.sums, row, np.stack([rows["nll_sum"], tokens, sizes], axis=1))
+
+    def take_in_hand(self, worker: int, counts: np.ndarray) -> None:
+        """What a worker has in hand now, by bin, in place of what it had."""
+        self.hands[worker] = counts
+
+    def _in_hand(self) -> tuple[list[int], list[int]]:
+        """Bins of documents in hand, and how many are in each."""
+        counts = sum(self.hands.values(), start=np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64))
+        filled = np.flatnonzero(counts)
+        return filled.tolist(), counts[filled].tolist()
 
     def added(self) -> HistogramAdded | None:
         """What came since the last of these and of ``event``; None where that is nothing."""
@@ -54,7 +72,8 @@ class LossHistogram:
             for now, before in zip((self.whole, self.by_domain, self.sums), self.told, strict=True)
         )
         bins = np.flatnonzero(whole.any(axis=0))
-        if not len(bins):
+        hand = self._in_hand()
+        if not len(bins) and hand == self.told_in_hand:
             return None
         self._remember()
         documents, tokens, sizes = whole[:, bins].tolist()
@@ -72,13 +91,20 @@ class LossHistogram:
                     bytes=in_bytes,
                 )
         return HistogramAdded(
-            bins=bins.tolist(), documents=documents, tokens=tokens, bytes=sizes, domains=domains
+            bins=bins.tolist(),
+            documents=documents,
+            tokens=tokens,
+            bytes=sizes,
+            domains=domains,
+            in_hand_bins=hand[0],
+            in_hand=hand[1],
         )
 
     def event(self) -> Histogram:
         """All so far. A domain's counts begin at its first filled bin."""
         self._remember()
         documents, tokens, sizes = self.whole.tolist()
+        bins, in_hand = self._in_hand()
         domains = {}
         for name, counts, sums in zip(
             [*self.names, "(others)"], self.by_domain, self.sums.tolist(), strict=True
@@ -100,4 +126,6 @@ class LossHistogram:
             tokens=tokens,
             bytes=sizes,
             domains=domains,
+            in_hand_bins=bins,
+            in_hand=in_hand,
         )

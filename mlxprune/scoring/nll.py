@@ -32,7 +32,7 @@ Between = Callable[[int, int, float], None]  # scored tokens, slots, seconds of 
 Finish = Callable[[np.ndarray, np.ndarray], None]  # PART rows, positions
 
 
-@dataclass
+@dataclass(eq=False)
 class _Unit:
     """Documents under way together. ``positions`` float64 [2, context]: the sum of losses and the
     count at each position of a window; ``left``: batches that have not come back."""
@@ -70,6 +70,7 @@ class Scorer:
         self.losses_of = backend.loss_function(model)
         self.policy, self.between = policy, between
         self.waiting: deque[_Waiting] = deque()
+        self.units: list[_Unit] = []  # that have batches left
         dtype = str(backend.detect().score_dtype).removeprefix("mlx.core.")
         self.narrow = dtype if dtype == "float16" else None  # it overflows where float32 does not
         self.starving = True  # whether the device has nothing to do while a batch is made
@@ -83,7 +84,9 @@ class Scorer:
         batches = list(batches_of(found, self.policy))
         positions = np.zeros((2, self.policy.context))
         unit = _Unit(rows, positions, found.slot, finish, len(batches))
-        if not batches:
+        if batches:
+            self.units.append(unit)
+        else:
             finish(rows, positions)
         for edge, size, chosen in batches:
             began = time.perf_counter()
@@ -95,6 +98,12 @@ class Scorer:
             self.waiting.append(_Waiting(unit, chosen, mask, losses, waited))
             if len(self.waiting) > IN_FLIGHT:
                 self._collect()
+
+    def in_hand(self) -> np.ndarray:
+        """PART rows of the documents that have been begun in units that are not done: what they
+        come to so far. Long rows come first, so these are no fair sample."""
+        rows = [unit.rows[unit.rows["num_tokens"] > 0] for unit in self.units]
+        return np.concatenate([np.zeros(0, PART_DTYPE), *rows])
 
     def drain(self) -> None:
         """Wait for all that is under way."""
@@ -118,6 +127,7 @@ class Scorer:
         unit.positions[1, : values.shape[1]] += used[told].sum(axis=0)
         unit.left -= 1
         if not unit.left:
+            self.units.remove(unit)
             if self.narrow and not np.isfinite(unit.rows["nll_sum"]).all():
                 raise RunError(
                     f"losses are not finite in {self.narrow}",

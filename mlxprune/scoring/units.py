@@ -24,11 +24,13 @@ from mlxprune.run.markers import TOWARDS
 from mlxprune.scoring.nll import PART_DTYPE
 from mlxprune.scoring.windows import WindowPolicy
 
-UNITS_VERSION = 2  # of their order and of what a part holds
+UNITS_VERSION = 3  # of their order and of what a part holds
 BYTES_PER_TOKEN = 4  # of text, about
 LEAST_UNIT_BYTES = 256_000
 JOINED = ("rows.npy", "positions.npy")
 BATCHES, COMPILED_BATCHES = 32, 64  # of a unit: enough that its rows fill them well
+FIRST_SHARE = 8  # the first units are this many times smaller, so that something is seen at once
+GROWTH = 8  # a unit is at most this share of what is before it: no step of a picture is large
 
 
 def scoring_order(keys: np.ndarray, seed: int) -> np.ndarray:
@@ -43,13 +45,15 @@ def unit_bytes(policy: WindowPolicy) -> int:
 
 
 def work_units(sizes: np.ndarray, wanted: int) -> list[tuple[int, int]]:
-    """Units [first, stop) over documents of these byte sizes, about ``wanted`` bytes each."""
+    """Units [first, stop) over documents of these byte sizes, of about ``wanted`` bytes each but
+    for the first ones: those begin with an eighth of that and grow with what is before them."""
     ends = np.cumsum(sizes, dtype=np.int64)
     result = []
     first = 0
     while first < len(sizes):
         before = int(ends[first - 1]) if first else 0
-        stop = int(np.searchsorted(ends, before + wanted, side="left")) + 1
+        size = min(wanted, max(wanted // FIRST_SHARE, before // GROWTH, 1))
+        stop = int(np.searchsorted(ends, before + size, side="left")) + 1
         result.append((first, min(stop, len(sizes))))
         first = result[-1][1]
     return result

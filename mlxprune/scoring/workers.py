@@ -5,6 +5,7 @@ On the CPU every worker has one thread.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +26,7 @@ from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import load_model
 from mlxprune.run.event_kinds import Progress
 from mlxprune.run.events import EventLog
-from mlxprune.scoring.histogram import LossHistogram
+from mlxprune.scoring.histogram import HISTOGRAM_EDGES, LossHistogram, bins_of
 from mlxprune.scoring.nll import Scorer
 from mlxprune.scoring.units import (
     note_smaller_batches,
@@ -38,7 +39,9 @@ from mlxprune.scoring.windows import WindowPolicy, windows_of
 from mlxprune.tokenization.token_file import open_tokens
 
 SCORE = "mlxprune.scoring.workers:score"  # what a worker does
-HISTOGRAM_SECONDS = 2.0  # between two of them
+HISTOGRAM_SECONDS = 2.0  # between two of them, once a stage has run for a minute
+FIRST_SECONDS = 0.5  # the same at its beginning
+RATE_SECONDS = 20.0  # that a rate is a mean over
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,14 @@ class ScoringOrder:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """What a worker tells after every batch."""
+    """What a worker tells after every batch. ``in_hand``: its documents under way, by bin."""
 
+    worker: int  # number of its process
     scored: int
     slots: int
     waited: float
     memory: int
+    in_hand: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,9 @@ def score(link: Any, order: ScoringOrder) -> None:
 
     def between(scored: int, slots: int, waited: float) -> None:
         link.edge()
-        link.tell(News(batch=BatchDone(scored, slots, waited, backend.peak_memory())))
+        counts = np.bincount(bins_of(scorer.in_hand()), minlength=len(HISTOGRAM_EDGES) - 1)
+        told = BatchDone(os.getpid(), scored, slots, waited, backend.peak_memory(), counts)
+        link.tell(News(batch=told))
 
     def keep(number: int, rows: np.ndarray, positions: np.ndarray) -> None:
         write_part(order.parts, number, rows, positions)
@@ -238,7 +245,9 @@ class _Progress:
     ) -> None:
         self.log, self.stage, self.what = log, stage, what
         self.total, self.done = total, done
-        self.began, self.before = time.monotonic(), done
+        self.marks: deque[tuple[float, int]] = deque()  # (when, tokens done), of late
+        self.first: tuple[float, int] | None = None  # of this attempt: loading is no rate
+        self.began = time.monotonic()
         self.running = 0.0  # tokens of units under way
         self.all_slots, self.real = 0, 0
         self.waited, self.memory, self.processes = 0.0, 0, 1
@@ -251,6 +260,8 @@ class _Progress:
         self.memory = max(self.memory, done.memory)
         self.real += done.scored
         self.all_slots += done.slots
+        self.tally.take_in_hand(done.worker, done.in_hand)
+        self.histogram()
         self._emit()
 
     def unit(self, size: int, places: np.ndarray, rows: np.ndarray) -> None:
@@ -264,11 +275,16 @@ class _Progress:
     def begun_again(self) -> None:
         """What was under way is lost."""
         self.running = 0.0
+        self.tally.hands.clear()
+        self.marks.clear()
 
     def histogram(self, force: bool = False) -> None:
         """All of it at first and at the end, and what is new in between."""
         now = time.monotonic()
-        if not force and now - self.drawn < HISTOGRAM_SECONDS:
+        if force:
+            self.tally.hands.clear()
+        every = min(HISTOGRAM_SECONDS, max(FIRST_SECONDS, (now - self.began) / 30))
+        if not force and now - self.drawn < every:
             return
         event = self.tally.event() if force or self.drawn < 0 else self.tally.added()
         self.drawn = now
@@ -277,8 +293,14 @@ class _Progress:
 
     def _emit(self) -> None:
         done = min(self.total, self.done + int(self.running))
-        elapsed = time.monotonic() - self.began
-        rate = (done - self.before) / elapsed if elapsed > 0 else 0.0
+        now = time.monotonic()
+        elapsed = now - self.began
+        self.first = self.first or (now, done)
+        self.marks.append((now, done))
+        while len(self.marks) > 2 and self.marks[1][0] < now - RATE_SECONDS:
+            self.marks.popleft()
+        rate = _rate(self.marks[0], (now, done))
+        mean = _rate(self.first, (now, done))
         self.log.emit(
             self.stage,
             Progress(
@@ -287,10 +309,16 @@ class _Progress:
                 unit="tokens",
                 what=self.what,
                 rate=rate,
-                eta_seconds=(self.total - done) / rate if rate else None,
+                eta_seconds=(self.total - done) / mean if mean else None,
                 padding_share=1 - self.real / self.all_slots if self.all_slots else None,
                 input_wait_share=self.waited / (elapsed * self.processes) if elapsed > 0 else None,
-                utilisation=rate * self.flops / self.peak,
+                utilisation=(rate or 0.0) * self.flops / self.peak,
                 peak_memory_bytes=self.memory,
             ),
         )
+
+
+def _rate(since: tuple[float, int], now: tuple[float, int]) -> float | None:
+    """Tokens a second between two marks; None where they are one."""
+    seconds = now[0] - since[0]
+    return max(0, now[1] - since[1]) / seconds if seconds > 0 else None

@@ -15,10 +15,10 @@ import msgspec
 from mlxprune.config.loading import load_config
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.records import Json, Record, read_record, write_record
-from mlxprune.run.event_kinds import event_of
 from mlxprune.run.events import EventReader, read_records
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.following import at_end, new_records
+from mlxprune.run.wire import event_of
 from mlxprune.tracking.points import Point, PointMaker
 from mlxprune.tracking.trackers import KINDS, Tracker, open_tracker
 

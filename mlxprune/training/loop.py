@@ -21,9 +21,17 @@ from mlxprune.files import write_atomic
 from mlxprune.model.memory_bounds import memory_plan
 from mlxprune.model.weights import initialise_model, save_model
 from mlxprune.records import write_record
-from mlxprune.run.event_kinds import Checkpoint, Diverged, Evaluation, RolledBack, Warned
+from mlxprune.run.event_kinds import (
+    Checkpoint,
+    Diverged,
+    Evaluation,
+    Memorising,
+    RolledBack,
+    Warned,
+)
 from mlxprune.run.events import EventLog
 from mlxprune.run.markers import claim, mark_done
+from mlxprune.run.memorising import LOOKS, memorised_since
 from mlxprune.stats import spearman
 from mlxprune.training.checkpoints import (
     prune_checkpoints,
@@ -239,7 +247,28 @@ class _Training:
             rank_correlation=settled,
         )
         self.log.emit(job.stage, told)
+        self.tell_of_memorising()
         self.progress.restart()
+
+    def tell_of_memorising(self) -> None:
+        job, points = self.job, self.history.validation
+        targets = [point.step * job.recipe.targets_per_step for point in points]
+        bits = [point.bits_per_byte for point in points]
+        found = memorised_since(targets, bits, job.stream.unique)
+        if found is None:
+            return
+        unique = job.stream.unique
+        told = Memorising(
+            model=job.name,
+            targets=targets[-1],
+            pass_number=(targets[-1] - 1) // unique + 1,
+            bits_per_byte=bits[-1],
+            best=bits[found.best],
+            best_targets=targets[found.best],
+            best_pass=(targets[found.best] - 1) // unique + 1,
+            since=targets[found.since + LOOKS - 1],
+        )
+        self.log.emit(job.stage, told)
 
     def settled(self, losses: np.ndarray) -> float | None:
         """The rank correlation of the documents with the time before: near 1, the ranks have

@@ -8,6 +8,7 @@ import msgspec
 
 from mlxprune.checksums import FileSum
 from mlxprune.records import Record
+from mlxprune.run.memorising import memorised_since
 from mlxprune.training.recipe import Recipe
 from mlxprune.training.shapes import StepShape
 
@@ -93,6 +94,8 @@ class TrainingSummary(Record):
             )
         if why := divergence_of(self):
             found.append(why)
+        if why := memorising_of(self):
+            found.append(why)
         return found
 
     @property
@@ -120,6 +123,21 @@ def divergence_of(summary: TrainingSummary) -> str | None:
     if len(points) > 1 and last > points[0].loss:
         return f"diverged: its loss of {last:.2f} is above its first, {points[0].loss:.2f}"
     return None
+
+
+def memorising_of(summary: TrainingSummary) -> str | None:
+    """What is said of a training that ended memorising; None of any other."""
+    points, recipe = summary.history.validation, summary.recipe
+    targets = [point.step * recipe.targets_per_step for point in points]
+    bits = [point.bits_per_byte for point in points]
+    found = memorised_since(targets, bits, summary.unique_tokens)
+    if found is None:
+        return None
+    at = (targets[found.best] - 1) // max(1, summary.unique_tokens) + 1
+    return (
+        f"memorised: validation was best in pass {at} ({bits[found.best]:.3f} bits per byte) and "
+        f"rose to {bits[-1]:.3f}"
+    )
 
 
 class TrainingTotals(Record):

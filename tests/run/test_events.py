@@ -19,7 +19,6 @@ from mlxprune.run.event_kinds import (
     StageStart,
     TrainStep,
     Warned,
-    event_of,
 )
 from mlxprune.run.events import (
     CHUNK_BYTES,
@@ -33,6 +32,7 @@ from mlxprune.run.events import (
 from mlxprune.run.fold import CURVE_POINTS, fold_event
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.state import RunState, state_of
+from mlxprune.run.wire import event_of
 
 
 def test_a_log_is_folded_alike_by_writer_and_reader(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from mlxprune.run.event_kinds import (
     HistogramAdded,
     TrainStep,
     Warned,
-    event_of,
 )
 from mlxprune.run.events import EventLog, EventReader, fold_log, last_records, read_events
 from mlxprune.run.fold import fold_event
@@ -35,6 +34,7 @@ from mlxprune.run.segments import (
     read_segment,
 )
 from mlxprune.run.state import RunState
+from mlxprune.run.wire import event_of
 
 
 def warned(folder: Path) -> list[str]:

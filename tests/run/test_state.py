@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlxprune.run.event_kinds import EVENTS_VERSION, Event, event_of
+from mlxprune.run.event_kinds import EVENTS_VERSION, Event
 from mlxprune.run.fold import CURVE_POINTS, HISTORY_POINTS, RECENT_KEPT, WARNINGS_KEPT, fold_event
 from mlxprune.run.state import RunState
+from mlxprune.run.wire import event_of
 
 
 def step(targets: float, loss: float | None, **more: Any) -> Event:

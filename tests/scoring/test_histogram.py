@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlxprune.run.events import fold_log
+from mlxprune.run.event_kinds import Histogram, HistogramAdded
+from mlxprune.run.events import fold_log, read_events
 from mlxprune.run.folder import RunFolder
-from mlxprune.scoring.histogram import DOMAINS_SHOWN, HISTOGRAM_EDGES, LossHistogram
+from mlxprune.scoring.histogram import DOMAINS_SHOWN, HISTOGRAM_EDGES, LossHistogram, bins_of
 from mlxprune.scoring.nll import PART_DTYPE
 from mlxprune.scoring.score_file import read_scores
 
@@ -70,3 +71,33 @@ def test_the_last_histogram_is_of_the_scores(tiny_run: RunFolder) -> None:
         assert told.tokens == found.num_tokens[mine].sum()
         assert told.bytes == found.num_bytes[mine].sum()
         assert told.nll == pytest.approx(found.nll_sum[mine].sum(), rel=1e-6)
+
+
+def test_documents_in_hand_stand_apart_and_give_way(generator: np.random.Generator) -> None:
+    """What each worker has now, in place of what it had; an addition tells it whole."""
+    found = LossHistogram(np.zeros(50, np.int64), ["d"], np.ones(50, np.int64))
+    rows = rows_of(generator, 50)
+    rows["num_tokens"] = np.maximum(rows["num_tokens"], 1)
+    first, second = (np.bincount(bins_of(rows[a:b]), minlength=160) for a, b in ((0, 20), (20, 30)))
+    found.take_in_hand(7, first)
+    found.take_in_hand(9, second)
+    told = found.event()
+    assert sum(told.documents) == 0
+    counts = np.zeros(160, np.int64)
+    counts[told.in_hand_bins] = told.in_hand
+    assert np.array_equal(counts, first + second)
+    assert found.added() is None
+    found.take_in_hand(7, np.zeros(160, np.int64))
+    found.add(np.arange(20), rows[:20])
+    told = found.added()
+    assert sum(told.documents) == 20
+    assert sum(told.in_hand) == 10
+
+
+def test_a_run_tells_what_is_in_hand_while_it_scores_and_nothing_at_its_end(
+    tiny_run: RunFolder,
+) -> None:
+    told = [e for e in read_events(tiny_run.events) if isinstance(e, Histogram | HistogramAdded)]
+    assert any(sum(e.in_hand or []) for e in told)
+    assert not sum(told[-1].in_hand or [])
+    assert not sum(fold_log(tiny_run.events).histogram.in_hand or [])

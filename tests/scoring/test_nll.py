@@ -279,8 +279,9 @@ def web_lengths(generator: np.random.Generator, count: int) -> np.ndarray:
 def mean_padding(chosen: WindowPolicy, generator: np.random.Generator) -> float:
     shares = []
     for _ in range(8):
-        lengths = web_lengths(generator, 8000)
-        first, stop = work_units(4 * lengths, unit_bytes(chosen))[0]
+        lengths = web_lengths(generator, 60_000)
+        units = work_units(4 * lengths, unit_bytes(chosen))
+        first, stop = max(units, key=lambda unit: unit[1] - unit[0])  # the first are smaller
         found, _ = windows_of(lengths[first:stop], chosen)
         slots = sum(size * edge for edge, size, _ in batches_of(found, chosen))
         shares.append(1 - int((found.stop - found.first).sum()) / slots)
@@ -360,6 +361,7 @@ def test_a_document_without_a_number_tells_nothing_of_others() -> None:
     scorer.losses_of, scorer.policy = losses, policy()
     scorer.between = lambda scored, slots, waited: None
     scorer.waiting, scorer.narrow, scorer.starving = nll.deque(), None, True
+    scorer.units = []
     result: list[tuple[np.ndarray, np.ndarray]] = []
     scorer.submit(tokens, np.arange(3), lambda rows, sums: result.append((rows, sums)))
     scorer.drain()

@@ -34,6 +34,17 @@ def test_units_cover_every_document_once(sizes: list[int], wanted: int) -> None:
     assert all(sum(sizes[a : b - 1]) < wanted for a, b in found)
 
 
+def test_the_first_units_are_small_and_grow_slowly() -> None:
+    """A hundredth of the work shows something, and no step of a picture is large."""
+    sizes = np.full(30_000, 1000, np.int64)
+    found = work_units(sizes, 262_144)
+    counts = np.array([stop - first for first, stop in found])
+    before = np.cumsum(counts) - counts
+    assert counts[0] == 33
+    assert (counts <= np.maximum(34, before / 8 + 1)).all()
+    assert counts[-2] == 263
+
+
 def test_a_unit_is_about_a_quarter_of_a_megabyte_on_a_cpu() -> None:
     assert unit_bytes(WindowPolicy(512, 0, "windows", None, 2048)) == 262_144
     assert unit_bytes(WindowPolicy(512, 0, "windows", None, 512)) == 256_000
