@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxprune.units import ago, clock, count, duration, size
+from mlxprune.units import ago, count, duration, short_duration, size
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ def test_numbers_in_words() -> None:
     assert [count(n) for n in (0, 1234, 123_456, 1_234_567, 12_345_678, None)] == [
         "0", "1,234", "123.5k", "1.23M", "12.3M", "-",
     ]  # fmt: skip
-    assert [clock(s) for s in (0, 65, 3723, 86400 * 3, None)] == [
-        "00:00", "01:05", "1:02:03", "3 d 00 h", "-",
+    assert [short_duration(s) for s in (0, 65, 3723, 86400 * 3, None)] == [
+        "0s", "1m05s", "1h02m", "3d00h", "-",
     ]  # fmt: skip
     assert size(1.5e9) == "1.5 GB"
     assert ago(0.44) == "0.4 s"

@@ -7,48 +7,53 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import events
-from textual.app import App, ComposeResult, SystemCommand
-from textual.screen import Screen
+from textual.app import App
+from textual.markup import escape
+from textual.theme import Theme
 
 from mlxprune.errors import MlxpruneError, one_line
 from mlxprune.run.folder import COMMANDS, runs_under
-from mlxprune_tui.drawing.cells import GLYPHS, Line
+from mlxprune.run.phrases import memorising_words
+from mlxprune.run.status import ENDED_EARLY
+from mlxprune_tui.drawing.cells import GLYPHS
 from mlxprune_tui.drawing.text import line_of
 from mlxprune_tui.readers.run_view import View
+from mlxprune_tui.screens import overview
+from mlxprune_tui.screens.base import RunScreen
 from mlxprune_tui.screens.comparison import Compare
 from mlxprune_tui.screens.documents import Documents
 from mlxprune_tui.screens.overview import Overview
-from mlxprune_tui.screens.page import AppContext, Ask, Page, places
-from mlxprune_tui.screens.runs import Runs
+from mlxprune_tui.screens.runs import Runs, start
 from mlxprune_tui.screens.scoring import Scoring
 from mlxprune_tui.screens.selection import Selection
 from mlxprune_tui.screens.training import Training
-from mlxprune_tui.shell import bars, dialogs, keys, palette, settings, steering
-from mlxprune_tui.shell.canvas import Picture
+from mlxprune_tui.shell import clipboard, dialogs, keys, outside, palette, settings, steering
+from mlxprune_tui.shell.palette import Choice, Choices
+from mlxprune_tui.shell.session import Session
 
 SLICE_SECONDS = 0.02  # of reading between two looks at the keyboard
 HERTZ = 4.0
 KEEP_SECONDS = 30.0  # between two times that settings are kept: a terminal can end at any moment
-LEAST = (60, 15)  # cells and rows: below this, one line of status
 THEMES = ("textual-dark", "textual-light", "ansi-dark", "ansi-light", "nord", "gruvbox",
           "solarized-light", "catppuccin-latte")  # fmt: skip
-PAGES: dict[str, type[Page]] = {
-    page.name: page for page in (Overview, Scoring, Selection, Training, Compare, Documents, Runs)
+SCREENS: dict[str, type[RunScreen]] = {
+    kind.NAME: kind for kind in (Overview, Scoring, Selection, Training, Compare, Documents, Runs)
 }
+ENDS = ("done", "failed", "stopped", "crashed")
 
 
 class Monitor(App[None]):
-    """``folder`` is a run or a folder of runs. ``now`` is a clock, so that tests can stop it;
-    ``read_only`` takes no commands."""
+    """``folder`` is a run, a folder of runs, or where one is going to be. ``now`` is a clock, so that
+    tests can stop it; ``read_only`` takes no commands."""
 
-    CSS = dialogs.STYLE
+    CSS_PATH = "app.tcss"
     TITLE = "mlxprune"
+    COMMANDS = {Choices}  # noqa: RUF012 (of the library)
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[Any]] = []
 
@@ -64,113 +69,164 @@ class Monitor(App[None]):
         self.kept = kept or (settings.load() if remember else settings.Settings())
         self.remember, self.read_only, self.now = remember, read_only, now
         own = settings.glyphs_of(self.kept, dict(os.environ))
-        self.context = AppContext(None, GLYPHS[own], options=self.kept.options)
-        self.context.later, self.context.open = self._later, self.open_run
-        self.context.go = self.show_page
-        self.context.tell = lambda sentence: self._answered(sentence)
-        self.pages = {name: page(self.context) for name, page in PAGES.items()}
-        self.runs_page.read_only = read_only
-        screen = self.kept.screen
-        self.page = self.pages[screen if screen in self.pages else "overview"]
+        self.session = Session(folder, GLYPHS[own], read_only, self.kept.options)
+        self.pages: dict[str, RunScreen] = {}
+        for name, kind in SCREENS.items():
+            self.add_mode(name, partial(self._page, name, kind))
         self.before: list[str] = []
-        self.start = folder
-        self._painted: tuple[Any, ...] | None = None
-        self._painted_at = 0.0
         self.told: str | None = None
+        self.known_memorising: set[str] = set()
+        self._renewed = 0.0
         self._terminal = _terminal()
+        self._waiting = False
+        self.window = outside.Window(self._to_terminal, os.environ.get("TERM_PROGRAM", ""))
 
-    def compose(self) -> ComposeResult:
-        yield Picture(self.clicked, self.scrolled)
+    def get_css_variables(self) -> dict[str, str]:
+        """With the colour of what is in hand: the blue of sixteen colours cannot be read on black."""
+        found = super().get_css_variables()
+        is_ansi = self.theme.startswith("ansi")
+        return found | {"in-hand": "ansi_cyan" if is_ansi else found.get("primary", "#0178d4")}
+
+    def _page(self, name: str, kind: type[RunScreen]) -> RunScreen:
+        self.pages[name] = kind(self.session)
+        return self.pages[name]
 
     async def on_mount(self) -> None:
         wanted = self.kept.theme or ("ansi-dark" if _few_colours() else "textual-dark")
         self.theme = wanted if wanted in self.available_themes else "textual-dark"
-        self.picture.focus()
-        if (self.start / "run.json").exists():
-            self.context.folder = self.start.absolute().parent
-            self.open_run(self.start)
-        else:
-            self.context.folder = self.start.absolute()
-            self._open_only_run()
+        self.theme_changed_signal.subscribe(self, self._theme_changed)
+        screen = self.kept.screen if self.kept.screen in SCREENS else "overview"
+        screen = self._open_start(screen)
+        await self.switch_mode(screen)
+        self.set_keymap(self.kept.keys)
         hertz = self.kept.hertz or HERTZ
         self.set_interval(1 / hertz, self.tick)
         self.set_interval(1.0, self._look_at_terminal)
         self.set_interval(KEEP_SECONDS, self._keep)
-        self.call_after_refresh(self.paint)
 
-    @property
-    def runs_page(self) -> Runs:
-        page = self.pages["runs"]
-        assert isinstance(page, Runs)
-        return page
-
-    def _open_only_run(self) -> None:
-        found = runs_under(self.start)
+    def _open_start(self, screen: str) -> str:
+        """Open the run that was asked for, the only one, or the one that works; which screen."""
+        start = self.session.start
+        if (start / "run.json").exists():
+            self.session.folder = start.absolute().parent
+            self.open_run(start)
+            return screen
+        self.session.folder = start.absolute()
+        found = runs_under(start) if start.exists() else []
         live = [r for r in found if View(r.path, self.now).pid]
         if len(found) == 1 or len(live) == 1:
             self.open_run((live or found)[0].path)
-        else:
-            self.page = self.pages["runs"]
+            return screen
+        self._waiting = not found
+        return "runs" if found or start.exists() else "overview"
 
     @property
-    def picture(self) -> Picture:
-        return self.screen_stack[0].query_one(Picture)
+    def page(self) -> RunScreen:
+        """The screen in hand, below any dialog."""
+        return self.pages[self.current_mode]
 
     # --- the run in hand
 
-    def open_run(self, folder: Any) -> None:
+    def open_run(self, folder: Path) -> None:
         self._note_seen()
-        path = Path(folder)
-        self.context.view = View(path, self.now)
-        self.context.view.look()
-        seen = self.kept.seen.get(str(path.absolute()))
-        self.context.seen = float(seen) if isinstance(seen, int | float) else None
-        for name, page in PAGES.items():
-            if name != "runs":
-                self.pages[name] = page(self.context)
-        self.page = self.pages[self.page.name]
-        self.told = None
-        load: Callable[[], Awaitable[None]] = partial(self._load, self.context.view)
+        view = View(Path(folder), self.now)
+        view.look()
+        seen = self.kept.seen.get(str(view.run.path.absolute()))
+        self.session.open(view, float(seen) if isinstance(seen, int | float) else None)
+        for page in self.pages.values():
+            page.reset()
+        self.told, self.known_memorising = None, set()
+        load: Callable[[], Awaitable[None]] = partial(self._load, view)
         self.run_worker(load, exclusive=True, group="load")
 
     async def _load(self, view: View) -> None:
         """Read a long log in slices, so that keys are answered meanwhile."""
-        while not view.loaded and self.context.view is view:
+        while not view.loaded and self.session.view is view:
             view.read(SLICE_SECONDS)
-            self.paint()
+            self.session.ghost.note(view.state.histogram)
+            self._renew()
             await asyncio.sleep(0)
         view.look(at_once=True)
         self.told = view.standing
-        self.paint()
+        self.known_memorising = set(view.state.memorising)
+        self._renew()
 
     def tick(self) -> None:
         """Take in what is new, and draw what changed; a clock moves once a second."""
-        view, changed = self.context.view, False
+        if self._waiting:
+            self._look_for_run()
+        view, changed = self.session.view, False
         if view is not None and view.loaded:
             changed = view.read(SLICE_SECONDS)
+            self.session.ghost.note(view.state.histogram)
             changed |= view.look()
             self.tell_ends(view)
+            self.tell_memorising(view)
+            self._show_window(view)
+        if self.current_mode not in self.pages:
+            return
         changed |= self.page.tick()
         moves = view is not None and view.live and not view.frozen
-        if changed or (moves and time.monotonic() - self._painted_at >= 1.0):
-            self.paint()
+        if changed or (moves and time.monotonic() - self._renewed >= 1.0):
+            self._renew()
+
+    def _look_for_run(self) -> None:
+        """What was named is not there yet: open it once it is."""
+        start = self.session.start
+        found = runs_under(start) if start.exists() else []
+        if found:
+            self._waiting = False
+            self.open_run(found[0].path)
+            self.go("overview")
+
+    def _renew(self) -> None:
+        self._renewed = time.monotonic()
+        if self.current_mode in self.pages:
+            self.page.renew()
+            top = self.screen
+            if isinstance(top, RunScreen) and top is not self.page:
+                top.renew()
 
     def tell_ends(self, view: View) -> None:
         before, self.told = self.told, view.standing
         if before == view.standing or before is None:
             return
-        if view.standing in ("done", "failed", "stopped", "crashed"):
+        if view.standing in ENDS:
             bad = view.standing in ("failed", "crashed")
-            error = view.state.error
-            told = one_line((error and error.problem) or "") or f"to go on: {view.again}"
-            if view.standing == "done":
-                told = "its report is written: report.html in the run's folder"
+            headline = overview.headline_of(view, self.session)
+            title = f"{line_of(view.name)}: {view.standing}"
             kind: Any = "error" if bad else "information"
-            title = line_of(f"{view.name}: {view.standing}").replace("[", "(")
-            self.notify(told, title=title, severity=kind, timeout=8, markup=False)
+            self.notify(headline.said, title=title, severity=kind, timeout=8, markup=False)
             self.bell()
+            self.window.notice(f"{title}. {headline.said}")
         elif view.standing in ("paused", "stale"):
             self.notify(line_of(f"{view.name}: {view.standing}"), markup=False)
+
+    def tell_memorising(self, view: View) -> None:
+        """Once a model: that it learns its text by heart is what one would come back for."""
+        for model in set(view.state.memorising) - self.known_memorising:
+            if view.is_present(model):
+                told = memorising_words(model, view.state.memorising[model])
+                self.notify(
+                    line_of(told), title="memorising", severity="warning", timeout=8, markup=False
+                )
+        self.known_memorising = set(view.state.memorising)
+
+    def _show_window(self, view: View) -> None:
+        stages = view.state.stages.values()
+        ended = sum(str(stage.state) in ("done", "reused") for stage in stages)
+        share = sum(
+            (stage.done or 0) / stage.total
+            for stage in stages
+            if str(stage.state) == "running" and stage.total
+        )
+        whole = (ended + share) / max(1, len(view.state.stages)) if view.live else None
+        self.window.show(f"{view.name}: {view.standing}", whole, view.standing == "failed")
+
+    def _to_terminal(self, sequence: str) -> None:
+        driver = self._driver
+        if driver is not None and not self.is_headless and self._terminal is not None:
+            driver.write(sequence)
 
     def _look_at_terminal(self) -> None:
         """A terminal that is gone without a signal would otherwise keep a core busy for ever. An
@@ -179,7 +235,41 @@ class Monitor(App[None]):
             self._keep()
             os._exit(1)
 
-    def _later(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    # --- what screens ask for
+
+    def go(self, screen: str) -> None:
+        if screen in SCREENS and screen != self.current_mode:
+            self.before.append(self.current_mode)
+            self.kept.screen = screen
+            self.switch_mode(screen)
+
+    def say(self, sentence: str, bad: bool = False) -> None:
+        kind: Any = "error" if bad else "information"
+        self.notify(line_of(sentence), timeout=5, severity=kind, markup=False)
+
+    def copy(self, text: str, what: str) -> None:
+        where = clipboard.copy(text, super().copy_to_clipboard)
+        self.say(f"copied {what}, {where}: {one_line(text)[:80]}")
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Of a selection by mouse."""
+        clipboard.copy(text, super().copy_to_clipboard)
+
+    def ask(self, title: str, given: str, hint: str, then: Callable[[str], object]) -> None:
+        def take(answer: str | None) -> None:
+            if answer is None:
+                return
+            try:
+                told = then(answer)
+            except (ValueError, RuntimeError, OSError, MlxpruneError) as error:
+                told = line_of(str(error)) or "that cannot be understood"
+            if isinstance(told, str):
+                self.say(told)
+            self._renew()
+
+        self.push_screen(dialogs.Ask(title, given, hint), take)
+
+    def later(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """``work`` in a thread that nobody waits for when the app ends; ``done`` here."""
 
         def finish(found: Any, error: Exception | None) -> None:
@@ -188,9 +278,8 @@ class Monitor(App[None]):
                     raise error
                 done(found)
             except Exception as problem:  # a reader must survive what it reads
-                told = one_line(problem) or type(problem).__name__
-                self.notify(told, severity="error", markup=False)
-            self.paint()
+                self.say(one_line(problem) or type(problem).__name__, bad=True)
+            self._renew()
 
         def run() -> None:
             found, problem = None, None
@@ -204,225 +293,154 @@ class Monitor(App[None]):
         loop = asyncio.get_running_loop()
         threading.Thread(target=run, daemon=True).start()
 
-    # --- drawing
+    # --- keys that mean the same everywhere
 
-    def frame(self, cells: int, rows: int) -> list[Line]:
-        """Every line of the app for a size."""
-        view, glyphs = self.context.view, self.context.glyphs
-        if cells < LEAST[0] or rows < LEAST[1]:
-            return [bars.tiny(view, glyphs, cells)]
-        top = bars.status(view, glyphs, cells)
-        tab_line, _ = bars.tabs(self.page.name, cells)
-        shown = keys.line(self.page.name, self.kept.keys, cells - 2)
-        key_line = bars.keys([(key, self.why_not(key) is None) for key in shown], cells)
-        if view is not None and not view.loaded and self.page.name != "runs":
-            body: list[Line] = [[] for _ in range(rows - 3)]
+    def press(self, action: str) -> None:
+        if action.startswith("show_"):
+            self.go(action.removeprefix("show_"))
+        elif action in COMMANDS:
+            self._ask_to(action)
         else:
-            body = self.page.draw(cells, rows - 3)
-        return [top, tab_line, *body, key_line]
+            getattr(self, f"press_{action}")()
 
-    def paint(self, renew: bool = False) -> None:
-        if not self.screen_stack or not self.screen_stack[0].query(Picture):
-            return
-        picture = self.picture
-        cells, rows = picture.size
-        if not cells or not rows:
-            return
-        key = (cells, rows, self.theme)
-        self._painted_at = time.monotonic()
-        self.picture.show(self.frame(cells, rows), renew or key != self._painted)
-        self._painted = key
-
-    def on_resize(self, event: events.Resize) -> None:
-        self.call_after_refresh(self.paint, True)
-
-    def watch_theme(self, theme: str) -> None:
-        if self.screen_stack:
-            self.call_after_refresh(self.paint, True)
-
-    # --- keys
-
-    async def on_key(self, event: events.Key) -> None:
-        if len(self.screen_stack) > 1:
-            return
-        known = {k.key: k for k in keys.of_screen(self.page.name, self.kept.keys)}
-        found = known.get(event.key) or known.get(event.character or "")
-        if found is not None:
-            event.stop()
-            event.prevent_default()
-            self.do(found)
-
-    def why_not(self, key: keys.Key) -> str | None:
-        """Why a key can do nothing now."""
-        if key.action in COMMANDS and key.screen == keys.EVERYWHERE:
-            return steering.why_not(self.context.view, key.action, self.read_only)
-        if key.screen == keys.EVERYWHERE:
-            if key.action == "copy" and self.page.copied() is None:
-                return "there is nothing to copy yet"
-            return None
-        return self.page.why_not(key.action)
-
-    def do(self, key: keys.Key) -> None:
-        why = self.why_not(key)
-        if why is not None:
-            self.notify(f"{key.shown}: {why}", severity="warning", timeout=4, markup=False)
-            return
-        if key.screen != keys.EVERYWHERE:
-            if self.page.name == "overview" and key.action == "open":
-                assert isinstance(self.page, Overview)
-                self.show_page(self.page.opened())
-            else:
-                self._answered(self.page.press(key.action))
-        elif key.action.startswith("show_"):
-            self.show_page(key.action.removeprefix("show_"))
-        elif key.action in COMMANDS:
-            self._ask_to(key.action)
-        else:
-            getattr(self, f"key_{key.action}_pressed")()
-        self.paint()
-
-    def _answered(self, answer: Any) -> None:
-        if isinstance(answer, str):
-            self.notify(answer, timeout=5, markup=False)
-        elif isinstance(answer, Ask):
-
-            def take(given: str | None) -> None:
-                if given is None:
-                    return
-                try:
-                    self._answered(answer.then(given))
-                except (ValueError, RuntimeError, OSError, MlxpruneError) as error:
-                    self._answered(line_of(str(error)) or "that cannot be understood")
-                self.paint()
-
-            self.push_screen(dialogs.Prompt(answer.title, answer.given, answer.hint), take)
-
-    def show_page(self, name: str) -> None:
-        if name in self.pages and name != self.page.name:
-            self.before.append(self.page.name)
-            self.page = self.pages[name]
-            self.kept.screen = name
-        self.paint()
-
-    def key_help_pressed(self) -> None:
-        rows = [(key, self.why_not(key)) for key in keys.of_screen(self.page.name, self.kept.keys)]
-        self.push_screen(dialogs.Help(self.page.name, rows))
-
-    def key_palette_pressed(self) -> None:
+    def press_palette(self) -> None:
         self.action_command_palette()
 
-    def key_detach_pressed(self) -> None:
+    def press_leave(self) -> None:
         self.exit()
 
-    def key_back_pressed(self) -> None:
-        if self.page.zoomed:
-            self.page.zoomed = False
-        elif not self.page.back() and self.before:
-            self.page = self.pages[self.before.pop()]
+    def press_back(self) -> None:
+        if self.before:
+            screen = self.before.pop()
+            self.kept.screen = screen
+            self.switch_mode(screen)
 
-    def key_next_pane_pressed(self) -> None:
-        self.page.held += 1
+    def press_hold(self) -> None:
+        if self.session.view is not None:
+            self.session.view.frozen = not self.session.view.frozen
 
-    def key_previous_pane_pressed(self) -> None:
-        self.page.held -= 1
-
-    def key_zoom_pressed(self) -> None:
-        self.page.zoomed = not self.page.zoomed
-
-    def key_freeze_pressed(self) -> None:
-        if self.context.view is not None:
-            self.context.view.frozen = not self.context.view.frozen
-
-    def key_theme_pressed(self) -> None:
+    def press_theme(self) -> None:
         known = [t for t in THEMES if t in self.available_themes]
         at = known.index(self.theme) if self.theme in known else -1
-        self.theme = self.kept.theme = known[(at + 1) % len(known)]
-        self.notify(self.theme, timeout=2)
+        self.choose_theme(known[(at + 1) % len(known)])
+        self.say(self.theme)
 
-    def key_copy_pressed(self) -> None:
-        text = self.page.copied()
-        if text:
-            self.copy_to_clipboard(text)
-            self.notify(f"copied: {one_line(text)[:60]}", timeout=3, markup=False)
+    def press_open_report(self) -> None:
+        view = self.session.view
+        if view is not None:
+            report = view.run.path / "report.html"
+            self.say(outside.open_path((report if report.exists() else view.run.path).absolute()))
 
-    def key_previous_run_pressed(self) -> None:
+    def press_previous_run(self) -> None:
         self._other_run(-1)
 
-    def key_next_run_pressed(self) -> None:
+    def press_next_run(self) -> None:
         self._other_run(1)
 
     def _other_run(self, step: int) -> None:
-        found = [r.path.absolute() for r in runs_under(Path(self.context.folder))]
+        folder = self.session.folder
+        found = [r.path.absolute() for r in runs_under(folder)] if folder is not None else []
         if not found:
-            self.notify("no other run in this folder", severity="warning")
+            self.say("no other run in this folder")
             return
-        view = self.context.view
+        view = self.session.view
         here = view.run.path.absolute() if view else None
         at = found.index(here) if here in found else -1
         self.open_run(found[(at + step) % len(found)])
 
     def _ask_to(self, verb: str) -> None:
-        view = self.context.view
+        view = self.session.view
         assert view is not None
+        again = verb == "resume" and view.standing in ENDED_EARLY
 
         def answered(yes: bool | None) -> None:
-            if yes:
-                try:
-                    self.notify(steering.send(view, verb), timeout=4, markup=False)
-                except OSError as error:
-                    problem = f"the command cannot be written: {error.strerror or error}"
-                    self.notify(problem, severity="error", markup=False)
+            if not yes:
+                return
+            if again:
+                words = [str(view.run.config), "--dir", str(view.run.path)]
+                self.later(lambda: start(words, None), self.say)
+                self.say("starting ...")
+                return
+            try:
+                self.say(steering.send(view, verb))
+            except OSError as error:
+                self.say(f"the command cannot be written: {error.strerror or error}", bad=True)
 
-        question = f"{verb.capitalize()} {view.name}?"
-        self.push_screen(dialogs.Confirm(question, steering.consequences(view, verb)), answered)
-
-    def clicked(self, x: int, y: int) -> None:
-        cells, rows = self.picture.size
-        if y == 1:
-            _, where = bars.tabs(self.page.name, cells)
-            for first, stop, name in where:
-                if first <= x < stop:
-                    self.show_page(name)
-            return
-        if not 2 <= y < rows - 1:
-            return
-        layout = self.page.layout(cells, rows - 3)
-        for number, place in enumerate(places(layout, 0, 2, cells, rows - 3)):
-            inside = place.x <= x < place.x + place.cells and place.y <= y < place.y + place.rows
-            if inside and not self.page.zoomed:
-                self.page.held = number
-                self.page.clicked(place.pane.title, x - place.x - 1, y - place.y - 1)
-        self.paint()
-
-    def scrolled(self, way: str) -> None:
-        if hasattr(self.page, f"do_{way}") and self.page.why_not(way) is None:
-            self.page.press(way)
-            self.paint()
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        yield from palette.commands(
-            self.context.folder, list(self.available_themes), self.from_palette, self.open_run,
-            self.choose_theme, self.choose_glyphs,
+        question = f"Go on with {line_of(view.name)}?" if again else (
+            f"{verb.capitalize()} {line_of(view.name)}?"
         )  # fmt: skip
+        self.push_screen(
+            dialogs.Confirm(question, steering.consequences(view, verb, again)), answered
+        )
 
-    def from_palette(self, key: keys.Key) -> None:
-        if key.screen not in (keys.EVERYWHERE, self.page.name):
-            self.show_page(key.screen)
-        self.do(key)
+    # --- the palette
+
+    def choices(self) -> list[Choice]:
+        """Everything that can be done; texts of data are made harmless."""
+        found = list(palette.key_choices(self.current_mode, self._from_palette))
+        view = self.session.view
+        if view is not None:
+            for arm in view.arms():
+                name = f"arm {line_of(arm.name)}"
+                found.append(Choice(name, "its training", partial(self._show_arm, arm.name)))
+            for stage in view.state.stages:
+                where = overview.SCREEN_OF.get(stage, "overview")
+                found.append(Choice(f"stage {line_of(stage)}", where, partial(self.go, where)))
+        folder = self.session.folder
+        for run in runs_under(folder) if folder is not None and folder.exists() else []:
+            found.append(
+                Choice(
+                    f"open {line_of(run.path.name)}", escape(line_of(str(run.path))),
+                    partial(self.open_run, run.path),
+                )
+            )  # fmt: skip
+        for theme in self.available_themes:
+            found.append(Choice(f"theme {theme}", "colours", partial(self.choose_theme, theme)))
+        for glyphs in GLYPHS:
+            told = "what pictures are made of"
+            found.append(Choice(f"glyphs {glyphs}", told, partial(self.choose_glyphs, glyphs)))
+        return found
+
+    def _from_palette(self, key: keys.Key) -> None:
+        if key.screen not in (keys.EVERYWHERE, self.current_mode):
+            self.go(key.screen)
+        self.call_after_refresh(self._do_here, key)
+
+    def _do_here(self, key: keys.Key) -> None:
+        why = self.page.why_not(key.action)
+        if why is not None:
+            self.say(f"{key.shown}: {why}")
+        else:
+            self.page.action_do(key.action)
+
+    def _show_arm(self, name: str) -> None:
+        self.go("training")
+
+        def choose() -> None:
+            page = self.pages["training"]
+            if isinstance(page, Training):
+                page.model = f"final/{name}"
+                page.options["all"] = False
+                page.renew()
+
+        self.call_after_refresh(choose)
 
     def choose_theme(self, name: str) -> None:
         self.theme = self.kept.theme = name
 
     def choose_glyphs(self, name: str) -> None:
         self.kept.glyphs = name
-        self.context.glyphs = GLYPHS[name]
-        self.paint(True)
+        self.session.glyphs = GLYPHS[name]
+        self._renew()
+
+    def _theme_changed(self, theme: Theme) -> None:
+        self.call_after_refresh(self._renew)
 
     # --- the end
 
     def _note_seen(self) -> None:
-        if self.context.view is not None:
-            self.kept.seen[str(self.context.view.run.path.absolute())] = self.now()
+        if self.session.view is not None:
+            self.kept.seen[str(self.session.view.run.path.absolute())] = self.now()
 
     def _keep(self) -> None:
         self._note_seen()
@@ -430,6 +448,7 @@ class Monitor(App[None]):
             settings.save(self.kept)
 
     def on_unmount(self) -> None:
+        self.window.close()
         self._keep()
 
 

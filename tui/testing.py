@@ -1,4 +1,5 @@
-"""Runs in every state that the app can meet, made from the events of a real one."""
+"""Runs in every state that the app can meet, made from the events of a real one, and the app on
+them."""
 
 from __future__ import annotations
 
@@ -10,10 +11,8 @@ from typing import Any
 from mlxprune.run.segments import packed
 from mlxprune.run.state import Curve, RunState
 from mlxprune_tui.app import Monitor
-from mlxprune_tui.drawing.cells import GLYPHS, plain
+from mlxprune_tui.drawing.cells import GLYPHS
 from mlxprune_tui.drawing.text import width
-from mlxprune_tui.readers import run_view
-from mlxprune_tui.screens.page import AppContext
 
 BRAILLE = GLYPHS["braille"]
 STATES = ("empty", "starting", "live", "stale", "crashed", "failed", "done")
@@ -35,16 +34,7 @@ def shifted(records: list[dict[str, Any]], last: float) -> list[dict[str, Any]]:
     return [{**r, "t": r["t"] + by} for r in records]
 
 
-def on(folder: Path, kind: type, now: Callable[[], float] = time.time) -> Any:
-    """A page on a run, without an app: work aside is done at once."""
-    seen = run_view.View(folder, now)
-    while seen.read(5.0):
-        pass
-    seen.look(at_once=True)
-    return kind(AppContext(seen, BRAILLE))
-
-
-async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for a condition, not for a time."""
     end = time.monotonic() + seconds
     while not condition():
@@ -53,22 +43,38 @@ async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 10.0
 
 
 def frame(app: Monitor) -> str:
-    return plain(app.picture.lines)
+    """What the terminal shows, as text."""
+    return "\n".join(row_texts(app))
+
+
+def row_texts(app: Monitor) -> list[str]:
+    """The rows of the screen in hand, each exactly as wide as the terminal."""
+    screen = app.screen
+    rows = screen.size.height
+    strips = screen._compositor.render_strips()
+    return [strip.text for strip in strips[:rows]]
 
 
 async def opened(app: Monitor, pilot: Any) -> None:
-    await until(pilot, lambda: app.context.view is None or app.context.view.loaded)
+    await until(pilot, lambda: app.current_mode in app.pages)
+    await until(pilot, lambda: app.session.view is None or app.session.view.loaded)
+    await pilot.pause(0.05)
+
+
+async def show(app: Monitor, pilot: Any, name: str) -> None:
+    app.go(name)
+    await until(pilot, lambda: app.current_mode == name and app.pages[name].is_current)
+    app.pages[name].renew()
     await pilot.pause(0.05)
 
 
 def check_frame(app: Monitor, cells: int, rows: int) -> None:
     """Exactly the screen, every line exactly its width, nothing that a terminal would obey."""
-    lines = app.picture.lines
-    assert len(lines) == (1 if cells < 60 or rows < 15 else rows)
+    lines = row_texts(app)
+    assert len(lines) == rows
     for line in lines:
-        text = "".join(part for part, _ in line)
-        assert width(text) == cells, text
-        assert all(c.isprintable() for c in text), ascii(text)
+        assert width(line) == cells, line
+        assert all(c.isprintable() for c in line), ascii(line)
 
 
 def curve_of(

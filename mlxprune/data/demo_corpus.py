@@ -20,7 +20,7 @@ LONGEST_DOCUMENT = 6_000
 LICENCE_STEMS = ("licen", "copying", "notice", "authors")
 CONFIG = """\
 # The configuration of `mlxprune demo`: a tiny model, so that the loop ends in minutes.
-# `mlxprune run {file} --set selection.rate=0.25` tries another slice and reuses the scores.
+# `mlxprune run {file} --set selection.rate=0.5` tries another slice and reuses the scores.
 version: 1
 name: demo
 data:
@@ -29,7 +29,7 @@ data:
 split: {{reference: 0.3}}
 tokenizer: {{train: {{vocab_size: 2048}}}}
 reference: {{model: pico, tokens: 600k, context: 256}}
-selection: {{criterion: high, rate: 0.5, unit: tokens}}
+selection: {{criterion: high, rate: 0.08, unit: tokens}}
 final: {{model: pico, tokens: 300k, context: 256, arms: [pruned, random, matched],
          seeds: [0, 1, 2]}}
 """

@@ -31,7 +31,7 @@ from mlxprune.run.event_kinds import (
     Wire,
 )
 from mlxprune.run.state import MemorisingFacts
-from mlxprune.units import clock, duration, short_count
+from mlxprune.units import duration, short_count, short_duration
 
 SUMMARY_COUNTS = (
     "documents", "tokens", "kept_documents", "kept_tokens", "vocab_size", "passes", "built",
@@ -88,7 +88,7 @@ def words_of(event: Event) -> str:
         case StageStart():
             return f"{stage} begins: {event.why}"
         case StageEnd(seconds=took):
-            return f"{stage} {event.state}" + (f", {clock(took)}" if took else "")
+            return f"{stage} {event.state}" + (f", {short_duration(took)}" if took else "")
         case Evaluation(bits_per_byte=bits):
             return f"validation {bits:.4f} of {event.model}" if bits else "validation"
         case Memorising():

@@ -33,6 +33,9 @@ LIVE = (
     Standing.RUNNING, Standing.PAUSED, Standing.SLOW, Standing.STALE, Standing.ELSEWHERE,
 )  # fmt: skip
 
+# Standings of runs that a person may go on with.
+ENDED_EARLY = (Standing.CRASHED, Standing.STOPPED, Standing.FAILED, Standing.UNKNOWN)
+
 
 def standing_of(run: RunFolder, state: RunState, now: float) -> Standing:
     """What the log says; what should be at work is looked after."""

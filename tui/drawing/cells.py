@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +27,18 @@ class Glyphs:
 
     name: str
     eighths: str  # from empty to full, upwards
-    dropped: str
     kept: str
+    dropped: str  # a texture: colour is not needed to tell it
+    provisional: str
+    ghost: str
     across: str  # a bar's filled and empty cells
-    corners: str  # of a box: top left, top right, bottom left, bottom right, across, down
-    bold: str  # the same, of the pane in hand
+    edge: str  # of a chart, down
     boundary: str
+    interval: str  # its left end, its line, its right end
+    zero: str
+    eighths_across: str  # of a bar that grows to the right
+    down_mark: str  # the best, where lower is better
+    up_mark: str
     states: dict[str, str]
     arrow: str
 
@@ -47,15 +53,18 @@ PLAIN_MARKS = {
 }  # fmt: skip
 GLYPHS = {
     "braille": Glyphs(
-        "braille", " ▁▂▃▄▅▆▇█", "░", "█", "█░", "┌┐└┘─│", "┏┓┗┛━┃", "┊", STATE_MARKS, "▸"
+        "braille", " ▁▂▃▄▅▆▇█", "█", "▓", "░", "┄", "█░", "│", "┊", "├─┤", "│", " ▏▎▍▌▋▊▉█",
+        "▼", "▲", STATE_MARKS, "▸",
     ),
     "block": Glyphs(
-        "block", " ▁▂▃▄▅▆▇█", "░", "█", "█░", "┌┐└┘─│", "┏┓┗┛━┃", "│", STATE_MARKS, "▸"
+        "block", " ▁▂▃▄▅▆▇█", "█", "▓", "░", "-", "█░", "│", "│", "├─┤", "│", " ▏▎▍▌▋▊▉█",
+        "▼", "▲", STATE_MARKS, "▸",
     ),
     "ascii": Glyphs(
-        "ascii", " ...:::##", ".", "#", "#.", "++++-|", "****=!", ":", PLAIN_MARKS, ">"
+        "ascii", " ...:::##", "#", "%", ":", "-", "#.", "|", ":", "[-]", "|", "    ####",
+        "v", "^", PLAIN_MARKS, ">",
     ),
-}
+}  # fmt: skip
 
 
 class Grid:
@@ -67,11 +76,18 @@ class Grid:
         self.style = [[""] * self.cells for _ in range(self.rows)]
 
     def put(self, x: int, y: int, text: str, style: str = "") -> None:
+        """Text whose characters are one cell wide."""
         if not 0 <= y < self.rows:
             return
         for at, c in enumerate(text, x):
             if 0 <= at < self.cells:
                 self.text[y][at], self.style[y][at] = c, style
+
+    def free(self, x: int, y: int, length: int) -> bool:
+        """Whether nothing stands in so many cells."""
+        if not (0 <= y < self.rows and x >= 0 and x + length <= self.cells):
+            return False
+        return all(c == " " for c in self.text[y][x : x + length])
 
     def lines(self) -> list[Line]:
         result = []
@@ -107,30 +123,6 @@ def pad(line: Line, cells: int) -> Line:
 
 def plain(lines: Sequence[Line]) -> str:
     return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
-
-
-def box(
-    title: str, lines: list[Line], cells: int, rows: int, glyphs: Glyphs, held: bool
-) -> list[Line]:
-    """A frame of exactly this size around lines, its title in the upper edge."""
-    left_up, right_up, left_down, right_down, across, down = list(
-        glyphs.bold if held else glyphs.corners
-    )
-    style = "focus" if held else "border"
-    if rows < 2 or cells < 4:
-        return [pad(line, cells) for line in (lines + [[]] * rows)[:rows]]
-    name = fit(title, cells - 6).rstrip() if width(title) > cells - 6 else title
-    head: Line = [(left_up + across, style), (f" {name} ", "title" if held else "head")]
-    head = head if name else [(left_up + across * 2, style)]
-    head.append((across * (cells - 1 - length(head)) + right_up, style))
-    inside = (lines + [[] for _ in range(rows)])[: rows - 2]
-    body = [[(down, style), *pad(line, cells - 2), (down, style)] for line in inside]
-    return [head, *body, [(left_down + across * (cells - 2) + right_down, style)]]
-
-
-def beside(parts: list[list[Line]]) -> list[Line]:
-    """Blocks of equal height, left to right."""
-    return [[span for part in row for span in part] for row in zip(*parts, strict=True)]
 
 
 def bar(share: float | None, cells: int, glyphs: Glyphs) -> str:
@@ -181,29 +173,3 @@ def label(value: float, step: float = 0.0) -> str:
     if step > 0:
         digits = next((d for d in range(8) if abs(round(step, d) - step) < 1e-3 * step), 8)
     return f"{value:.{digits}f}"
-
-
-def table(
-    rows: Sequence[Sequence[str]],
-    head: Sequence[str],
-    cells: int,
-    left: int = 1,
-    style: Callable[[int], str] = lambda row: "",
-) -> list[Line]:
-    """Columns as wide as their widest cell, the first ``left`` aligned left; columns that do not
-    fit are left out from the right, and the first gives way before that."""
-    everything = [list(head), *[list(r) for r in rows]]
-    widths = [max(width(r[c]) for r in everything) for c in range(len(head))]
-    used = list(range(len(head)))
-    while len(used) > 1 and _needs(widths, used, 10) > cells:
-        used.pop()
-    widths[0] = max(1, min(widths[0], cells - sum(widths[c] + 1 for c in used[1:])))
-    result: list[Line] = []
-    for number, row in enumerate(everything):
-        text = " ".join(fit(row[c], widths[c], right=c >= left) for c in used)
-        result.append([(text, "head" if number == 0 else style(number - 1))])
-    return result
-
-
-def _needs(widths: list[int], used: list[int], least: int) -> int:
-    return min(widths[0], least) + sum(widths[c] + 1 for c in used[1:])

@@ -10,9 +10,21 @@ from textual.color import Color, ColorParseError
 from textual.strip import Strip
 from textual.theme import Theme
 
+from mlxprune.experiment.arm_styles import BETTER, STYLES, UNDECIDED, WORSE
 from mlxprune_tui.drawing.cells import Line, pad
 from mlxprune_tui.drawing.text import line_of
 
+# Of each kind of arm, as in the report: lighter on dark ground, the same on light.
+DARK_ARMS = {
+    "pruned": "#2fc4a0", "random": "#a8a8a8", "matched": "#c58ae0", "by-domain": "#56b4e9",
+    "zlib": "#e6b800", "unigram": "#f0905a", "shuffled": "#c8c850", "none": "#ffffff",
+    "all": "#a0a0ff", "base": "#9a9a9a",
+}  # fmt: skip
+ANSI_ARMS = {
+    "pruned": "green", "random": "default", "matched": "magenta", "by-domain": "cyan",
+    "zlib": "yellow", "unigram": "red", "shuffled": "bright_yellow", "none": "default",
+    "all": "blue", "base": "default",
+}  # fmt: skip
 # Okabe and Ito's colours, which are told apart with any sight; darker ones on light ground.
 DARK = ("#e69f00", "#56b4e9", "#35b779", "#cc79a7", "#f0e442", "#d55e00", "#a0a0ff", "#bbbbbb")
 LIGHT = ("#9a6700", "#005a8c", "#00664a", "#8c3a6b", "#6b6300", "#a03c00", "#3f3fbf", "#555555")
@@ -23,17 +35,19 @@ def styles(theme: Theme) -> dict[str, Style]:
     """The Rich style of every name that pictures use."""
     if theme.name.startswith("ansi"):
         return _ansi()
-    ground = _hex(theme.background, "#121212" if theme.dark else "#f5f5f5")
-    text = _hex(theme.foreground, "#e0e0e0" if theme.dark else "#1b1b1b")
-    faint = _mixed(text, ground, 0.45)
+    dark = theme.dark
+    ground = _hex(theme.background, "#121212" if dark else "#f5f5f5")
+    text = _hex(theme.foreground, "#e0e0e0" if dark else "#1b1b1b")
+    faint = _mixed(text, ground, 0.4)
+    series = DARK if dark else LIGHT
 
     def style(colour: str, **more: Any) -> Style:
         return Style(color=colour, bgcolor=ground, **more)
 
     primary = _hex(theme.primary, text)
-    series = DARK if theme.dark else LIGHT
-    # What themes call success, warning and error is for dark ground.
-    good = _hex(theme.success, series[2]) if theme.dark else series[2]
+    good = "#35c98a" if dark else BETTER
+    kept = DARK_ARMS["pruned"] if dark else STYLES["pruned"].colour
+    slate = "#9aa4b8" if dark else "#4f5868"
     found = {
         "": style(text),
         "dim": style(faint),
@@ -41,21 +55,28 @@ def styles(theme: Theme) -> dict[str, Style]:
         "head": style(_mixed(text, ground, 0.25)),
         "title": style(primary, bold=True),
         "border": style(_mixed(text, ground, 0.65)),
+        "grid": style(_mixed(text, ground, 0.8)),
         "focus": style(primary),
-        "kept": style(good),
-        "dropped": style(_mixed(text, ground, 0.6)),
+        "kept": style(kept),
+        "dropped": style(slate),
+        "dropped_cap": style(_mixed(slate, ground, 0.25)),  # as bright as its texture
+        "provisional": style(_mixed(kept, ground, 0.35)),
+        "ghost": style(text if dark else "#333333"),
+        "noise": style(_mixed(text, ground, 0.5)),
         "good": style(good),
-        "warn": style(_hex(theme.warning, series[0]) if theme.dark else series[0]),
-        "bad": style(_hex(theme.error, series[5]) if theme.dark else series[5], bold=True),
-        "bar": Style(color=text, bgcolor=_mixed(ground, text, 0.1)),
-        "bar_bold": Style(color=text, bgcolor=_mixed(ground, text, 0.1), bold=True),
-        "bar_dim": Style(color=faint, bgcolor=_mixed(ground, text, 0.1)),
-        "tab": Style(color=ground, bgcolor=primary, bold=True),
+        "warn": style("#f0c040" if dark else UNDECIDED),
+        "bad": style("#ff6a4d" if dark else WORSE, bold=True),
+        "train": style("#e69f00" if dark else "#8a5a00"),
+        "valid": style("#56b4e9" if dark else "#00558c"),
         "select": Style(color=text, bgcolor=_mixed(ground, primary, 0.35), bold=True),
+        "match": Style(color="#000000", bgcolor="#f0c040", bold=True),
+        "match_here": Style(color="#000000", bgcolor="#ff8a3d", bold=True, underline=True),
     }
     found |= {letter: style(series[n]) for n, letter in enumerate("abcdefgh")}
+    arms = DARK_ARMS if dark else {kind: one.colour for kind, one in STYLES.items()}
+    found |= {f"arm-{kind}": style(colour) for kind, colour in arms.items()}
     # The loss of a token: the warmer, the larger.
-    warm = _hex(theme.error, "#d55e00")
+    warm = "#d55e00" if dark else "#e8743b"
     found |= {
         f"heat{n}": Style(color=text, bgcolor=_mixed(ground, warm, n / 8), underline=n >= 4)
         for n in range(6)
@@ -65,31 +86,36 @@ def styles(theme: Theme) -> dict[str, Style]:
 
 def _ansi() -> dict[str, Style]:
     """The terminal's own sixteen colours and ground."""
-    plain = Style(color="default", bgcolor="default")
 
     def style(colour: str, **more: Any) -> Style:
         return Style(color=colour, bgcolor="default", **more)
 
     found = {
-        "": plain,
+        "": style("default"),
         "dim": style("bright_black"),
         "bold": style("default", bold=True),
         "head": style("default", dim=True),
         "title": style("cyan", bold=True),
         "border": style("bright_black"),
+        "grid": style("bright_black"),
         "focus": style("cyan"),
         "kept": style("green"),
-        "dropped": style("bright_black"),
+        "dropped": style("default"),
+        "dropped_cap": style("default", dim=True),
+        "provisional": style("green", dim=True),
+        "ghost": style("default"),
+        "noise": style("bright_black"),
         "good": style("green"),
         "warn": style("yellow"),
         "bad": style("red", bold=True),
-        "bar": style("default", reverse=True),
-        "bar_bold": style("default", reverse=True, bold=True),
-        "bar_dim": style("default", reverse=True, dim=True),
-        "tab": style("cyan", reverse=True, bold=True),
+        "train": style("yellow"),
+        "valid": style("cyan"),
         "select": style("cyan", reverse=True),
+        "match": style("yellow", reverse=True),
+        "match_here": style("red", reverse=True, underline=True),
     }
     found |= {letter: style(ANSI[n]) for n, letter in enumerate("abcdefgh")}
+    found |= {f"arm-{kind}": style(colour) for kind, colour in ANSI_ARMS.items()}
     heat = ("default", "bright_black", "yellow", "bright_yellow", "red", "bright_red")
     return found | {
         f"heat{n}": style(colour, reverse=n > 1, underline=n >= 4) for n, colour in enumerate(heat)

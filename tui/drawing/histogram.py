@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,9 +38,20 @@ def shown_range(counts: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
     return float(edges[first]), float(edges[last + 1])
 
 
+@dataclass(frozen=True)
+class Layers:
+    """What a histogram shows, by column, float64 [columns] each: ``heights`` of what is counted,
+    ``kept`` the share of it that is kept, ``in_hand`` what is not counted yet and ``ghost`` heights
+    to compare with; None: not there."""
+
+    heights: np.ndarray
+    kept: np.ndarray
+    in_hand: np.ndarray | None = None
+    ghost: np.ndarray | None = None
+
+
 def histogram(
-    heights: np.ndarray,
-    kept: np.ndarray,
+    layers: Layers,
     low: float,
     high: float,
     cells: int,
@@ -47,37 +59,59 @@ def histogram(
     glyphs: Glyphs,
     log: bool = False,
 ) -> list[Line]:
-    """Bars of ``heights`` [columns], solid where ``kept`` is above one half, shaded elsewhere;
-    counts at the left, values below. Its columns are ``columns_of(cells)`` many."""
+    """Bars, solid where more than half is kept and of a texture elsewhere, what is in hand light on
+    top of them, the ghost as a line; counts at the left, values below. Its columns are
+    ``columns_of(cells)`` many."""
     grid = Grid(cells, rows)
     plot = rows - 1
     if plot < 1 or cells < GUTTER + 4:
         return grid.lines()
-    shown = np.log1p(heights) if log else np.asarray(heights, np.float64)
-    top = float(shown.max(initial=0.0))
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.log1p(values) if log else np.asarray(values, np.float64)
+        return found
+
+    solid = scaled(layers.heights)
+    light = solid if layers.in_hand is None else scaled(layers.heights + layers.in_hand)
+    ghost = None if layers.ghost is None else scaled(layers.ghost)
+    top = max(float(light.max(initial=0.0)), 0.0 if ghost is None else float(ghost.max(initial=0)))
     steps = len(glyphs.eighths) - 1
-    for x, value in enumerate(shown[: cells - GUTTER]):
-        inside = kept[x] > 0.5
-        fill, style = (glyphs.kept, "kept") if inside else (glyphs.dropped, "dropped")
-        filled = round(plot * steps * value / top) if top else 0
-        filled = max(filled, 1) if heights[x] > 0 else filled
-        whole, rest = divmod(filled, steps)
-        for y in range(whole):
-            grid.put(GUTTER + x, plot - 1 - y, fill, style)
-        if rest and inside:
-            grid.put(GUTTER + x, plot - 1 - whole, glyphs.eighths[rest], style)
-        elif rest >= steps / 2 or (rest and whole == 0):
-            # Only a solid bar has a fine edge; a low shaded one is a dot.
-            shade = glyphs.dropped if rest >= steps / 2 else "."
-            grid.put(GUTTER + x, plot - 1 - whole, shade, style)
-    for share in (1.0, 0.5):
-        value = math.expm1(share * top) if log else share * top
-        y = round((1 - share) * plot)
-        if top and y < plot:
-            grid.put(0, y, fit(_count(value), GUTTER - 1, right=True), "dim")
+    if top:
+        _ticks(grid, top, plot, log)
+    for x in range(min(cells - GUTTER, len(solid))):
+        bars = [round(plot * steps * float(v[x]) / top) if top else 0 for v in (solid, light)]
+        bars[0] = max(bars[0], int(layers.heights[x] > 0))
+        is_kept = layers.kept[x] > 0.5
+        _bar(grid, GUTTER + x, plot, bars[0], is_kept, glyphs)
+        first = -(-bars[0] // steps)
+        for y in range(first, -(-bars[1] // steps)):
+            grid.put(GUTTER + x, plot - 1 - y, glyphs.provisional, "provisional")
+        if ghost is not None and top:
+            y = plot - 1 - min(plot - 1, int(plot * float(ghost[x]) / top))
+            if ghost[x] > 0 and grid.free(GUTTER + x, y, 1):
+                grid.put(GUTTER + x, y, glyphs.ghost, "ghost")
     grid.put(0, plot, fit("0", GUTTER - 1, right=True), "dim")
     _below(grid, plot, low, high, cells)
     return grid.lines()
+
+
+def _bar(grid: Grid, x: int, plot: int, height: int, is_kept: bool, glyphs: Glyphs) -> None:
+    steps = len(glyphs.eighths) - 1
+    whole, rest = divmod(height, steps)
+    fill, style = (glyphs.kept, "kept") if is_kept else (glyphs.dropped, "dropped")
+    for y in range(whole):
+        grid.put(x, plot - 1 - y, fill, style)
+    if rest:
+        cap = style if is_kept else "dropped_cap"
+        grid.put(x, plot - 1 - whole, glyphs.eighths[rest], cap)
+
+
+def _ticks(grid: Grid, top: float, plot: int, log: bool) -> None:
+    for share in (1.0, 0.5):
+        value = math.expm1(share * top) if log else share * top
+        y = round((1 - share) * plot)
+        if y < plot:
+            grid.put(0, y, fit(_count(value), GUTTER - 1, right=True), "dim")
 
 
 GUTTER = 6
@@ -133,3 +167,38 @@ def band(low: float, high: float, start: float, stop: float, text: str, cells: i
     if right and last + 2 + len(right) <= cells:
         grid.put(last + 2, 0, right, "bold")
     return grid.lines()[0]
+
+
+def quantiles_line(values: dict[str, float], start: float, stop: float, cells: int) -> Line:
+    """Names and values of quantiles, each where it lies on an axis from start to stop; of those that
+    would stand on each other the first ones stay."""
+    columns = columns_of(cells)
+    grid = Grid(cells, 1)
+    for name, value in values.items():
+        share = (value - start) / (stop - start) if stop > start else 0.0
+        text = f"{name} {value:.2f}"
+        at = GUTTER + round(min(1.0, max(0.0, share)) * (columns - 1)) - len(text) // 2
+        at = min(max(at, GUTTER), cells - len(text))
+        if grid.free(max(0, at - 1), 0, min(len(text) + 2, cells - max(0, at - 1))):
+            grid.put(at, 0, text, "dim")
+    return grid.lines()[0]
+
+
+def value_at(column: int, low: float, high: float, cells: int) -> float | None:
+    """The value under a cell of the picture; None beside the axis."""
+    at = column - GUTTER
+    columns = columns_of(cells)
+    if not 0 <= at < columns:
+        return None
+    return low + (at + 0.5) * (high - low) / columns
+
+
+def mini_histogram(counts: np.ndarray, kept: np.ndarray, glyphs: Glyphs) -> Line:
+    """One row of bars; columns of which more than half is kept are in its colour."""
+    top = float(counts.max(initial=0.0))
+    steps = len(glyphs.eighths) - 1
+    line: Line = []
+    for value, share in zip(counts.tolist(), kept.tolist(), strict=True):
+        step = max(1, round(steps * value / top)) if value > 0 and top else 0
+        line.append((glyphs.eighths[step], "kept" if share > 0.5 else "dropped"))
+    return line

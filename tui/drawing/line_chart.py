@@ -64,38 +64,143 @@ def _scaled(values: np.ndarray, log: bool) -> np.ndarray:
     return result
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A sign at a point of the chart, with words beside it."""
+
+    x: float
+    y: float
+    text: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Where every pass but the first begins, and the number of the first one."""
+
+    begins: Sequence[float] = ()
+    first: int = 1
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What stands in a chart besides its curves. ``ends``: (height, words, style) at the right;
+    ``unit`` of the axis below."""
+
+    passes: Passes = Passes()
+    cursor: float | None = None
+    band: tuple[Series, Series] | None = None
+    marks: Sequence[Mark] = ()
+    ends: Sequence[tuple[float, str, str]] = ()
+    unit: str = ""
+
+
 def chart(
     series: Sequence[Series],
     frame: Frame,
     cells: int,
     rows: int,
     glyphs: Glyphs,
-    boundaries: Sequence[float] = (),
-    cursor: float | None = None,
-    band_of: tuple[Series, Series] | None = None,
+    extras: Extras = Extras(),
 ) -> list[Line]:
     """Curves with axes. Many points in one dot column show as the span from least to largest."""
     grid = Grid(cells, rows)
-    columns, plot = cells - AXIS, rows - 1
+    columns, plot = columns_of(cells, extras), rows - 1
     if columns < 4 or plot < 1:
         return grid.lines()
-    if band_of is not None:
-        _shade(grid, band_of, frame, columns, plot)
-    for value in boundaries:
-        at = _column(value, frame, columns)
-        if at is not None:
-            for y in range(plot):
-                grid.put(AXIS + at, y, glyphs.boundary, "dim")
+    if extras.band is not None:
+        _shade(grid, extras.band, frame, columns, plot)
+    shown = _shown_passes(extras.passes, frame, columns)
+    _pass_lines(grid, shown, plot, glyphs)
     for one in series:
         _trace(grid, one, frame, columns, plot, glyphs)
-    if cursor is not None:
-        at = _column(cursor, frame, columns)
+    if extras.passes.begins:
+        _pass_numbers(grid, shown, extras.passes)
+    if extras.cursor is not None:
+        at = _column(extras.cursor, frame, columns)
         if at is not None:
             for y in range(plot):
-                if grid.text[y][AXIS + at] in " ┊:│":
+                if grid.text[y][AXIS + at] in " ┊:│·":
                     grid.put(AXIS + at, y, "|", "bold")
-    _axes(grid, frame, columns, plot, glyphs)
+    for mark in extras.marks:
+        place, row = _column(mark.x, frame, columns), _row(mark.y, frame, plot)
+        if place is not None and row is not None:
+            x = min(AXIS + place, AXIS + columns - len(mark.text))
+            grid.put(x, max(0, row - 1), mark.text, mark.style)
+    _axes(grid, frame, columns, plot, glyphs, extras.unit)
+    _end_words(grid, extras.ends, frame, columns, plot)
     return grid.lines()
+
+
+END_CELLS = 20  # at most, for the words at the ends of lines
+
+
+def columns_of(cells: int, extras: Extras = Extras()) -> int:
+    """Cells of the plot itself: without the axis, and the words at the right."""
+    words = max((len(text) + 1 for _, text, _ in extras.ends), default=0)
+    room = min(words, END_CELLS) if cells - AXIS > 3 * END_CELLS else 0
+    return cells - AXIS - room
+
+
+def share_at(column: int, cells: int, extras: Extras = Extras()) -> float | None:
+    """How far along the axis a cell of the picture is, from 0 to 1; None beside it."""
+    columns = columns_of(cells, extras)
+    at = column - AXIS
+    return at / max(1, columns - 1) if 0 <= at < columns else None
+
+
+def _row(value: float, frame: Frame, plot: int) -> int | None:
+    y = float(_scaled(np.array([value], np.float64), frame.log_y)[0])
+    if not frame.bottom <= y <= frame.top:
+        return None
+    return round((frame.top - y) / (frame.top - frame.bottom) * (plot - 1))
+
+
+PASS_CELLS = 5  # at least, between two boundaries that are drawn
+
+
+def _shown_passes(passes: Passes, frame: Frame, columns: int) -> list[tuple[int, int]]:
+    """(number, column) of the boundaries that are drawn: of many only every second, fifth, tenth."""
+    places = [
+        (n, _column(x, frame, columns)) for n, x in enumerate(passes.begins, passes.first + 1)
+    ]
+    inside = [(n, at) for n, at in places if at is not None]
+    room = columns / max(1, len(inside))
+    every = next((k for k in (1, 2, 5, 10, 20, 50, 100) if k * room >= PASS_CELLS), 100)
+    return [(n, at) for n, at in inside if every == 1 or n % every == 0]
+
+
+def _pass_lines(grid: Grid, shown: list[tuple[int, int]], plot: int, glyphs: Glyphs) -> None:
+    for _, at in shown:
+        for y in range(plot):
+            grid.put(AXIS + at, y, glyphs.boundary, "grid")
+
+
+def _pass_numbers(grid: Grid, shown: list[tuple[int, int]], passes: Passes) -> None:
+    """The number of each pass at its beginning, where no curve is."""
+    for number, at in [(passes.first, 0), *shown]:
+        text = str(number) if at else f"pass {number}"
+        beside = AXIS + at + (1 if at else 0)
+        row = next((y for y in range(3) if grid.free(beside, y, len(text))), None)
+        if row is not None:
+            grid.put(beside, row, text, "dim")
+
+
+def _end_words(
+    grid: Grid, ends: Sequence[tuple[float, str, str]], frame: Frame, columns: int, plot: int
+) -> None:
+    """Words at the ends of lines, none on another: they give way downwards, then upwards."""
+    if columns == grid.cells - AXIS:
+        return
+    taken: set[int] = set()
+    for value, text, style in sorted(ends, key=lambda e: -e[0]):
+        clipped = min(max(value, frame.bottom), frame.top) if not frame.log_y else value
+        wanted = _row(clipped, frame, plot)
+        rows = sorted(range(plot), key=lambda y: abs(y - (wanted or 0)))
+        y = next((y for y in rows if y not in taken), None)
+        if y is not None:
+            taken.add(y)
+            grid.put(AXIS + columns + 1, y, text[: grid.cells - AXIS - columns - 1], style)
 
 
 AXIS = 8
@@ -214,16 +319,20 @@ def _shade(
             grid.put(AXIS + at, row, ".", "dim")
 
 
-def _axes(grid: Grid, frame: Frame, columns: int, plot: int, glyphs: Glyphs) -> None:
-    edge = glyphs.corners[5]
+def _axes(grid: Grid, frame: Frame, columns: int, plot: int, glyphs: Glyphs, unit: str) -> None:
     for y in range(plot):
-        grid.put(AXIS - 1, y, edge, "border")
+        grid.put(AXIS - 1, y, glyphs.edge, "border")
     ticks = nice(frame.bottom, frame.top, max(1, plot // 3))
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 0.01
     for value in ticks:
         y = round((frame.top - value) / (frame.top - frame.bottom) * (plot - 1))
         text = label(10**value) if frame.log_y else label(value, step)
         grid.put(0, y, fit(text, AXIS - 1, right=True), "dim")
+        for x in range(AXIS + 3, AXIS + columns, 4):  # a grid of faint dots, at ticks only
+            if grid.free(x, y, 1):
+                grid.put(x, y, "." if glyphs.name == "ascii" else "·", "grid")
+    if unit and grid.rows > plot:
+        grid.put(AXIS + columns - len(unit), plot, unit, "dim")
     ticks = nice(frame.left, frame.right, max(1, columns // 12))
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     for value in ticks:

@@ -12,9 +12,19 @@ MARKS_IN_A_ROW = 2  # more are a way to draw over other lines
 INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # letters by their class, blanks by their looks
 
 
+JOINERS = "\u200c\u200d"
+TIE = "\u2040"  # in place of what joins two pictures: terminals differ on how wide those are
+# Beginnings of the names of letters whose shape a joiner chooses: without it words are not words.
+JOINING = (
+    "ARABIC", "SYRIAC", "MONGOLIAN", "NKO", "DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI", "ORIYA",
+    "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "SINHALA", "KHMER", "MYANMAR", "TIBETAN",
+)  # fmt: skip
+
+
 def visible(text: str) -> str:
-    """Text whose every character takes room of its own: what is invisible, moves the cursor,
-    reorders a line or joins its neighbours is written out as an escape. Line ends and tabs stay."""
+    """Text whose every character takes room of its own: what is invisible, moves the cursor or
+    reorders a line is written out as an escape. Line ends and tabs stay, and so do joiners between
+    letters of scripts that are written with them."""
     return made_visible(text, 0)[0]
 
 
@@ -22,8 +32,12 @@ def made_visible(text: str, marks: int) -> tuple[str, int]:
     """The same after so many combining marks in a row; and how many there are at its end."""
     if text.isascii() and text.isprintable():
         return text, 0 if text else marks
-    found = []
-    for c in text.replace("\r\n", "\n"):
+    found: list[str] = []
+    text = text.replace("\r\n", "\n")
+    for at, c in enumerate(text):
+        if c in JOINERS and 0 < at < len(text) - 1:
+            found.append(_joiner(text[at - 1], c, text[at + 1]))
+            continue
         category = unicodedata.category(c)
         shown = category in WIDE_OK and c.isprintable() and c not in INVISIBLE
         if c in "\n\t" or (shown and (c.isascii() or cell_len(c) > 0)):
@@ -35,6 +49,16 @@ def made_visible(text: str, marks: int) -> tuple[str, int]:
         else:
             found.append(ascii(c)[1:-1])
     return "".join(found), marks
+
+
+def _joiner(before: str, joiner: str, after: str) -> str:
+    """As it is between letters of a script that is written with it, a tie between two pictures, and
+    written out anywhere else, where it would hide."""
+    names = [unicodedata.name(c, "") for c in (before, after)]
+    if all(name.startswith(JOINING) for name in names):
+        return joiner
+    kinds = [unicodedata.category(c) in ("So", "Sk") or _is_selector(c) for c in (before, after)]
+    return TIE if all(kinds) and joiner == "\u200d" else ascii(joiner)[1:-1]
 
 
 def _is_selector(c: str) -> bool:

@@ -39,6 +39,19 @@ class Texts:
         ids = self.tokens.document(document)[first : first + most]
         return self.tokenizer.decode(ids.astype(int).tolist())
 
+    def stretch(self, document: int, first: int, most: int) -> tuple[str, int]:
+        """The text of so many tokens from ``first`` on, and where the next stretch begins; it ends
+        between characters, so the stretches of a document are its text."""
+        ids = self.tokens.document(document)
+        stop = min(len(ids), first + most)
+        before = max(0, first - PIECES_BEFORE)
+        lead = self.tokenizer.decode(ids[before:first].astype(int).tolist()) if first else ""
+        for end in range(stop, min(len(ids), stop + 8) + 1):
+            with_it = self.tokenizer.decode(ids[before:end].astype(int).tolist())
+            if end == len(ids) or not with_it.endswith("\ufffd"):
+                break
+        return (with_it[len(lead) :] if with_it.startswith(lead) else with_it), end
+
     def pieces(self, document: int, most: int) -> list[str]:
         """The text of every token of the beginning; one that ends inside a character is empty, and
         the one that completes it has it whole."""

@@ -12,6 +12,7 @@ from mlxprune.experiment.records import ArmRecord, read_arms
 from mlxprune.experiment.study_result import ArmResult, StudyResult
 from mlxprune.files import read_json
 from mlxprune.records import Json, record_of
+from mlxprune.run.event_kinds import StageStatus
 from mlxprune_tui.readers import training_curves
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.readers.training_curves import ArmCurve
@@ -37,7 +38,8 @@ class Entry:
         told = [
             assessed.macro
             for name, assessed in self.view.state.assessed.items()
-            if training_curves.SEED.sub("", name.rpartition("/")[2]) == self.arm
+            if self.view.is_present(name)
+            and training_curves.SEED.sub("", name.rpartition("/")[2]) == self.arm
             and assessed.macro is not None
         ]
         return float(np.mean(told)) if told else None
@@ -71,6 +73,13 @@ def result_of(view: View) -> StudyResult | None:
     return _reports[str(path)][1]
 
 
+def present_result(view: View) -> StudyResult | None:
+    """The same where it is of the present configuration: while a run goes on with another slice, the
+    report in its folder is still that of the slice before."""
+    state = view.state.stages["report"].state
+    return result_of(view) if state in (StageStatus.DONE, StageStatus.REUSED) else None
+
+
 # What reports of earlier versions do not have yet.
 LATER: Json = {"left_out": {}, "comparisons": [], "budgets": {}, "tasks": None, "verdict": None}
 
@@ -85,13 +94,18 @@ def _study_result(told: object) -> StudyResult | None:
 
 def entries_of(view: View, axis: str, prefix: str = "") -> list[Entry]:
     """The arms of a run that have begun to train or are planned."""
-    curves = [training_curves.curve(name, curve) for name, curve in view.state.curves.items()]
+    curves = [
+        training_curves.curve(name, curve)
+        for name, curve in view.state.curves.items()
+        if view.is_present(name)
+    ]
     by_arm = {c.arm: c for c in training_curves.by_arm(curves, axis)}
     try:
         records = read_arms(view.run).firsts()  # of the seeds the first, as in the report
     except MlxpruneError:
         records = {}
-    result = result_of(view)
+    records = {name: r for name, r in records.items() if view.is_present(f"final/{name}-s{r.seed}")}
+    result = present_result(view)
     arms = {} if result is None else result.arms
     return [
         Entry(prefix + name, name, view, by_arm.get(name), records.get(name), arms.get(name))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mlxprune.config.schema import Config
 from mlxprune.run import forecast, lock
 from mlxprune.run.event_kinds import StageStatus
 from mlxprune.run.events import EventReader, log_bytes
 from mlxprune.run.folder import STAGES, RunFolder, runs_under
 from mlxprune.run.state import RunState, StageState
 from mlxprune.run.status import Standing, standing_of
-from mlxprune_tui.readers.run_view import verdict_of
+from mlxprune.units import short_count
+from mlxprune_tui.readers.run_view import View, verdict_of
 
 SORTS = ("time", "name", "state", "figure")
 
@@ -36,9 +38,35 @@ class Row:
     error: str | None
     pid: int | None
     device: str
+    memorising: int = 0  # models of its configuration that do
+    is_read: bool = True  # whether its log was read to its end
+    settings: RunSettings | None = None
 
     def words(self) -> str:
-        return f"{self.name} {self.standing} {self.stage} {self.folder.name}".lower()
+        slices = self.settings.slices if self.settings is not None else ""
+        return f"{self.name} {self.standing} {self.stage} {self.folder.name} {slices}".lower()
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What of a configuration tells runs apart."""
+
+    slices: str
+    model: str
+    seeds: int
+    budget: str  # targets, passes, or targets a parameter
+
+
+def settings_of(config: Config) -> RunSettings:
+    final = config.final
+    if final.passes is not None:
+        budget = f"{final.passes:g} passes"
+    elif final.per_parameter is not None:
+        budget = f"{final.per_parameter:g} a parameter"
+    else:
+        budget = f"{short_count(float(final.tokens or 0))} targets"
+    slices = ", ".join(choice.label for choice in config.slices)
+    return RunSettings(slices, str(final.model), len(final.seeds), budget)
 
 
 class RunList:
@@ -48,6 +76,7 @@ class RunList:
         self.readers: dict[Path, EventReader] = {}
         self.ended: dict[Path, tuple[int, Row]] = {}  # with the bytes of their logs
         self.unread = 0  # runs whose logs have not been read to their end
+        self.views: dict[Path, View] = {}  # of which configurations are asked
 
     def look(self, folder: Path, now: float, seconds: float) -> list[Row]:
         """The runs under a folder, for about so long: what is not read yet comes the next time."""
@@ -64,7 +93,10 @@ class RunList:
                     continue
                 reader = self.readers[run.path] = EventReader(run.events)
             new = reader.read(max(0.0, until - time.monotonic()))
-            row = row_of(run, reader.state, now)
+            view = self.views.setdefault(run.path, View(run.path))
+            row = row_of(run, reader.state, now, view)
+            if new and reader.behind:
+                row = replace(row, is_read=False)
             found.append(row)
             if new and reader.behind:
                 self.unread += 1
@@ -74,7 +106,7 @@ class RunList:
         return found
 
 
-def row_of(run: RunFolder, state: RunState, now: float) -> Row:
+def row_of(run: RunFolder, state: RunState, now: float, view: View) -> Row:
     standing = standing_of(run, state, now)
     busy = forecast.running_stage(state)
     stages = state.stages
@@ -102,6 +134,9 @@ def row_of(run: RunFolder, state: RunState, now: float) -> Row:
         str(error) if error else None,
         holder.pid if holder else None,
         str(state.device or "-"),
+        sum(view.is_present(model) for model in state.memorising),
+        True,
+        settings_of(config) if (config := view.config) is not None else None,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from mlxprune.config.loading import load_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import MlxpruneError
+from mlxprune.experiment.arms import Arm, arms_of
 from mlxprune.run import forecast, lock
 from mlxprune.run.event_kinds import Assessed, RunStatus
 from mlxprune.run.events import EventReader
@@ -38,6 +39,7 @@ class View:
         self._config: Config | None = None
         self._config_time = -1.0
         self.config_trouble: str | None = None
+        self._arms: tuple[Config | None, list[Arm]] = (None, [])
 
     @property
     def state(self) -> RunState:
@@ -106,10 +108,35 @@ class View:
                 self._config, self.config_trouble = None, str(error)
         return self._config
 
+    def arms(self) -> list[Arm]:
+        """The final models that the present configuration asks for; none where it cannot be read."""
+        config = self.config
+        if self._arms[0] is not config:
+            self._arms = (config, arms_of(config) if config is not None else [])
+        return self._arms[1]
+
+    def is_present(self, model: str) -> bool:
+        """Whether a model belongs to the present configuration, and not to an earlier slice of the
+        folder; where that cannot be known, all do."""
+        arms = self.arms()
+        if not model.startswith("final/") or not arms:
+            return True
+        name = model.removeprefix("final/")
+        return any(name == arm.name or name.startswith(f"{arm.name}.at-") for arm in arms)
+
     @property
     def again(self) -> str:
         """The command that goes on with the run."""
         return again(self.run.path)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the folder was there and is not any more; what was read of it stays."""
+        return self.loaded and self.state.started is not None and not self.run.path.exists()
+
+    def command(self, verb: str, *more: str) -> str:
+        """A command line on this run."""
+        return shlex.join(["mlxprune", verb, str(near(self.run.path)), *more])
 
     def troubles(self) -> list[str]:
         """What keeps the picture from being whole."""

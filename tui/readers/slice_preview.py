@@ -168,8 +168,13 @@ class Table:
         result: np.ndarray = np.divide(kept, total, out=np.zeros(BINS), where=total > 0)
         return result
 
+    def mask(self, choice: Slice) -> np.ndarray:
+        """Which rows of the scores a slice keeps, bool."""
+        kept: np.ndarray = apply_slice(self.scores, choice, self.seed, self.tokens).mask
+        return kept
+
     def _masked(self, choice: Slice) -> Kept:
-        mask = apply_slice(self.scores, choice, self.seed, self.tokens).mask
+        mask = self.mask(choice)
         count = len(self.domains)
         place = np.clip(np.searchsorted(self.edges, self.values, side="right") - 1, 0, BINS - 1)
         total = np.bincount(place, minlength=BINS)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxprune.columns import Columns
+from mlxprune.experiment.budgets import effective_data
 from mlxprune.run import state
 from mlxprune.units import LN2
+from mlxprune_tui.drawing.pass_strip import PassCell
 
 AXES = ("tokens", "steps", "time")
 FIGURES = ("loss", "learning_rate", "gradient_norm", "rate", "utilisation")
@@ -74,9 +76,10 @@ def _columns(points: Columns) -> dict[str, np.ndarray]:
     }
 
 
-def gaps(one: Curve, bytes_per_token: float) -> list[tuple[int, float, float]]:
-    """(pass, training, validation) in bits per byte at the end of every pass: where the first goes
-    on falling and the second does not, the model memorises."""
+def passes_of(one: Curve, bytes_per_token: float | None, unique: float | None) -> list[PassCell]:
+    """Every pass: training at its end and the last validation inside it, in bits per byte; where the
+    first goes on falling and the second does not, the model memorises. ``worth`` is what the repeat
+    law (Muennighoff et al. 2023) gives a token of the pass, ``unique`` targets being one."""
     rows = []
     passes = one.train["pass"]
     for number in np.unique(passes[np.isfinite(passes)]):
@@ -84,14 +87,31 @@ def gaps(one: Curve, bytes_per_token: float) -> list[tuple[int, float, float]]:
         losses = one.train["loss"][mine[-max(1, len(mine) // 5) :]]
         losses = losses[np.isfinite(losses)]
         begins = one.train["targets"][mine[0]]
+        if len(earlier := one.train["targets"][passes < number]):
+            begins = earlier[-1]
         later = one.train["targets"][passes > number]
-        ends = later[0] if len(later) else np.inf
+        ends = one.train["targets"][mine[-1]] if len(later) else np.inf
         at = one.validation["targets"]
-        inside = np.flatnonzero((at >= begins) & (at < ends))
-        if len(inside) and len(losses):
+        inside = np.flatnonzero((at > begins) & (at <= ends))
+        trained = None
+        if len(losses) and bytes_per_token:
             trained = float(losses.mean()) / (LN2 * bytes_per_token)
-            rows.append((int(number), trained, float(one.validation["bits_per_byte"][inside[-1]])))
+        valid = float(one.validation["bits_per_byte"][inside[-1]]) if len(inside) else None
+        rows.append(PassCell(int(number), trained, valid, _worth(int(number), unique)))
     return rows
+
+
+def _worth(number: int, unique: float | None) -> float | None:
+    if not unique:
+        return None
+    before = effective_data(unique, (number - 1) * unique) if number > 1 else 0.0
+    return (effective_data(unique, number * unique) - before) / unique
+
+
+def seeds_of(curves: dict[str, state.Curve], arm: str, present: set[str]) -> list[Curve]:
+    """The curves of all seeds of an arm, of models that are ``present``."""
+    found = [curve(name, held) for name, held in curves.items() if name in present]
+    return [one for one in found if one.final and one.arm == arm]
 
 
 @dataclass(frozen=True)
@@ -140,11 +160,3 @@ def by_arm(curves: list[Curve], which: str) -> list[ArmCurve]:
             )
         )
     return found
-
-
-def noise(arms: list[ArmCurve]) -> ArmCurve | None:
-    """Random against random: how far equal trainings on other documents lie apart."""
-    for one in arms:
-        if one.arm.startswith("random-") and one.seeds > 1:
-            return one
-    return None

@@ -1,1 +1,1 @@
-"""The screens, one a file: from a run and a size to lines of text."""
+"""The screens: each answers one question about a run."""

@@ -1,63 +1,98 @@
-"""Compare: two arms or runs: curves, verdicts with intervals, tasks, domains, differences."""
+"""Compare: did the slice help, how sure is that, and where does the difference come from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+from textual.widgets import DataTable
 
-from mlxprune.experiment.comparisons import Comparison
-from mlxprune.experiment.conclusion import saving_sentence
+from mlxprune.experiment.arm_styles import style_of
+from mlxprune.experiment.comparisons import Comparison, best_slice
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.experiment.task_results import ArmTasks
+from mlxprune.inference.verdict import Verdict
 from mlxprune.records import plain
 from mlxprune.units import plural
-from mlxprune_tui.drawing import line_chart
-from mlxprune_tui.drawing.cells import Line, pad, table
-from mlxprune_tui.drawing.line_chart import Series
-from mlxprune_tui.drawing.text import fit, line_of, wrap
-from mlxprune_tui.readers import run_comparison, training_curves
+from mlxprune_tui.drawing import intervals, line_chart
+from mlxprune_tui.drawing.cells import Line
+from mlxprune_tui.drawing.line_chart import Extras, Series
+from mlxprune_tui.drawing.text import fit, line_of
+from mlxprune_tui.readers import run_comparison
 from mlxprune_tui.readers.run_comparison import Entry
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.readers.training_curves import AXES
-from mlxprune_tui.screens.page import WIDE, Layout, Page, Pane, Split, empty
+from mlxprune_tui.screens import pictures
+from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.overview import arm_rows
+from mlxprune_tui.screens.pictures import CurveView
+from mlxprune_tui.shell import keys
+from mlxprune_tui.shell.session import Session
+from mlxprune_tui.widgets.panes import Headline, Pane, Words
+from mlxprune_tui.widgets.picture import Picture
+from mlxprune_tui.widgets.table import Column, Table, TableRow
 
-WHATS = ("verdicts", "tasks", "domains", "differences")
-SLICE_SECONDS = 0.01
+WHATS = ("domains", "curves", "tasks", "settings")
+TITLES = {
+    "domains": "Where it comes from: what each domain adds, bits per byte",
+    "curves": "Validation of two arms, bits per byte",
+    "tasks": "Tasks",
+    "settings": "What differs between the two",
+}
 
 
-class Compare(Page):
-    name = "compare"
-    defaults = {"what": "verdicts", "axis": "tokens", "relative": False}  # noqa: RUF012
-    choices = {"what": WHATS, "axis": AXES}  # noqa: RUF012
+class Compare(RunScreen):
+    NAME = "compare"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("compare")
+    FOCUS = "#contrasts"
+    DEFAULTS: ClassVar = {"what": "domains", "axis": "tokens", "difference": False}
+    CHOICES: ClassVar = {"what": WHATS, "axis": AXES}
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.others: dict[str, View] = {}
+        self.reset()
+
+    def reset(self) -> None:
         self.first: str | None = None
         self.second: str | None = None
-        self.top = 0
-        self.others: dict[str, View] = {}
         self._held: tuple[Any, list[Entry]] | None = None
 
+    def body(self) -> Iterator[Widget]:
+        with Horizontal(id="compare-parts"):
+            with Vertical(id="compare-left"):
+                yield Pane("", Picture(self.draw_forest, "forest"), ident="forest-pane")
+                yield Pane("Every contrast", Table("contrasts"), ident="contrasts-pane")
+                yield Pane("Arms", Table("arms-here", cursor=False), ident="arms-here-pane")
+                yield Pane("", Picture(self.draw_curves, "curves"), ident="curves-pane")
+            with Vertical(id="compare-right"), Pane("", ident="why-pane"):
+                yield Words("why-words")
+                yield Picture(self.draw_why, "why")
+                yield Table("why-table")
+
+    # --- what is shown
+
     def tick(self) -> bool:
-        """Read the marked runs a little further."""
-        changed = False
-        for one in self._marked():
-            changed |= one.read(SLICE_SECONDS) | one.look()
-        return changed
+        """Runs that are marked are read on while they work."""
+        changed = [one.read(0.01) or one.look() for one in self._marked()]
+        return any(changed)
 
     def _marked(self) -> list[View]:
-        view = self.context.view
+        view = self.view
         here = str(view.run.path.absolute()) if view is not None else ""
-        for folder in self.context.marked:
+        for folder in self.session.marked:
             if folder != here and folder not in self.others:
                 self.others[folder] = View(Path(folder))
-        return [self.others[f] for f in self.context.marked if f != here]
+        return [self.others[f] for f in self.session.marked if f != here]
 
     def entries(self) -> list[Entry]:
-        """The arms of the run in hand, then those of the marked runs."""
-        view = self.context.view
+        """The arms of the run in hand that belong to its configuration, then those of marked runs."""
+        view = self.view
         found: list[View] = [view] if view is not None else []
         found += self._marked()
         key = (self.options["axis"], *((id(v), v.state.events, v.standing) for v in found))
@@ -70,224 +105,316 @@ class Compare(Page):
         return self._held[1]
 
     def pair(self) -> tuple[Entry, Entry] | None:
-        """The two that are compared: by default what the verdict is on."""
+        """The two whose curves are drawn: by default those of the contrast that is chosen."""
         found = {e.label: e for e in self.entries()}
         if len(found) < 2:
             return None
-        first, second = self.first, self.second
-        view = self.context.view
-        if view is not None and (first not in found or second not in found):
-            main = next((c for c in self._comparisons() if c.main), None)
-            kinds = [e.label for e in found.values() if e.record and e.record.kind == "pruned"]
-            random = [e.label for e in found.values() if e.record and e.record.kind == "random"]
-            usual = [main.arm, main.control] if main else [*kinds[:1], *random[:1]]
-            usual += [label for label in found if label not in usual]
-            first = first if first in found else usual[0]
-            second = second if second in found else next(x for x in usual if x != first)
-        names = list(found)
-        first = first if first in found else names[0]
-        second = second if second in found else next(x for x in names if x != first)
+        chosen = self.chosen()
+        usual = [chosen.arm, chosen.control] if chosen is not None else []
+        kinds = [(e.label, e.record.kind if e.record else "") for e in found.values()]
+        usual += [name for name, kind in kinds if kind == "pruned"][:1]
+        usual += [name for name, kind in kinds if kind == "random"][:1]
+        usual = [u for u in [*usual, *found] if u in found]
+        first = self.first if self.first in found else usual[0]
+        second = self.second if self.second in found else None
+        if second is None or second == first:
+            second = next(u for u in [*usual, *found] if u != first)
         assert first is not None
-        assert second is not None
         return found[first], found[second]
 
-    def _result(self) -> StudyResult | None:
-        view = self.context.view
-        return run_comparison.result_of(view) if view is not None else None
+    def result(self) -> StudyResult | None:
+        return run_comparison.present_result(self.view) if self.view is not None else None
 
-    def _comparisons(self) -> list[Comparison]:
-        result = self._result()
-        return result.comparisons if result is not None else []
+    def comparisons(self) -> list[Comparison]:
+        """Of the present configuration, the main ones first, then by their difference."""
+        result = self.result()
+        found = result.comparisons if result is not None else []
+        return sorted(found, key=lambda c: (not c.main, c.difference))
 
-    def layout(self, cells: int, rows: int) -> Layout:
+    def chosen(self) -> Comparison | None:
+        found = self.comparisons()
+        if not found:
+            return None
+        key = self.query_one("#contrasts", Table).chosen_key() if self.is_built else None
+        return next((c for c in found if _key(c) == key), found[0])
+
+    def nothing(self) -> str | None:
+        if (why := super().nothing()) is not None:
+            return why
+        if len(self.entries()) < 2:
+            return (
+                "There is nothing to compare before two arms have begun to train.\n\n"
+                "  Mark runs on screen 7 with m to compare arms across runs."
+            )
+        return None
+
+    def headline(self) -> Headline:
+        result, compared = self.result(), self.chosen()
+        if result is None or compared is None:
+            return Headline(
+                "No verdict yet: intervals come with the stage report.",
+                "Until then the curves of the arms stand here; the lower one leads.", "warn",
+            )  # fmt: skip
+        best = best_slice(result.comparisons)
+        if result.conclusion is not None and best is not None and _key(best) == _key(compared):
+            told = result.conclusion
+            tone = {Verdict.BETTER: "good", Verdict.WORSE: "bad"}.get(best.verdict, "warn")
+            return Headline(line_of(told.lead), line_of(told.why or ""), tone, "o report")
+        low, high = compared.interval
+        said = (
+            f"{line_of(compared.arm)} minus {line_of(compared.control)} is {compared.difference:+.4f} "
+            f"bits per byte (95 %: {low:+.4f} to {high:+.4f}, {plural(len(compared.seeds), 'seed')})."
+        )
+        behind = f"It shows: {compared.about}, {compared.verdict.short}."
+        tone = {Verdict.BETTER: "good", Verdict.WORSE: "bad"}.get(compared.verdict, "warn")
+        return Headline(said, behind, tone)
+
+    def renew_body(self) -> None:
+        result, found = self.result(), self.comparisons()
+        self.set_class(not found, "-no-verdict")
+        self.set_class(bool(found), "-verdict")
+        primary = "bits per byte"
+        self.query_one("#forest-pane", Pane).entitle(f"Arm minus control, {primary}")
+        self._contrasts(found)
+        self.query_one("#forest", Picture).set_rows(len(found) + 2)
+        self.pictures("forest")
+        self._arms(result)
+        what = self.what()
+        for name in WHATS:
+            self.set_class(what == name, f"-{name}")
+        self.query_one("#why-pane", Pane).entitle(self._why_title(what))
+        self.query_one("#why-words", Words).tell(self._why_words(what))
+        compared = self.chosen()
+        parts = len((compared.domains if compared is not None else None) or [])
+        room = max(6, self.size.height // 2)
+        self.query_one("#why", Picture).set_rows(
+            min(parts + 1, room) if what == "domains" else None
+        )
+        self.pictures("why", "curves")
+        self.query_one("#curves-pane", Pane).entitle(self._why_title("curves"))
+        columns, rows = self._why_rows(what)
+        self.query_one("#why-table", Table).show(columns, rows)
+
+    def what(self) -> str:
+        what: str = self.options["what"]
+        compared = self.chosen()
+        if what == "domains" and (compared is None or not compared.domains):
+            return "curves"
+        return what
+
+    def _contrasts(self, found: list[Comparison]) -> None:
+        columns = (
+            Column("contrast", most=28), Column("verdict"), Column("95 % interval", True),
+            Column("shows"),
+        )  # fmt: skip
+        kinds = self.kinds()
+        rows = []
+        for one in found:
+            said, style = pictures.verdict_words(one, self.glyphs)
+            low, high = one.interval
+            rows.append(
+                TableRow(
+                    _key(one),
+                    (
+                        (line_of(f"{one.arm} - {one.control}"), f"arm-{kinds.get(one.arm, 'pruned')}"),
+                        (said, style), (f"{low:+.4f} to {high:+.4f}", "bold" if one.main else ""),
+                        (one.about, "dim"),
+                    ),
+                )
+            )  # fmt: skip
+        with self.prevent(DataTable.RowHighlighted):
+            self.query_one("#contrasts", Table).show(columns, rows)
+
+    def kinds(self) -> dict[str, str]:
+        result = self.result()
+        known = {e.arm: e.record.kind for e in self.entries() if e.record is not None}
+        return known | ({n: a.kind for n, a in result.arms.items()} if result is not None else {})
+
+    def _arms(self, result: StudyResult | None) -> None:
+        if result is not None:
+            columns, rows = arm_rows(result)
+        else:
+            columns = (Column("arm", most=30), Column("test so far", True))
+            rows = [
+                TableRow(
+                    e.label,
+                    (
+                        (line_of(e.label), ""),
+                        (f"{e.macro:.4f}" if e.macro is not None else "-", ""),
+                    ),
+                )
+                for e in self.entries()
+            ]
+        self.query_one("#arms-here", Table).show(columns, rows)
+
+    def draw_forest(self, cells: int, rows: int) -> list[Line]:
+        found = self.comparisons()
+        if not found:
+            return []
+        drawn = pictures.intervals_of(found, self.kinds(), self.glyphs)
+        compared = self.chosen()
+        chosen = found.index(compared) if compared is not None else None
+        return intervals.forest(drawn, pictures.noise_of(found), cells, rows, self.glyphs, chosen)
+
+    # --- why
+
+    def _why_title(self, what: str) -> str:
+        compared, both = self.chosen(), self.pair()
+        if what == "domains" and compared is not None:
+            return f"{compared.arm} - {compared.control}: what each domain adds, bits per byte"
+        if what == "curves" and both is not None:
+            if self.options["difference"]:
+                return f"{both[0].label} minus {both[1].label}: validation, bits per byte"
+            return f"{both[0].label} and {both[1].label}: validation, bits per byte"
+        return TITLES[what]
+
+    def draw_why(self, cells: int, rows: int) -> list[Line]:
+        what = self.what()
+        if what == "domains":
+            compared = self.chosen()
+            parts = pictures.parts_of(compared) if compared is not None else []
+            return intervals.waterfall(parts, cells, rows, self.glyphs)
+        return self.draw_curves(cells, rows) if what == "curves" else []
+
+    def draw_curves(self, cells: int, rows: int) -> list[Line]:
         both = self.pair()
         if both is None:
-            return empty(
-                "There is nothing to compare before two arms have begun to train.",
-                "Mark runs on screen 7 with m to compare arms across runs.",
-            )
-        one, other = both
-        title = f"A {line_of(one.label)} and B {line_of(other.label)}: validation"
-        if self.options["relative"]:
-            title = f"A - B: {line_of(one.label)} minus {line_of(other.label)}, validation"
-        picture = Pane(title, self.draw_picture)
-        told = Pane(self.options["what"].capitalize(), self.draw_table)
-        if cells >= WIDE:
-            return Split(True, [(0.52, picture), (0.48, told)])
-        return Split(False, [(0.55, picture), (0.45, told)])
-
-    def draw_picture(self, cells: int, rows: int) -> list[Line]:
-        both = self.pair()
-        assert both is not None
-        shown = [e.curve for e in both]
-        lines = []
-        if self.options["relative"]:
-            lines = self._relative(shown, cells, rows - 2)
-        else:
-            series = [
-                Series(c.x, c.mean, "ab"[i], "AB"[i], dashed=i == 1)
-                for i, c in enumerate(shown)
-                if c is not None
-            ]
-            band = None
-            everything = [e.curve for e in self.entries() if e.curve is not None]
-            spread = training_curves.noise(everything)
-            if spread is not None:
-                band = (Series(spread.x, spread.low, ""), Series(spread.x, spread.high, ""))
-            if series:
-                frame = line_chart.frame_of(series, quantile=0.02)
-                lines = line_chart.chart(
-                    series, frame, cells, rows - 2, self.context.glyphs, band_of=band
-                )
-        lines = lines or [[("no validation yet", "dim")]]
-        lines += [[] for _ in range(rows - 2 - len(lines))]
-        for letter, entry in zip("ab", both, strict=True):
-            lines.append(pad(_known(letter, entry), cells))
-        return lines
-
-    def _relative(self, shown: list[Any], cells: int, rows: int) -> list[Line]:
-        if shown[0] is None or shown[1] is None:
             return []
-        x = shown[0].x[shown[0].x <= shown[1].x[-1]]
+        if self.options["difference"]:
+            return self._difference(both, cells, rows)
+        arms = [e.curve for e in both if e.curve is not None]
+        if not arms:
+            return [[("no validation yet", "dim")]]
+        kinds = self.kinds()
+        looks = CurveView(axis=self.options["axis"])
+        return pictures.arms_picture(arms, kinds, looks, cells, rows, self.glyphs).lines
+
+    def _difference(self, both: tuple[Entry, Entry], cells: int, rows: int) -> list[Line]:
+        one, other = (e.curve for e in both)
+        if one is None or other is None:
+            return [[("no validation of both yet", "dim")]]
+        x = one.x[one.x <= other.x[-1]]
         if not len(x):
-            return []
-        between = shown[0].mean[: len(x)] - np.interp(x, shown[1].x, shown[1].mean)
+            return [[("they have no targets in common yet", "dim")]]
+        between = one.mean[: len(x)] - np.interp(x, other.x, other.mean)
+        kind = self.kinds().get(both[0].arm, "pruned")
         series = [
-            Series(x, between, "a", "*"),
-            Series(np.array([x[0], x[-1]]), np.zeros(2), "dim", "-", dashed=True),
+            Series(x, between, f"arm-{kind}", style_of(kind).glyph),
+            Series(np.array([x[0], x[-1]]), np.zeros(2), "grid", "-", dashed=True),
         ]
-        return line_chart.chart(
-            series, line_chart.frame_of(series), cells, rows, self.context.glyphs
-        )
+        band = self._noise_band(both, x)
+        ends = [(float(between[-1]), f"{between[-1]:+.4f}", f"arm-{kind}")]
+        unit = {"tokens": "targets", "steps": "steps", "time": "s"}[self.options["axis"]]
+        frame = line_chart.frame_of(series)
+        extras = Extras(band=band, ends=ends, unit=unit)
+        return line_chart.chart(series, frame, cells, rows, self.glyphs, extras)
 
-    # --- the table
+    def _noise_band(self, both: tuple[Entry, Entry], x: np.ndarray) -> tuple[Series, Series] | None:
+        """How far the seeds of the control lie apart, around zero; only where the second is one that
+        has trained on as many targets as the first."""
+        control = both[1].curve
+        records = [e.record for e in both]
+        alike = records[0] is not None and records[1] is not None
+        alike = alike and records[0].targets == records[1].targets  # type: ignore[union-attr]
+        if control is None or control.seeds < 2 or not alike:
+            return None
+        half = np.interp(x, control.x, (control.high - control.low) / 2)
+        return Series(x, -half, ""), Series(x, half, "")
 
-    def draw_table(self, cells: int, rows: int) -> list[Line]:
-        lines: list[Line] = getattr(self, f"table_of_{self.options['what']}")(cells)
-        self.top = min(self.top, max(0, len(lines) - rows))
-        if self.top and len(lines) > 1:
-            return [lines[0], *lines[1 + self.top : self.top + rows]]
-        return lines[:rows]
+    def _why_words(self, what: str) -> Line:
+        both = self.pair()
+        if what == "curves" and both is not None:
+            spans: Line = []
+            for entry in both:
+                spans += [(f"{line_of(entry.label)}  ", "bold"), (f"{_known(entry)}\n", "")]
+            return spans
+        if what == "tasks":
+            return [("average over guessing, higher is better; one answer: that of one answer to "
+                     "all; bits per byte of the right answers, lower is better", "dim")]  # fmt: skip
+        if what == "settings" and both is not None and (same := _comparable(*both)):
+            return [(same, "warn")]
+        return []
 
-    def table_of_verdicts(self, cells: int) -> list[Line]:
-        found = self._comparisons()
-        if not found:
-            return self._so_far(cells)
-        marks = {"better": "+", "worse": "-"}
+    def _why_rows(self, what: str) -> tuple[tuple[Column, ...], list[TableRow]]:
+        if what == "domains":
+            return self._domain_rows()
+        if what == "tasks":
+            return self._task_rows()
+        if what == "settings":
+            return self._setting_rows()
+        return (Column(""),), []
 
-        def shows(row: Comparison) -> str:
-            return "n=1" if len(row.seeds) == 1 else row.verdict.short
-
-        lines = table(
-            [
+    def _domain_rows(self) -> tuple[tuple[Column, ...], list[TableRow]]:
+        compared = self.chosen()
+        columns = (
+            Column("domain", most=24), Column("arm", True), Column("control", True),
+            Column("arm - control", True), Column("adds", True), Column("documents", True),
+        )  # fmt: skip
+        rows = [
+            TableRow(
+                d.domain,
                 (
-                    line_of(f"{c.arm} - {c.control}"),
-                    f"{c.difference:+.4f}",
-                    f"{c.interval[0]:+.4f} {c.interval[1]:+.4f}",
-                    line_of(f"{marks.get(c.verdict, ' ')} {shows(c)}").rjust(9),
-                )
-                for c in found
-            ],
-            ("arm minus control", "bits", "interval", "verdict"),
-            cells,
-            style=lambda row: "bold" if found[row].main else "",
-        )
-        seeds = max(len(c.seeds) for c in found)
-        view = self.context.view
-        primary = view.config.evaluation.primary if view and view.config else "the primary figure"
-        told = f"{primary}, lower is better; paired over {seeds} seeds, 95 %"
-        if seeds == 1:
-            told = f"{primary}, lower is better; one seed: document noise only, no verdict"
-        together = [c for c in found if c.main and len(c.seeds) > 1]
-        if len(together) > 1:
-            told += f"; the {len(together)} slices are decided together: with 95 % all their "
-            told += "intervals hold"
-        return [*lines, [], *[[(line, "dim")] for line in wrap(told, cells, 5)], *self._rho(cells)]
-
-    def _rho(self, cells: int) -> list[Line]:
-        told = []
-        for c in self._comparisons():
-            if c.main and (sentence := saving_sentence(c, None)):
-                told.append(sentence)
-        return [[(line, "")] for text in told for line in wrap(text, cells, 2)]
-
-    def _so_far(self, cells: int) -> list[Line]:
-        """Before the report there is no interval: what single models show."""
-        found = [e for e in self.entries() if e.macro is not None]
-        why, view = "no interval yet: it comes with the stage report", self.context.view
-        if view is not None and (view.run.path / "report.json").exists() and not self._result():
-            why = "another version wrote the report: mlxprune report RUN writes it anew"
-        lines: list[Line] = [[(line, "dim")] for line in wrap(why, cells, 3)]
-        if found:
-            lines += table(
-                [(line_of(e.label), f"{e.macro:.4f}") for e in found],
-                ("arm", "test, macro"),
-                cells,
+                    (line_of(d.domain), ""), (f"{d.arm:.4f}", ""), (f"{d.control:.4f}", ""),
+                    (f"{d.arm - d.control:+.4f}", "good" if d.arm < d.control else "bad"),
+                    (f"{d.adds:+.4f}", ""), (f"{d.documents:,}", "dim"),
+                ),
             )
-        return lines
+            for d in sorted(
+                (compared.domains if compared is not None else None) or [],
+                key=lambda d: -abs(d.adds),
+            )
+        ]  # fmt: skip
+        return columns, rows
 
-    def table_of_tasks(self, cells: int) -> list[Line]:
-        result = self._result()
-        told = result.tasks.arms if result is not None and result.tasks is not None else None
-        if not told:
-            return [
-                [(line, "dim")]
-                for line in wrap("no tasks: evaluation.tasks names none, or none is asked yet",
-                                 cells, 3)
-            ]  # fmt: skip
+    def _task_rows(self) -> tuple[tuple[Column, ...], list[TableRow]]:
+        result = self.result()
+        told = result.tasks.arms if result is not None and result.tasks is not None else {}
+        columns = (
+            Column("arm", most=24), Column("average", True), Column("95 % interval", True),
+            Column("one answer", True), Column("bits per byte", True),
+        )  # fmt: skip
         rows = []
         for name, arm in told.items():
             average = arm.average
             low, high = _percent(average.normalised_low), _percent(average.normalised_high)
+            bits = f"{arm.gold_bpb:.4f}" if arm.gold_bpb is not None else "-"
             rows.append(
-                (
-                    line_of(name),
-                    _percent(average.normalised_accuracy),
-                    f"{low} {high}",
-                    _percent(average.normalised_one_answer),
-                    f"{arm.gold_bpb:.4f}" if arm.gold_bpb is not None else "-",
+                TableRow(
+                    name,
+                    (
+                        (line_of(name), ""), (_percent(average.normalised_accuracy), "bold"),
+                        (f"{low} to {high}", ""), (_percent(average.normalised_one_answer), ""),
+                        (bits, ""),
+                    ),
                 )
-            )
-        lines = table(rows, ("arm", "norm", "interval", "one", "bits"), cells)
-        legend = (
-            "norm: average over guessing, %, higher is better; one: that of one answer to all; "
-        )
-        legend += "bits: bits per byte of the right answers, lower is better"
-        lines += [[], *[[(line, "dim")] for line in wrap(legend, cells, 4)], []]
-        return lines + self._by_category(told, cells)
+            )  # fmt: skip
+        rows += self._category_rows(told)
+        if not rows:
+            none = "no tasks: evaluation.tasks names none, or none is asked yet"
+            return (Column("tasks"),), [TableRow("none", ((none, "dim"),))]
+        return columns, rows
 
-    def _by_category(self, told: dict[str, ArmTasks], cells: int) -> list[Line]:
+    def _category_rows(self, told: dict[str, ArmTasks]) -> list[TableRow]:
         both = self.pair()
-        assert both is not None
-        one, other = (told.get(e.arm) for e in both)
-        if not one or not other:
+        one, other = (told.get(e.arm) for e in both) if both is not None else (None, None)
+        if one is None or other is None:
             return []
         rows = []
         for name, found in one.categories.items():
             against = other.categories.get(name)
             if against is not None:
                 a, b = (100 * (c.normalised_accuracy or 0.0) for c in (found, against))
-                rows.append((line_of(name), f"{a:.1f}", f"{b:.1f}", f"{a - b:+.1f}"))
-        return table(rows, ("category", "A", "B", "A - B"), cells) if rows else []
+                told_pair = (f"{a:.1f} against {b:.1f}", "")
+                rows.append(
+                    TableRow(
+                        f"category {name}",
+                        ((f"  {line_of(name)}", "dim"), (f"{a - b:+.1f}", ""), told_pair, ("", ""),
+                         ("", "")),
+                    )
+                )  # fmt: skip
+        return rows
 
-    def table_of_domains(self, cells: int) -> list[Line]:
-        both = self.pair()
-        assert both is not None
-        one, other = (e.domains for e in both)
-        names = [n for n in one if n in other]
-        if not names:
-            return [[("no domain is tested yet: it comes with the report", "dim")]]
-        names.sort(key=lambda n: one[n] - other[n])
-        return table(
-            [
-                (line_of(n), f"{one[n]:.4f}", f"{other[n]:.4f}", f"{one[n] - other[n]:+.4f}")
-                for n in names
-            ],
-            ("domain, bits a byte", "A", "B", "A - B"),
-            cells,
-        )
-
-    def table_of_differences(self, cells: int) -> list[Line]:
+    def _setting_rows(self) -> tuple[tuple[Column, ...], list[TableRow]]:
         both = self.pair()
         assert both is not None
         one, other = both
@@ -296,25 +423,29 @@ class Compare(Page):
             configs = [e.view.config for e in both]
             trees = [c.model_dump(mode="json") if c is not None else {} for c in configs]
             found = run_comparison.differences(trees[0], trees[1]) + found
-            same = _comparable(one, other)
-            if same:
-                lead: list[Line] = [[(line, "warn")] for line in wrap(same, cells, 3)]
-                return lead + self._table_of(found, cells)
-        return self._table_of(found, cells)
-
-    def _table_of(self, found: list[tuple[str, str, str]], cells: int) -> list[Line]:
-        if not found:
-            return [[("nothing differs but the seed", "dim")]]
-        room = max(12, (cells - 20) // 2)
-        rows = [(key, *(fit(line_of(v), room).rstrip() for v in pair)) for key, *pair in found]
-        return table(rows, ("key", "A", "B"), cells)
+        columns = (
+            Column("setting", most=36), Column(one.label, most=28), Column(other.label, most=28)
+        )  # fmt: skip
+        rows = [
+            TableRow(f"{n} {key}", ((line_of(key), ""), (fit(line_of(a), 60).rstrip(), ""),
+                                    (fit(line_of(b), 60).rstrip(), "")))
+            for n, (key, a, b) in enumerate(found)
+        ]  # fmt: skip
+        return columns, rows
 
     # --- keys
 
-    def why_not(self, action: str) -> str | None:
-        if len(self.entries()) < 2:
+    def why_not_here(self, action: str) -> str | None:
+        if action in ("what", "first", "second", "difference", "axis") and len(self.entries()) < 2:
             return "there are no two arms yet"
+        if action == "difference" and self.what() != "curves":
+            return "it is of two curves: c shows them"
         return None
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        if event.data_table.id == "contrasts":
+            self.first = self.second = None
+            self.renew()
 
     def _next(self, now: str, but: str) -> str:
         names = [e.label for e in self.entries() if e.label != but]
@@ -326,50 +457,46 @@ class Compare(Page):
         assert both is not None
         self.second = both[1].label
         self.first = self._next(both[0].label, self.second)
+        self.options["what"] = "curves"
 
     def do_second(self) -> None:
         both = self.pair()
         assert both is not None
         self.first = both[0].label
         self.second = self._next(both[1].label, self.first)
+        self.options["what"] = "curves"
 
     def do_what(self) -> None:
-        self.cycle("what", list(WHATS))
-        self.top = 0
+        self.options["what"] = self.what()
+        self.cycle("what", WHATS)
 
     def do_axis(self) -> None:
-        self.cycle("axis", list(AXES))
+        self.cycle("axis", AXES)
 
-    def do_relative(self) -> None:
-        self.options["relative"] = not self.options["relative"]
+    def do_difference(self) -> None:
+        self.options["difference"] = not self.options["difference"]
 
-    def do_down(self) -> None:
-        self.top += 1
-
-    def do_up(self) -> None:
-        self.top = max(0, self.top - 1)
-
-    def copied(self) -> str | None:
-        found = self._comparisons()
-        if not found:
+    def copied(self) -> tuple[str, str] | None:
+        if self.view is None:
             return None
-        lines = ["| arm - control | bits per byte | interval | shows |", "|---|---|---|---|"]
-        for c in found:
-            low, high = c.interval
-            shows = "n=1, no verdict" if len(c.seeds) == 1 else c.verdict
-            lines.append(
-                f"| {c.arm} - {c.control} | {c.difference:+.4f} "
-                f"| {low:+.4f} to {high:+.4f} | {shows} |"
-            )
-        return "\n".join(lines)
+        marked = [str(one.run.path) for one in self._marked()]
+        if marked:
+            return self.view.command("compare", *marked), "the command that compares these runs"
+        if not self.comparisons():
+            return None
+        return self.view.command("report"), "the command that writes the report"
+
+
+def _key(compared: Comparison) -> str:
+    return f"{compared.arm} - {compared.control} - {compared.about}"
 
 
 def _percent(share: float | None) -> str:
     return f"{100 * share:.1f}" if share is not None else "-"
 
 
-def _known(letter: str, entry: Entry) -> Line:
-    words = [f"{letter.upper()} {line_of(entry.label)}"]
+def _known(entry: Entry) -> str:
+    words = []
     if entry.curve is not None:
         ended, begun = entry.curve.seeds, entry.curve.begun
         seeds = f"{ended} of {begun} seeds" if ended < begun else plural(ended, "seed")
@@ -377,12 +504,16 @@ def _known(letter: str, entry: Entry) -> Line:
     if entry.macro is not None:
         words.append(f"test {entry.macro:.4f}")
     if entry.record is not None:
-        words.append(f"U {entry.record.unique_tokens:,}")
-    return [("; ".join(words), letter)]
+        words.append(
+            f"{entry.record.unique_tokens:,} unique tokens, {entry.record.passes:.2f} passes"
+        )
+    return "; ".join(words)
 
 
 def _comparable(one: Entry, other: Entry) -> str | None:
     """Why figures of two runs cannot be held against each other, if so."""
+    if one.view is other.view:
+        return None
     trees = [e.view.config for e in (one, other)]
     if trees[0] is None or trees[1] is None:
         return "a configuration cannot be read: who wins cannot be said"

@@ -1,54 +1,76 @@
-"""Documents: any slice of millions, to read: a list that asks only for the rows it shows."""
+"""Documents: any slice of millions, in a list that asks only for the rows it shows."""
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
+from textual import events
+from textual.binding import BindingType
+from textual.containers import Horizontal
+from textual.widget import Widget
+from textual.widgets import Input
 
-from mlxprune.experiment.document_explanation import TokenLosses
-from mlxprune.records import record_of
-from mlxprune.run.folder import RunFolder
 from mlxprune.units import count
-from mlxprune_tui.drawing.cells import Line, pad, sparkline
-from mlxprune_tui.drawing.text import cut, fit, line_of, made_visible, width, wrap
+from mlxprune_tui.drawing.cells import Line, pad
+from mlxprune_tui.drawing.text import cut, fit, line_of, visible, width
 from mlxprune_tui.readers import document_table
+from mlxprune_tui.readers.document_lines import broken
 from mlxprune_tui.readers.document_table import DocumentTable
-from mlxprune_tui.screens.page import TALL, WIDE, Answer, Ask, Layout, Page, Pane, Split, empty
+from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.reader import Reader
+from mlxprune_tui.shell import keys
+from mlxprune_tui.shell.session import Session
+from mlxprune_tui.widgets.document_list import DocumentList
+from mlxprune_tui.widgets.panes import Headline, Pane, Words
+from mlxprune_tui.widgets.picture import Picture
 
 PREVIEW_TOKENS = 60
 READ_TOKENS = 1200
-HEAT_TOKENS = 600
-HEAT_STEPS = (1.0, 2.5, 4.5, 7.0, 10.0)  # nats a token from which the next shade begins
-HEAT_SECONDS = 120
+HEAD = "log-ppl tokens   domain     id           text"
 FILTERS = "domain:code nll>4 ppl<90 tokens>100 kept dropped; other words are searched, !word not"
 
 
-class Documents(Page):
-    name = "documents"
-    defaults = {"sort": "score", "reverse": False, "kept": "all", "filter": ""}  # noqa: RUF012
-    choices = {"sort": document_table.SORTS, "kept": ("all", "kept", "dropped")}  # noqa: RUF012
+class Documents(RunScreen):
+    NAME = "documents"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("documents")
+    FOCUS = "#list"
+    DEFAULTS: ClassVar = {"sort": "score", "reverse": False, "kept": "all", "filter": ""}
+    CHOICES: ClassVar = {"sort": document_table.SORTS, "kept": ("all", "kept", "dropped")}
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.reset()
+
+    def reset(self) -> None:
         self.library: DocumentTable | None = None
         self.rows = np.zeros(0, np.int64)
-        self.at = self.top = self.scrolled = 0
-        self.page_rows = 10
         self.domain: str | None = None
         self.slice = 0
         self.told = ""
         self.trouble: str | None = None
-        self.loading: Any = None
-        self.losses: dict[int, Any] = {}  # by row: losses, or why there are none
-        self.asking: int | None = None  # the row whose losses are under way
-        self.query = 0  # counts the questions: a late answer to an older one is not wanted
-        self.heat = False
+        self.asked: Any = None
+        self.query_number = 0  # counts the questions: a late answer to an older one is not wanted
         self.previews: dict[int, str] = {}
+
+    def body(self) -> Iterator[Widget]:
+        yield Input(placeholder=FILTERS, id="filter", compact=True)
+        with Horizontal(id="documents-parts"):
+            yield Pane(
+                "", Words("list-head"), DocumentList(self.line_of_row, "list"), ident="list-pane"
+            )
+            yield Pane("", Picture(self.draw_text, "preview"), ident="preview-pane")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.query_one(Input).display = False
+
+    @property
+    def listed(self) -> DocumentList:
+        return self.query_one("#list", DocumentList)
 
     # --- what it rests on
 
@@ -60,36 +82,42 @@ class Documents(Page):
         view, config = found
         states = view.state.stages
         wanted = (str(view.run.path), *(states[s].state for s in ("tokens", "score",
-                                                                     "selection")))  # fmt: skip
-        if self.loading != wanted and not (view.run.tokens() / "tokens.json").exists():
+                                                                  "selection")))  # fmt: skip
+        if self.asked != wanted and not (view.run.tokens() / "tokens.json").exists():
             self.trouble = "the corpus has no tokens yet"
             return self.library is not None
-        if self.loading != wanted:
-            self.loading, self.trouble = wanted, None
+        if self.asked != wanted:
+            self.asked, self.trouble = wanted, None
             run = view.run
 
             def load() -> Any:
                 try:
                     return document_table.open_document_table(run, config)
-                except Exception as error:  # a file that is being replaced, or older
-                    return str(error) or type(error).__name__
+                except Exception as error:  # a file that is being replaced, or damaged
+                    told = line_of(str(error))[:160] or type(error).__name__
+                    return f"they cannot be read ({told}). To make them again: {view.again}"
 
-            self.context.later(load, self._loaded)
+            def loaded(found: Any) -> None:
+                if self.asked != wanted:
+                    return
+                if isinstance(found, str):
+                    self.trouble = found
+                else:
+                    self._loaded(found)
+                self.renew()
+
+            self.host.later(load, loaded)
         return self.library is not None
 
-    def _loaded(self, found: Any) -> None:
-        if isinstance(found, str):
-            self.trouble = found
-            return
+    def _loaded(self, found: DocumentTable) -> None:
         self.library = found
         self.previews.clear()
-        self.losses.clear()
-        if self.find() is not None:  # one that was kept from another run
+        if self.find() is not None:  # a filter that was kept from another run
             self.options["filter"], self.domain = "", None
             self.find()
 
     def slice_name(self) -> str | None:
-        names = list(self.library.kept) if self.library else []
+        names = [*self.library.kept] if self.library else []
         return names[self.slice % len(names)] if names else None
 
     def find(self) -> str | None:
@@ -99,87 +127,89 @@ class Documents(Page):
         try:
             query = document_table.parse(self.options["filter"])
             if self.options["kept"] != "all" and query.kept is None:
-                query = document_table.Query(
-                    **{**query.__dict__, "kept": self.options["kept"] == "kept"}
-                )
+                query = replace(query, kept=self.options["kept"] == "kept")
             if self.domain is not None and query.domain is None:
-                query = document_table.Query(**{**query.__dict__, "domain": self.domain})
+                query = replace(query, domain=self.domain)
             mask = document_table.mask_of(held, query, self.slice_name())
         except ValueError as error:
             return str(error)
-        self.query += 1
+        self.query_number += 1
         rows = document_table.ordered(held, mask, self.options["sort"], self.options["reverse"])
-        self.told = f"{len(rows):,} of {len(held):,}"
-        self.at = self.top = self.scrolled = 0
-        self.rows = rows
+        self.told = f"{len(rows):,} of {len(held):,} documents"
         if query.words or query.without:
-            self.told, self.rows = "searching ...", rows[:0]
-            number = self.query
+            self.told = "searching ..."
+            number = self.query_number
 
             def wanted() -> bool:
-                return number == self.query
+                return number == self.query_number
 
             def found(result: tuple[np.ndarray, str]) -> None:
                 if wanted():
                     self.rows = result[0]
-                    self.told = f"{len(self.rows):,} hold the words; {result[1]}"
+                    self.told = f"{len(self.rows):,} documents hold the words; {result[1]}"
+                    self.listed.show(len(self.rows))
+                    self.renew()
 
-            self.context.later(lambda: document_table.search(held, rows, query, wanted), found)
+            self.host.later(lambda: document_table.search(held, rows, query, wanted), found)
+            rows = rows[:0]
+        self.rows = rows
+        self.listed.show(len(rows))
         return None
 
-    # --- panes
+    # --- what is shown
 
-    def layout(self, cells: int, rows: int) -> Layout:
+    def nothing(self) -> str | None:
+        if (why := super().nothing()) is not None:
+            return why
         if not self.ready():
-            told = self.trouble or "reading the scores ..."
-            return empty(f"Documents: {line_of(told)}.")
-        listed = Pane(self._title(), self.draw_list)
-        text = Pane(self._text_title(), self._text)
-        if cells >= WIDE:
-            return Split(True, [(0.55, listed), (0.45, text)])
-        share = 0.5 if rows < TALL else 0.45
-        return Split(False, [(share, listed), (1 - share, text)])
+            return f"Documents: {self.trouble or 'reading the scores ...'}."
+        return None
 
-    def _title(self) -> str:
-        sort = self.options["sort"]
-        scored = self.library is not None and self.library.scored
-        words = [self.told, f"by {sort}" if scored or sort != "score" else "not scored yet"]
-        if self.options["reverse"]:
-            words[-1] += ", turned"
-        name = line_of(self.slice_name() or "(no slice yet)")
-        if self.options["kept"] != "all":
-            words.append(f"{self.options['kept']} by {name}")
-        elif self.library is not None and self.library.kept:
-            words.append(f"Kept, Dropped by {name}")
-        if self.domain is not None:
-            words.append(f"domain {line_of(self.domain)}")
-        if self.options["filter"]:
-            words.append(f"filter {line_of(self.options['filter'])}")
-        return "; ".join(words)
-
-    def draw_list(self, cells: int, rows: int) -> list[Line]:
+    def headline(self) -> Headline:
         held = self.library
         assert held is not None
-        self.page_rows = max(1, rows - 1)
-        self.at = min(max(0, self.at), max(0, len(self.rows) - 1))
-        self.top = min(max(self.top, self.at - self.page_rows + 1), self.at)
-        if not len(self.rows):
-            return [[("no document is left by this filter: esc clears it", "dim")]]
-        lines: list[Line] = [[("  log ppl tokens K domain     text", "head")]]
+        name = line_of(self.slice_name() or "")
+        said = self.told
+        if self.options["kept"] != "all":
+            said += f", {self.options['kept']} by {name}"
+        if self.domain is not None:
+            said += f", of {line_of(self.domain)}"
+        if self.options["filter"]:
+            said += f", filter {line_of(self.options['filter'])}"
+        sort = {"score": "by score", "tokens": "by length", "corpus": "as in the corpus"}
+        behind = sort[self.options["sort"]]
+        if self.options["sort"] == "score" and not held.scored:
+            behind = "not scored yet"
+        behind += ", largest first" if self.options["reverse"] else ""
+        if held.kept and self.options["kept"] == "all":
+            behind += f"; K kept, D dropped by {name}"
+        return Headline(f"{said}.", f"{behind[:1].upper()}{behind[1:]}.", "", "enter reads")
+
+    def renew_body(self) -> None:
+        at, total = self.listed.cursor + 1, len(self.rows)
+        share = f", {100 * (at - 1) / max(1, total - 1):.0f} %" if total > 1 else ""
+        self.query_one("#list-pane", Pane).entitle(f"{at if total else 0:,} of {total:,}{share}")
+        self.query_one("#list-head", Words).tell([(HEAD, "head")])
+        self.query_one("#preview-pane", Pane).entitle(self._title())
+        self.pictures("preview")
+        self.listed.refresh()
+
+    def line_of_row(self, place: int, cells: int, here: bool) -> Line:
+        held = self.library
+        if held is None or place >= len(self.rows):
+            return []
+        row = int(self.rows[place])
         kept = held.kept.get(self.slice_name() or "")
-        for place in range(self.top, min(self.top + self.page_rows, len(self.rows))):
-            row = int(self.rows[place])
-            chosen = place == self.at
-            mark = self.context.glyphs.arrow if chosen else " "
-            inside = " " if kept is None else ("K" if kept[row] else "D")
-            nll = held.nll[row]
-            score = f"{nll:7.3f}" if math.isfinite(nll) else "      -"
-            domain = fit(line_of(held.domains[int(held.domain[row])]), 10)
-            head = f"{mark} {score} {count(held.tokens[row]):>6} {inside} {domain} "
-            text = cut(self._preview(row), max(0, cells - width(head)))
-            style = "select" if chosen else ("kept" if inside == "K" else "")
-            lines.append(pad([(head, style), (text, style if chosen else "")], cells))
-        return lines
+        inside = " " if kept is None else ("K" if kept[row] else "D")
+        nll = held.nll[row]
+        score = f"{nll:7.3f}" if math.isfinite(nll) else "      -"
+        domain = fit(line_of(held.domains[int(held.domain[row])]), 10)
+        document = int(held.numbers[row])
+        name = fit(line_of(held.facts.of(document).id), 12) if document >= 0 else " " * 12
+        head = f"{score} {count(held.tokens[row]):>6} {inside} {domain} {name} "
+        text = cut(self._preview(row), max(0, cells - width(head)))
+        style = "select" if here else ("kept" if inside == "K" else "")
+        return pad([(head, style), (text, style if here else "")], cells)
 
     def _preview(self, row: int) -> str:
         assert self.library is not None
@@ -194,141 +224,124 @@ class Documents(Page):
         return self.previews[row]
 
     def chosen_row(self) -> int | None:
-        return int(self.rows[self.at]) if self.at < len(self.rows) else None
+        at = self.listed.cursor
+        return int(self.rows[at]) if at < len(self.rows) else None
 
-    def _text_title(self) -> str:
+    def _title(self) -> str:
         row, held = self.chosen_row(), self.library
         if row is None or held is None or held.numbers[row] < 0:
             return "text"
         facts = held.facts.of(int(held.numbers[row]))
-        nll = held.nll[row]
-        score = f", {nll:.3f} nats, perplexity {math.exp(min(nll, 700)):.4g}" if nll == nll else ""
-        name = line_of(facts.id)[:40]
-        return f"{name} ({line_of(facts.source)}, row {facts.row}){score}"
+        return f"{line_of(facts.id)[:30]}, {line_of(facts.source)}, row {facts.row}"
 
-    def _text(self, cells: int, rows: int) -> list[Line]:
+    def draw_text(self, cells: int, rows: int) -> list[Line]:
         row, held = self.chosen_row(), self.library
-        if row is None or held is None or held.numbers[row] < 0:
-            return []
-        if self.heat:
-            return self._warm(row, cells, rows)
+        if row is None or held is None:
+            told = "no document is left by this filter: esc clears it" if held is not None else ""
+            return [[(told, "dim")]]
+        if held.numbers[row] < 0:
+            return [[("it is not in the corpus of this run", "dim")]]
         document = int(held.numbers[row])
-        text = held.texts.text(document, 0, READ_TOKENS)
-        lines = wrap(text, cells, self.scrolled + rows)
-        self.scrolled = min(self.scrolled, max(0, len(lines) - 1))
-        shown: list[Line] = [[(line, "")] for line in lines[self.scrolled : self.scrolled + rows]]
+        told = held.texts.text(document, 0, READ_TOKENS)
+        text = visible(told[: cells * rows * 4]).replace("\t", "    ")
+        spans = broken(text, cells)[:rows]
+        lines: list[Line] = [[(text[a:b], "")] for a, b in spans]
         left = int(held.tokens[row]) - READ_TOKENS
-        if left > 0 and len(shown) < rows:
-            shown.append([(f"({left:,} more tokens)", "dim")])
-        return shown
-
-    def _warm(self, row: int, cells: int, rows: int) -> list[Line]:
-        """The text with every token shaded by its loss, and the losses as a line."""
-        assert self.library is not None
-        found = self.losses.get(row)
-        if found is None:
-            self.ask_losses(row)
-            told = "asking the reference, which loads in a process of its own; h shows the text"
-            return [[(line, "dim")] for line in wrap(told, cells, rows)]
-        if isinstance(found, str):
-            return [[(line, "warn")] for line in wrap(found, cells, rows)]
-        pieces, losses = found
-        known = [v for v in losses if v is not None]
-        worst = max(range(len(losses)), key=lambda i: losses[i] or 0.0) if known else 0
-        at = line_of(pieces[worst]) if worst < len(pieces) else ""
-        lines: list[Line] = [
-            [(f"largest {losses[worst] or 0:.1f} nats at '{at[:20]}'; underlined from 7", "dim")],
-            [(sparkline(losses, cells, self.context.glyphs), "")],
-        ]  # fmt: skip
-        return lines + shaded(pieces, losses, cells)[self.scrolled : self.scrolled + rows - 2]
-
-    def ask_losses(self, row: int) -> None:
-        """One at a time: each loads the reference."""
-        view, held = self.context.view, self.library
-        assert view is not None
-        assert held is not None
-        if self.asking is not None:
-            return
-        self.asking = row
-        document, run = int(held.numbers[row]), view.run
-
-        def answered(found: Any) -> None:
-            self.asking = None
-            if self.library is held:
-                self.losses[row] = found
-
-        def ask() -> Any:
-            try:
-                return _losses(run, held, document)
-            except Exception as error:  # what a file or a process can do
-                return str(error) or type(error).__name__
-
-        self.context.later(ask, answered)
+        if left > 0 and len(lines) < rows:
+            lines.append([(f"({left:,} more tokens: enter reads all)", "dim")])
+        return lines
 
     # --- keys
 
-    def why_not(self, action: str) -> str | None:
+    def on_document_list_moved(self, event: DocumentList.Moved) -> None:
+        if self.library is not None:
+            self.renew()
+
+    def on_document_list_opened(self, event: DocumentList.Opened) -> None:
+        if self.why_not_here("read") is None:
+            self.do_read()
+
+    def why_not_here(self, action: str) -> str | None:
         if self.library is None:
             return self.trouble or "the documents are not read yet"
         if action in ("kept", "slice") and not self.library.kept:
             return "nothing is selected yet"
         if action == "slice" and len(self.library.kept) < 2:
             return "the run has one slice"
-        if action == "heat":
-            view = self.context.view
-            config = view.config if view else None
-            if view is None or config is None:
-                return "no run is open"
-            if not self.library.scored:
-                return "nothing is scored yet: the reference is not done"
+        if action == "read":
+            row = self.chosen_row()
+            if row is None or self.library.numbers[row] < 0:
+                return "there is no document to read"
         return None
 
-    def do_down(self) -> None:
-        self._move(1)
+    def do_read(self) -> None:
+        row, held = self.chosen_row(), self.library
+        assert row is not None
+        assert held is not None
 
-    def do_up(self) -> None:
-        self._move(-1)
+        def step(now: int, way: int) -> int | None:
+            places = np.flatnonzero(self.rows == now)
+            at = int(places[0]) + way if len(places) else -1
+            return int(self.rows[at]) if 0 <= at < len(self.rows) else None
 
-    def do_page_down(self) -> None:
-        self._move(self.page_rows)
+        self.app.push_screen(Reader(self.session, held, row, self.slice_name(), step))
 
-    def do_page_up(self) -> None:
-        self._move(-self.page_rows)
+    def do_filter(self) -> None:
+        field = self.query_one(Input)
+        field.value = self.options["filter"]
+        field.display = True
+        field.focus()
 
-    def do_first(self) -> None:
-        self._move(-len(self.rows))
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Figures filter as they are typed; words are searched when the line is done."""
+        if not event.input.has_focus:
+            return
+        try:
+            query = document_table.parse(event.value)
+        except ValueError:
+            return
+        if not query.words and not query.without:
+            self._take_filter(event.value)
 
-    def do_last(self) -> None:
-        self._move(len(self.rows))
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        wrong = self._take_filter(event.value)
+        if wrong is not None:
+            self.host.say(wrong, True)
+            return
+        event.input.display = False
+        self.listed.focus()
 
-    def _move(self, step: int) -> None:
-        self.at = min(max(0, self.at + step), max(0, len(self.rows) - 1))
-        self.scrolled = 0
-
-    def do_text_down(self) -> None:
-        self.scrolled += 5
-
-    def do_text_up(self) -> None:
-        self.scrolled = max(0, self.scrolled - 5)
-
-    def do_filter(self) -> Answer:
-        def take(given: str) -> Answer:
-            before = self.options["filter"]
-            self.options["filter"] = given.strip()
-            wrong = self.find()
-            if wrong is None:
-                return None
+    def _take_filter(self, given: str) -> str | None:
+        before = self.options["filter"]
+        self.options["filter"] = given.strip()
+        wrong = self.find()
+        if wrong is not None:
             self.options["filter"] = before
-            return Ask("Filter", given, take, wrong)
+        self.renew()
+        return wrong
 
-        return Ask("Filter", self.options["filter"], take, FILTERS)
+    def on_key(self, event: events.Key) -> None:
+        field = self.query_one(Input)
+        if field.has_focus:
+            if event.key == "escape":
+                event.stop()
+                field.display = False
+                self.listed.focus()
+            return
+        super().on_key(event)
 
     def back(self) -> bool:
         """Escape clears the filter before it leaves."""
+        field = self.query_one(Input)
+        if field.display:
+            field.display = False
+            self.listed.focus()
+            return True
         if not self.options["filter"] and self.domain is None:
             return False
         self.options["filter"], self.domain = "", None
-        self.find()
+        if self.library is not None:
+            self.find()
         return True
 
     def do_kept(self) -> str | None:
@@ -355,7 +368,7 @@ class Documents(Page):
             self.find()
         return f"kept and dropped by {self.slice_name()}"
 
-    def do_jump(self) -> Answer:
+    def do_jump(self) -> None:
         def take(given: str) -> str | None:
             try:
                 share = float(given.strip().rstrip("%")) / 100
@@ -363,71 +376,14 @@ class Documents(Page):
                 return f"{given!r} is no percentile"
             if not 0 <= share <= 1:
                 return "a percentile is from 0 to 100"
-            self.at = round(share * max(0, len(self.rows) - 1))
-            self.top = max(0, self.at - self.page_rows // 2)
+            self.listed.cursor = round(share * max(0, len(self.rows) - 1))
             return None
 
-        return Ask("Go to percentile of this list", "50", take, "0 is the first, 100 the last")
+        self.host.ask("Go to percentile of this list", "50", "0 is the first, 100 the last", take)
 
-    def do_heat(self) -> None:
-        self.heat = not self.heat
-        self.scrolled = 0
-
-    def clicked(self, pane: str, x: int, y: int) -> None:
-        if pane == self._title() and y >= 1:
-            self.at = min(self.top + y - 1, max(0, len(self.rows) - 1))
-            self.scrolled = 0
-
-    def copied(self) -> str | None:
-        row, held = self.chosen_row(), self.library
-        if row is None or held is None or held.numbers[row] < 0:
+    def copied(self) -> tuple[str, str] | None:
+        row, held, view = self.chosen_row(), self.library, self.view
+        if row is None or held is None or view is None or held.numbers[row] < 0:
             return None
-        return held.facts.of(int(held.numbers[row])).id
-
-
-def _losses(run: RunFolder, held: DocumentTable, document: int) -> Any:
-    """(pieces, losses) of a document, from the reference in a process of its own; or why not."""
-    command = [sys.executable, "-m", "mlxprune", "explain", str(run.path.absolute())]
-    try:
-        done = subprocess.run(
-            [*command, "--losses", "--json", "--", f"#{document}"],
-            capture_output=True, text=True, timeout=HEAT_SECONDS, stdin=subprocess.DEVNULL,
-            check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        return f"the reference did not answer: {error}"
-    if done.returncode:
-        return line_of(done.stderr) or "the reference did not answer"
-    try:
-        told = record_of(json.loads(done.stdout), TokenLosses)
-    except ValueError:
-        return "the reference answered what cannot be read"
-    pieces = held.texts.pieces(document, HEAT_TOKENS)
-    if len(told.nll) != len(held.texts.tokens.document(document)):
-        pieces = [str(number) for number in told.ids[:HEAT_TOKENS]]  # another tokenizer's
-    return pieces, told.nll[:HEAT_TOKENS]
-
-
-def shaded(pieces: list[str], losses: list[float | None], cells: int) -> list[Line]:
-    """Lines of text in which the style of a token is its loss; the largest are underlined, too."""
-    lines: list[Line] = [[]]
-    used = marks = 0
-    for piece, loss in zip(pieces, losses, strict=False):
-        step = sum((loss or 0.0) >= limit for limit in HEAT_STEPS)
-        style = f"heat{step}" if loss is not None else "dim"
-        text, marks = made_visible(piece, marks)
-        text = text.replace("\t", "  ")
-        for number, part in enumerate(text.split("\n")):
-            if number:
-                lines.append([])
-                used = 0
-            while part:
-                head = cut(part, cells - used)
-                if not head:
-                    lines.append([])
-                    used = 0
-                    head = cut(part, cells) or part[:1]
-                lines[-1].append((head, style))
-                used += width(head)
-                part = part[len(head) :]
-    return lines
+        command = view.command("explain", "--", f"#{int(held.numbers[row])}")
+        return command, "the command that explains it"

@@ -1,338 +1,515 @@
-"""Overview: the pipeline as a picture, when it will be done, and whether it can be left alone."""
+"""Overview: the run told in order: what matters now, one live picture, the stages, what needs a look."""
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar
 
+from textual.binding import BindingType
+from textual.containers import Container, Horizontal, Vertical
+from textual.widget import Widget
+from textual.widgets import DataTable
+
+from mlxprune.experiment.comparisons import best_slice
+from mlxprune.experiment.study_result import StudyResult
+from mlxprune.inference.verdict import Verdict
 from mlxprune.run import forecast
 from mlxprune.run.event_kinds import Device, RunEnd, StageStatus, Warned
 from mlxprune.run.folder import STAGES
-from mlxprune.run.phrases import words_of
-from mlxprune.run.state import RunState, StageState
-from mlxprune.run.status import Standing
-from mlxprune.units import ago, clock, count, duration, size
+from mlxprune.run.phrases import memorising_words, words_of
+from mlxprune.run.state import StageState
+from mlxprune.run.status import ENDED_EARLY, Standing
+from mlxprune.units import ago, count, short_duration, size
+from mlxprune_tui.drawing import intervals
 from mlxprune_tui.drawing.cells import Line, bar, pad, sparkline
-from mlxprune_tui.drawing.text import fit, line_of, wrap
-from mlxprune_tui.readers import run_view
-from mlxprune_tui.screens import run_phrases
-from mlxprune_tui.screens.page import TALL, WIDE, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.drawing.text import line_of
+from mlxprune_tui.readers import run_comparison, run_view, study_grid, training_curves
+from mlxprune_tui.readers.run_view import View
+from mlxprune_tui.screens import pictures
+from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.model_table import COLUMNS, model_row
+from mlxprune_tui.screens.phrases import (
+    BROKEN,
+    STATE_STYLE,
+    finish_words,
+    paused_since,
+)
+from mlxprune_tui.screens.pictures import BytesPerToken, CurveView
+from mlxprune_tui.shell import keys
+from mlxprune_tui.shell.session import Session
+from mlxprune_tui.widgets.panes import Headline, Pane, ScrolledWords
+from mlxprune_tui.widgets.picture import Picture
+from mlxprune_tui.widgets.table import Column, Table, TableRow
 
 SCREEN_OF = {
     "reference": "training", "score": "scoring", "selection": "selection", "final": "training",
     "evaluation": "compare", "report": "compare", "corpus": "documents", "split": "documents",
     "tokenizer": "documents", "tokens": "documents",
 }  # fmt: skip
-BROKEN = (Standing.CRASHED, Standing.PAUSED, Standing.UNKNOWN)
+NEWCOMER = (
+    "No run has written a word here yet: this looks on until one does.\n\n"
+    "  mlxprune demo                 a corpus, a run and a report in minutes\n"
+    "  mlxprune init DATA...         writes a configuration for your data\n"
+    "  mlxprune run mlxprune.yaml    runs it; mlxprune tui runs/NAME looks on"
+)
+BAR = 10
 
 
-class Overview(Page):
-    name = "overview"
+class Overview(RunScreen):
+    NAME = "overview"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("overview")
+    FOCUS = "#stages"
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
-        self.stage: int | None = None  # None: the one that works
-        self.since_hidden = False
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.shows_news = True
+        self.scale: BytesPerToken | None = None
 
-    def layout(self, cells: int, rows: int) -> Layout:
-        view = self.context.view
-        if view is None or view.state.started is None:
-            folder = self.context.folder
-            return empty(
-                "No run has written a word here yet.",
-                "",
-                "mlxprune demo                      a corpus, a run and a report in minutes",
-                "mlxprune init DATA...              writes a configuration for your data",
-                "mlxprune run mlxprune.yaml         runs it; mlxprune tui runs/NAME looks on",
-                "",
-                f"Runs under {line_of(str(folder))}: press 7" if folder else "",
-            )
-        pipeline = Pane("Pipeline", self._pipeline)
-        now = Pane(self._now_title(), self._now)
-        leave = Pane("Safe to leave?", self.draw_leaving)
-        stage = Pane(f"Stage {self._chosen()}", self._stage)
-        told = Pane(*self.told_pane())
-        troubled = view.standing in run_phrases.ENDED_EARLY
-        if cells >= WIDE:
-            left = Split(False, [(len(STAGES) + 2, pipeline), (1.0, stage)])
-            if troubled:
-                right = Split(False, [(14, now), (1.0, told)])
-            else:
-                right = Split(False, [(9 if rows >= TALL else 6, now), (8, leave), (1.0, told)])
-            return Split(True, [(0.54, left), (0.46, right)])
-        parts: list[tuple[float, Layout]] = [(len(STAGES) + 2, pipeline)]
-        if troubled:
-            below = rows - len(STAGES) - 2
-            parts += [(0.5, now), (0.5, told)] if below >= 16 else [(1.0, now)]
-        elif rows >= TALL:
-            parts += [(6, now), (8, leave), (1.0, told)]
-        elif rows - len(STAGES) - 2 >= 8:
-            parts += [(4, now), (1.0, Split(True, [(0.5, leave), (0.5, told)]))]
-        else:
-            parts += [(1.0, Split(True, [(0.5, now), (0.5, told)]))]
-        return Split(False, parts)
+    def body(self) -> Iterator[Widget]:
+        with Horizontal(id="overview-parts"):
+            with Vertical(id="overview-left"):
+                yield Pane("", Picture(self.draw_live, "live"), ident="live-pane")
+                yield Pane("Arms", Table("arms"), ident="arms-pane")
+            with Vertical(id="overview-right"):
+                yield Pane("Stages", Table("stages"), ident="stages-pane")
+                yield Pane("Needs a look", ScrolledWords("attention"), ident="attention-pane")
+                with Container(id="overview-more"):
+                    yield Pane("Safe to leave?", ScrolledWords("leave"), ident="leave-pane")
+                    yield Pane("Events, newest first", ScrolledWords("told"), ident="told-pane")
 
-    # --- panes
+    def reset(self) -> None:
+        self.shows_news, self.scale = True, None
 
-    def _chosen(self) -> str:
-        if self.stage is not None:
-            return STAGES[self.stage]
-        busy = self._busy()
-        return busy if busy in STAGES else self._last()
+    def nothing(self) -> str | None:
+        view = self.view
+        if view is not None and view.gone:
+            return None
+        if view is None or (view.loaded and view.state.started is None):
+            return NEWCOMER
+        return super().nothing()
 
-    def _busy(self) -> str | None:
-        return forecast.running_stage(self._state)
+    # --- the headline
 
-    def _last(self) -> str:
-        stages = self._state.stages
-        touched = [n for n in STAGES if stages[n].state != StageStatus.PENDING]
-        return touched[-1] if touched else STAGES[0]
+    def headline(self) -> Headline:
+        view = self.view
+        assert view is not None
+        return headline_of(view, self.session)
 
-    @property
-    def _state(self) -> RunState:
-        assert self.context.view is not None
-        return self.context.view.state
+    # --- the body
 
-    def _pipeline(self, cells: int, rows: int) -> list[Line]:
-        return [self.draw_stage_row(name, cells) for name in STAGES][:rows]
+    def renew_body(self) -> None:
+        view = self.view
+        assert view is not None
+        result = run_comparison.present_result(view)
+        self.set_class(view.standing == Standing.DONE and result is not None, "-done")
+        self.query_one("#live-pane", Pane).entitle(self.live_title())
+        self.pictures("live")
+        self._stages(view)
+        self._arms(view, result)
+        attention = attention_of(view, self.session)
+        self.set_class(bool(attention), "-attention")
+        self.query_one("#attention", ScrolledWords).tell(attention)
+        self.set_class(not view.live, "-ended")
+        self.query_one("#leave", ScrolledWords).tell(leaving_of(view))
+        title, told = self._told(view)
+        self.query_one("#told-pane", Pane).entitle(title)
+        self.query_one("#told", ScrolledWords).tell(told)
 
-    def draw_stage_row(self, name: str, cells: int) -> Line:
-        stage = self._state.stages[name]
-        state: str = stage.state
-        view = self.context.view
-        if state == "running" and view is not None and view.standing in BROKEN:
-            state = view.standing
-        glyphs = self.context.glyphs
-        marked = glyphs.arrow if name == self._chosen() else " "
-        line: Line = [
-            (marked, "focus"),
-            (glyphs.states.get(state, "?") + " ", run_phrases.STATE_STYLE.get(state, "dim")),
-            (f"{name:<11}", "bold" if stage.state == StageStatus.RUNNING else ""),
-        ]
-        took = stage.seconds
-        right = clock(took) if took is not None else ""
-        if stage.state == StageStatus.PENDING and view is not None and view.live:
-            likely = forecast.expected(self._state).get(name)
-            right = f"about {clock(likely)}" if likely is not None else ""
+    def live_title(self) -> str:
+        view = self.view
+        assert view is not None
+        what = self.live_kind()
+        if what == "histogram":
+            found = view.state.histogram
+            documents = sum((found.documents if found else None) or [])
+            return f"Log-perplexity of {documents:,} documents, nats a token"
+        if what == "curve":
+            return f"{line_of(self.model() or '')}: bits per byte"
+        if what == "forest":
+            return "Arms minus control, bits per byte; left of zero is better"
+        return f"Now: {forecast.running_stage(view.state) or view.standing}"
+
+    def live_kind(self) -> str:
+        """What the picture of the stage in hand is."""
+        view = self.view
+        assert view is not None
+        busy = forecast.running_stage(view.state)
+        result = run_comparison.present_result(view)
+        if result is not None and result.comparisons and busy is None:
+            return "forest"
+        trained = self.model()
+        if busy in ("reference", "final", "evaluation", "report") and trained is not None:
+            return "curve"
+        if view.state.histogram is not None and (busy in ("score", "selection") or not trained):
+            return "histogram"
+        return "curve" if trained is not None else "words"
+
+    def model(self) -> str | None:
+        """The model that trains now, else the last one of the present configuration."""
+        view = self.view
+        assert view is not None
+        names = [name for name in view.state.curves if view.is_present(name)]
+        return names[-1] if names else None
+
+    def draw_live(self, cells: int, rows: int) -> list[Line]:
+        view = self.view
+        assert view is not None
+        kind = self.live_kind()
+        if kind == "histogram":
+            return pictures.histogram_lines(self.session, {}, cells, rows)
+        if kind == "curve":
+            model = self.model()
+            assert model is not None
+            if self.scale is None or self.scale.view is not view:
+                self.scale = BytesPerToken(view)
+            one = training_curves.curve(model, view.state.curves[model])
+            looks = CurveView()
+            return pictures.curve_picture(
+                one, [], self.scale.of(model), looks, cells, rows, self.glyphs
+            ).lines
+        if kind == "forest":
+            result = run_comparison.present_result(view)
+            assert result is not None
+            return result_picture(view, result, cells, rows, self.session)
+        return self._words(cells)
+
+    def _words(self, cells: int) -> list[Line]:
+        """A stage that has no picture: how far it is."""
+        view = self.view
+        assert view is not None
+        busy = forecast.running_stage(view.state)
+        stage = view.state.stages.get(busy or "", StageState())
+        if not busy:
+            return [[("nothing is at work", "dim")]]
         done, total = stage.done or 0, stage.total or 0
-        begun = stage.state in (StageStatus.STOPPED, StageStatus.FAILED) and total
-        if stage.state == StageStatus.RUNNING or begun:
-            share = done / total if total else None
-            left = forecast.left(stage)
-            right = f"{clock(left)} left" if left is not None else "starting"
-            right = state if state in BROKEN or begun else right
-            room = cells - 14 - 6 - len(right) - 2
-            if share is not None and room >= 6:
-                line += [(bar(share, room, glyphs), "good"), (f" {100 * share:3.0f}% ", "bold")]
-            else:
-                line += [(fit(line_of(str(stage.why or "")), max(0, room + 6)), "dim")]
-        else:
-            line.append((fit(self._facts(name, stage), max(0, cells - 14 - len(right) - 1)), "dim"))
-        used = sum(len(t) for t, _ in line)
-        return [*line, (" " * max(1, cells - used - len(right)), ""), (right, "")]
-
-    def _facts(self, name: str, stage: StageState) -> str:
-        """A finished or waiting stage in some words."""
-        state, told = stage.state, stage.summary or {}
-        words: list[str] = [state] if state in ("failed", "stopped") else []
-        if state == "reused":
-            words.append("reused: unchanged")
-        for key, what in (
-            ("documents", "docs"), ("tokens", "tokens"), ("vocab_size", "words"),
-            ("kept_documents", "kept"), ("found_elsewhere", "found"),
-        ):  # fmt: skip
-            if isinstance(told.get(key), int) and (told[key] or key != "found_elsewhere"):
-                words.append(f"{count(told[key])} {what}")
-        if isinstance(told.get("pieces"), int) and isinstance(told.get("built"), int):
-            words.append(f"{told['built']} of {told['pieces']} built")
-        if isinstance(told.get("validation_bpb"), float):
-            words.append(f"{told['validation_bpb']:.3f} bits a byte")
-        if isinstance(told.get("mean_nll"), float):
-            words.append(f"mean {told['mean_nll']:.2f} nats")
-        if state == "pending":
-            flops = self._state.forecast.get(name)
-            words.append(f"{flops:.1e} FLOPs" if flops else "")
-        return ", ".join(w for w in words if w)
-
-    def _now_title(self) -> str:
-        return f"Now: {self._busy() or self.context.view.standing}" if self.context.view else "Now"
-
-    def _now(self, cells: int, rows: int) -> list[Line]:
-        state, view = self._state, self.context.view
-        assert view is not None
-        busy = self._busy()
-        stage = state.stages.get(busy or "", StageState())
-        machine = state.machine or Device()
-        unit = line_of(str(stage.unit or ""))
-        rate = f"{count(stage.rate)}/s " if stage.rate else "- "
-        shown = sparkline(stage.rates["rate"], cells - 10 - len(rate),
-                          self.context.glyphs)  # fmt: skip
-        done = f"{count(stage.done)} / {count(stage.total)} {unit}"
-        what = line_of(str(stage.what or ""))
-        pairs = [
-            ("ends", *run_phrases.finish_words(view)),
-            ("done", f"{done}  {what}" if busy else "-", ""),
-            ("rate", rate + shown, ""),
-            ("memory", self._memory(machine), ""),
-            ("use", self._use(stage, machine), ""),
-            ("device", line_of(str(state.device or "not known")), ""),
-            ("lag", ago(view.lag) if view.lag is not None and view.live else "-", ""),
-        ]
-        if state.error:
-            error = state.error
-            asked = view.standing == "stopped"
-            problem = line_of(str(error.problem))
-            pairs = [
-                ("stopped" if asked else "error", problem, "bold" if asked else "bad"),
-                ("fix", line_of(str(error.fix)), ""),
-                ("go on", line_of(view.again), "bold"),
-                *pairs[3:],
-            ]
-        elif view.standing == "crashed":
-            pairs = [
-                ("crashed", "its process is dead, without an error; finished work is kept", "bad"),
-                ("go on", line_of(view.again), "bold"),
-                ("last", self._last_word(), ""),
-                *pairs[3:],
-            ]
-        elif view.standing == "unknown":
-            told = (
-                "no process holds this run, and its log does not say how it ended: it is damaged, "
-            )
-            pairs = [
-                ("unknown", told + "or the copy of a run that worked", "bad"),
-                ("go on", line_of(view.again), "bold"),
-                *pairs[3:],
-            ]
-        return say(pairs, cells)[:rows]
-
-    def _last_word(self) -> str:
-        moment = self._state.updated
-        clocked = time.strftime("%H:%M:%S", time.localtime(moment)) if moment else "-"
-        recent = self._state.recent
-        return f"{clocked}: {line_of(words_of(recent[-1]))}" if recent else clocked
-
-    def _memory(self, machine: Device) -> str:
-        used, total = machine.memory_used, machine.memory_total
-        told = f"run {size(machine.memory_bytes)}, largest process "
-        told += size(self._state.peak_memory_bytes or None)
+        lines: list[Line] = [[]]
         if total:
-            told += f"; machine {size(used)} of {size(total)}, swap {size(machine.swap_used)}"
-        return told
+            lines += [[(bar(done / total, max(10, cells - 8), self.glyphs), "kept"),
+                       (f" {100 * done / total:3.0f} %", "bold")]]  # fmt: skip
+        told = f"{count(done)} of {count(total)} {line_of(str(stage.unit or ''))}"
+        lines += [[], [(told, ""), (f"  {line_of(str(stage.what or ''))}", "dim")]]
+        rates = sparkline(stage.rates["rate"], max(4, cells - 20), self.glyphs)
+        lines += [[], [(f"{count(stage.rate)}/s  ", ""), (rates, "dim")]]
+        return [pad(line, cells) for line in lines]
 
-    def _use(self, stage: StageState, machine: Device) -> str:
-        words = []
-        if isinstance(stage.utilisation, float):
-            words.append(f"{100 * stage.utilisation:.0f} % of peak")
-        if machine.cpu_share is not None:
-            words.append(f"CPU {100 * machine.cpu_share:.0f} %")
-        heat = machine.heat
-        words.append(f"{heat:.0f} degrees" if heat is not None else "heat not measured")
-        return ", ".join(words)
+    def _stages(self, view: View) -> None:
+        table = self.query_one("#stages", Table)
+        rows = [stage_row(view, name, self.session) for name in STAGES]
+        before = table.chosen_key()
+        table.show((Column(""), Column("stage"), Column("", most=34), Column("", right=True)), rows)
+        busy = forecast.running_stage(view.state)
+        if before is None and busy is not None:
+            table.choose(busy)
 
-    def draw_leaving(self, cells: int, rows: int) -> list[Line]:
-        view = self.context.view
-        assert view is not None
-        if not view.live:
-            told = "nothing is left to watch" if view.standing == "done" else "nothing is at work"
-            return [pad([(f"It is {view.standing}: {told}.", "dim")], cells)]
-        checks = view.leaving()
-        lines = [_check(c.good, c.name, c.told, cells) for c in checks if c.good is False]
-        for good in (True, None):
-            alike = [c for c in checks if c.good is good]
-            if rows >= len(checks):
-                lines += [_check(good, c.name, c.told, cells) for c in alike]
-            elif alike:  # where there is little room, what is wrong in full, the rest by name
-                lines.append(_check(good, ", ".join(c.name for c in alike), "", cells))
-        return lines[:rows]
+    def _arms(self, view: View, result: StudyResult | None) -> None:
+        table = self.query_one("#arms", Table)
+        if result is not None and view.standing == Standing.DONE:
+            columns, rows = arm_rows(result)
+        else:
+            columns = COLUMNS
+            rows = [model_row(cell, self.glyphs) for cell in study_grid.grid(view)]
+        is_result = result is not None and view.standing == Standing.DONE
+        self.query_one("#arms-pane", Pane).entitle("Arms" if is_result else "Models")
+        self.set_class(not rows, "-no-arms")
+        table.show(columns, rows)
 
-    def _stage(self, cells: int, rows: int) -> list[Line]:
-        name = self._chosen()
-        stage = self._state.stages[name]
-        view = self.context.view
-        assert view is not None
-        broken = stage.state == StageStatus.RUNNING and view.standing in BROKEN
-        pairs: list[tuple[str, str, str]] = [
-            ("state", view.standing if broken else stage.state, "")
-        ]
-        if stage.why:
-            pairs.append(("why", line_of(str(stage.why)), ""))
-        if stage.seconds is not None:
-            pairs.append(("took", duration(stage.seconds), ""))
-        if stage.built_seconds is not None and stage.state == StageStatus.REUSED:
-            pairs.append(("built in", duration(stage.built_seconds), ""))
-        pairs += [
-            (line_of(key.replace("_", " ")), _plain(value), "")
-            for key, value in sorted((stage.summary or {}).items())
-            if key != "report"  # a path that a copy of the run does not have
-        ]
-        return say(pairs[:rows], cells)
-
-    def told_pane(self) -> tuple[str, Any]:
-        view = self.context.view
-        assert view is not None
-        seen = self.context.seen
-        if view.troubles():
-            return "Trouble", lambda cells, rows: _sentences(view.troubles(), cells, rows, "warn")
+    def _told(self, view: View) -> tuple[str, Line]:
+        seen = self.session.seen
         news = run_view.since(view.state, seen) if seen is not None else []
-        if news and not self.since_hidden and seen is not None:
-            title = f"Since you left, {ago(view.now() - seen)} ago (l: close)"
-            return title, lambda cells, rows: _sentences(news, cells, rows)
-        return "Events, newest first", self.draw_events
-
-    def draw_events(self, cells: int, rows: int) -> list[Line]:
-        lines: list[Line] = []
-        for event in reversed(self._state.recent):
-            if len(lines) >= rows:
-                break
+        if news and self.shows_news and seen is not None:
+            told = "\n".join(line_of(n) for n in news)
+            return f"Since you left, {ago(view.now() - seen)} ago (n closes)", [(told, "")]
+        spans: Line = []
+        for event in reversed(view.state.recent):
             moment = time.strftime("%H:%M:%S", time.localtime(event.t or 0.0))
             style = "warn" if isinstance(event, Warned) else ""
             style = "bold" if isinstance(event, RunEnd) else style
-            lines.append(pad([(f"{moment} ", "dim"), (line_of(words_of(event)), style)], cells))
-        return lines
+            spans += [(f"{moment} ", "dim"), (f"{line_of(words_of(event))}\n", style)]
+        return "Events, newest first", spans
 
     # --- keys
 
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_down(self) -> None:
-        self._move(1)
-
-    def _move(self, step: int) -> None:
-        if self.context.view is not None:
-            at = STAGES.index(self._chosen())
-            self.stage = min(len(STAGES) - 1, max(0, at + step))
-
-    def opened(self) -> str:
-        """The screen of the stage in hand."""
-        return SCREEN_OF[self._chosen()]
-
-    def do_since(self) -> str | None:
-        self.since_hidden = not self.since_hidden
-        if self.context.seen is None:
+    def why_not_here(self, action: str) -> str | None:
+        if action == "news" and self.session.seen is None:
             return "this is the first look at this run"
+        if action == "open" and self.view is None:
+            return "no run is open"
         return None
 
-    def clicked(self, pane: str, x: int, y: int) -> None:
-        if pane == "Pipeline" and 0 <= y < len(STAGES):
-            self.stage = y
+    def do_news(self) -> None:
+        self.shows_news = not self.shows_news
 
-    def copied(self) -> str | None:
-        return self.context.view.again if self.context.view else None
+    def do_open(self) -> None:
+        """The screen of what is in hand: a stage, an arm."""
+        focused = self.focused
+        if isinstance(focused, Table) and focused.id == "arms":
+            result = run_comparison.present_result(self.view) if self.view else None
+            self.host.go("compare" if result is not None else "training")
+            return
+        stage = self.query_one("#stages", Table).chosen_key()
+        if stage is not None:
+            self.host.go(SCREEN_OF.get(stage, "overview"))
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        self.do_open()
+
+    def copied(self) -> tuple[str, str] | None:
+        view = self.view
+        if view is None:
+            return None
+        result = run_comparison.present_result(view)
+        if view.standing in ENDED_EARLY:
+            return view.again, "the command that goes on"
+        if result is not None and result.conclusion is not None and result.conclusion.command:
+            return result.conclusion.command, "the next command"
+        return view.command("status"), "the command that tells this"
 
 
-def _check(good: bool | None, name: str, told: str, cells: int) -> Line:
-    mark, style = {True: ("ok", "good"), False: ("NO", "bad"), None: ("?", "warn")}[good]
-    return pad([(f"{mark:<3}", style), (f"{name:<11}", "head"), (told, "")], cells)
+def headline_of(view: View, session: Session) -> Headline:
+    """What answers the moment."""
+    state = view.state
+    if view.gone:
+        return Headline(
+            f"The folder of {line_of(view.name)} is gone.",
+            "What is shown is the last that was read of it.", "bad",
+        )  # fmt: skip
+    if state.error is not None and not view.live:
+        asked = view.standing == Standing.STOPPED
+        fix = line_of(str(state.error.fix or ""))
+        said = (
+            f"The run {'was stopped' if asked else 'failed'}: {line_of(str(state.error.problem))}"
+        )
+        return Headline(said, fix, "warn" if asked else "bad", "R goes on: finished work is kept")
+    if view.standing == Standing.CRASHED:
+        return Headline(
+            "The process of this run is dead, without an error. Finished work is kept.",
+            f"To go on: {line_of(view.again)}", "bad", "R goes on",
+        )  # fmt: skip
+    if view.standing == Standing.UNKNOWN:
+        return Headline(
+            "No process holds this run, and its log does not say how it ended.",
+            f"It is damaged, or the copy of a run that worked. To go on: {line_of(view.again)}",
+            "bad",
+        )  # fmt: skip
+    if view.standing == Standing.STOPPED:
+        return Headline("The run was stopped.", f"To go on: {view.again}", "warn", "R goes on")
+    result = run_comparison.present_result(view)
+    if not view.live and result is not None and result.conclusion is not None:
+        return _conclusion(result)
+    if view.standing == Standing.PAUSED:
+        since = paused_since(view)
+        told = f" for {ago(view.now() - since)}" if since is not None else ""
+        return Headline(f"Paused{told}. A checkpoint is saved.", "", "warn", "R lets it go on")
+    busy = forecast.running_stage(state)
+    if busy is None:
+        return Headline(f"{line_of(view.name)} is {view.standing}.")
+    stage = state.stages[busy]
+    done, total = stage.done or 0, stage.total or 0
+    share = f" {100 * done / total:.0f} %" if total else ""
+    left = forecast.left(stage)
+    ends = f", {short_duration(left)} left of this stage" if left is not None else ""
+    behind = f"The whole run: {finish_words(view)}."
+    memorising = [m for m in state.memorising if view.is_present(m)]
+    if busy == "score":
+        return Headline(f"Scoring{share}{ends}. {_edge_words(session)}", behind, "", "2 watch it")
+    if busy in ("reference", "final"):
+        said = _training_words(view, busy, share, ends)
+        if memorising:
+            facts = state.memorising[memorising[-1]]
+            return Headline(
+                said, f"Memorising: {line_of(memorising_words(memorising[-1], facts))}. {behind}",
+                "bad", "4 why",
+            )  # fmt: skip
+        return Headline(said, behind, "", "4 watch it")
+    return Headline(f"Stage {line_of(busy)}{share}{ends}.", behind)
 
 
-def _sentences(texts: list[str], cells: int, rows: int, style: str = "") -> list[Line]:
-    lines = [line for text in texts for line in wrap(line_of(text), cells, 3)]
-    return [[(line, style)] for line in lines[:rows]]
+def _conclusion(result: StudyResult) -> Headline:
+    told, best = result.conclusion, best_slice(result.comparisons)
+    assert told is not None
+    tone = (
+        {Verdict.BETTER: "good", Verdict.WORSE: "bad"}.get(best.verdict, "warn") if best else "warn"
+    )
+    behind = " ".join(line_of(t) for t in (told.why, told.saving) if t)
+    step = f"{told.next_step} y copies it" if told.command and told.next_step else "5 why, o report"
+    return Headline(line_of(told.lead), behind, tone, line_of(step))
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) else line_of(str(value))
+def _edge_words(session: Session) -> str:
+    """Where the slice would begin by now, and how sure that is."""
+    shown = session.slice
+    band = shown.band() if shown is not None else None
+    choice = shown.choice if shown is not None else None
+    if band is None or choice is None:
+        return ""
+    where = {"high": f"from {band.low:.2f} nats up", "low": f"up to {band.high:.2f} nats"}.get(
+        choice.criterion, f"from {band.low:.2f} to {band.high:.2f} nats"
+    )
+    if band.sure or band.settled is None:
+        return f"{choice.label} keeps {where}."
+    return f"{choice.label} would keep {where}, settled to ±{band.settled:.2f}."
+
+
+def _training_words(view: View, busy: str, share: str, ends: str) -> str:
+    cells = study_grid.grid(view)
+    training = next((c for c in cells if c.state == "training"), None)
+    finals = [c for c in cells if c.kind != "reference"]
+    if busy == "reference" or training is None:
+        return (
+            f"Training the {'reference' if busy == 'reference' else 'final models'}{share}{ends}."
+        )
+    done = sum(c.state == "done" for c in finals)
+    passes = ""
+    if training.pass_number is not None and (training.passes or 0) > 1:
+        passes = f", pass {training.pass_number} of {math.ceil(training.passes or 0)}"
+    seed = f", seed {training.seed}" if training.seed is not None else ""
+    return f"{line_of(training.arm)}{seed}{passes}: {done} of {len(finals)} models trained{ends}."
+
+
+def attention_of(view: View, session: Session) -> Line:
+    """What a person should read, whole: troubles, memorising, warnings, the newest first."""
+    spans: Line = []
+    for trouble in view.troubles():
+        spans += [("trouble  ", "bad"), (f"{line_of(trouble)}\n", "")]
+    for model, facts in view.state.memorising.items():
+        if view.is_present(model):
+            mark = session.glyphs.up_mark
+            spans += [
+                (f"{mark} memorising  ", "bad"),
+                (f"{line_of(memorising_words(model, facts))}\n", ""),
+            ]
+    for check in view.leaving() if view.live else []:
+        if check.good is False:
+            spans += [(f"{check.name}  ", "bad"), (f"{line_of(check.told)}\n", "")]
+    for warning in reversed(view.state.warnings):
+        moment = time.strftime("%H:%M ", time.localtime(warning.t)) if warning.t else ""
+        spans += [(moment, "dim"), (f"{line_of(str(warning.message))}\n", "warn")]
+    return spans
+
+
+def leaving_of(view: View) -> Line:
+    """Whether the run can be left alone, and how it uses the machine."""
+    if not view.live:
+        return [(f"It is {view.standing}: nothing is at work.", "dim")]
+    spans: Line = []
+    for check in sorted(view.leaving(), key=lambda c: (c.good is not False, c.good is None)):
+        mark, style = {True: ("ok", "good"), False: ("NO", "bad"), None: ("?", "warn")}[check.good]
+        spans += [
+            (f"{mark:<3}", style),
+            (f"{check.name:<11}", "head"),
+            (f"{line_of(check.told)}\n", ""),
+        ]
+    machine = view.state.machine or Device()
+    total = f", machine {size(machine.memory_used)} of {size(machine.memory_total)}"
+    total = total if machine.memory_total else ""
+    spans += [("   uses       ", "head"), (f"{size(machine.memory_bytes)}{total}\n", "")]
+    spans += [("   on         ", "head"), (line_of(str(view.state.device or "not known")), "")]
+    return spans
+
+
+def stage_row(view: View, name: str, session: Session) -> TableRow:
+    stage = view.state.stages[name]
+    state: str = stage.state
+    if state == "running" and view.standing in BROKEN:
+        state = view.standing
+    mark = session.glyphs.states.get(state, "?")
+    style = STATE_STYLE.get(state, "dim")
+    right = short_duration(stage.seconds) if stage.seconds is not None else ""
+    if stage.state == StageStatus.PENDING and view.live:
+        likely = forecast.expected(view.state).get(name)
+        right = f"about {short_duration(likely)}" if likely is not None else ""
+    done, total = stage.done or 0, stage.total or 0
+    facts: tuple[str, str] | tuple[tuple[str, str], ...] = (_facts(stage), "dim")
+    if stage.state == StageStatus.RUNNING or (
+        stage.state in (StageStatus.STOPPED, StageStatus.FAILED) and total
+    ):
+        left = forecast.left(stage)
+        right = f"{short_duration(left)} left" if left is not None and state == "running" else state
+        if total:
+            share = done / total
+            facts = ((bar(share, BAR, session.glyphs), "kept"), (f" {100 * share:3.0f} %", "bold"))
+        else:
+            facts = (line_of(str(stage.why or "")), "dim")
+    bold = "bold" if stage.state == StageStatus.RUNNING else ""
+    return TableRow(name, ((mark, style), (name, bold), facts, (right, "")))
+
+
+def _facts(stage: StageState) -> str:
+    """A finished or waiting stage in some words."""
+    told = stage.summary or {}
+    words: list[str] = [stage.state] if stage.state in ("failed", "stopped") else []
+    if stage.state == "reused":
+        words.append("unchanged")
+    if isinstance(told.get("validation_bpb"), float):
+        words.append(f"{told['validation_bpb']:.3f} bits per byte")
+    if isinstance(told.get("mean_nll"), float):
+        words.append(f"mean {told['mean_nll']:.2f} nats")
+    for key, what in (
+        ("documents", "documents"), ("tokens", "tokens"), ("vocab_size", "pieces"),
+        ("kept_documents", "kept"),
+    ):  # fmt: skip
+        if isinstance(told.get(key), int) and told[key]:
+            words.append(f"{count(told[key])} {what}")
+    if isinstance(told.get("pieces"), int) and isinstance(told.get("built"), int):
+        words.append(f"{told['built']} of {told['pieces']} built")
+    return ", ".join(words[:3])
+
+
+def arm_rows(result: StudyResult) -> tuple[tuple[Column, ...], list[TableRow]]:
+    """The arms of a finished run, as the command line tells them."""
+    has_target = any(a.test_target is not None for a in result.arms.values())
+    columns = (
+        Column("arm", most=24), Column("test, macro", True), Column("passes", True),
+        Column("unique", True), Column("seeds", True), Column("worth", True),
+        Column("validation", True), Column("original mix", True),
+        *((Column("target", True),) if has_target else ()), Column("overlap", True),
+    )  # fmt: skip
+    rows = []
+    for name, arm in result.arms.items():
+        overlap = f"{100 * arm.overlap:.0f} %" if arm.overlap is not None else "-"
+        cells = [
+            (line_of(name) + (" †" if arm.marks else ""), f"arm-{arm.kind}"),
+            (_figure(arm.test_macro), "bold"), (f"{arm.passes:.2f}", ""),
+            (count(arm.unique_tokens), ""), (str(len(arm.seeds)), ""),
+            (count(arm.effective_tokens), ""), (_figure(arm.validation_bpb), ""),
+            (_figure(arm.test_original_mix), ""),
+            *(((_figure(arm.test_target), ""),) if has_target else ()), (overlap, ""),
+        ]  # fmt: skip
+        rows.append(TableRow(name, tuple(cells)))
+    return columns, rows
+
+
+def _figure(value: float | None) -> str:
+    return f"{value:.4f}" if value is not None else "-"
+
+
+def result_picture(
+    view: View, result: StudyResult, cells: int, rows: int, session: Session
+) -> list[Line]:
+    """Every arm minus its control; below, where there is room, what the domains add, and the curves
+    of all arms."""
+    kinds = {name: arm.kind for name, arm in result.arms.items()}
+    compared = sorted(result.comparisons, key=lambda c: (not c.main, c.difference))
+    drawn = pictures.intervals_of(compared, kinds, session.glyphs)
+    noise = pictures.noise_of(compared)
+    first = min(len(drawn) + 2, rows)
+    lines = intervals.forest(drawn, noise, cells, first, session.glyphs)
+    best = best_slice(compared)
+    parts = pictures.parts_of(best) if best is not None else []
+    left = rows - first - 2
+    if best is not None and len(parts) > 1 and left >= 4:
+        title = f"{line_of(best.arm)} - {line_of(best.control)}: what each domain adds"
+        lines += [[], [(title, "title")]]
+        high = min(left, len(parts) + 1)
+        lines += intervals.waterfall(parts, cells, high, session.glyphs)
+    left = rows - len(lines) - 2
+    if left >= 8:
+        found = [
+            training_curves.curve(n, c) for n, c in view.state.curves.items() if view.is_present(n)
+        ]
+        arms = training_curves.by_arm(found, "tokens")
+        lines += [[], [("validation of every arm, mean over seeds, bits per byte", "title")]]
+        lines += pictures.arms_picture(arms, kinds, CurveView(), cells, left, session.glyphs).lines
+    return lines

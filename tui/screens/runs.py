@@ -6,45 +6,65 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from mlxprune.run.status import Standing
+from textual import events
+from textual.binding import BindingType
+from textual.widget import Widget
+from textual.widgets import DataTable, Input
+
+from mlxprune.run.status import ENDED_EARLY, Standing
 from mlxprune.units import ago, plural
-from mlxprune_tui.drawing.cells import Line, pad
-from mlxprune_tui.drawing.text import fit, line_of
+from mlxprune_tui.drawing.text import line_of
 from mlxprune_tui.readers import run_list
 from mlxprune_tui.readers.run_list import Row, RunList
 from mlxprune_tui.readers.run_view import again
-from mlxprune_tui.screens.page import Answer, Ask, Layout, Page, Pane, Split, empty, say
-from mlxprune_tui.screens.run_phrases import ENDED_EARLY, STATE_STYLE
+from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.phrases import STATE_STYLE
+from mlxprune_tui.shell import keys
+from mlxprune_tui.shell.session import Session
+from mlxprune_tui.widgets.panes import Headline, Pane, Words
+from mlxprune_tui.widgets.table import Column, Table, TableRow
 
 LOOK_SECONDS = 2.0
 SLICE_SECONDS = 0.03
 START_SECONDS = 60
 
 
-class Runs(Page):
-    name = "runs"
-    defaults = {"sort": "time", "filter": ""}  # noqa: RUF012
-    choices = {"sort": run_list.SORTS}  # noqa: RUF012
+class Runs(RunScreen):
+    NAME = "runs"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("runs")
+    FOCUS = "#runs-table"
+    DEFAULTS: ClassVar = {"sort": "time", "filter": ""}
+    CHOICES: ClassVar = {"sort": run_list.SORTS}
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
         self.shelf = RunList()
         self.rows: list[Row] = []
-        self.at = self.top = 0
         self.looked = 0.0
-        self.read_only = False
+
+    def body(self) -> Iterator[Widget]:
+        yield Input(
+            placeholder="words of name, state or slice; !word leaves out", id="filter", compact=True
+        )
+        yield Pane("Runs", Table("runs-table"), ident="runs-pane")
+        yield Pane("This run", Words("run-facts"), ident="run-pane")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.query_one(Input).display = False
 
     def tick(self) -> bool:
         """Look again, every other second."""
-        if self.context.folder is None:
+        if self.session.folder is None:
             return False
         if not self.shelf.unread and time.monotonic() - self.looked <= LOOK_SECONDS:
             return False
         self.looked = time.monotonic()
-        self.rows = self.shelf.look(Path(self.context.folder), time.time(), SLICE_SECONDS)
+        self.rows = self.shelf.look(self.session.folder, time.time(), SLICE_SECONDS)
         return True
 
     def shown(self) -> list[Row]:
@@ -55,167 +75,190 @@ class Runs(Page):
         )
 
     def chosen(self) -> Row | None:
+        key = self.query_one("#runs-table", Table).chosen_key() if self.is_built else None
         found = self.shown()
-        self.at = min(max(0, self.at), max(0, len(found) - 1))
-        return found[self.at] if found else None
+        return next((r for r in found if str(r.folder) == key), found[0] if found else None)
 
-    def layout(self, cells: int, rows: int) -> Layout:
-        found = self.shown()
-        folder = line_of(str(self.context.folder or ""))
+    def nothing(self) -> str | None:
+        self.shown()
         if not self.rows:
-            return empty(
-                f"There is no run under {folder}.",
-                "n starts one from a configuration; mlxprune init DATA... writes one.",
+            folder = line_of(str(self.session.folder or ""))
+            return (
+                f"There is no run under {folder} yet: this looks on until one comes.\n\n"
+                "  a starts one from a configuration; mlxprune init DATA... writes one."
             )
-        live = sum(r.standing in ("running", "paused", "slow", "stale") for r in self.rows)
-        title = (
-            f"{plural(len(found), 'run')} under {folder}, {live} live, by {self.options['sort']}"
-        )
-        if self.shelf.unread:
-            title += f", reading {self.shelf.unread:,} more"
-        if self.options["filter"]:
-            title += f", filter {line_of(self.options['filter'])}"
-        detail = 8
-        return Split(False, [(1.0, Pane(title, self._list)), (detail, Pane("Run", self._detail))])
+        return None
 
-    def _list(self, cells: int, rows: int) -> list[Line]:
+    def headline(self) -> Headline:
         found = self.shown()
-        if not found:
-            return [[("the filter leaves no run: esc clears it", "dim")]]
-        self.chosen()
-        room = max(1, rows - 1)
-        self.top = min(max(self.top, self.at - room + 1), self.at)
-        name = max(12, min(28, cells - 58))
-        head = f"    {'run':<{name}} {'state':<10} {'stage':<16} {'verdict':>8} {'valid':>7}  heard"
-        lines: list[Line] = [[(fit(head, cells), "head")]]
-        glyphs, now = self.context.glyphs, time.time()
-        view = self.context.view
-        opened = view.run.path.absolute() if view is not None else None
-        for place in range(self.top, min(self.top + room, len(found))):
-            row = found[place]
-            here = place == self.at
-            marked = "*" if str(row.folder.absolute()) in self.context.marked else " "
-            marked = "o" if marked == " " and row.folder.absolute() == opened else marked
-            state = f"{glyphs.states.get(row.standing, '?')} {line_of(row.standing)}"
-            share = f" {100 * row.share:.0f}%" if row.share is not None else ""
-            verdict = f"{row.verdict:+.4f}" if row.verdict is not None else "-"
-            valid = f"{row.validation:.4f}" if row.validation is not None else "-"
-            heard = f"{ago(now - row.updated)} ago" if row.updated else "-"
-            style = "select" if here else ""
-            words = line_of(row.error or row.told)
-            lines.append(
-                pad(
-                    [
-                        (f"{glyphs.arrow if here else ' '} {marked} ", style),
-                        (fit(line_of(row.folder.name), name) + " ", style),
-                        (fit(state, 11), style or STATE_STYLE.get(row.standing, "")),
-                        (fit(line_of(row.stage) + share, 16), style),
-                        (f" {verdict:>8} {valid:>7}  {fit(heard, 10)} {words}", style),
-                    ],
-                    cells,
-                )
-            )
-        return lines
+        live = sum(r.standing in ("running", "paused", "slow", "stale") for r in self.rows)
+        folder = line_of(str(self.session.folder or ""))
+        said = f"{plural(len(found), 'run')} under {folder}, {live} at work."
+        behind = f"By {self.options['sort']}"
+        if self.shelf.unread:
+            behind += f"; {self.shelf.unread:,} are still being read"
+        if self.options["filter"]:
+            behind += f"; filter {line_of(self.options['filter'])}, which leaves {len(found)}"
+        if self.session.marked:
+            behind += f"; {len(self.session.marked)} marked: 5 compares their arms"
+        return Headline(said, f"{behind}.", "", "enter opens")
 
-    def _detail(self, cells: int, rows: int) -> list[Line]:
+    def renew_body(self) -> None:
+        columns = (
+            Column("", most=2), Column("run", most=28), Column("state"), Column("stage"),
+            Column("verdict", True), Column("valid", True), Column("slices", most=22),
+            Column("model"), Column("seeds", True), Column("trains"), Column("heard", True),
+        )  # fmt: skip
+        rows = [self._row(row) for row in self.shown()]
+        with self.prevent(DataTable.RowHighlighted):
+            self.query_one("#runs-table", Table).show(columns, rows)
+        self.query_one("#run-facts", Words).tell_facts(self._facts())
+
+    def _row(self, row: Row) -> TableRow:
+        glyphs, now, view = self.glyphs, time.time(), self.view
+        opened = view.run.path.absolute() if view is not None else None
+        mark = "*" if str(row.folder.absolute()) in self.session.marked else " "
+        mark = "o" if mark == " " and row.folder.absolute() == opened else mark
+        style = STATE_STYLE.get(row.standing, "")
+        state = f"{glyphs.states.get(row.standing, '?')} {line_of(row.standing)}"
+        if not row.is_read:
+            state, style = "reading ...", "dim"
+        share = f" {100 * row.share:.0f} %" if row.share is not None else ""
+        memorising = f" {glyphs.up_mark}" if row.memorising else ""
+        told = row.settings
+        verdict = f"{row.verdict:+.4f}" if row.verdict is not None else "-"
+        verdict_style = "" if row.verdict is None else ("good" if row.verdict < 0 else "bad")
+        valid = f"{row.validation:.3f}" if row.validation is not None else "-"
+        heard = f"{ago(now - row.updated)} ago" if row.updated else "-"
+        return TableRow(
+            str(row.folder),
+            (
+                (mark, ""), (line_of(row.folder.name), "bold" if mark == "o" else ""),
+                (state, style), (line_of(row.stage) + share, ""), (verdict, verdict_style),
+                ((valid, ""), (memorising, "bad")), (told.slices if told else "-", ""),
+                (told.model if told else "-", ""), (str(told.seeds) if told else "-", ""),
+                (told.budget if told else "-", ""), (heard, "dim"),
+            ),
+        )  # fmt: skip
+
+    def _facts(self) -> list[tuple[str, str, str]]:
         row = self.chosen()
         if row is None:
-            return []
+            return [("", "the filter leaves no run: esc clears it", "dim")]
         began = (
             time.strftime("%a %d %b, %H:%M", time.localtime(row.started)) if row.started else "-"
         )
         pid = f", process {row.pid}" if row.pid and row.standing != Standing.CRASHED else ""
-        pairs = [
+        facts = [
             ("run", f"{line_of(row.name)} in {line_of(str(row.folder))}", ""),
             ("began", f"{began} on {line_of(row.device)}{pid}", ""),
-            ("figures", line_of(row.told) or "-", ""),
-            ("warned", f"{row.warnings} times", "warn" if row.warnings else ""),
-        ]  # fmt: skip
+        ]
+        if row.told:
+            facts.append(("figures", line_of(row.told), ""))
+        if row.memorising:
+            facts.append(("memorising", f"{plural(row.memorising, 'model')}: 4 shows which", "bad"))
+        if row.warnings:
+            facts.append(("warnings", f"{row.warnings}: 1 shows them", "warn"))
         if row.error:
-            pairs.append(("error", line_of(row.error), "bad"))
+            facts.append(("error", line_of(row.error), "bad"))
         if row.standing in ENDED_EARLY:
-            pairs.append(("go on", line_of(again(row.folder)), "bold"))
-        return say(pairs[:rows], cells)
+            facts.append(("go on", line_of(again(row.folder)), "bold"))
+        return facts
 
     # --- keys
 
-    def why_not(self, action: str) -> str | None:
-        if action == "new" and self.read_only:
+    def why_not_here(self, action: str) -> str | None:
+        if action == "add" and self.session.read_only:
             return "this window only looks"
-        if action in ("up", "down", "open", "mark", "sort") and not self.rows:
+        if action in ("open", "mark", "sort", "filter") and not self.rows:
             return "there is no run here"
         return None
 
-    def do_down(self) -> None:
-        self.at = min(self.at + 1, max(0, len(self.shown()) - 1))
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        self.do_open()
 
-    def do_up(self) -> None:
-        self.at = max(0, self.at - 1)
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        self.query_one("#run-facts", Words).tell_facts(self._facts())
 
     def do_open(self) -> None:
         row = self.chosen()
         if row is not None:
-            self.context.open(row.folder)
-            self.context.go("overview")
+            self.host.open_run(row.folder)
+            self.host.go("overview")
 
     def do_mark(self) -> str | None:
         row = self.chosen()
         if row is None:
             return None
         folder = str(row.folder.absolute())
-        if folder in self.context.marked:
-            self.context.marked.remove(folder)
+        if folder in self.session.marked:
+            self.session.marked.remove(folder)
             return f"{line_of(row.name)} is no longer marked"
-        self.context.marked.append(folder)
+        self.session.marked.append(folder)
         return f"{line_of(row.name)} is marked: screen 5 compares its arms, too"
 
     def do_sort(self) -> None:
-        self.cycle("sort", list(run_list.SORTS))
+        self.cycle("sort", run_list.SORTS)
 
-    def do_filter(self) -> Answer:
-        def take(given: str) -> None:
-            self.options["filter"] = given.strip()
-            self.at = 0
+    def do_filter(self) -> None:
+        field = self.query_one(Input)
+        field.value, field.display = self.options["filter"], True
+        field.focus()
 
-        hint = "words of name, state or stage; !word leaves out"
-        return Ask("Filter", self.options["filter"], take, hint)
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input.has_focus:
+            self.options["filter"] = event.value.strip()
+            self.renew()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.input.display = False
+        self.query_one("#runs-table").focus()
+
+    def on_key(self, event: events.Key) -> None:
+        field = self.query_one(Input)
+        if field.has_focus:
+            if event.key == "escape":
+                event.stop()
+                field.display = False
+                self.query_one("#runs-table").focus()
+            return
+        super().on_key(event)
 
     def back(self) -> bool:
         """Escape clears the filter before it leaves."""
         had, self.options["filter"] = bool(self.options["filter"]), ""
         return had
 
-    def do_new(self) -> Answer:
+    def do_add(self) -> None:
         def take(given: str) -> str | None:
             words = shlex.split(given)
             if not words:
                 return None
-            folder = Path(self.context.folder) if self.context.folder is not None else None
-            self.context.later(lambda: start(words, folder), self._started)
+            folder = self.session.folder
+
+            def begun(told: str) -> None:
+                self.looked = 0.0
+                self.host.say(told)
+
+            self.host.later(lambda: start(words, folder), begun)
             return "starting ..."
 
-        row = self.chosen()
+        row = self.chosen() if self.rows else None
         given = "mlxprune.yaml"
         if row is not None and row.standing in ENDED_EARLY:
             given = again(row.folder).removeprefix("mlxprune run ")  # it goes on
-        return Ask(
+        self.host.ask(
             "Start a run from a configuration, or go on with one",
             given,
-            take,
             "a file; --dir FOLDER and --set a.b=value as you like; it outlives this window",
+            take,
         )
 
-    def _started(self, told: str) -> None:
-        self.looked = 0.0
-        self.context.tell(told)
-
-    def clicked(self, pane: str, x: int, y: int) -> None:
-        if pane != "Run" and y >= 1:
-            self.at = min(self.top + y - 1, max(0, len(self.shown()) - 1))
-
-    def copied(self) -> str | None:
-        row = self.chosen()
-        return str(row.folder) if row is not None else None
+    def copied(self) -> tuple[str, str] | None:
+        row = self.chosen() if self.rows else None
+        if row is None:
+            return None
+        return shlex.join(["mlxprune", "status", str(row.folder)]), "the command that tells of it"
 
 
 def start(words: list[str], folder: Path | None) -> str:

@@ -1,338 +1,296 @@
-"""Scoring: log-perplexity as it grows, the band that would be kept, the domains."""
+"""Scoring: log-perplexity as it grows, the band that would be kept, the domains, the pace."""
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 
-from mlxprune.config.slices import Slice
-from mlxprune.records import read_record
 from mlxprune.run import forecast
-from mlxprune.run.event_kinds import Histogram, StageStatus
-from mlxprune.selection.manifest import SliceManifest
-from mlxprune.selection.ranking import rank_band
-from mlxprune.units import clock, count
+from mlxprune.run.event_kinds import StageStatus
+from mlxprune.units import count, short_duration
 from mlxprune_tui.drawing import histogram
-from mlxprune_tui.drawing.cells import Line, pad, sparkline, table
+from mlxprune_tui.drawing.cells import Line, sparkline
 from mlxprune_tui.drawing.text import line_of
-from mlxprune_tui.screens.page import SHORT, TALL, WIDE, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.readers.live_histogram import ScoredDomain, domain_counts
+from mlxprune_tui.screens import pictures
+from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.shell import keys
+from mlxprune_tui.shell.session import Session
+from mlxprune_tui.widgets.panes import Headline, Pane, ScrolledWords, Words
+from mlxprune_tui.widgets.picture import Picture
+from mlxprune_tui.widgets.table import Column, Table, TableRow
 
 WEIGHTS = ("documents", "tokens", "bytes")
 SORTS = ("documents", "mean", "kept", "domain")
 FIRST_HOUR = 3600.0
-LOST = 0.1  # a domain that keeps less of its documents than this is marked
+MINI = 12  # columns of a domain's own histogram
 
 
-@dataclass(frozen=True)
-class Band:
-    """What a slice keeps, in nats; ``sure`` once the selection is made."""
+class Scoring(RunScreen):
+    NAME = "scoring"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("scoring")
+    FOCUS = "#bars"
+    DEFAULTS: ClassVar = {"weight": "documents", "log": False, "sort": "documents", "whole": False}
+    CHOICES: ClassVar = {"weight": WEIGHTS, "sort": SORTS}
 
-    low: float
-    high: float
-    sure: bool
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.looked: float | None = None  # a value that the mouse is on
 
+    def body(self) -> Iterator[Widget]:
+        with Horizontal(id="scoring-parts"):
+            with Vertical(id="scoring-left"):
+                yield Pane(
+                    "",
+                    Picture(self.draw_bars, "bars", chart=True, focusable=True),
+                    Words("under-bars"),
+                    ident="bars-pane",
+                )
+            with Vertical(id="scoring-right"):
+                yield Pane("Domains", Table("domains"), ident="domains-pane")
+                yield Pane("Pace", ScrolledWords("pace"), ident="pace-pane")
 
-def band_of(choice: Slice, found: Histogram) -> Band | None:
-    """The band of a slice by what is scored so far; None where one interval cannot show it."""
-    if choice.metric != "perplexity" or choice.criterion == "soft" or choice.by != "corpus":
-        return None
-    if choice.absolute and choice.rate is None and choice.band is None:
-        return None  # its share is known once all is scored
-    weights = (found.tokens if choice.unit == "tokens" else found.documents) or []
-    edges = np.array(found.edges, np.float64)
-    total = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
-    if total[-1] <= 0:
-        return None
-    low, high = (float(b) for b in rank_band(choice))
-    return Band(_at(edges, total, low, False), _at(edges, total, high, True), False)
-
-
-def _at(edges: np.ndarray, total: np.ndarray, share: float, upper: bool) -> float:
-    if share <= 0:
-        return float(edges[0])
-    if share >= 1:
-        return float(edges[-1])
-    wanted = share * total[-1]
-    at = int(np.searchsorted(total, wanted, side="left" if upper else "right"))
-    at = min(max(at, 1), len(edges) - 1)
-    inside = (wanted - total[at - 1]) / max(total[at] - total[at - 1], 1e-12)
-    return float(edges[at - 1] + min(1.0, max(0.0, inside)) * (edges[at] - edges[at - 1]))
-
-
-def inside(counts: np.ndarray, edges: np.ndarray, band: Band) -> float:
-    """The share of counts in a band, spread evenly inside their bins."""
-    total = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
-    if total[-1] <= 0:
-        return 0.0
-    low, high = np.interp([band.low, band.high], edges, total)
-    return float((high - low) / total[-1])
-
-
-@dataclass(frozen=True)
-class ScoredDomain:
-    """``mean`` and ``median`` in nats, ``kept`` the share of its documents; None: not known."""
-
-    domain: str
-    documents: int
-    mean: float | None
-    median: float | None
-    kept: float | None
-
-
-def domain_rows(found: Histogram, band: Band | None) -> list[ScoredDomain]:
-    """Documents, mean, median and kept share of every domain scored so far."""
-    edges = np.array(found.edges, np.float64)
-    rows = []
-    for name, told in (found.domains or {}).items():
-        counts = np.zeros(len(edges) - 1)
-        counts[told.first : told.first + len(told.counts)] = told.counts
-        total = np.concatenate([[0.0], np.cumsum(counts)])
-        mean = told.nll / told.tokens if told.tokens else float("nan")
-        kept = inside(counts, edges, band) if band else None
-        rows.append(ScoredDomain(name, int(total[-1]), mean, _at(edges, total, 0.5, True), kept))
-    return rows
-
-
-def exact_rows(manifest: SliceManifest) -> list[ScoredDomain]:
-    """The same from a selection that is made."""
-    return [
-        ScoredDomain(
-            domain=row.domain,
-            documents=row.documents,
-            mean=None,
-            median=row.quantiles[1] if row.quantiles else None,
-            kept=row.kept_documents / row.documents if row.documents else None,
-        )
-        for row in manifest.domains or []
-    ]
-
-
-class Scoring(Page):
-    name = "scoring"
-    defaults = {"weight": "documents", "log": False, "sort": "documents", "whole": False}  # noqa: RUF012
-    choices = {"weight": WEIGHTS, "sort": SORTS}  # noqa: RUF012
-
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
-        self._sure: tuple[tuple[Any, ...], SliceManifest | None] | None = None
-
-    def layout(self, cells: int, rows: int) -> Layout:
-        view = self.context.view
-        found = view.state.histogram if view else None
-        if view is None or not found or not sum(found.documents or []):
-            state = view.state.stages["score"].state if view else ""
+    def nothing(self) -> str | None:
+        view = self.view
+        if (why := super().nothing()) is not None or view is None:
+            return why
+        found = view.state.histogram
+        if found is None or pictures.histogram_range(self.session, False) is None:
+            state = view.state.stages["score"].state
             told = {
-                "running": "Scoring has begun; the first batch draws the first bars.",
+                "running": "The workers load the model; the first documents draw the first bars.",
                 "reused": "The scores were there before; this log holds no histogram of them.",
-            }.get(state, "Nothing is scored yet: the histogram grows here.")
-            return empty(told)
-        total = sum(found.documents or [])
-        picture = Pane(
-            f"log perplexity, nats a token; {count(total, 12)} documents", self.draw_bars
-        )
-        config = view.config
-        kept = f"; kept by {line_of(config.slices[0].label)}" if config is not None else ""
-        domains = Pane(f"Domains, by {self.options['sort']}{kept}", self.draw_domains)
-        pace = Pane("Pace", self._pace)
-        if cells >= WIDE:
-            side = Split(False, [(1.0, domains), (9, pace)])
-            return Split(True, [(0.64, picture), (0.36, side)])
-        if rows >= TALL:
-            return Split(False, [(0.5, picture), (0.5, domains), (9, pace)])
-        below = Split(True, [(0.5, domains), (0.5, pace)])
-        return Split(False, [(1.0, picture), (8 if rows >= SHORT else 4, below)])
+            }
+            bits = self._reference()
+            return told.get(state, "Nothing is scored yet: the histogram grows here.") + (
+                f"\n\n  The reference ends at {bits:.3f} bits per byte of held-out text. The axis will be "
+                "the mean\n  negative log-likelihood of each document, in nats a token." if bits else ""
+            )  # fmt: skip
+        return None
 
-    @property
-    def _found(self) -> Histogram:
-        assert self.context.view is not None
-        found = self.context.view.state.histogram
+    def _reference(self) -> float | None:
+        view = self.view
+        assert view is not None
+        for name, curve in view.state.curves.items():
+            if name.startswith("references/"):
+                last = curve.validation.last("bits_per_byte")
+                return float(last) if last is not None else None
+        return None
+
+    def headline(self) -> Headline:
+        view, shown = self.view, self.session.slice
+        assert view is not None
+        assert shown is not None
+        stage = view.state.stages["score"]
+        done, total = stage.done or 0, stage.total or 0
+        running = stage.state == StageStatus.RUNNING and view.live
+        choice, band = shown.choice, shown.band()
+        said = f"Scoring {100 * done / total:.0f} %" if running and total else "All is scored"
+        left = forecast.left(stage)
+        if running and left is not None:
+            said += f", {short_duration(left)} left"
+        if band is not None and choice is not None:
+            edge = band.high if choice.criterion == "low" else band.low
+            verb = "ends" if choice.criterion == "low" else "begins"
+            if band.sure:
+                said += f". {choice.label} {verb} at {edge:.2f} nats"
+            else:
+                said += f". {choice.label} {verb} at {edge:.2f} nats by now"
+                if band.settled is not None:
+                    said += f", settled to ±{band.settled:.2f}"
+        found = view.state.histogram
+        documents = sum((found.documents if found else None) or [])
+        whole = shown.documents()
+        behind = f"{documents:,} documents are scored"
+        if running and whole:
+            behind = f"A random sample of {documents:,} of about {whole:,.0f} documents"
+            hand = int(pictures.in_hand_of(found).sum()) if found is not None else 0
+            behind += f"; {hand:,} in hand" if hand else ""
+        return Headline(f"{said}.", f"{behind}.", "", "3 what if")
+
+    def renew_body(self) -> None:
+        view = self.view
+        assert view is not None
+        found = view.state.histogram
         assert found is not None
-        return found
-
-    def band(self) -> Band | None:
-        """That of the first slice: by the selection where it is made, else by what is scored."""
-        view = self.context.view
-        config = view.config if view else None
-        if view is None or config is None:
-            return None
-        choice, made = config.slices[0], self.manifest()
-        likely = band_of(choice, self._found)
-        if made is not None and likely is not None:
-            return Band(made.lowest, made.highest, True)
-        return likely
-
-    def manifest(self) -> SliceManifest | None:
-        """That of the first slice, once it is made."""
-        view = self.context.view
-        config = view.config if view else None
-        if view is None or config is None:
-            return None
-        made = view.run.selection(config.slices[0].label) / "manifest.json"
-        state = view.state.stages["selection"].state
-        key = (str(made), state)
-        if self._sure is None or self._sure[0] != key:
-            told = None
-            if state in ("done", "reused"):
-                with contextlib.suppress(OSError, ValueError):
-                    told = read_record(made, SliceManifest)
-            self._sure = (key, told)
-        return self._sure[1]
-
-    def rows(self) -> tuple[list[ScoredDomain], bool]:
-        """The domains, and whether their kept shares are exact: by the selection, where it is
-        made."""
-        found, made = domain_rows(self._found, self.band()), self.manifest()
-        if made is None:
-            return found, False
-        means = {row.domain: row.mean for row in found}
-        return [replace(row, mean=means.get(row.domain)) for row in exact_rows(made)], True
+        documents = sum(found.documents or [])
+        by = "" if self.options["weight"] == "documents" else f", by {self.options['weight']}"
+        logged = ", log heights" if self.options["log"] else ""
+        self.query_one("#bars-pane", Pane).entitle(
+            f"Log-perplexity of {documents:,} documents, nats a token{by}{logged}"
+        )
+        self.pictures("bars")
+        self.query_one("#under-bars", Words).tell(self._legend())
+        self._domains()
+        self.query_one("#pace", ScrolledWords).tell_facts(self.pace())
 
     def draw_bars(self, cells: int, rows: int) -> list[Line]:
-        found, band, options = self._found, self.band(), self.options
-        weight = options["weight"] if getattr(found, options["weight"]) else "documents"
-        counts = np.array(getattr(found, weight), np.float64)
+        return pictures.histogram_lines(self.session, self.options, cells, rows)
+
+    def _legend(self) -> Line:
+        glyphs, view = self.glyphs, self.view
+        assert view is not None
+        found = view.state.histogram
+        assert found is not None
+        if self.looked is not None:
+            return self._reading(self.looked)
+        spans: Line = [(glyphs.kept, "kept"), (" kept  ", "dim"), (glyphs.dropped, "dropped"),
+                       (" dropped  ", "dim")]  # fmt: skip
+        if sum(found.in_hand or []):
+            spans += [
+                (glyphs.provisional, "provisional"),
+                (" in hand, not yet a fair sample  ", "dim"),
+            ]
+        before = self.session.ghost.scaled(found)
+        if before is not None and view.state.stages["score"].state == "running":
+            spans += [(glyphs.ghost, "ghost"), (f" {short_duration(before[0])} ago", "dim")]
+        return spans
+
+    def _reading(self, value: float) -> Line:
+        """What lies under the mouse: how many documents are below."""
+        found = self.view.state.histogram if self.view is not None else None
+        assert found is not None
+        counts, edges = np.array(found.documents, np.float64), np.array(found.edges)
+        sums = np.concatenate([[0.0], np.cumsum(counts)])
+        below = float(np.interp(value, edges, sums)) / max(1.0, sums[-1])
+        return [(f"at {value:.2f} nats (perplexity {np.exp(min(value, 50)):.4g}): "
+                 f"{100 * below:.1f} % of the documents are below", "bold")]  # fmt: skip
+
+    def _domains(self) -> None:
+        view, shown = self.view, self.session.slice
+        assert view is not None
+        assert shown is not None
+        found = view.state.histogram
+        assert found is not None
+        rows, sure = shown.rows()
+        whole = shown.whole(rows)
+        key = self.options["sort"]
+        rows.sort(key=lambda r: r.domain if key == "domain" else -(getattr(r, key) or 0))
+        label = shown.choice.label if shown.choice is not None else ""
+        self.query_one("#domains-pane", Pane).entitle(f"Domains, by {key}; kept by {label}")
+        columns = (
+            Column("domain", most=16), Column(""), Column("kept" if sure else "kept, about", True),
+            *(() if sure else (Column("±", True),)),
+            Column("mean", True), Column("documents", True),
+        )  # fmt: skip
+        made = []
+        for row in rows:
+            mark = f" {self.glyphs.up_mark}" if row.is_lost(whole) else ""
+            style = "warn" if mark else ""
+            kept = f"{100 * row.kept:.0f} %" if row.kept is not None else "-"
+            settled = f"{100 * row.settled:.0f}" if row.settled is not None else ""
+            made.append(
+                TableRow(
+                    row.domain,
+                    (
+                        ((line_of(row.domain)[:16], style), (mark, "bad")),
+                        tuple(self._mini(row)), (kept, style),
+                        *(() if sure else ((settled, "dim"),)),
+                        (_two(row.mean), ""), (count(row.documents), ""),
+                    ),
+                )
+            )  # fmt: skip
+        self.query_one("#domains", Table).show(columns, made)
+
+    def _mini(self, row: ScoredDomain) -> Line:
+        """A domain's own histogram in some cells, the kept part in its colour."""
+        span = pictures.histogram_range(self.session, False)
+        found, shown = self.view.state.histogram if self.view else None, self.session.slice
+        if span is None or found is None or shown is None:
+            return [("", "")]
+        low, high = span
         edges = np.array(found.edges, np.float64)
-        filled = np.flatnonzero(counts)
-        low, high = histogram.shown_range(counts, edges)
-        if options["whole"]:
-            low, high = float(edges[filled[0]]), float(edges[filled[-1] + 1])
-        columns = histogram.columns_of(cells)
-        heights = histogram.rebinned(counts, edges, low, high, columns)
-        centres = low + (np.arange(columns) + 0.5) * (high - low) / columns
-        kept = np.ones(columns)
+        counts = histogram.rebinned(domain_counts(found, row.domain), edges, low, high, MINI)
+        band = shown.band()
+        centres = low + (np.arange(MINI) + 0.5) * (high - low) / MINI
+        kept = np.zeros(MINI)
         if band is not None:
             kept = ((centres >= band.low) & (centres <= band.high)).astype(float)
-        plot = max(2, rows - 2)
-        lines = histogram.histogram(
-            heights, kept, low, high, cells, plot, self.context.glyphs, options["log"]
-        )
-        lines.append(self._under(band, low, high, cells))
-        logged = ", log heights" if options["log"] else ""
-        mean = float((counts * (edges[:-1] + edges[1:]) / 2).sum() / counts.sum())
-        lines.append(
-            pad(
-                [(f"by {weight}{logged}; mean {mean:.2f}; solid kept, shaded dropped", "dim")],
-                cells,
-            )
-        )
-        return lines
+        return histogram.mini_histogram(counts, kept, self.glyphs)
 
-    def _under(self, band: Band | None, low: float, high: float, cells: int) -> Line:
-        view = self.context.view
-        config = view.config if view else None
-        if config is None:
-            return [("      the configuration cannot be read: no band", "warn")]
-        choice = config.slices[0]
-        if band is None:
-            why = {"soft": "drawn by lot"}.get(
-                choice.criterion, "ranked by other groups or figures"
-            )
-            return [(f"      {choice.label}: {why}, so no one band shows it", "dim")]
-        sure = "" if band.sure else ", so far"
-        return histogram.band(band.low, band.high, low, high, f"{choice.label}{sure}", cells)
-
-    def draw_domains(self, cells: int, rows: int) -> list[Line]:
-        found, sure = self.rows()
-        if not found:
-            return [[("this log does not tell domains", "dim")]]
-        key = self.options["sort"]
-        found.sort(key=lambda r: r.domain if key == "domain" else -(getattr(r, key) or 0))
-        more = len(found) - (rows - 1)
-        shown = found if more <= 0 else found[: max(0, rows - 2)]
-        lines = table(
-            [
-                (
-                    line_of(r.domain) + (" !" if _lost(r) else ""),
-                    f"{100 * r.kept:.0f}%" if r.kept is not None else "-",
-                    _two(r.mean),
-                    count(r.documents),
-                    _two(r.median),
-                )
-                for r in shown
-            ],
-            ("domain", "kept docs" if sure else "kept, about", "mean", "docs", "median"),
-            cells,
-            style=lambda row: "warn" if _lost(shown[row]) else "",
-        )
-        if more > 0:
-            lines.append([(f"and {more + 1} more: z shows them", "dim")])
-        return lines
-
-    def _pace(self, cells: int, rows: int) -> list[Line]:
-        view = self.context.view
+    def pace(self) -> list[tuple[str, str, str]]:
+        view = self.view
         assert view is not None
         stage = view.state.stages["score"]
         points = zip(stage.rates["t"], stage.rates["rate"], strict=True)
         rates = [(t, r or 0.0) for t, r in points if t is not None]
-        now = f"{count(stage.rate)} {stage.unit or 'tokens'}/s"
-        left = forecast.left(stage)
-        ends = (
-            f"{clock(left)} left"
-            if left is not None and stage.state == StageStatus.RUNNING
-            else "-"
-        )
-        pairs = [
-            ("rate", f"{now}, {against_first_hour(rates)}", ""),
-            ("left", ends, ""),
-            ("padding", _share(stage.padding_share), ""),
-            ("waiting", f"{_share(stage.input_wait_share)} for input", ""),
-            ("use", f"{_share(stage.utilisation)} of peak", ""),
-            ("ranks", self._ranks(), ""),
-            ("", sparkline([r for _, r in rates], cells - 9, self.context.glyphs), "good"),
-        ]
-        return say(pairs[:rows], cells)
+        facts = []
+        if stage.rate:
+            now = f"{count(stage.rate)} {stage.unit or 'tokens'}/s over 20 s"
+            hour = against_first_hour(rates)
+            facts.append(("rate", f"{now}{', ' + hour if hour else ''}", ""))
+            cells = max(8, (self.query_one("#pace", ScrolledWords).size.width or 40) - 10)
+            facts.append(("", sparkline([r for _, r in rates], cells, self.glyphs), "dim"))
+        if (ranks := self._ranks()) is not None:
+            facts.append(("ranks", ranks, ""))
+        for name, value, what in (
+            ("padding", stage.padding_share, "of token slots are empty"),
+            ("waiting", stage.input_wait_share, "of the time for input"),
+            ("use", stage.utilisation, "of this machine's fastest products"),
+        ):
+            if value is not None:
+                facts.append((name, f"{100 * value:.0f} % {what}", "dim"))
+        return facts
 
-    def _ranks(self) -> str:
-        view = self.context.view
+    def _ranks(self) -> str | None:
+        view = self.view
         assert view is not None
         told = []
         for name, curve in view.state.curves.items():
-            if not name.startswith("references/"):
-                continue
             known = [r for r in curve.validation["rank_correlation"] if r is not None]
-            if known:
+            if name.startswith("references/") and known:
                 told.append(f"{known[-1]:.3f} of {line_of(name.partition('/')[2])}")
-        if not told:
-            return "not known: the reference tells it as it trains"
-        return f"{', '.join(told)}, against the time before"
+        return f"{', '.join(told)}, against the validation before" if told else None
 
-    # --- keys
+    # --- mouse and keys
+
+    def on_picture_hovered(self, event: Picture.Hovered) -> None:
+        span = pictures.histogram_range(self.session, self.options["whole"])
+        self.looked = None
+        if span is not None and event.x >= 0:
+            self.looked = histogram.value_at(event.x, *span, event.picture.content_size.width)
+        if self.nothing() is None:
+            self.query_one("#under-bars", Words).tell(self._legend())
+
+    def on_picture_clicked(self, event: Picture.Clicked) -> None:
+        self.host.go("selection")
+
+    def on_picture_wheeled(self, event: Picture.Wheeled) -> None:
+        self.options["whole"] = not event.up
+        self.renew()
+
+    def do_what_if(self) -> None:
+        self.host.go("selection")
 
     def do_weight(self) -> str | None:
-        weight = self.cycle("weight", list(WEIGHTS))
-        found = self.context.view.state.histogram if self.context.view else None
+        weight = self.cycle("weight", WEIGHTS)
+        found = self.view.state.histogram if self.view else None
         return None if not found or getattr(found, weight) else f"this log does not tell {weight}"
 
     def do_log(self) -> None:
         self.options["log"] = not self.options["log"]
 
     def do_sort(self) -> None:
-        self.cycle("sort", list(SORTS))
+        self.cycle("sort", SORTS)
 
     def do_fit(self) -> None:
         self.options["whole"] = not self.options["whole"]
 
-    def copied(self) -> str | None:
-        if self.context.view is None or not self.context.view.state.histogram:
+    def copied(self) -> tuple[str, str] | None:
+        if self.view is None:
             return None
-        rows, _ = self.rows()
-        lines = ["| domain | documents | mean | median | kept |", "|---|---|---|---|---|"]
-        for r in rows:
-            kept = f"{100 * r.kept:.1f} %" if r.kept is not None else ""
-            lines.append(
-                f"| {line_of(r.domain)} | {r.documents} | {_two(r.mean)} "
-                f"| {_two(r.median)} | {kept} |"
-            )
-        return "\n".join(lines)
+        return self.view.command("status", "--json"), "the command that tells these figures"
 
 
-def against_first_hour(rates: list[tuple[float, float]]) -> str:
-    """The newest tenth of the rates over those of the first hour."""
-    if len(rates) < 10:
-        return "too early to compare"
+def against_first_hour(rates: list[tuple[float, float]]) -> str | None:
+    """The newest tenth of the rates over those of the first hour; None before there is more."""
+    if len(rates) < 10 or rates[-1][0] - rates[0][0] <= FIRST_HOUR:
+        return None
     began = rates[0][0]
     first = [r for t, r in rates if t - began <= FIRST_HOUR]
     last = [r for _, r in rates[-max(3, len(rates) // 10) :]]
@@ -340,13 +298,5 @@ def against_first_hour(rates: list[tuple[float, float]]) -> str:
     return f"{share:.2f} of hour 1"
 
 
-def _lost(row: ScoredDomain) -> bool:
-    return row.kept is not None and row.kept < LOST
-
-
 def _two(value: float | None) -> str:
     return f"{value:.2f}" if value is not None and value == value else "-"
-
-
-def _share(value: float | None) -> str:
-    return f"{100 * value:.0f} %" if value is not None else "-"

@@ -1,86 +1,72 @@
-"""Selection: what another criterion, rate, unit or grouping would keep. It never changes a run."""
+"""Selection: what another slice would keep, cost and read like, and how to make it so."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 
-from mlxprune.config.loading import validate_config
-from mlxprune.config.schema import Config
-from mlxprune.config.slices import ABSOLUTE_KEYS, Slice
-from mlxprune.config.yaml_file import write_yaml
-from mlxprune.errors import MlxpruneError
-from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.budgets import effective_data
-from mlxprune.experiment.records import read_arms
-from mlxprune.files import write_atomic
-from mlxprune.run import forecast
-from mlxprune.run.folder import RunFolder
-from mlxprune.selection.absolute import resolved
-from mlxprune.units import clock, count
+from mlxprune.units import count, short_duration
+from mlxprune_tui.drawing import histogram, line_chart
 from mlxprune_tui.drawing.cells import Line
+from mlxprune_tui.drawing.histogram import Layers
+from mlxprune_tui.drawing.line_chart import Extras, Frame, Series
 from mlxprune_tui.drawing.text import cut, fit, line_of
-from mlxprune_tui.readers import slice_preview
-from mlxprune_tui.readers.document_text import Texts
-from mlxprune_tui.screens import slice_panes
-from mlxprune_tui.screens.page import (
-    SHORT,
-    TALL,
-    WIDE,
-    Answer,
-    Ask,
-    Layout,
-    Page,
-    Pane,
-    Split,
-    empty,
-    say,
-)
+from mlxprune_tui.readers import what_if
+from mlxprune_tui.readers.live_histogram import LOST
+from mlxprune_tui.readers.what_if import LEAP, STEP, Scored, WhatIf, words_of
+from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.shell import keys
+from mlxprune_tui.shell.session import Session
+from mlxprune_tui.widgets.panes import Headline, Pane, Words
+from mlxprune_tui.widgets.picture import Picture
+from mlxprune_tui.widgets.table import Column, Table, TableRow
 
-GROUPS: list[Any] = ["corpus", "domain", ("domain", "length")]
-CRITERIA = ("low", "medium", "high", "band")
-STEP, LEAP = Decimal("0.01"), Decimal("0.1")
+START_SECONDS = 60
+PREVIEW_TOKENS = 60
+SWEPT = 6  # domains that the sweep draws
 
 
-@dataclass(frozen=True)
-class SliceCosts:
-    """What a slice keeps of the pool, and what training on it takes: ``targets`` T, ``passes`` over
-    its unique tokens, ``effective`` fresh tokens that teach as much; None: not known."""
+class Selection(RunScreen):
+    NAME = "selection"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("selection")
+    FOCUS = "#slice"
 
-    documents: int
-    tokens: int
-    all_documents: int
-    all_tokens: int
-    targets: int
-    passes: float | None
-    effective: float | None
-    flops: float | None
-    seconds: float | None
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.reset()
 
-
-class Selection(Page):
-    name = "selection"
-
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
+    def reset(self) -> None:
         self.number = 0  # which slice of the run it began from
-        self.choice: Slice | None = None
-        self.table: slice_preview.Table | None = None
-        self.kept: slice_preview.Kept | None = None
-        self.texts: Texts | None = None
-        self.numbers: np.ndarray | None = None
+        self.what: WhatIf | None = None
         self.trouble: str | None = None
-        self.loading: Any = None
-        self._own_kept: slice_preview.Kept | None = None  # of the slice that it began from
-        self.upper, self.skip = True, 0
+        self.asked: Any = None
+        self.skip = 0
+        self.looked: float | None = None
+
+    def body(self) -> Iterator[Widget]:
+        with Horizontal(id="selection-parts"):
+            with Vertical(id="selection-left"):
+                yield Pane(
+                    "",
+                    Picture(self.draw_slice, "slice", chart=True, focusable=True),
+                    Words("under-slice"),
+                    ident="slice-pane",
+                )
+                yield Pane("", Table("around", cursor=False), ident="around-pane")
+            with Vertical(id="selection-right"):
+                yield Pane("Kept, and what training on it takes", Table("costs", cursor=False),
+                           ident="costs-pane")  # fmt: skip
+                yield Pane("Domains, share of tokens", Table("mix", cursor=False), ident="mix-pane")
+                yield Pane("", Picture(self.draw_sweep, "sweep"), ident="sweep-pane")
 
     # --- what it rests on
 
@@ -96,355 +82,421 @@ class Selection(Page):
         try:
             written = view.run.scores(name).stat().st_mtime_ns
         except OSError:
-            self.trouble = "no document is scored yet"
-            return self.table is not None
-        wanted = (self.number, written)
-        if self.loading != wanted:
-            self.loading, self.trouble = wanted, None
-            self.context.later(lambda: _load(view.run, config, choice), self._loaded)
-        return self.table is not None
+            state = str(view.state.stages["score"].state)
+            self.trouble = "no document is scored yet: what-if begins when the stage score is done"
+            if state in ("done", "reused"):
+                self.trouble = (
+                    "the scores of this run are missing. To make them again: "
+                    f"{view.again} --force score"
+                )
+            return self.what is not None
+        wanted = (str(view.run.path), self.number, written, choice)
+        if self.asked != wanted:
+            self.asked, self.trouble = wanted, None
 
-    def _loaded(self, found: Any) -> None:
-        if isinstance(found, str):
-            self.trouble = found
+            def loaded(found: Scored | str) -> None:
+                if self.asked != wanted:
+                    return
+                if isinstance(found, str):
+                    self.trouble = f"{found}. To make them again: {view.again} --force score"
+                    return
+                self.what = WhatIf(view, config, found)
+                self._sort_others(self.what)
+                self.renew()
+
+            def work() -> Scored | str:
+                try:
+                    return what_if.load(view.run, config, choice)
+                except Exception as error:  # a file that is being replaced, or damaged
+                    return f"the scores cannot be read ({line_of(str(error))[:160]})"
+
+            self.host.later(work, loaded)
+        return self.what is not None
+
+    def _sort_others(self, what: WhatIf) -> None:
+        """The other groupings, before a key asks for them."""
+        if what.table.scores.domain is None:
             return
-        self.table, self.texts, self.numbers, self.choice = found
-        self._own_kept = None
-        if self.table.scores.domain is not None:  # the other groupings, before a key asks for them
-            table, choice = self.table, self.choice
-            wanted = [choice.model_copy(update={"by": by}) for by in GROUPS]
-            self.context.later(lambda: [table.sorted(one) for one in wanted], lambda found: None)
-        self._ask()
+        wanted = [what.choice.model_copy(update={"by": by}) for by in what_if.GROUPS]
+        self.host.later(lambda: [what.table.sorted(one) for one in wanted], lambda found: None)
 
-    def _ask(self) -> None:
-        assert self.table is not None
-        assert self.choice is not None
-        self.kept = self.table.ask(self.choice)
-
-    @property
-    def config(self) -> Config:
-        assert self.context.view is not None
-        config = self.context.view.config
-        assert config is not None
-        return config
-
-    @property
-    def own(self) -> Slice:
-        """The slice of the run that this began from."""
-        return self.config.slices[self.number % len(self.config.slices)]
-
-    def layout(self, cells: int, rows: int) -> Layout:
+    def nothing(self) -> str | None:
+        if (why := super().nothing()) is not None:
+            return why
         if not self.ready():
             if self.trouble:
-                return empty(
-                    f"What-if waits: {line_of(self.trouble)}.",
-                    "Once the stage score is done, every key here answers at once.",
-                )
-            return empty("Sorting the scores; it takes a moment for each million documents ...")
-        picture = Pane(self._title(), self._picture)
-        kept = Pane("Kept, and what training on it takes", self.draw_facts)
-        mix = Pane("Domain mix, share of tokens", self._mix)
-        assert self.choice is not None
-        of = "" if self.choice.by == "corpus" else " of the largest group"
-        around = Pane(f"Around the {self._edge_name()} edge{of}", self.draw_around)
-        if cells >= WIDE:
-            left = Split(False, [(0.55, picture), (0.45, around)])
-            right = Split(False, [(11, kept), (1.0, mix)])
-            return Split(True, [(0.64, left), (0.36, right)])
-        if rows >= TALL:
-            return Split(False, [(0.4, picture), (10, kept), (0.35, mix), (0.25, around)])
-        below = Split(True, [(0.55, kept), (0.45, mix)])
-        if rows < SHORT:
-            return Split(False, [(1.0, picture), (5, below)])
-        return Split(False, [(1.0, picture), (8, below), (5, around)])
+                return f"What-if waits: {self.trouble}."
+            return "Sorting the scores; it takes a moment for each million documents ..."
+        return None
 
-    def _title(self) -> str:
-        assert self.choice is not None
-        told = "as the run does" if self.choice == self.own else f"the run: {self.own.label}"
-        return f"What if? {_words(self.choice)}  ({told})"
+    @property
+    def now(self) -> WhatIf:
+        assert self.what is not None
+        return self.what
 
-    def _edge_name(self) -> str:
-        return "upper" if self._is_upper() else "lower"
+    # --- what is shown
+
+    def headline(self) -> Headline:
+        what = self.now
+        found, before = what.costs(), what.costs(what.own)
+        share = 100 * found.tokens / max(1, found.all_tokens)
+        said = f"What if: {words_of(what.choice)}? It keeps {found.documents:,} documents, {share:.1f} % of the tokens"
+        if found.passes is not None and found.passes > 1.05:
+            said += f", repeated {found.passes:.1f} times"
+        behind = f"The run does {words_of(what.own)}"
+        if what.choice == what.own:
+            said = f"The run keeps {words_of(what.own)}: {found.documents:,} documents, {share:.1f} % of the tokens"
+            behind = "Change it: nothing of the run changes"
+        elif found.effective and before.effective:
+            change = found.effective / before.effective - 1
+            behind += f"; this is worth {100 * change:+.0f} % fresh tokens of it, as predicted"
+        if what.held is not None and what.held[0] != what.choice:
+            overlap = what.overlap()
+            behind += f". A is {words_of(what.held[0])}: it keeps {100 * (overlap or 0):.0f} % of these, too"
+        lost = self._lost()
+        tone = ""
+        if lost:
+            behind += f". Nearly lost: {', '.join(lost[:4])}"
+            tone = "warn"
+        return Headline(f"{said}.", f"{behind}.", tone, "enter starts it, w writes it")
+
+    def _lost(self) -> list[str]:
+        what = self.now
+        whole = what.kept.all_tokens / max(1, int(what.table.all_tokens.sum()))
+        return [
+            line_of(name)
+            for name, own, mine in zip(
+                what.table.domains, what.table.all_tokens.tolist(), what.kept.tokens.tolist(),
+                strict=True,
+            )
+            if own and mine / own < LOST * whole
+        ]  # fmt: skip
+
+    def renew_body(self) -> None:
+        what = self.now
+        own = (
+            "as the run does" if what.choice == what.own else f"the run's edge: {self.glyphs.ghost}"
+        )
+        self.query_one("#slice-pane", Pane).entitle(f"{words_of(what.choice)} ({own})")
+        of = "" if what.choice.by == "corpus" else " of the largest group"
+        edge = "upper" if self._is_upper() else "lower"
+        self.query_one("#around-pane", Pane).entitle(f"Text around the {edge} edge{of}")
+        self.query_one("#sweep-pane", Pane).entitle(
+            "Every rate: share of tokens kept of each domain"
+        )
+        self.pictures("slice", "sweep")
+        self.query_one("#under-slice", Words).tell(self._legend())
+        self._costs()
+        self._mix()
+        self._around()
 
     def _is_upper(self) -> bool:
         """Which edge is looked around: that in hand, or the only one there is."""
-        assert self.choice is not None
-        return {"high": False, "low": True}.get(self.choice.criterion, self.upper)
+        return {"high": False, "low": True}.get(self.now.choice.criterion, self.now.upper)
 
-    def _picture(self, cells: int, rows: int) -> list[Line]:
-        assert self.table is not None
-        assert self.choice is not None
-        assert self.kept is not None
-        return slice_panes.bars(
-            self.table, self.choice, self.kept, cells, rows, self.context.glyphs
+    def draw_slice(self, cells: int, rows: int) -> list[Line]:
+        if self.what is None:
+            return []
+        what = self.now
+        table, choice, kept = what.table, what.choice, what.kept
+        edges = table.edges
+        counts = table.heights(choice).astype(np.float64)
+        low, high = float(edges[0]), float(edges[-1])
+        columns = histogram.columns_of(cells)
+        heights = histogram.rebinned(counts, edges, low, high, columns)
+        inside = histogram.rebinned(counts * kept.columns, edges, low, high, columns)
+        share = np.divide(inside, heights, out=np.zeros(columns), where=heights > 0)
+        ghost = self._ghost(columns, low, high, heights) if choice != what.own else None
+        lines = histogram.histogram(
+            Layers(heights, share, None, ghost), low, high, cells, rows - 1, self.glyphs
         )
+        cuts = table.cut_values(choice, kept)
+        if cuts is None:
+            told = "ranked inside groups: solid where more than half is kept"
+            if kept.spans is None:
+                told = "no interval of one order: solid where more than half is kept"
+            return [*lines, [("      " + told, "dim")]]
+        first, last = max(cuts[0], low), min(cuts[1], high)
+        return [*lines, histogram.band(first, last, low, high, choice.label, cells)]
 
-    def draw_facts(self, cells: int, rows: int) -> list[Line]:
-        found = self.costs()
-        before = self.costs(self.own)
-        targets = count(found.targets)
-        glance: list[tuple[str, float | None, float | None, Callable[[float], str]]] = [
-            ("docs", found.documents, before.documents, lambda v: f"{v:,}"),
-            ("tokens", found.tokens, before.tokens, lambda v: f"{v:,}"),
-            ("passes", found.passes, before.passes, lambda v: f"{v:.2f} over {targets}"),
-            ("worth", found.effective, before.effective, lambda v: f"{count(v)} tokens, predicted"),
-            ("cost", found.flops, before.flops, lambda v: f"{v:.2e} FLOPs"),
-            ("time", found.seconds, before.seconds, lambda v: f"about {clock(v)}"),
+    def _ghost(
+        self, columns: int, low: float, high: float, heights: np.ndarray
+    ) -> np.ndarray | None:
+        """The run's own slice as marks above the bars at its edges."""
+        what = self.now
+        cuts = what.table.cut_values(what.own, what.own_kept)
+        if cuts is None:
+            return None
+        ghost = np.zeros(columns)
+        first, last = (
+            min(columns - 1, max(0, round((c - low) / (high - low) * (columns - 1)))) for c in cuts
+        )
+        ghost[first : last + 1] = float(heights.max(initial=0.0)) * 0.999
+        return ghost
+
+    def _legend(self) -> Line:
+        glyphs = self.glyphs
+        if self.looked is not None:
+            share = self.now.share_below(self.looked) if self.now.choice.by == "corpus" else None
+            told = f"at {self.looked:.2f}"
+            if share is not None:
+                told += f": {100 * share:.1f} % of the {self.now.choice.unit} are below"
+            return [(f"{told}; drag moves the nearest edge here", "bold")]
+        return [(glyphs.kept, "kept"), (" kept  ", "dim"), (glyphs.dropped, "dropped"),
+                (" dropped  ", "dim"), (glyphs.ghost, "ghost"), (" what the run keeps", "dim")]  # fmt: skip
+
+    def _costs(self) -> None:
+        what = self.now
+        found, before = what.costs(), what.costs(what.own)
+        held = what.costs(what.held[0]) if what.held is not None else None
+        forms: list[tuple[str, str, Callable[[float], str]]] = [
+            ("documents", "documents", lambda v: f"{v:,.0f}"),
+            ("tokens", "tokens", lambda v: f"{v:,.0f}"),
+            ("passes", "passes", lambda v: f"{v:.2f}"),
+            ("worth, tokens", "effective", lambda v: count(v)),
+            ("of targets", "targets", lambda v: count(v)),
+            ("cost, FLOPs", "flops", lambda v: f"{v:.2e}"),
+            ("time, all arms", "seconds", short_duration),
         ]
-        whole = {"docs": found.all_documents, "tokens": found.all_tokens}
-        pairs = []
-        for name, value, usual, form in glance:
-            told = form(value) if value is not None else "not known yet"
-            if name in whole and value is not None:
-                told += f"  {100 * value / max(1, whole[name]):.1f} %"
-            if usual and value is not None and self.choice != self.own:
-                before_words = form(usual).split(" over")[0].split(" tokens")[0].split(" FLOPs")[0]
-                more = f"  (run: {before_words})"
-                told += more if len(told) + len(more) <= cells - 7 else ""
-            style = "warn" if name == "passes" and value is not None and value > 4 else ""
-            pairs.append((name, told, style))
-        if self.context.view is not None and not self.context.view.state.forecast:
-            pairs = [(n, "this log has no forecast" if t == "not known yet" else t, s)
-                     for n, t, s in pairs]  # fmt: skip
-        if rows > len(pairs):
-            pairs.append(("", "cost, time: all arms anew", "dim"))
-        return say(pairs[:rows], cells)
+        columns = (
+            Column(""), Column("this", True), *((Column("A", True),) if held else ()),
+            Column("the run", True),
+        )  # fmt: skip
+        rows = []
+        for name, field, form in forms:
+            values = [getattr(found, field), *([getattr(held, field)] if held else []),
+                      getattr(before, field)]  # fmt: skip
+            cells = [(form(v) if v is not None else "not known", "") for v in values]
+            if field == "passes" and found.passes is not None and found.passes > 4:
+                cells[0] = (cells[0][0], "warn")
+            rows.append(TableRow(name, ((name, "head"), *cells)))
+        self.query_one("#costs", Table).show(columns, rows)
 
-    def costs(self, choice: Slice | None = None) -> SliceCosts:
-        """Of a slice; that in hand by default."""
-        assert self.table is not None
-        chosen = choice or self.choice
-        assert chosen is not None
-        if choice is not None and self._own_kept is None:
-            self._own_kept = self.table.ask(choice)
-        kept = self.kept if choice is None else self._own_kept
-        assert kept is not None
-        unique = kept.all_tokens + kept.all_documents  # each closed by end-of-text
-        targets, flops = self.targets(max(1, unique))
-        view = self.context.view
-        pace = forecast.pace(view.state) if view is not None else None
-        return SliceCosts(
-            documents=kept.all_documents,
-            tokens=kept.all_tokens,
-            all_documents=int(self.table.all_documents.sum()),
-            all_tokens=int(self.table.all_tokens.sum()),
-            targets=targets,
-            passes=targets / max(1, unique) if targets else None,
-            effective=effective_data(max(1, unique), targets) if targets else None,
-            flops=flops,
-            seconds=flops / pace if pace and flops else None,
-        )
+    def _mix(self) -> None:
+        what = self.now
+        table, kept = what.table, what.kept
+        whole, mine_all = max(1, int(table.all_tokens.sum())), max(1, kept.all_tokens)
+        lost = set(self._lost())
+        columns = (
+            Column("domain", most=18), Column("all", True), Column("kept", True),
+            Column("change", True), Column("of its", True),
+        )  # fmt: skip
+        rows = []
+        for code in np.argsort(-table.all_tokens, kind="stable").tolist():
+            own, mine = int(table.all_tokens[code]), int(kept.tokens[code])
+            before, after = 100 * own / whole, 100 * mine / mine_all
+            name = line_of(table.domains[code])
+            style = "warn" if name in lost else ""
+            mark = f" {self.glyphs.up_mark}" if style else ""
+            rows.append(
+                TableRow(
+                    str(code),
+                    (
+                        ((name[:18], style), (mark, "bad")), (f"{before:.1f} %", ""),
+                        (f"{after:.1f} %", ""), (f"{after - before:+.1f}", style),
+                        (f"{100 * mine / own:.0f} %" if own else "-", style),
+                    ),
+                )
+            )  # fmt: skip
+        self.query_one("#mix", Table).show(columns, rows)
 
-    def targets(self, unique: int) -> tuple[int, float | None]:
-        """T for so many unique tokens, and what all final models cost, from the run's forecast."""
-        config, view = self.config, self.context.view
-        if view is None:
-            return 0, None
-        planned = view.state.forecast.get("final")
-        before = int(config.final.tokens or 0)
-        with contextlib.suppress(MlxpruneError):  # damaged: the report says so
-            before = read_arms(view.run).targets or before
-        if config.final.passes is None:
-            return before, planned
-        targets = round(config.final.passes * unique)
-        return targets, planned * targets / before if planned and before else None
-
-    def _mix(self, cells: int, rows: int) -> list[Line]:
-        assert self.table is not None
-        assert self.kept is not None
-        return slice_panes.mix(self.table, self.kept, cells, rows)
-
-    def draw_around(self, cells: int, rows: int) -> list[Line]:
-        assert self.table is not None
-        assert self.choice is not None
-        assert self.kept is not None
-        assert self.texts is not None
-        assert self.numbers is not None
-        found = self.table.around(self.choice, self.kept, self._is_upper(), rows, self.skip)
-        if not found:
-            return [[("this slice has no edge to look around", "dim")]]
-        lines: list[Line] = []
+    def _around(self) -> None:
+        what = self.now
+        table = self.query_one("#around", Table)
+        room = max(2, table.size.height - 1)
+        found = what.table.around(what.choice, what.kept, self._is_upper(), room, self.skip)
+        columns = (Column("score", True), Column(""), Column("domain", most=12), Column("text"))
+        rows = []
         for row, inside in found:
-            domain = line_of(self.table.domains[int(self.table.domain[row])])
-            head = f"{self.table.values[row]:7.3f} {'K' if inside else 'D'} {fit(domain, 10)} "
-            document = int(self.numbers[row])
-            text = self.texts.text(document, 0, 60) if document >= 0 else "(not in the corpus)"
+            domain = line_of(what.table.domains[int(what.table.domain[row])])
+            document = int(what.numbers[row])
+            text = "(not in the corpus)"
+            if document >= 0:
+                text = line_of(what.texts.text(document, 0, PREVIEW_TOKENS))
             style = "kept" if inside else "dim"
-            words = cut(line_of(text), max(0, cells - len(head)))
-            lines.append([(head, style), (words, "" if inside else "dim")])
-        return lines
+            rows.append(
+                TableRow(
+                    str(row),
+                    (
+                        (f"{what.table.values[row]:.3f}", style), ("K" if inside else "D", style),
+                        (domain, style), (cut(text, 160), "" if inside else "dim"),
+                    ),
+                )
+            )  # fmt: skip
+        table.show(columns, rows)
 
-    # --- keys
+    def draw_sweep(self, cells: int, rows: int) -> list[Line]:
+        if self.what is None:
+            return []
+        points = self.now.sweep()
+        if not points:
+            return [[("a rate is what low, medium and high have: c takes one of them", "dim")]]
+        x = np.array([100 * p.rate for p in points])
+        shares = np.array([p.domains for p in points]) * 100
+        largest = np.argsort(-self.now.table.all_tokens, kind="stable")[:SWEPT].tolist()
+        series, ends = [], []
+        for place, code in enumerate(largest):
+            letter = "abcdefgh"[place]
+            name = line_of(self.now.table.domains[code])
+            series.append(Series(x, shares[:, code], letter, letter.upper()))
+            ends.append(
+                (float(shares[-1, code]), f"{letter.upper()} {fit(name, 12).rstrip()}", letter)
+            )
+        cursor = 100 * float(self.now.rate)
+        frame = Frame(0.0, 100.0, 0.0, 100.0)
+        extras = Extras(cursor=cursor, ends=ends, unit="% rate")
+        lines = line_chart.chart(series, frame, cells, rows - 1, self.glyphs, extras)
+        near = min(points, key=lambda p: abs(100 * p.rate - cursor))
+        told = f"at {100 * near.rate:.0f} %"
+        if near.passes is not None and near.effective is not None:
+            told += f": {near.passes:.2f} passes, worth {count(near.effective)} fresh tokens"
+        return [*lines, [(told, "bold")]]
 
-    def why_not(self, action: str) -> str | None:
-        if self.table is None or self.choice is None:
+    # --- mouse and keys
+
+    def _value(self, event: Picture.At) -> float | None:
+        if self.what is None or event.x < 0 or event.picture.id != "slice":
+            return None
+        edges = self.now.table.edges
+        cells = event.picture.content_size.width
+        return histogram.value_at(event.x, float(edges[0]), float(edges[-1]), cells)
+
+    def on_picture_hovered(self, event: Picture.Hovered) -> None:
+        self.looked = self._value(event)
+        if self.what is not None:
+            self.query_one("#under-slice", Words).tell(self._legend())
+
+    def on_picture_clicked(self, event: Picture.Clicked) -> None:
+        self._drag(event)
+
+    def on_picture_dragged(self, event: Picture.Dragged) -> None:
+        self._drag(event)
+
+    def _drag(self, event: Picture.At) -> None:
+        value = self._value(event)
+        if value is not None:
+            told = self.now.drag_to(value)
+            if told is not None:
+                self.host.say(told)
+            self.renew()
+
+    def on_picture_wheeled(self, event: Picture.Wheeled) -> None:
+        if event.picture.id == "slice" and self.what is not None and self.now.choice.band is None:
+            self.now.move(STEP if event.up else -STEP)
+            self.renew()
+
+    def why_not_here(self, action: str) -> str | None:
+        if self.what is None:
             return self.trouble or "the scores are not sorted yet"
-        if action in ("edge_down", "edge_up") and self.choice.criterion != "band":
+        choice = self.now.choice
+        if action in ("edge_down", "edge_up", "edge") and choice.criterion != "band":
             return "edges move one by one in a band: c chooses it; left and right move the rate"
-        if action in ("less", "more", "much_less", "much_more") and self.choice.band:
+        if action in ("less", "more", "much_less", "much_more") and choice.band:
             return "a band has edges: , and . move the one in hand, b takes the other"
-        if action == "criterion" and self.choice.criterion == "soft":
-            return "this slice is drawn by lot: s takes another"
-        if action == "group" and self.table.scores.domain is None:
+        if action == "criterion" and choice.criterion == "soft":
+            return "this slice is drawn by lot: i takes another"
+        if action == "group" and self.now.table.scores.domain is None:
             return "these scores name no domain"
-        if action == "group" and self._next_group() not in self.table.held:
+        if action == "group" and self.now.next_group() not in self.now.table.held:
             return "that grouping is being sorted: a moment"
-        if action == "slice" and len(self.config.slices) < 2:
+        if action == "slice" and len(self.now.config.slices) < 2:
             return "the run has one slice"
-        return None
-
-    def change(self, **fields: Any) -> str | None:
-        assert self.choice is not None
-        told = {**self.choice.model_dump(exclude={"name", *ABSOLUTE_KEYS}), **fields}
-        told["criterion"] = "band" if told["criterion"] == "range" else told["criterion"]
-        try:
-            self.choice = Slice.model_validate(told)
-            self._ask()
-        except (ValueError, MlxpruneError) as error:  # bounds of the run's slice
-            return line_of(str(error).splitlines()[-1] if str(error) else "not possible")
+        if action == "start" and self.session.read_only:
+            return "this window only looks"
         return None
 
     def do_criterion(self) -> str | None:
-        assert self.choice is not None
-        at = CRITERIA.index(self.choice.criterion) if self.choice.criterion in CRITERIA else 0
-        following = CRITERIA[(at + 1) % len(CRITERIA)]
-        rate = self.rate()
-        if following == "band":
-            low = (1 - rate) / 2
-            return self.change(criterion="band", rate=None, band=(low, low + rate))
-        return self.change(criterion=following, rate=rate, band=None)
-
-    def rate(self) -> Decimal:
-        assert self.choice is not None
-        if self.choice.band is not None:
-            return self.choice.band[1] - self.choice.band[0]
-        return self.choice.rate or Decimal("0.5")
-
-    def _move(self, step: Decimal) -> str | None:
-        return self.change(rate=min(Decimal(1), max(STEP, self.rate() + step)))
+        return self.now.next_criterion()
 
     def do_less(self) -> str | None:
-        return self._move(-STEP)
+        return self.now.move(-STEP)
 
     def do_more(self) -> str | None:
-        return self._move(STEP)
+        return self.now.move(STEP)
 
     def do_much_less(self) -> str | None:
-        return self._move(-LEAP)
+        return self.now.move(-LEAP)
 
     def do_much_more(self) -> str | None:
-        return self._move(LEAP)
+        return self.now.move(LEAP)
 
     def do_edge_down(self) -> str | None:
-        return self._edge(-STEP)
+        return self.now.move_edge(-STEP)
 
     def do_edge_up(self) -> str | None:
-        return self._edge(STEP)
-
-    def _edge(self, step: Decimal) -> str | None:
-        assert self.choice is not None
-        assert self.choice.band is not None
-        low, high = self.choice.band
-        if self.upper:
-            high = min(Decimal(1), max(low + STEP, high + step))
-        else:
-            low = max(Decimal(0), min(high - STEP, low + step))
-        return self.change(band=(low, high))
+        return self.now.move_edge(STEP)
 
     def do_edge(self) -> None:
-        self.upper = not self.upper
+        self.now.upper = not self.now.upper
 
     def do_unit(self) -> str | None:
-        assert self.choice is not None
-        other = "documents" if self.choice.unit == "tokens" else "tokens"
-        return self.change(unit=other, rule="exact")
-
-    def _next_group(self) -> Any:
-        assert self.choice is not None
-        at = GROUPS.index(self.choice.by) if self.choice.by in GROUPS else 0
-        return GROUPS[(at + 1) % len(GROUPS)]
+        other = "documents" if self.now.choice.unit == "tokens" else "tokens"
+        return self.now.change(unit=other, rule="exact")
 
     def do_group(self) -> str | None:
-        return self.change(by=self._next_group())
+        return self.now.change(by=self.now.next_group())
 
-    def do_sample(self) -> None:
+    def do_hold_as_a(self) -> None:
+        self.now.hold()
+
+    def do_documents(self) -> None:
         self.skip = (self.skip * 3 + 1) % 1000
 
     def do_slice(self) -> None:
         self.number += 1
-        self.table = self.kept = self.choice = self.loading = None
+        self.what = self.asked = None
 
     def do_reset(self) -> None:
-        self.choice = self.own
+        self.now.reset()
         self.skip = 0
-        self._ask()
 
-    def command(self) -> str:
-        """What makes it so: the run goes on from its scores with this slice."""
-        view = self.context.view
-        assert view is not None
-        words = ["mlxprune", "run", str(view.run.config), "--dir", str(view.run.path)]
-        for setting in settings_of(self.choice or self.own):
-            words += ["--set", setting]
-        return shlex.join(words)
+    def copied(self) -> tuple[str, str] | None:
+        if self.what is None:
+            return None
+        return self.now.command(), "the command that goes on with this slice"
 
-    def copied(self) -> str | None:
-        return self.command() if self.choice is not None else None
-
-    def do_write(self) -> Answer:
-        assert self.choice is not None
-        name = f"{self.config.name}-{self.choice.label}"
-        return Ask(
+    def do_write(self) -> None:
+        name = f"{self.now.config.name}-{self.now.choice.label}"
+        self.host.ask(
             "Write a configuration with this slice to",
             f"{name}.yaml",
-            lambda given: self.write(Path(given).expanduser(), name),
             "the run in hand stays as it is; mlxprune run FILE makes a new one",
+            lambda given: self.now.write(Path(given).expanduser(), name),
         )
 
-    def write(self, path: Path, name: str) -> str:
-        tree = self.config.model_dump(mode="json")
-        assert self.choice is not None
-        chosen = self.choice.model_dump(mode="json")
-        tree["selection"] = {k: v for k, v in chosen.items() if v is not None}
-        tree["name"] = name[:100]
-        try:
-            validate_config(tree, str(path))
-        except MlxpruneError as error:
-            return error.problem
-        if path.exists():
-            return f"{path} exists: choose another name"
-        try:
-            write_atomic(path, write_yaml(tree))
-        except OSError as error:
-            return f"cannot write {path}: {error.strerror or error}"
-        return f"wrote {path}: mlxprune run {path}"
+    def do_start(self) -> None:
+        """A new run with this slice beside the one in hand; asked for the name of its folder."""
+        what = self.now
+        usual = what.view.run.path.with_name(f"{what.view.run.path.name}-{what.choice.label}")
+
+        def begin(given: str) -> str:
+            folder = Path(given).expanduser()
+            if folder.absolute() != what.view.run.path.absolute() and folder.exists():
+                return f"{folder} exists: choose another name"
+            self.host.later(lambda: start(what, folder), self._started)
+            return "starting ..."
+
+        self.host.ask(
+            f"Start a run with {words_of(what.choice)} in the background, in",
+            str(usual),
+            "a new folder scores anew; the folder of this run reuses its scores and goes on there",
+            begin,
+        )
+
+    def _started(self, told: str) -> None:
+        self.host.say(told)
 
 
-def settings_of(choice: Slice) -> list[str]:
-    """The --set values that make a run's only slice this one."""
-    told = {k: v for k, v in choice.model_dump(mode="json").items() if v is not None}
-    if choice.absolute:  # the share that it is here follows from it
-        told = {k: v for k, v in told.items() if k not in ("rate", "band")}
-    return [f"selection={json.dumps(told)}"]
-
-
-def _words(choice: Slice) -> str:
-    by = {"corpus": "", "domain": ", by domain"}.get(str(choice.by), ", by domain and length")
-    if choice.absolute:
-        return f"{choice.label}{by}"
-    return f"{choice.criterion} {choice.share} % of {choice.unit}{by}"
-
-
-def _load(run: RunFolder, config: Config, choice: Slice) -> Any:
-    """(table, texts, document numbers, the slice), or why not."""
+def start(what: WhatIf, folder: Path) -> str:
+    """Begin it in a process that outlives the app; what it says of that."""
+    words = shlex.split(what.command())
+    words[words.index("--dir") + 1] = str(folder)
+    command = [sys.executable, "-m", *words, "--detach"]
     try:
-        scores = RunArtifacts(run, config).scores(choice)
-        texts = Texts(run)
-    except Exception as error:  # a file that is being replaced, or of another version
-        return str(error) or type(error).__name__
-    numbers = texts.numbers(scores.key)
-    tokens = np.where(numbers >= 0, texts.tokens.lengths(np.maximum(numbers, 0)), scores.num_tokens)
-    choice = resolved(choice, scores, tokens)
-    found = slice_preview.Table(scores, tokens, config.seed, choice)
-    found.sorted(choice)
-    return found, texts, numbers, choice
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=START_SECONDS, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return line_of(str(error))
+    return line_of(done.stdout if done.returncode == 0 else done.stderr)

@@ -1,348 +1,373 @@
-"""Training: the curves of the reference and of every arm, their passes, and what they cost."""
+"""Training: every model of the study, the curve of the one that is chosen, and what each pass did."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+from textual.widgets import DataTable
 
-from mlxprune.records import read_record
 from mlxprune.run import forecast
-from mlxprune.run.event_kinds import StageStatus
-from mlxprune.selection.manifest import SliceManifest
-from mlxprune.tokenization.token_file import TokenSummary
-from mlxprune.units import LN2, ago, clock, count, size
-from mlxprune_tui.drawing import line_chart
-from mlxprune_tui.drawing.cells import SERIES, Line, pad, sparkline, table
-from mlxprune_tui.drawing.line_chart import Series
+from mlxprune.run.phrases import memorising_words
+from mlxprune.units import ago, count, short_duration
+from mlxprune_tui.drawing import line_chart, pass_strip
+from mlxprune_tui.drawing.cells import Line, sparkline
+from mlxprune_tui.drawing.pass_strip import PassCell
 from mlxprune_tui.drawing.text import line_of
-from mlxprune_tui.readers import training_curves
-from mlxprune_tui.readers.run_view import View
+from mlxprune_tui.readers import study_grid, training_curves
+from mlxprune_tui.readers.study_grid import GridCell
 from mlxprune_tui.readers.training_curves import AXES, FIGURES, Curve
-from mlxprune_tui.screens.page import SHORT, TALL, WIDE, Layout, Page, Pane, Split, empty, say
+from mlxprune_tui.screens import pictures
+from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.model_table import COLUMNS, earlier_row, model_row
+from mlxprune_tui.screens.pictures import FIGURE_UNITS, BytesPerToken, CurvePicture, CurveView
+from mlxprune_tui.shell import keys
+from mlxprune_tui.shell.session import Session
+from mlxprune_tui.widgets.panes import Headline, Pane, ScrolledWords
+from mlxprune_tui.widgets.picture import Picture
+from mlxprune_tui.widgets.table import Table
 
-UNITS = {
-    "loss": "bits per byte",
-    "learning_rate": "learning rate",
-    "gradient_norm": "gradient norm",
-    "rate": "tokens a second",
-    "utilisation": "share of peak",
-}
 SMOOTH = [0.0, 0.01, 0.03, 0.1]
 CURSOR_STEPS = 60
-MEMORISES = 0.005  # bits per byte that validation rises above its best while training goes on
+PANELS = ("learning_rate", "gradient_norm", "rate")
 
 
-class Training(Page):
-    name = "training"
-    defaults = {  # noqa: RUF012
-        "figure": "loss", "axis": "tokens", "log": False, "log_x": False, "smooth": 0.03,
-        "all": False,
+class Training(RunScreen):
+    NAME = "training"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("training")
+    FOCUS = "#curve"
+    DEFAULTS: ClassVar = {
+        "figure": "loss", "axis": "tokens", "log": False, "smooth": 0.03, "all": False,
     }  # fmt: skip
-    choices = {"figure": FIGURES, "axis": AXES, "smooth": SMOOTH}  # noqa: RUF012
+    CHOICES: ClassVar = {"figure": FIGURES, "axis": AXES, "smooth": SMOOTH}
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.reset()
+
+    def reset(self) -> None:
         self.model: str | None = None  # None: the one that trains
-        self.cursor: float | None = None  # a share of what is shown
-        self.window = (0.0, 1.0)  # of the whole axis
-        self._held: tuple[Any, Curve] | None = None
-        self._sizes: dict[Any, float | None] = {}
+        self.window = (0.0, 1.0)
+        self.cursor: float | None = None
+        self.scale: BytesPerToken | None = None
+        self.drawn: CurvePicture | None = None
+        self._dragged_from: tuple[float, float] | None = None
+
+    def body(self) -> Iterator[Widget]:
+        with Horizontal(id="training-parts"):
+            with Vertical(id="training-left"):
+                yield Pane("Models", Table("grid"), ident="grid-pane")
+                yield Pane("This model", ScrolledWords("facts"), ident="facts-pane")
+            with Vertical(id="training-right"):
+                yield Pane(
+                    "",
+                    Picture(self.draw_curve, "curve", chart=True, focusable=True),
+                    ident="curve-pane",
+                )
+                with Horizontal(id="panels"):
+                    for name in PANELS:
+                        draw = lambda cells, rows, name=name: self.draw_panel(name, cells, rows)  # noqa: E731
+                        yield Pane(
+                            FIGURE_UNITS[name], Picture(draw, f"panel-{name}"), ident=f"pane-{name}"
+                        )
+        yield Pane("Passes", Picture(self.draw_passes, "passes"), ident="passes-pane")
 
     # --- what is shown
 
+    def nothing(self) -> str | None:
+        if (why := super().nothing()) is not None:
+            return why
+        if self.chosen() is None:
+            return "Nothing has trained yet: the reference is the first. Its curves are drawn here."
+        return None
+
     def names(self) -> list[str]:
-        view = self.context.view
-        return list(view.state.curves) if view else []
+        """Models of the present configuration first, then those of earlier slices."""
+        view = self.view
+        if view is None:
+            return []
+        old = set(study_grid.earlier(view))
+        known = list(view.state.curves)
+        return [n for n in known if n not in old] + [n for n in known if n in old]
 
     def chosen(self) -> str | None:
         names = self.names()
         if self.model in names:
             return self.model
-        return names[-1] if names else None
+        view = self.view
+        present = [n for n in names if view is not None and view.is_present(n)]
+        return present[-1] if present else (names[-1] if names else None)
 
     def curve(self, name: str) -> Curve:
-        view = self.context.view
+        assert self.view is not None
+        return training_curves.curve(name, self.view.state.curves[name])
+
+    def bytes_per_token(self, name: str) -> float | None:
+        assert self.view is not None
+        if self.scale is None or self.scale.view is not self.view:
+            self.scale = BytesPerToken(self.view)
+        return self.scale.of(name)
+
+    def cell(self, name: str) -> GridCell | None:
+        assert self.view is not None
+        return next((c for c in study_grid.grid(self.view) if c.model == name), None)
+
+    def passes(self, name: str) -> list[PassCell]:
+        cell, one = self.cell(name), self.curve(name)
+        unique = None
+        if cell is not None and cell.passes and one.total:
+            unique = one.total / cell.passes
+        return training_curves.passes_of(one, self.bytes_per_token(name), unique)
+
+    def headline(self) -> Headline:
+        view, name = self.view, self.chosen()
         assert view is not None
+        assert name is not None
+        cell = self.cell(name)
         held = view.state.curves[name]
-        key = (id(view), name, len(held.train), len(held.validation), view.state.updated)
-        if self._held is None or self._held[0] != key:
-            self._held = (key, training_curves.curve(name, held))
-        return self._held[1]
-
-    def bytes_per_token(self, name: str | None = None) -> float | None:
-        """Of what a model trains on: of its slice where it is one, else of the corpus."""
-        view, name = self.context.view, name or self.chosen()
-        if view is None or name is None:
-            return None
-        key = (id(view), name, view.state.stages["selection"].state)
-        if key not in self._sizes:
-            self._sizes[key] = _bytes_per_token(view, training_curves.SEED.sub("", name))
-        return self._sizes[key]
-
-    def layout(self, cells: int, rows: int) -> Layout:
-        name = self.chosen()
-        if name is None:
-            return empty(
-                "Nothing has trained yet: the reference is the first.",
-                "Its loss, its validation and what it costs are drawn here as it goes.",
+        told = view.state.memorising.get(name)
+        label = line_of(name.partition("/")[2])
+        said = label
+        if cell is not None:
+            seed = f", seed {cell.seed}" if cell.seed is not None else ""
+            said = f"{line_of(cell.arm)}{seed}"
+        number = held.train.last("pass")
+        if number is not None:
+            of = f" of {math.ceil(cell.passes)}" if cell is not None and cell.passes else ""
+            said += f": pass {int(number)}{of}"
+        last = held.validation.last("bits_per_byte")
+        if cell is not None and cell.best is not None and last is not None:
+            said += f", validation {float(last):.3f}"
+            if told is None:
+                said += f", best {cell.best:.3f} in pass {cell.best_pass}"
+        if told is not None:
+            said += f". It is memorising: validation was best in pass {told.best_pass} ({told.best:.3f})"
+        cells = [c for c in study_grid.grid(view) if c.kind != "reference"]
+        done = sum(c.state == "done" for c in cells)
+        behind = f"{done} of {len(cells)} models are trained" if cells else "The reference"
+        stage = view.state.stages["final" if name.startswith("final/") else "reference"]
+        left = forecast.left(stage) if view.live else None
+        behind += f", {short_duration(left)} left of the stage" if left is not None else ""
+        others = [m for m in view.state.memorising if view.is_present(m) and m != name]
+        if others:
+            behind += (
+                f"; memorising, too: {', '.join(line_of(m.partition('/')[2]) for m in others)}"
             )
-        title = self._title(name)
-        picture = Pane(title, self._picture)
-        facts = Pane(f"Now: {line_of(name.partition('/')[2])}", self.draw_facts)
-        passes = Pane("Train and validation by pass", self.draw_passes)
-        if cells >= WIDE:
-            side = Split(False, [(12, facts), (1.0, passes)])
-            return Split(True, [(0.68, picture), (0.32, side)])
-        if rows >= TALL:
-            return Split(False, [(1.0, picture), (12, facts), (8, passes)])
-        below = 7 if rows >= SHORT else 4
-        return Split(False, [(1.0, picture), (below, Split(True, [(0.55, facts), (0.45, passes)]))])
+        if not view.is_present(name):
+            behind = "Of an earlier slice of this folder: not part of the present configuration"
+        return Headline(f"{said}.", f"{behind}.", "bad" if told is not None else "")
+
+    def renew_body(self) -> None:
+        name = self.chosen()
+        assert name is not None
+        self._grid(name)
+        self.query_one("#curve-pane", Pane).entitle(self._title(name))
+        self.pictures("curve", "passes", *(f"panel-{p}" for p in PANELS))
+        self.query_one("#facts", ScrolledWords).tell_facts(self.facts(name))
+        self.query_one("#passes-pane", Pane).entitle(self._passes_title(name))
 
     def _title(self, name: str) -> str:
         if self.options["all"]:
-            return "validation of every arm, bits per byte, mean over seeds"
-        figure = self.options["figure"]
-        at = f"{self.names().index(name) + 1} of {len(self.names())}"
-        view = self.context.view
-        at += " so far" if view is not None and view.live else ""
+            return "Validation of every arm, bits per byte, mean over seeds"
         logged = ", log" if self.options["log"] else ""
-        return f"{line_of(name)} ({at}): {UNITS[figure]}{logged}"
+        unit = FIGURE_UNITS[self.options["figure"]]
+        if self.options["figure"] == "loss" and self.bytes_per_token(name) is None:
+            unit = "nats a token"
+        return f"{line_of(name.partition('/')[2])}: {unit}{logged}"
 
-    def _picture(self, cells: int, rows: int) -> list[Line]:
-        if self.options["all"]:
-            return self._every_arm(cells, rows)
-        name = self.chosen()
-        assert name is not None
-        one = self.curve(name)
-        series, told = self._series(one)
-        return self._draw(series, told, cells, rows, one.boundaries(self.options["axis"]))
-
-    def _series(self, one: Curve) -> tuple[list[Series], list[tuple[str, str]]]:
-        """Curves of one model, and the legend: (words, style)."""
-        axis, figure = self.options["axis"], self.options["figure"]
-        x = one.axis(axis)
-        if len(x) and not np.isfinite(x).any():
-            return [], [(f"this log does not tell {axis}: x takes another axis", "warn")]
-        if figure != "loss":
-            return [Series(x, one.train[figure], "a")], [(UNITS[figure], "a")]
-        scale = self.bytes_per_token()
-        if scale is None:
-            return [Series(x, one.train["loss"], "a")], [("train, nats a token", "a")]
-        y = one.train["loss"] / (LN2 * scale)
-        smooth = self.options["smooth"]
-        series, told = [], []
-        if smooth:
-            series.append(Series(x, y, "dim", "."))
-        series.append(Series(x, line_chart.smoothed(x, y, smooth), "a", "*"))
-        told.append((f"train, at about {scale:.2f} bytes a token" + (
-            f", smoothed {smooth:g} of the axis" if smooth else ""), "a"))  # fmt: skip
-        if len(one.validation["targets"]):
-            held_out = one.validation["bits_per_byte"]
-            series.append(Series(one.axis(axis, True), held_out, "b", "o", dashed=True))
-            mark = "o" if self.context.glyphs.name == "ascii" else "dashed"
-            told.append((f"validation ({mark})", "b"))
-        return series, told
-
-    def _every_arm(self, cells: int, rows: int) -> list[Line]:
-        view = self.context.view
+    def _grid(self, chosen: str) -> None:
+        view = self.view
         assert view is not None
-        found = [training_curves.curve(n, c) for n, c in view.state.curves.items()]
-        arms = training_curves.by_arm(found, self.options["axis"])
-        known = {one.arm for one in found if one.final and len(one.validation["targets"])}
-        missing = sorted(known - {arm.arm for arm in arms})
-        if not arms:
-            why = f"This log does not tell {self.options['axis']}: x takes another axis."
-            return [[(why if known else "No arm has a validation yet.", "dim")]]
-        shown = arms[: len(SERIES)]
-        series = [
-            Series(arm.x, arm.mean, SERIES[i].lower(), SERIES[i], dashed=i % 2 == 1)
-            for i, arm in enumerate(shown)
-        ]
-        told = []
-        for letter, arm in zip(SERIES, shown, strict=False):
-            words = f"{letter} {line_of(arm.arm)} {arm.mean[-1]:.4f}{_seeds(arm)}"
-            told.append((words, letter.lower()))
-        if missing:
-            told.insert(0, (f"no {self.options['axis']} known of {', '.join(missing)}", "warn"))
-        if len(arms) > len(shown):
-            told.append((f"and {len(arms) - len(shown)} more: press 5", "dim"))
-        spread = training_curves.noise(arms)
-        band = None
-        if spread is not None:
-            band = (Series(spread.x, spread.low, ""), Series(spread.x, spread.high, ""))
-            apart = float(spread.high[-1] - spread.low[-1])
-            told.append((f"... {line_of(spread.arm)} against itself: {apart:.4f} apart", "dim"))
-        else:
-            told.append(("no noise band: it takes two ended seeds of random", "dim"))
-        return self._draw(series, told, cells, rows, np.zeros(0), band, zoom_y=True)
+        cells = study_grid.grid(view)
+        rows = [model_row(cell, self.glyphs) for cell in cells]
+        for name in study_grid.earlier(view):
+            last = view.state.curves[name].validation.last("bits_per_byte")
+            rows.append(earlier_row(name, None if last is None else float(last)))
+        table = self.query_one("#grid", Table)
+        with self.prevent(DataTable.RowHighlighted):
+            table.show(COLUMNS, rows)
+            if self.model is None or table.chosen_key() is None:
+                table.choose(chosen)
+        done = sum(c.state == "done" for c in cells)
+        self.query_one("#grid-pane", Pane).entitle(f"Models, {done} of {len(cells)} done")
 
-    def _draw(
-        self,
-        series: list[Series],
-        told: list[tuple[str, str]],
-        cells: int,
-        rows: int,
-        boundaries: np.ndarray,
-        band: tuple[Series, Series] | None = None,
-        zoom_y: bool = False,
-    ) -> list[Line]:
+    def looks(self) -> CurveView:
         options = self.options
-        whole = line_chart.frame_of(series, options["log_x"], options["log"])
-        span = whole.right - whole.left
-        left, right = (whole.left + share * span for share in self.window)
-        # The start of a training is so high that nothing else is seen: the frame leaves it out.
-        inside = [_between(s, left, right, options["log_x"]) for s in series]
-        quantile = 0.02 if options["figure"] == "loss" and not zoom_y else 0.0
-        fitted = line_chart.frame_of(inside, options["log_x"], options["log"], quantile)
-        frame = line_chart.Frame(
-            left, right, fitted.bottom, fitted.top, options["log_x"], options["log"]
-        )
-        legend = _legend(told, cells, 2 if rows > 8 else 1)
-        cursor, reading = None, None
-        if self.cursor is not None:
-            at = left + self.cursor * (right - left)
-            cursor = 10**at if options["log_x"] else at
-            reading = self._reading(series, told, cursor)
-        room = rows - len(legend) - (1 if reading else 0)
-        lines = line_chart.chart(
-            series, frame, cells, room, self.context.glyphs, boundaries.tolist(), cursor, band
-        )
-        if reading:
-            lines.append(pad([(reading, "bold")], cells))
-        return lines + legend
+        return CurveView(
+            options["figure"], options["axis"], options["log"], options["smooth"], self.window,
+            self.cursor,
+        )  # fmt: skip
 
-    def _reading(self, series: list[Series], told: list[tuple[str, str]], at: float) -> str:
-        """The numbers under the cursor."""
-        words = [f"at {self._unit(at)}:"]
-        for one in series:
-            if one.style == "dim":
-                continue
-            able = np.isfinite(one.y) & np.isfinite(one.x)
-            if not able.any():
-                continue
-            value = float(np.interp(at, one.x[able], one.y[able]))
-            name = next((w.split(",")[0].split(" (")[0] for w, s in told if s == one.style), "")
-            words.append(f"{name} {value:.4g}")
-        return "  ".join(words)
+    def draw_curve(self, cells: int, rows: int) -> list[Line]:
+        view, name = self.view, self.chosen()
+        if view is None or name is None:
+            return []
+        if self.options["all"]:
+            self.drawn = self._every_arm(cells, rows)
+        else:
+            one = self.curve(name)
+            present = {n for n in view.state.curves if view.is_present(n)}
+            others = training_curves.seeds_of(view.state.curves, one.arm, present - {name})
+            self.drawn = pictures.curve_picture(
+                one, others, self.bytes_per_token(name), self.looks(), cells, rows, self.glyphs
+            )
+        return self.drawn.lines
 
-    def _unit(self, value: float) -> str:
-        axis = self.options["axis"]
-        if axis == "time":
-            return clock(value)
-        return f"{count(value, 10)} {axis}"
-
-    def draw_facts(self, cells: int, rows: int) -> list[Line]:
-        name = self.chosen()
-        view = self.context.view
-        assert name is not None
+    def _every_arm(self, cells: int, rows: int) -> CurvePicture:
+        view = self.view
         assert view is not None
-        one = self.curve(name)
-        last = {k: float(v[-1]) if len(v) else math.nan for k, v in one.train.items()}
-        scale = self.bytes_per_token()
-        trained = f"{last['loss']:.3f} nats"
-        if scale:
-            trained = f"{last['loss'] / (LN2 * scale):.3f} bits a byte, {trained}"
-        valid = one.validation["bits_per_byte"]
-        change = f" ({valid[-1] - valid[-2]:+.4f})" if len(valid) > 1 else ""
-        stage = view.state.stage("final" if one.final else "reference")
-        trains = (
-            view.live
-            and view.standing != "paused"
-            and name == self.names()[-1]
-            and stage.state == StageStatus.RUNNING
-        )
-        done = last["targets"] / one.total if one.total else math.nan
-        saved = view.state.checkpoint
-        left = forecast.left(stage)
-        pairs = [
-            ("step", f"{_n(last['step'])}, {_percent(done)} of {count(one.total)} tokens, "
-             f"pass {_n(last['pass'])}", ""),
-            ("train", trained, "a"),
-            ("valid", f"{valid[-1]:.4f}{change}" if len(valid) else "none yet", "b"),
-            ("rate", f"{count(last['rate']) if math.isfinite(last['rate']) else '-'} tokens/s", ""),
-            ("", sparkline(one.train["rate"].tolist(), cells - 9, self.context.glyphs), "dim"),
-            ("use", f"{_percent(last['utilisation'])} of peak", ""),
-            ("lr, grad", f"{_g(last['learning_rate'])}, {_g(last['gradient_norm'])}", ""),
-            ("memory", f"peak {size(view.state.peak_memory_bytes or None)}", ""),
-            ("saved", f"{ago(view.now() - saved.t)} ago, step {saved.step}"
-             if saved and saved.t and trains else "-", ""),
-            ("left", f"{clock(left)} of this stage" if trains and left is not None else "-", ""),
-        ]  # fmt: skip
-        if rows < len(pairs):  # the little room is for figures
-            pairs = [p for p in pairs if p[0]]
-        return say(pairs[:rows], cells)
+        found = [
+            training_curves.curve(n, c) for n, c in view.state.curves.items() if view.is_present(n)
+        ]
+        arms = training_curves.by_arm(found, self.options["axis"])
+        if not arms:
+            told = "no arm has a validation yet, or this log does not tell the axis"
+            return CurvePicture([[(told, "dim")]], "", line_chart.Extras())
+        kinds = {arm.arm: arm.kind for arm in view.arms()}
+        looks = replace(self.looks(), figure="loss")
+        return pictures.arms_picture(arms, kinds, looks, cells, rows, self.glyphs)
+
+    def draw_panel(self, figure: str, cells: int, rows: int) -> list[Line]:
+        name = self.chosen()
+        if self.view is None or name is None:
+            return []
+        looks = replace(self.looks(), figure=figure, cursor=None)
+        return pictures.curve_picture(
+            self.curve(name), [], None, looks, cells, rows, self.glyphs
+        ).lines
+
+    def _passes_title(self, name: str) -> str:
+        told = self.view.state.memorising.get(name) if self.view is not None else None
+        if told is not None:
+            return f"Passes: memorising since pass {told.pass_number}, bits per byte"
+        return "Passes: train, validation and the gap, bits per byte"
 
     def draw_passes(self, cells: int, rows: int) -> list[Line]:
-        name, scale = self.chosen(), self.bytes_per_token()
-        if name is None or scale is None:
-            return [[("bytes a token are not known yet", "dim")]]
-        one = self.curve(name)
-        found = training_curves.gaps(one, scale)
-        if not found:
-            return [[("no validation yet", "dim")]]
-        lines = table(
-            [(str(n), f"{t:.3f}", f"{v:.3f}", f"{v - t:+.3f}") for n, t, v in found[-(rows - 1) :]],
-            ("pass", "train", "valid", "gap"),
-            cells,
-        )
-        if len(found) > 1 and len(lines) < rows:
-            change = (found[-1][2] - found[-1][1]) - (found[0][2] - found[0][1])
-            best = min(v for _, _, v in found)
-            rises = found[-1][2] - best > MEMORISES and change > 0
-            told = (
-                "memorising: validation rises again" if rises else f"gap {change:+.3f} since pass 1"
+        name = self.chosen()
+        if self.view is None or name is None:
+            return []
+        found = self.passes(name)
+        memorising = name in self.view.state.memorising
+        return pass_strip.pass_strip(found, memorising, cells, rows, self.glyphs)
+
+    def facts(self, name: str) -> list[tuple[str, str, str]]:
+        view, one = self.view, self.curve(name)
+        assert view is not None
+        last = {k: float(v[-1]) if len(v) else math.nan for k, v in one.train.items()}
+        cell = self.cell(name)
+        trains = cell is not None and cell.state == "training"
+        facts = []
+        told = view.state.memorising.get(name)
+        if told is not None:
+            facts.append(
+                ("memorising", line_of(memorising_words(None, told)).removeprefix("None "), "bad")
             )
-            lines.append(pad([(told, "warn" if rises else "dim")], cells))
-        return lines
+        done = f"{count(last['targets'], 8)} of {count(one.total, 8)} targets"
+        facts.append(("step", f"{_n(last['step'])}, {done}", ""))
+        scale = self.bytes_per_token(name)
+        if scale:
+            facts.append(("train", f"{last['loss'] / (np.log(2) * scale):.4f} bits per byte, at "
+                          f"{scale:.2f} bytes a token", "train"))  # fmt: skip
+        facts.append(("", f"{last['loss']:.4f} nats a token", "train"))
+        valid = one.validation["bits_per_byte"]
+        change = f" ({valid[-1] - valid[-2]:+.4f})" if len(valid) > 1 else ""
+        facts.append(("valid", f"{valid[-1]:.4f}{change}" if len(valid) else "none yet", "valid"))
+        if math.isfinite(last["rate"]) and trains:
+            facts.append(("rate", f"{count(last['rate'])} targets/s", ""))
+            facts.append(("", sparkline(one.train["rate"].tolist(), 24, self.glyphs), "dim"))
+        saved = view.state.checkpoint
+        if saved is not None and saved.t and trains:
+            facts.append(("saved", f"{ago(view.now() - saved.t)} ago, step {saved.step}", ""))
+        facts.append(("learning rate", f"{_g(last['learning_rate'])}", "dim"))
+        facts.append(("gradient", f"norm {_g(last['gradient_norm'])}", "dim"))
+        return facts
 
-    # --- keys
+    # --- mouse and keys
 
-    def why_not(self, action: str) -> str | None:
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        key = str(event.row_key.value)
+        if (
+            self.view is not None
+            and key in self.view.state.curves
+            and self.focused is event.data_table
+        ):
+            self.model = key
+            self.options["all"] = False
+            self.renew()
+
+    def _share(self, event: Picture.At) -> float | None:
+        if self.drawn is None or event.x < 0:
+            return None
+        cells = event.picture.content_size.width
+        return line_chart.share_at(event.x, cells, self.drawn.extras)
+
+    def on_picture_hovered(self, event: Picture.Hovered) -> None:
+        if event.picture.id == "curve":
+            self.cursor = self._share(event)
+            self.pictures("curve")
+
+    def on_picture_dragged(self, event: Picture.Dragged) -> None:
+        """The picture follows the hand."""
+        if event.picture.id != "curve":
+            return
+        left, right = self._dragged_from or self.window
+        self._dragged_from = None if event.ended else (left, right)
+        cells = max(1, event.picture.content_size.width - line_chart.AXIS)
+        moved = (event.from_x - event.x) / cells * (right - left)
+        moved = min(max(moved, -left), 1.0 - right)
+        self.window = (left + moved, right + moved)
+        self.pictures("curve")
+
+    def on_picture_wheeled(self, event: Picture.Wheeled) -> None:
+        if event.picture.id == "curve":
+            self.cursor = self._share(event)
+            self._zoom(0.8 if event.up else 1.25)
+            self.pictures("curve")
+
+    def why_not_here(self, action: str) -> str | None:
         if not self.names():
             return "nothing has trained yet"
         if action == "figure" and self.options["all"]:
-            return "every arm shows its validation; press a for one model"
+            return "every arm shows its validation; a shows one model"
         if action == "all" and not any(n.startswith("final/") for n in self.names()):
             return "no arm has trained yet"
         return None
 
-    def do_model(self, step: int = 1) -> None:
+    def do_model(self) -> None:
         names, now = self.names(), self.chosen()
         if now is not None:
-            self.model = names[(names.index(now) + step) % len(names)]
+            self.model = names[(names.index(now) + 1) % len(names)]
             self.options["all"] = False
-
-    def do_previous_model(self) -> None:
-        self.do_model(-1)
+            self.query_one("#grid", Table).choose(self.model)
 
     def do_figure(self) -> None:
-        self.cycle("figure", list(FIGURES))
+        self.cycle("figure", FIGURES)
 
     def do_all(self) -> None:
         self.options["all"] = not self.options["all"]
 
     def do_axis(self) -> None:
-        self.cycle("axis", list(AXES))
+        self.cycle("axis", AXES)
 
     def do_log(self) -> None:
         self.options["log"] = not self.options["log"]
-
-    def do_log_x(self) -> None:
-        self.options["log_x"] = not self.options["log_x"]
 
     def do_smooth(self) -> None:
         self.cycle("smooth", SMOOTH)
 
     def do_cursor_left(self) -> None:
-        self._cursor(-1)
+        self._move_cursor(-1)
 
     def do_cursor_right(self) -> None:
-        self._cursor(1)
+        self._move_cursor(1)
 
-    def _cursor(self, step: int) -> None:
+    def _move_cursor(self, step: int) -> None:
         now = 1.0 if self.cursor is None else self.cursor + step / CURSOR_STEPS
         self.cursor = min(1.0, max(0.0, now))
 
@@ -360,56 +385,15 @@ class Training(Page):
         left = min(max(0.0, centre - held * span), 1.0 - span)
         self.window = (left, left + span)
 
-    def do_reset(self) -> None:
+    def do_whole(self) -> None:
         self.cursor, self.window = None, (0.0, 1.0)
 
-    def copied(self) -> str | None:
-        name = self.chosen()
-        if name is None:
+    def copied(self) -> tuple[str, str] | None:
+        if self.view is None or self.chosen() is None:
             return None
-        one = self.curve(name)
-        rows = zip(one.validation["targets"], one.validation["bits_per_byte"], strict=True)
-        return "targets,validation_bits_per_byte\n" + "\n".join(f"{t:.0f},{v}" for t, v in rows)
-
-
-def _bytes_per_token(view: View, name: str) -> float | None:
-    kind, _, arm = name.partition("/")
-    try:
-        whole = read_record(view.run.tokens() / "tokens.json", TokenSummary).bytes_per_token
-    except (OSError, ValueError):
-        return None
-    if kind == "final":
-        with contextlib.suppress(OSError, ValueError):
-            manifest = read_record(view.run.selection(arm) / "manifest.json", SliceManifest)
-            if manifest.kept_bytes and manifest.kept_tokens:
-                return manifest.kept_bytes / manifest.kept_tokens
-    return whole
-
-
-def _seeds(arm: training_curves.ArmCurve) -> str:
-    return f" ({arm.seeds} of {arm.begun} seeds ended)" if arm.begun > arm.seeds else ""
-
-
-def _between(one: Series, left: float, right: float, log: bool) -> Series:
-    with np.errstate(all="ignore"):
-        x = np.log10(one.x) if log else one.x
-    inside = (x >= left) & (x <= right)
-    return Series(one.x[inside], one.y[inside], one.style)
-
-
-def _legend(told: list[tuple[str, str]], cells: int, rows: int) -> list[Line]:
-    lines: list[Line] = [[]]
-    used = 0
-    for words, style in told:
-        room = len(words) + 3
-        if used + room > cells and used:
-            if len(lines) == rows:
-                break
-            lines.append([])
-            used = 0
-        lines[-1].append((words + "   ", style))
-        used += room
-    return [pad(line, cells) for line in lines]
+        return self.view.command(
+            "tail", "--no-follow", "-n", "40"
+        ), "the command that tells the events"
 
 
 def _n(value: float) -> str:
@@ -418,7 +402,3 @@ def _n(value: float) -> str:
 
 def _g(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "-"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if math.isfinite(share) else "-"

@@ -1,27 +1,19 @@
-"""Dialogs: a question, a line of text, the sheet of keys. Escape always closes them."""
+"""Dialogs: a question, a line of text, help. Escape always closes them."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Button, Input, Static
 
-from mlxprune_tui.drawing.text import line_of, visible
+from mlxprune_tui.drawing.cells import Line, Span
+from mlxprune_tui.shell.help_texts import ScreenHelp
 from mlxprune_tui.shell.keys import EVERYWHERE, Key
-
-STYLE = """
-ModalScreen { align: center middle; }
-ModalScreen > Vertical, ModalScreen > VerticalScroll {
-    width: 90%; max-width: 96; height: auto; max-height: 90%;
-    border: round $primary; padding: 0 1; background: $surface;
-}
-ModalScreen Input { border: none; height: 1; padding: 0; }
-"""
+from mlxprune_tui.widgets.panes import Words
 
 
 class Confirm(ModalScreen[bool]):
@@ -37,16 +29,23 @@ class Confirm(ModalScreen[bool]):
         self.question, self.told = question, told
 
     def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(Text(line_of(self.question), style="bold"))
-            yield Static(Text(visible(self.told)))
-            yield Static(Text("\ny: yes    n or esc: no"))
+        with Vertical(classes="dialog"):
+            yield Words("question")
+            with Horizontal(classes="answers"):
+                yield Button("yes (y)", id="yes", variant="primary", compact=True)
+                yield Button("no (n, esc)", id="no", compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one(Words).tell([(self.question, "bold"), (f"\n\n{self.told}\n", "")])
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id == "yes")
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
 
 
-class Prompt(ModalScreen[str | None]):
+class Ask(ModalScreen[str | None]):
     """One line of text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close")]
@@ -56,10 +55,10 @@ class Prompt(ModalScreen[str | None]):
         self.prompt, self.given, self.hint = title, given, hint
 
     def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(Text(self.prompt, style="bold"))
-            yield Input(self.given)
-            yield Static(Text(visible(self.hint), style="dim"))
+        with Vertical(classes="dialog"):
+            yield Static(self.prompt, markup=False, classes="prompt")
+            yield Input(self.given, compact=True)
+            yield Static(self.hint, markup=False, classes="hint")
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
@@ -72,33 +71,49 @@ class Prompt(ModalScreen[str | None]):
 
 
 class Help(ModalScreen[None]):
-    """The keys of a screen, from the one table of them; what can do nothing now says why."""
+    """What a screen shows, its signs and words, and its keys; a key that can do nothing says why."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark", "close"),
+        Binding("j,down", "scroll(1)", show=False),
+        Binding("k,up", "scroll(-1)", show=False),
+    ]
 
-    def __init__(self, screen: str, keys: list[tuple[Key, str | None]]) -> None:
+    def __init__(self, screen: str, told: ScreenHelp, keys: list[tuple[Key, str | None]]) -> None:
         super().__init__()
-        self.about, self.rows = screen, keys
+        self.about, self.told, self.rows = screen, told, keys
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll():
-            yield Static(Text(f"Keys of {self.about}", style="bold"))
-            yield Static(self._table(lambda key: key.screen != EVERYWHERE))
-            yield Static(Text("\nEverywhere", style="bold"))
-            yield Static(self._table(lambda key: key.screen == EVERYWHERE))
-            yield Static(Text("\nesc closes this", style="dim"))
+        with VerticalScroll(classes="dialog"):
+            yield Words("help")
 
-    def _table(self, wanted: object) -> Text:
-        text = Text()
-        assert callable(wanted)
-        for key, why in self.rows:
-            if wanted(key):
-                text.append(f"{key.shown:>9}  ", style="bold")
-                text.append(key.told, style="dim" if why else "")
-                text.append(f" ({why})" if why else "", style="dim italic")
-                text.append("\n")
-        text.rstrip()
-        return text
+    def on_mount(self) -> None:
+        self.query_one(Words).tell(self.spans())
+        self.query_one(VerticalScroll).focus()
+
+    def spans(self) -> list[Span]:
+        found: Line = [(f"{self.about.capitalize()}\n", "title"), (f"{self.told.about}\n", "")]
+        if self.told.signs:
+            found.append(("\nSigns\n", "title"))
+        for sample, style, meaning in self.told.signs:
+            found += [(f"{sample:>6}", style), (f"  {meaning}\n", "")]
+        if self.told.words:
+            found.append(("\nWords\n", "title"))
+        for word, meaning in self.told.words:
+            found += [(f"  {word}", "bold"), (f": {meaning}\n", "")]
+        for title, everywhere in (("Keys here", False), ("Keys everywhere", True)):
+            found.append((f"\n{title}\n", "title"))
+            for key, why in self.rows:
+                if (key.screen == EVERYWHERE) != everywhere or key.action.startswith("as_"):
+                    continue
+                found += [(f"{key.shown:>9}", "bold" if why is None else "dim")]
+                found += [(f"  {key.told}", "" if why is None else "dim")]
+                found += [(f" (now: {why})" if why else "", "dim"), ("\n", "")]
+        found.append(("\nh j k l g G move as the arrows, home and end do. esc closes this.", "dim"))
+        return found
+
+    def action_scroll(self, way: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=way * 3, animate=False)
 
     def action_close(self) -> None:
         self.dismiss(None)

@@ -1,41 +1,74 @@
-"""Palette: everything that can be done, to be searched: keys, runs, themes, glyphs."""
+"""Palette: everything that can be done, to be searched: keys of this screen first, screens, arms,
+runs, themes, glyphs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from textual.app import SystemCommand
-from textual.markup import escape
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 
-from mlxprune.run.folder import runs_under
-from mlxprune_tui.drawing.cells import GLYPHS
 from mlxprune_tui.drawing.text import line_of
 from mlxprune_tui.shell import keys
 
+# Words that people look for, and what they mean by them.
+ALSO = {
+    "training.all": "overfit arms validation", "compare.what": "verdict tasks domains why",
+    "everywhere.export": "save write csv markdown svg picture table",
+    "everywhere.copy": "clipboard yank command", "everywhere.show_compare": "verdict result who won",
+    "everywhere.show_training": "overfit memorising epochs passes loss curve",
+    "everywhere.show_scoring": "perplexity histogram", "everywhere.show_selection": "what if slice",
+    "everywhere.leave": "quit exit detach", "everywhere.resume": "continue go on",
+}  # fmt: skip
 
-def commands(
-    folder: Path | None,
-    themes: list[str],
-    press: Callable[[keys.Key], None],
-    open_run: Callable[[Any], None],
-    choose_theme: Callable[[str], None],
-    choose_glyphs: Callable[[str], None],
-) -> Iterator[SystemCommand]:
-    """Names of folders are text from elsewhere: no markup of theirs is obeyed."""
-    for key in keys.KEYS:
-        if key.action in ("palette", "back"):
+
+@dataclass(frozen=True)
+class Choice:
+    """What can be chosen: its name, what it does, and how."""
+
+    name: str
+    told: str
+    do: Callable[[], object]
+    also: str = ""
+
+
+class Choices(Provider):
+    """Of what the app offers (``choices`` of it) those that fit what is typed; without a word, those
+    of the screen in hand."""
+
+    def _all(self) -> list[Choice]:
+        found: list[Choice] = self.app.choices()  # type: ignore[attr-defined]
+        return found
+
+    async def discover(self) -> Hits:
+        for choice in self._all():
+            yield DiscoveryHit(
+                Content(choice.name), choice.do, text=choice.name, help=choice.told
+            )  # fmt: skip
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for choice in self._all():
+            whole = f"{choice.name} {choice.told} {choice.also}"
+            score = max(matcher.match(choice.name), 0.7 * matcher.match(whole))
+            if score > 0:
+                yield Hit(
+                    score, Content(choice.name), choice.do, text=choice.name, help=choice.told
+                )  # fmt: skip
+
+
+def key_choices(screen: str, do: Callable[[keys.Key], object]) -> Iterator[Choice]:
+    """The keys, those of a screen first."""
+    own = [k for k in keys.KEYS if k.screen == screen]
+    everywhere = [k for k in keys.KEYS if k.screen == keys.EVERYWHERE]
+    others = [k for k in keys.KEYS if k.screen not in (screen, keys.EVERYWHERE, keys.READER)]
+    for key in [*own, *everywhere, *others]:
+        if key.action in ("palette", "back") or key.action.startswith("as_"):
             continue
         name = key.action.replace("_", " ")
-        where = name if key.screen == keys.EVERYWHERE else f"{key.screen}: {name}"
-        yield SystemCommand(where, escape(f"{key.told}; key {key.shown}"), partial(press, key))
-    for run in runs_under(folder) if folder is not None else []:
-        name, place = (escape(line_of(str(t))) for t in (run.path.name, run.path))
-        yield SystemCommand(f"open {name}", place, partial(open_run, run.path))
-    for theme in themes:
-        yield SystemCommand(f"theme {theme}", "colours", partial(choose_theme, theme))
-    for glyphs in GLYPHS:
-        told = "what pictures are made of"
-        yield SystemCommand(f"glyphs {glyphs}", told, partial(choose_glyphs, glyphs))
+        name = name if key.screen in (keys.EVERYWHERE, screen) else f"{key.screen}: {name}"
+        yield Choice(
+            line_of(name), f"{key.told}; key {key.shown}", lambda key=key: do(key),  # type: ignore[misc]
+            ALSO.get(key.id, ""),
+        )  # fmt: skip

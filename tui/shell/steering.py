@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlxprune.run.folder import send_command
+from mlxprune.run.status import ENDED_EARLY
 from mlxprune_tui.readers.run_view import View
 
 
@@ -12,6 +13,8 @@ def why_not(view: View | None, verb: str, read_only: bool) -> str | None:
         return "this window only looks"
     if view is None:
         return "no run is open"
+    if verb == "resume" and view.standing in ENDED_EARLY:
+        return None  # it is started again
     if not view.live:
         return f"the run is {view.standing}: no process would hear it"
     if verb == "resume" and view.standing != "paused":
@@ -21,8 +24,11 @@ def why_not(view: View | None, verb: str, read_only: bool) -> str | None:
     return None
 
 
-def consequences(view: View, verb: str) -> str:
-    """What happens on a command, and what of the work is kept."""
+def consequences(view: View, verb: str, again: bool = False) -> str:
+    """What happens on a command, and what of the work is kept; ``again``: a run that has ended is
+    started once more."""
+    if again:
+        return f"It is started in the background and goes on where it ended:\n\n{view.again}"
     kept = {
         "pause": "It saves a checkpoint at the next batch edge, then waits: R lets it go on.",
         "resume": "It goes on where it paused.",

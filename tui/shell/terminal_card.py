@@ -9,7 +9,6 @@ import numpy as np
 
 from mlxprune_tui.drawing import histogram, line_chart
 from mlxprune_tui.drawing.cells import GLYPHS, plain, sparkline
-from mlxprune_tui.screens.page import TALL, WIDE
 from mlxprune_tui.shell import settings
 
 
@@ -35,7 +34,8 @@ def text(kept: settings.Settings) -> str:
     inside = (np.arange(46) > 14) & (np.arange(46) < 34)
     for name, glyphs in GLYPHS.items():
         lines += ["", f"{name}:"]
-        bars = histogram.histogram(heights, inside.astype(float), 1, 6, 52, 6, glyphs)
+        layers = histogram.Layers(heights, inside.astype(float), heights / 8, heights * 0.8)
+        bars = histogram.histogram(layers, 1, 6, 52, 6, glyphs)
         lines += [
             plain(bars),
             plain(line_chart.chart(series, line_chart.frame_of(series), 52, 7, glyphs)),
@@ -49,6 +49,6 @@ def text(kept: settings.Settings) -> str:
 def _room(cells: int, rows: int) -> str:
     if cells < 60 or rows < 15:
         return "one line of status; 60 x 15 is the least for screens"
-    if cells < WIDE or rows < TALL:
+    if cells < 100 or rows < 30:
         return "complete; from 100 x 30 there is room for panes side by side"
     return "comfortable"
