@@ -50,12 +50,6 @@ def test_every_stage_of_it_is_reused(make: ModuleType, run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_app_draws_it_as_before(make: ModuleType, run: Path) -> None:
-    for name, text in make.pictures(run).items():
-        assert text == (EXPECTED / name).read_text(encoding="utf-8"), name
-
-
-@pytest.mark.slow
 def test_commands_say_of_it_what_they_said(make: ModuleType, run: Path) -> None:
     for name, said in make.answers(run.parent).items():
         known = (EXPECTED / name).read_text(encoding="utf-8")

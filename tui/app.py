@@ -48,8 +48,8 @@ ENDS = ("done", "failed", "stopped", "crashed")
 
 
 class Monitor(App[None]):
-    """``folder`` is a run, a folder of runs, or where one is going to be. ``now`` is a clock, so that
-    tests can stop it; ``read_only`` takes no commands."""
+    """``folder`` is a run, a folder of runs, or where one is going to be. ``now`` is a clock, so
+    that tests can stop it; ``read_only`` takes no commands."""
 
     CSS_PATH = "app.tcss"
     TITLE = "mlxprune"
@@ -82,7 +82,8 @@ class Monitor(App[None]):
         self.window = outside.Window(self._to_terminal, os.environ.get("TERM_PROGRAM", ""))
 
     def get_css_variables(self) -> dict[str, str]:
-        """With the colour of what is in hand: the blue of sixteen colours cannot be read on black."""
+        """With the colour of what is in hand: the blue of sixteen colours cannot be read on
+        black."""
         found = super().get_css_variables()
         is_ansi = self.theme.startswith("ansi")
         return found | {"in-hand": "ansi_cyan" if is_ansi else found.get("primary", "#0178d4")}

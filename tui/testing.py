@@ -13,6 +13,7 @@ from mlxprune.run.state import Curve, RunState
 from mlxprune_tui.app import Monitor
 from mlxprune_tui.drawing.cells import GLYPHS
 from mlxprune_tui.drawing.text import width
+from mlxprune_tui.readers.run_view import View
 
 BRAILLE = GLYPHS["braille"]
 STATES = ("empty", "starting", "live", "stale", "crashed", "failed", "done")
@@ -34,11 +35,22 @@ def shifted(records: list[dict[str, Any]], last: float) -> list[dict[str, Any]]:
     return [{**r, "t": r["t"] + by} for r in records]
 
 
-async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def view_of(folder: Path, now: Callable[[], float] = time.time) -> View:
+    """A run, read to the end of its log."""
+    seen = View(folder, now)
+    while seen.read(5.0):
+        pass
+    seen.look(at_once=True)
+    return seen
+
+
+async def until(
+    pilot: Any, condition: Callable[[], bool], seconds: float = 20.0, what: str = ""
+) -> None:
     """Wait for a condition, not for a time."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, f"it did not come about {what}"
         await pilot.pause(0.02)
 
 

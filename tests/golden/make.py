@@ -1,7 +1,7 @@
-"""Make the small study whose run folder is kept here, and what is said and drawn of it.
+"""Make the small study whose run folder is kept here, and what is said of it.
 
     PYTHONPATH=old python tests/golden/make.py study     # corpus, configuration and run
-    PYTHONPATH=old python tests/golden/make.py expected  # answers and pictures of that run
+    PYTHONPATH=old python tests/golden/make.py expected  # what commands say of that run
 
 The run folder was made by commit 081ec38, the last one before the code was put into packages. It
 says that what people have on their disks still opens. Weights and checkpoints are left out.
@@ -9,7 +9,6 @@ says that what people have on their disks still opens. Weights and checkpoints a
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -31,8 +30,6 @@ HEAVY = (  # not needed to open a run, or to see that nothing of it has to be do
     "generation_config.json",
 )  # fmt: skip
 MADE_IN = Path("/tmp/mlxprune-golden")
-SIZES = ((80, 24), (120, 40))
-SCREENS = ("overview", "scoring", "selection", "training", "compare", "documents")
 ANSWERS: dict[str, list[str]] = {
     "status.json": ["status", "run", "--json"],
     "status.txt": ["status", "run"],
@@ -122,29 +119,6 @@ def now(run: Path) -> float:
     return float(json.loads(done.stdout)["t"]) + 60.0
 
 
-def pictures(run: Path) -> dict[str, str]:
-    """Every screen of the app on the run, as plain text, at two sizes."""
-    from mlxprune_tui.app import Monitor
-
-    moment, found = now(run), {}
-
-    async def go() -> None:
-        app = Monitor(run, remember=False, now=lambda: moment)
-        async with app.run_test(size=SIZES[0]) as pilot:
-            for cells, rows in SIZES:
-                await pilot.resize_terminal(cells, rows)
-                for name in SCREENS:
-                    app.show_page(name)
-                    for _ in range(40):  # what is read aside is there by then
-                        await pilot.pause(0.02)
-                    lines = app.frame(cells, rows)
-                    text = "\n".join("".join(part for part, _ in line).rstrip() for line in lines)
-                    found[f"{name}-{cells}x{rows}.txt"] = text + "\n"
-
-    asyncio.run(go())
-    return found
-
-
 def answers(where: Path) -> dict[str, str]:
     """What commands print of the run in ``where / "run"``, with the folder's name left out."""
     found = {}
@@ -186,9 +160,9 @@ def make_expected() -> None:
     EXPECTED.mkdir()
     with tempfile.TemporaryDirectory() as name:
         where = Path(name)
-        run = copied(where)
+        copied(where)
         os.chdir(where)
-        for file, text in {**pictures(run), **answers(where)}.items():
+        for file, text in answers(where).items():
             (EXPECTED / file).write_text(text, encoding="utf-8")
 
 

@@ -87,7 +87,7 @@ def test_the_table_of_init(layouts: list[Layout], tmp_path: Path, command: Any) 
         "mail.parquet", "parquet", "host of url", "prompt+completion", "from the text",
         "not used: ", "it is a zip archive", "about 0.",
     ):  # fmt: skip
-        assert words in done.stderr
+        assert words in " ".join(done.stderr.split())  # a long path breaks lines
     written = (tmp_path / "c.yaml").read_text()
     assert "# not used: x.zip: it is a zip archive; unpack it" in written
     assert load_config(tmp_path / "c.yaml").data.paths

@@ -170,8 +170,8 @@ def band(low: float, high: float, start: float, stop: float, text: str, cells: i
 
 
 def quantiles_line(values: dict[str, float], start: float, stop: float, cells: int) -> Line:
-    """Names and values of quantiles, each where it lies on an axis from start to stop; of those that
-    would stand on each other the first ones stay."""
+    """Names and values of quantiles, each where it lies on an axis from start to stop; of those
+    that would stand on each other the first ones stay."""
     columns = columns_of(cells)
     grid = Grid(cells, 1)
     for name, value in values.items():

@@ -120,7 +120,8 @@ def waterfall(
             PartOf(f"{len(rest)} more", sum(p.adds for p in rest)),
         ]
     whole = sum(p.adds for p in parts)
-    name = min(max((width(p.name) for p in ordered), default=0) + 1, int(cells * NAME_SHARE))
+    longest = max(len("together"), *(width(p.name) for p in ordered), 0)
+    name = min(longest + 1, int(cells * NAME_SHARE))
     room = cells - name - 9
     if room < AXIS_LEAST:
         said: list[Line] = [

@@ -160,7 +160,8 @@ PASS_CELLS = 5  # at least, between two boundaries that are drawn
 
 
 def _shown_passes(passes: Passes, frame: Frame, columns: int) -> list[tuple[int, int]]:
-    """(number, column) of the boundaries that are drawn: of many only every second, fifth, tenth."""
+    """(number, column) of the boundaries that are drawn: of many only every second, fifth,
+    tenth."""
     places = [
         (n, _column(x, frame, columns)) for n, x in enumerate(passes.begins, passes.first + 1)
     ]

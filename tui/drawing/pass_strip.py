@@ -9,7 +9,7 @@ from mlxprune_tui.drawing.cells import Glyphs, Line, pad
 from mlxprune_tui.drawing.text import fit
 
 NAMES = 12  # cells for the words at the left
-CELL = 7
+CELL = 8
 TIGHT = 5
 
 
@@ -33,8 +33,8 @@ class PassCell:
 def pass_strip(
     passes: Sequence[PassCell], memorising: bool, cells: int, rows: int, glyphs: Glyphs
 ) -> list[Line]:
-    """A column a pass, the last ones where not all fit: train, validation with the best marked, gap,
-    and what the law predicts. Two rows say validation and gap alone."""
+    """A column a pass, the last ones where not all fit: train, validation with the best marked,
+    gap, and what the law predicts. Two rows say validation and gap alone."""
     size = TIGHT if cells < 60 else CELL
     room = max(1, (cells - NAMES) // size)
     best = min(

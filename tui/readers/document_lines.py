@@ -1,4 +1,5 @@
-"""The lines of a document for a width: all of it, broken between words, read as far as is looked."""
+"""The lines of a document for a width: all of it, broken between words, read as far as is
+looked."""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ def result_of(view: View) -> StudyResult | None:
 
 
 def present_result(view: View) -> StudyResult | None:
-    """The same where it is of the present configuration: while a run goes on with another slice, the
-    report in its folder is still that of the slice before."""
+    """The same where it is of the present configuration: while a run goes on with another slice,
+    the report in its folder is still that of the slice before."""
     state = view.state.stages["report"].state
     return result_of(view) if state in (StageStatus.DONE, StageStatus.REUSED) else None
 

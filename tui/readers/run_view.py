@@ -51,7 +51,7 @@ class View:
 
     def read(self, seconds: float) -> bool:
         """Take in what is new, for about so long; whether anything was."""
-        if self.frozen and self.loaded:
+        if self.loaded and (self.frozen or self.gone):
             return False
         new = self.reader.read(seconds)
         self._news |= bool(new)
@@ -109,7 +109,8 @@ class View:
         return self._config
 
     def arms(self) -> list[Arm]:
-        """The final models that the present configuration asks for; none where it cannot be read."""
+        """The final models that the present configuration asks for; none where it cannot be
+        read."""
         config = self.config
         if self._arms[0] is not config:
             self._arms = (config, arms_of(config) if config is not None else [])

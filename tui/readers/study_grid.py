@@ -1,4 +1,5 @@
-"""The final models of a run as a grid of arms and seeds: which is done, in hand, and still waits."""
+"""The final models of a run as a grid of arms and seeds: which is done, in hand, and still
+waits."""
 
 from __future__ import annotations
 
@@ -52,15 +53,18 @@ def grid(view: View) -> list[GridCell]:
         record = records.get(arm.name)
         passes = record.passes if record is not None else None
         cells.append(_cell(view, f"final/{arm.name}", arm.arm, arm.kind, arm.seed, passes))
+    known = {cell.model for cell in cells}
+    for name in state.curves:  # shorter ends of the same
+        if name.startswith("final/") and name not in known and view.is_present(name):
+            label = name.partition("/")[2]
+            kind = next((c.kind for c in cells if name.startswith(f"{c.model}.")), "base")
+            cells.append(_cell(view, name, label, kind, None, None))
     return cells
 
 
 def earlier(view: View) -> list[str]:
     """Final models that the log knows and the present configuration does not ask for."""
-    present = {f"final/{arm.name}" for arm in view.arms()}
-    if not present:
-        return []
-    return [n for n in view.state.curves if n.startswith("final/") and n not in present]
+    return [name for name in view.state.curves if not view.is_present(name)]
 
 
 def _cell(

@@ -77,9 +77,9 @@ def _columns(points: Columns) -> dict[str, np.ndarray]:
 
 
 def passes_of(one: Curve, bytes_per_token: float | None, unique: float | None) -> list[PassCell]:
-    """Every pass: training at its end and the last validation inside it, in bits per byte; where the
-    first goes on falling and the second does not, the model memorises. ``worth`` is what the repeat
-    law (Muennighoff et al. 2023) gives a token of the pass, ``unique`` targets being one."""
+    """Every pass: training at its end and the last validation inside it, in bits per byte; where
+    the first goes on falling and the second does not, the model memorises. ``worth`` is what the
+    repeat law (Muennighoff et al. 2023) gives a token of the pass, ``unique`` targets being one."""
     rows = []
     passes = one.train["pass"]
     for number in np.unique(passes[np.isfinite(passes)]):

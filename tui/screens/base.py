@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
@@ -31,6 +30,7 @@ from mlxprune_tui.widgets.picture import Picture
 from mlxprune_tui.widgets.table import Table
 
 BREAKPOINTS_ACROSS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide"), (150, "-broad")]
+TABS_WIDTH = 80  # cells that their whole names take
 BREAKPOINTS_DOWN = [(0, "-flat"), (15, "-short"), (30, "-tall"), (48, "-high")]
 
 
@@ -104,7 +104,7 @@ class RunScreen(Screen[None]):
         yield Words("status")
         if self.TABBED:
             yield Tabs(
-                *(Tab(f"{n} {s.capitalize()}", id=f"tab-{s}") for n, s in enumerate(keys.SCREENS, 1)),
+                *(Tab(s.capitalize(), id=f"tab-{s}") for s in keys.SCREENS),
                 active=f"tab-{self.NAME}", id="tabs",
             )  # fmt: skip
         yield Words("headline")
@@ -122,15 +122,19 @@ class RunScreen(Screen[None]):
         for widget in self.query("#headline, #status, #nothing"):
             widget.can_focus = False
         self.is_built = True
+        self._name_tabs()
 
     def on_screen_resume(self) -> None:
         if self.TABBED:
             with self.prevent(Tabs.TabActivated):
                 self.query_one(Tabs).active = f"tab-{self.NAME}"
-        if self.focused is None and self.FOCUS:
-            with contextlib.suppress(Exception):
-                self.query_one(self.FOCUS).focus()
         self.call_after_refresh(self.renew)
+
+    def _focus(self) -> None:
+        """What has the keys at first, once it is there to be seen."""
+        wanted = self.query_one(self.FOCUS)
+        if self.focused is None and wanted.focusable:
+            wanted.focus()
 
     def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
         wanted = str(event.tab.id).removeprefix("tab-")
@@ -138,7 +142,19 @@ class RunScreen(Screen[None]):
             self.host.go(wanted)
 
     def on_resize(self) -> None:
+        self._name_tabs()
         self.call_after_refresh(self.renew)
+
+    def _name_tabs(self) -> None:
+        """Whole names where they fit, else their beginnings."""
+        if not self.TABBED or not self.is_built:
+            return
+        short = self.size.width < TABS_WIDTH
+        for n, name in enumerate(keys.SCREENS, 1):
+            word = name.capitalize()[:4] if short else name.capitalize()
+            tab = self.query_one(f"#tab-{name}", Tab)
+            if str(tab.label) != f"{n} {word}":
+                tab.label = f"{n} {word}"  # type: ignore[assignment]
 
     def renew(self) -> None:
         """Everything anew from the state of the run; what has not changed is not drawn."""
@@ -150,11 +166,14 @@ class RunScreen(Screen[None]):
             return
         nothing = self.nothing()
         self.set_class(nothing is not None, "-nothing")
+        self.set_class(self.glyphs.name == "ascii", "-ascii")
         if nothing is not None:
             self.query_one("#nothing", Words).tell([(f"\n  {line_of(nothing)}\n", "")])
         else:
-            self.query_one("#headline", Words).tell(self.headline().spans())
+            self.query_one("#headline", Words).tell(self.headline().spans(self.glyphs))
             self.renew_body()
+            if self.focused is None and self.FOCUS:
+                self.call_after_refresh(self._focus)
         faint = tuple(k.action for k in keys.of_screen(self.NAME) if self.why_not(k.action))
         if faint != self._faint:
             self._faint = faint

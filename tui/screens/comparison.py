@@ -12,7 +12,6 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import DataTable
 
-from mlxprune.experiment.arm_styles import style_of
 from mlxprune.experiment.comparisons import Comparison, best_slice
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.experiment.task_results import ArmTasks
@@ -37,6 +36,10 @@ from mlxprune_tui.widgets.panes import Headline, Pane, Words
 from mlxprune_tui.widgets.picture import Picture
 from mlxprune_tui.widgets.table import Column, Table, TableRow
 
+TASK_WORDS = (
+    "average over guessing, higher is better; one answer: that of one answer to all; bits per byte "
+    "of the right answers, lower is better"
+)
 WHATS = ("domains", "curves", "tasks", "settings")
 TITLES = {
     "domains": "Where it comes from: what each domain adds, bits per byte",
@@ -91,7 +94,8 @@ class Compare(RunScreen):
         return [self.others[f] for f in self.session.marked if f != here]
 
     def entries(self) -> list[Entry]:
-        """The arms of the run in hand that belong to its configuration, then those of marked runs."""
+        """The arms of the run in hand that belong to its configuration, then those of marked
+        runs."""
         view = self.view
         found: list[View] = [view] if view is not None else []
         found += self._marked()
@@ -162,8 +166,10 @@ class Compare(RunScreen):
             return Headline(line_of(told.lead), line_of(told.why or ""), tone, "o report")
         low, high = compared.interval
         said = (
-            f"{line_of(compared.arm)} minus {line_of(compared.control)} is {compared.difference:+.4f} "
-            f"bits per byte (95 %: {low:+.4f} to {high:+.4f}, {plural(len(compared.seeds), 'seed')})."
+            f"{line_of(compared.arm)} minus {line_of(compared.control)} is "
+            f"{compared.difference:+.4f} "
+            f"bits per byte (95 %: {low:+.4f} to {high:+.4f}, "
+            f"{plural(len(compared.seeds), 'seed')})."
         )
         behind = f"It shows: {compared.about}, {compared.verdict.short}."
         tone = {Verdict.BETTER: "good", Verdict.WORSE: "bad"}.get(compared.verdict, "warn")
@@ -212,11 +218,12 @@ class Compare(RunScreen):
         for one in found:
             said, style = pictures.verdict_words(one, self.glyphs)
             low, high = one.interval
+            kind = f"arm-{kinds.get(one.arm, 'pruned')}"
             rows.append(
                 TableRow(
                     _key(one),
                     (
-                        (line_of(f"{one.arm} - {one.control}"), f"arm-{kinds.get(one.arm, 'pruned')}"),
+                        (line_of(f"{one.arm} - {one.control}"), kind),
                         (said, style), (f"{low:+.4f} to {high:+.4f}", "bold" if one.main else ""),
                         (one.about, "dim"),
                     ),
@@ -299,7 +306,7 @@ class Compare(RunScreen):
         between = one.mean[: len(x)] - np.interp(x, other.x, other.mean)
         kind = self.kinds().get(both[0].arm, "pruned")
         series = [
-            Series(x, between, f"arm-{kind}", style_of(kind).glyph),
+            Series(x, between, f"arm-{kind}", "*"),
             Series(np.array([x[0], x[-1]]), np.zeros(2), "grid", "-", dashed=True),
         ]
         band = self._noise_band(both, x)
@@ -310,8 +317,8 @@ class Compare(RunScreen):
         return line_chart.chart(series, frame, cells, rows, self.glyphs, extras)
 
     def _noise_band(self, both: tuple[Entry, Entry], x: np.ndarray) -> tuple[Series, Series] | None:
-        """How far the seeds of the control lie apart, around zero; only where the second is one that
-        has trained on as many targets as the first."""
+        """How far the seeds of the control lie apart, around zero; only where the second is one
+        that has trained on as many targets as the first."""
         control = both[1].curve
         records = [e.record for e in both]
         alike = records[0] is not None and records[1] is not None
@@ -329,8 +336,7 @@ class Compare(RunScreen):
                 spans += [(f"{line_of(entry.label)}  ", "bold"), (f"{_known(entry)}\n", "")]
             return spans
         if what == "tasks":
-            return [("average over guessing, higher is better; one answer: that of one answer to "
-                     "all; bits per byte of the right answers, lower is better", "dim")]  # fmt: skip
+            return [(TASK_WORDS, "dim")]
         if what == "settings" and both is not None and (same := _comparable(*both)):
             return [(same, "warn")]
         return []

@@ -385,5 +385,6 @@ class Documents(RunScreen):
         row, held, view = self.chosen_row(), self.library, self.view
         if row is None or held is None or view is None or held.numbers[row] < 0:
             return None
-        command = view.command("explain", "--", f"#{int(held.numbers[row])}")
+        facts = held.facts.of(int(held.numbers[row]))
+        command = view.command("explain", "--", facts.id)
         return command, "the command that explains it"

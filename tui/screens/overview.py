@@ -1,4 +1,5 @@
-"""Overview: the run told in order: what matters now, one live picture, the stages, what needs a look."""
+"""Overview: the run told in order: what matters now, one live picture, the stages, what needs a
+look."""
 
 from __future__ import annotations
 

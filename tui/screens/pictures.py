@@ -152,8 +152,8 @@ class BytesPerToken:
 
 @dataclass(frozen=True)
 class CurveView:
-    """How a curve is looked at: ``window`` the shown share of the axis, ``cursor`` a share of what is
-    shown."""
+    """How a curve is looked at: ``window`` the shown share of the axis, ``cursor`` a share of what
+    is shown."""
 
     figure: str = "loss"
     axis: str = "tokens"
@@ -269,7 +269,8 @@ def arms_picture(
     for one in arms:
         kind = kinds.get(one.arm, "base")
         style = style_of(kind)
-        series.append(Series(one.x, one.mean, f"arm-{kind}", style.glyph, dashed=kind != "pruned"))
+        mark = kind[0] if glyphs.name == "ascii" else style.glyph
+        series.append(Series(one.x, one.mean, f"arm-{kind}", mark, dashed=kind != "pruned"))
         name = line_of(one.arm)
         ends.append((float(one.mean[-1]), f"{one.mean[-1]:.3f} {name}", f"arm-{kind}"))
     control = next(

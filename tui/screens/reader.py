@@ -325,9 +325,7 @@ class Reader(RunScreen):
                 told, at = self.held.texts.stretch(self.document, at, 50_000)
                 text += told
             return text, "the text"
-        return self.view.command(
-            "explain", "--", f"#{self.document}"
-        ), "the command that explains it"
+        return self.view.command("explain", "--", facts.id), "the command that explains it"
 
 
 def _losses(run: RunFolder, held: DocumentTable, document: int) -> Any:

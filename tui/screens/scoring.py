@@ -31,6 +31,13 @@ FIRST_HOUR = 3600.0
 MINI = 12  # columns of a domain's own histogram
 
 
+NOTHING = "Nothing is scored yet: the histogram grows here."
+REFERENCE = (
+    "\n\n  The reference ends at {:.3f} bits per byte of held-out text. The axis will be the mean"
+    "\n  negative log-likelihood of each document, in nats a token."
+)
+
+
 class Scoring(RunScreen):
     NAME = "scoring"
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("scoring")
@@ -66,11 +73,8 @@ class Scoring(RunScreen):
                 "running": "The workers load the model; the first documents draw the first bars.",
                 "reused": "The scores were there before; this log holds no histogram of them.",
             }
-            bits = self._reference()
-            return told.get(state, "Nothing is scored yet: the histogram grows here.") + (
-                f"\n\n  The reference ends at {bits:.3f} bits per byte of held-out text. The axis will be "
-                "the mean\n  negative log-likelihood of each document, in nats a token." if bits else ""
-            )  # fmt: skip
+            bits, said = self._reference(), told.get(state, NOTHING)
+            return said if bits is None else said + REFERENCE.format(bits)
         return None
 
     def _reference(self) -> float | None:
@@ -158,8 +162,9 @@ class Scoring(RunScreen):
         counts, edges = np.array(found.documents, np.float64), np.array(found.edges)
         sums = np.concatenate([[0.0], np.cumsum(counts)])
         below = float(np.interp(value, edges, sums)) / max(1.0, sums[-1])
-        return [(f"at {value:.2f} nats (perplexity {np.exp(min(value, 50)):.4g}): "
-                 f"{100 * below:.1f} % of the documents are below", "bold")]  # fmt: skip
+        perplexity = np.exp(min(value, 50))
+        told = f"{value:.2f} nats, perplexity {perplexity:.4g}: {100 * below:.1f} % lie below"
+        return [(told, "bold")]
 
     def _domains(self) -> None:
         view, shown = self.view, self.session.slice

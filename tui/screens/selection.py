@@ -140,19 +140,21 @@ class Selection(RunScreen):
         what = self.now
         found, before = what.costs(), what.costs(what.own)
         share = 100 * found.tokens / max(1, found.all_tokens)
-        said = f"What if: {words_of(what.choice)}? It keeps {found.documents:,} documents, {share:.1f} % of the tokens"
+        keeps = f"{found.documents:,} documents, {share:.1f} % of the tokens"
+        said = f"What if: {words_of(what.choice)}? It keeps {keeps}"
         if found.passes is not None and found.passes > 1.05:
             said += f", repeated {found.passes:.1f} times"
         behind = f"The run does {words_of(what.own)}"
         if what.choice == what.own:
-            said = f"The run keeps {words_of(what.own)}: {found.documents:,} documents, {share:.1f} % of the tokens"
+            said = f"The run keeps {words_of(what.own)}: {keeps}"
             behind = "Change it: nothing of the run changes"
         elif found.effective and before.effective:
             change = found.effective / before.effective - 1
             behind += f"; this is worth {100 * change:+.0f} % fresh tokens of it, as predicted"
         if what.held is not None and what.held[0] != what.choice:
             overlap = what.overlap()
-            behind += f". A is {words_of(what.held[0])}: it keeps {100 * (overlap or 0):.0f} % of these, too"
+            too = f"{100 * (overlap or 0):.0f} % of these, too"
+            behind += f". A is {words_of(what.held[0])}: it keeps {too}"
         lost = self._lost()
         tone = ""
         if lost:
@@ -242,8 +244,10 @@ class Selection(RunScreen):
             if share is not None:
                 told += f": {100 * share:.1f} % of the {self.now.choice.unit} are below"
             return [(f"{told}; drag moves the nearest edge here", "bold")]
-        return [(glyphs.kept, "kept"), (" kept  ", "dim"), (glyphs.dropped, "dropped"),
-                (" dropped  ", "dim"), (glyphs.ghost, "ghost"), (" what the run keeps", "dim")]  # fmt: skip
+        return [
+            (glyphs.kept, "kept"), (" kept  ", "dim"), (glyphs.dropped, "dropped"),
+            (" dropped  ", "dim"), (glyphs.ghost, "ghost"), (" what the run keeps", "dim"),
+        ]  # fmt: skip
 
     def _costs(self) -> None:
         what = self.now

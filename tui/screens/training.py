@@ -1,4 +1,5 @@
-"""Training: every model of the study, the curve of the one that is chosen, and what each pass did."""
+"""Training: every model of the study, the curve of the one that is chosen, and what each pass
+did."""
 
 from __future__ import annotations
 
@@ -147,7 +148,8 @@ class Training(RunScreen):
             if told is None:
                 said += f", best {cell.best:.3f} in pass {cell.best_pass}"
         if told is not None:
-            said += f". It is memorising: validation was best in pass {told.best_pass} ({told.best:.3f})"
+            best = f"best in pass {told.best_pass} ({told.best:.3f})"
+            said += f". It is memorising: validation was {best}"
         cells = [c for c in study_grid.grid(view) if c.kind != "reference"]
         done = sum(c.state == "done" for c in cells)
         behind = f"{done} of {len(cells)} models are trained" if cells else "The reference"

@@ -37,6 +37,7 @@ class Confirm(ModalScreen[bool]):
 
     def on_mount(self) -> None:
         self.query_one(Words).tell([(self.question, "bold"), (f"\n\n{self.told}\n", "")])
+        self.query_one("#no").focus()  # a stray enter asks nothing of a run
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         self.dismiss(event.button.id == "yes")
@@ -71,7 +72,8 @@ class Ask(ModalScreen[str | None]):
 
 
 class Help(ModalScreen[None]):
-    """What a screen shows, its signs and words, and its keys; a key that can do nothing says why."""
+    """What a screen shows, its signs and words, and its keys; a key that can do nothing says
+    why."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark", "close"),

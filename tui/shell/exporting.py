@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
@@ -19,6 +21,8 @@ from mlxprune_tui.drawing.text import line_of
 
 TABLE_SUFFIXES = (".csv", ".md", ".json", ".txt")
 PICTURE_SUFFIXES = (".svg", ".txt")
+# Without the fonts that a page that shows it would fetch from elsewhere.
+SVG_FORMAT = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 BLACK = TerminalTheme((18, 18, 18), (224, 224, 224), [(0, 0, 0)] * 8, [(128, 128, 128)] * 8)
 
 
@@ -61,7 +65,7 @@ def picture_text(lines: Sequence[Line], ink: Mapping[str, Style], suffix: str, t
         for words, style in line:
             text.append(line_of(words) if not words.isprintable() else words, ink.get(style, ""))
         console.print(text)
-    return console.export_svg(title=title, theme=BLACK)
+    return console.export_svg(title=title, theme=BLACK, code_format=SVG_FORMAT)
 
 
 def save(path: Path, text: str) -> str:

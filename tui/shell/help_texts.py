@@ -36,8 +36,10 @@ NATS = ("nats", "natural units of log-perplexity; 1 nat is 1.44 bits")
 
 HELP: dict[str, ScreenHelp] = {
     "overview": ScreenHelp(
-        "The run as a whole. The first line answers what matters now: how far, until when, and when it "
-        "is done, whether the slice was worth it. Below are a picture of the stage in hand, the stages, "
+        "The run as a whole. The first line answers what matters now: how far, until when, and "
+        "when it "
+        "is done, whether the slice was worth it. Below are a picture of the stage in hand, "
+        "the stages, "
         "and what needs attention.",
         (
             ("✓", "good", "a stage that is done"),
@@ -46,19 +48,24 @@ HELP: dict[str, ScreenHelp] = {
             ("✗", "bad", "failed, or its process is dead"),
         ),
         (
-            ("running, slow, stale", "its process lives; slow after 30 s without a word, stale after "
+            ("running, slow, stale", "its process lives; slow after 30 s without a word, stale "
+                                     "after "
              "180 s"),
             ("crashed", "the process of the run is dead, without an error"),
-            ("ends", "the stage by its rate so far; later stages by their work at that pace, from 0.7 "
+            ("ends", "the stage by its rate so far; later stages by their work at that pace, "
+                     "from 0.7 "
              "to 1.8 of it"),
-            ("safe to leave?", "what could end a run that is left alone: power, disk, memory, heat"),
+            ("safe to leave?", "what could end a run that is left alone: power, disk, memory, "
+                               "heat"),
             CONTROL,
             BITS,
         ),
     ),
     "scoring": ScreenHelp(
-        "How hard the reference model finds each document. Bars grow as documents are scored. Finished "
-        "documents are a random sample of the pool at any moment, so the picture may be trusted early; "
+        "How hard the reference model finds each document. Bars grow as documents are scored. "
+        "Finished "
+        "documents are a random sample of the pool at any moment, so the picture may be "
+        "trusted early; "
         "those in hand stand light on top of them, long ones first.",
         (
             ("█", "kept", "would be kept"),
@@ -75,13 +82,16 @@ HELP: dict[str, ScreenHelp] = {
             ("▲ after a domain", "it keeps less than a fifth of what the slice keeps of all"),
             ("of hour 1", "the rate of late over that of the first hour: under 1, the machine is "
              "slower now"),
-            ("ranks", "how alike the reference orders documents at its last two validations; near 1 "
+            ("ranks", "how alike the reference orders documents at its last two validations; "
+                      "near 1 "
              "they have settled"),
         ),
     ),
     "selection": ScreenHelp(
-        "What if another slice were kept? Keys, or the mouse on the edges, change the slice; what it "
-        "keeps, costs and reads like follows at once. The run itself is never changed. Enter starts a "
+        "What if another slice were kept? Keys, or the mouse on the edges, change the slice; "
+        "what it "
+        "keeps, costs and reads like follows at once. The run itself is never changed. Enter "
+        "starts a "
         "run with it, w writes its configuration.",
         (
             ("█", "kept", "kept by this what-if"),
@@ -92,14 +102,17 @@ HELP: dict[str, ScreenHelp] = {
             ("passes", "how often the text is repeated to fill the targets"),
             ("worth", "fresh tokens that would teach as much, as the repeat law predicts"),
             ("targets", "tokens that a model is trained to predict"),
-            ("A", "a what-if that is held; its overlap with this one is the share of kept documents "
+            ("A", "a what-if that is held; its overlap with this one is the share of kept "
+                  "documents "
              "that both keep"),
             ("of its", "the share of a domain that is kept"),
         ),
     ),
     "training": ScreenHelp(
-        "Every model of the study as a grid, the curve of the one that is chosen, and below it what "
-        "each pass over its text did. Train falls as long as the model learns or memorises; validation "
+        "Every model of the study as a grid, the curve of the one that is chosen, and below it "
+        "what "
+        "each pass over its text did. Train falls as long as the model learns or memorises; "
+        "validation "
         "on other text tells which.",
         (
             ("●", "train", "train: bits per byte of the text that it trains on"),
@@ -117,8 +130,10 @@ HELP: dict[str, ScreenHelp] = {
         ),
     ),
     "compare": ScreenHelp(
-        "Did the slice help, how sure is that, and where does it come from? Each row is an arm minus "
-        "its control with its 95 % interval; the row that is chosen is taken apart below. Left of zero "
+        "Did the slice help, how sure is that, and where does it come from? Each row is an arm "
+        "minus "
+        "its control with its 95 % interval; the row that is chosen is taken apart below. Left "
+        "of zero "
         "is better.",
         (
             ("├●┤", "arm-pruned", "a slice minus its random control"),
@@ -128,7 +143,8 @@ HELP: dict[str, ScreenHelp] = {
         ),
         (
             CONTROL,
-            ("matched", "a control with the slice's mix of domains and lengths, chosen blind: what is "
+            ("matched", "a control with the slice's mix of domains and lengths, chosen blind: "
+                        "what is "
              "left after it is the choice within them"),
             ("macro", "the mean over domains, each counting the same"),
             ("interval", "with 95 % the true difference lies in it"),
@@ -149,16 +165,19 @@ HELP: dict[str, ScreenHelp] = {
         tuple(
             (f" {n} ", f"heat{n}", told)
             for n, told in enumerate(
-                ("under 1 nat: expected", "1 to 2.5", "2.5 to 4.5", "4.5 to 7", "7 to 10: surprising",
+                ("under 1 nat: expected", "1 to 2.5", "2.5 to 4.5", "4.5 to 7", "7 to 10: "
+                                                                                "surprising",
                  "over 10")
             )
         ),
         (NATS,),
     ),
     "runs": ScreenHelp(
-        "Every run under a folder: how it stands, which slice, how many seeds and passes, and what came "
+        "Every run under a folder: how it stands, which slice, how many seeds and passes, and "
+        "what came "
         "out. Enter opens one; m marks some, whose arms Compare then holds side by side.",
         (("o", "", "open now"), ("*", "", "marked"), ("▲", "bad", "one of its models memorises")),
-        (("verdict", "slice minus random control in bits per byte: below zero the slice is better"),),
+        (("verdict", "slice minus random control in bits per byte: below zero the slice is "
+                     "better"),),
     ),
 }  # fmt: skip

@@ -16,7 +16,8 @@ from mlxprune_tui.shell import keys
 ALSO = {
     "training.all": "overfit arms validation", "compare.what": "verdict tasks domains why",
     "everywhere.export": "save write csv markdown svg picture table",
-    "everywhere.copy": "clipboard yank command", "everywhere.show_compare": "verdict result who won",
+    "everywhere.copy": "clipboard yank command", "everywhere.show_compare": "verdict result "
+                                                                            "who won",
     "everywhere.show_training": "overfit memorising epochs passes loss curve",
     "everywhere.show_scoring": "perplexity histogram", "everywhere.show_selection": "what if slice",
     "everywhere.leave": "quit exit detach", "everywhere.resume": "continue go on",
@@ -34,8 +35,8 @@ class Choice:
 
 
 class Choices(Provider):
-    """Of what the app offers (``choices`` of it) those that fit what is typed; without a word, those
-    of the screen in hand."""
+    """Of what the app offers (``choices`` of it) those that fit what is typed; without a word,
+    those of the screen in hand."""
 
     def _all(self) -> list[Choice]:
         found: list[Choice] = self.app.choices()  # type: ignore[attr-defined]

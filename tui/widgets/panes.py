@@ -10,8 +10,8 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from mlxprune_tui.drawing.cells import Line, Span
-from mlxprune_tui.drawing.text import line_of, visible
+from mlxprune_tui.drawing.cells import Glyphs, Line, Span
+from mlxprune_tui.drawing.text import fit, line_of, visible, width
 from mlxprune_tui.widgets.ink import text_of
 
 Facts = Sequence[tuple[str, str, str]]  # name, what is told of it, style
@@ -27,9 +27,13 @@ class Pane(Vertical):
         self.entitle(title)
 
     def entitle(self, title: str) -> None:
-        told = Content(line_of(title))
+        told = Content(_fitted(line_of(title), self.size.width - 4))
         if self.border_title != told.markup:
             self.border_title = told.markup
+
+
+def _fitted(title: str, cells: int) -> str:
+    return fit(title, cells).rstrip() if 0 < cells < width(title) else title
 
 
 class Words(Static):
@@ -103,8 +107,9 @@ class Headline:
     tone: str = ""
     next_step: str = ""
 
-    def spans(self) -> Line:
-        mark = {"good": "▼ ", "bad": "▲ ", "warn": "~ "}.get(self.tone, "")
+    def spans(self, glyphs: Glyphs) -> Line:
+        marks = {"good": glyphs.down_mark, "bad": glyphs.up_mark, "warn": "~"}
+        mark = f"{marks[self.tone]} " if self.tone in marks else ""
         line: Line = [(mark, self.tone), (visible(self.said), "bold")]
         if self.next_step:
             line.append((f"  {visible(self.next_step)}", "title"))

@@ -22,8 +22,8 @@ Draw = Callable[[int, int], list[Line]]
 
 
 class Picture(Widget):
-    """``draw`` gives lines for a size in cells and rows. ``chart``: the mouse is for the picture, not
-    for selecting text."""
+    """``draw`` gives lines for a size in cells and rows. ``chart``: the mouse is for the picture,
+    not for selecting text."""
 
     class At(Message):
         """Where the mouse is on a picture, in cells from its corner."""

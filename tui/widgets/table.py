@@ -58,6 +58,7 @@ class Table(DataTable[object], inherit_bindings=False):
         self.cell_padding = 1
         self.shown: tuple[tuple[Column, ...], list[TableRow]] = ((), [])
         self._theme = ""
+        self._chosen: str | None = None
 
     def show(self, columns: Sequence[Column], rows: Sequence[TableRow]) -> None:
         """These rows; the cursor stays on the row that it is on, wherever that is now."""
@@ -84,6 +85,7 @@ class Table(DataTable[object], inherit_bindings=False):
             for column in columns:
                 head = text_of(self.app, [(column.name, "head")], column.right)
                 self.add_column(head, width=None)
+        self._chosen = None
         for row in rows:
             self.add_row(
                 *(self._cell(cell, c) for cell, c in zip(row.cells, columns, strict=True)),
@@ -110,9 +112,19 @@ class Table(DataTable[object], inherit_bindings=False):
         return known[at].key if self.show_cursor and 0 <= at < len(known) else None
 
     def choose(self, key: str) -> None:
+        """The cursor on this row, and in sight; once, so that a wheel may turn away from it."""
         keys = [row.key for row in self.shown[1]]
-        if key in keys:
-            self.move_cursor(row=keys.index(key))
+        if key not in keys or self._chosen == key:
+            return
+        self._chosen = key
+        self.move_cursor(row=keys.index(key), scroll=False)
+        self.call_after_refresh(self._in_sight)
+
+    def _in_sight(self) -> None:
+        room = self.scrollable_content_region.height - self.header_height
+        top, at = self.scroll_offset.y, self.cursor_row
+        if room > 0 and not top <= at < top + room:
+            self.scroll_to(y=max(0, at - room + 1), animate=False)
 
     def action_scroll_home(self) -> None:
         """home and g: the first row, as in every list."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,17 +12,14 @@ from mlxprune_tui.drawing.cells import (
     GLYPHS,
     Line,
     bar,
-    box,
     label,
-    length,
     nice,
     plain,
     sparkline,
-    table,
 )
-from mlxprune_tui.drawing.line_chart import Series
+from mlxprune_tui.drawing.histogram import Layers
+from mlxprune_tui.drawing.line_chart import Extras, Mark, Passes, Series
 from mlxprune_tui.drawing.text import width
-from mlxprune_tui.screens.page import Pane, Split, places, render
 from mlxprune_tui.testing import BRAILLE
 
 SIZES = ((1, 1), (3, 2), (10, 3), (40, 8), (78, 14), (198, 57))
@@ -32,36 +30,6 @@ def exact(lines: list[Line], cells: int, rows: int | None = None) -> None:
         assert sum(width(text) for text, _ in line) == cells
     if rows is not None:
         assert len(lines) == rows
-
-
-@pytest.mark.parametrize("glyphs", list(GLYPHS))
-@pytest.mark.parametrize("size", SIZES)
-def test_boxes_are_exactly_as_large_as_asked(glyphs: str, size: tuple[int, int]) -> None:
-    cells, rows = size
-    lines: list[Line] = [[("\u4f60" * 200, "")], [("x", "bold")]]
-    for title in ("", "short", "t" * 300, "\u4f60\u597d" * 90):
-        for held in (False, True):
-            found = box(title, lines, cells, rows, GLYPHS[glyphs], held)
-            exact(found, cells, rows)
-
-
-def test_a_layout_fills_its_size_whatever_it_is(generator: np.random.Generator) -> None:
-    panes = [Pane(f"p{n}", lambda cells, rows: [[("y" * 500, "")]] * 3) for n in range(4)]
-    split = Split(
-        True,
-        [
-            (0.6, Split(False, [(5, panes[0]), (1.0, panes[1])])),
-            (20, panes[2]),
-            (0.4, panes[3]),
-        ],
-    )
-    for _ in range(30):
-        cells, rows = (int(n) for n in generator.integers(1, 220, 2))
-        found = render(split, cells, rows, 1, False, GLYPHS["braille"])
-        exact(found, cells, rows)
-        inside = places(split, 0, 0, cells, rows)
-        assert sum(p.cells * p.rows for p in inside) == cells * rows
-    exact(render(split, 50, 20, 2, True, GLYPHS["ascii"]), 50, 20)
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0], [math.nan, 1.0], [None, 3.0], [-1, 5]])
@@ -95,13 +63,6 @@ def test_ticks_tell_themselves_apart() -> None:
                 assert float(text) == pytest.approx(value, abs=1e-9)
 
 
-def test_a_table_gives_way_from_the_right() -> None:
-    rows = [("a long name that is cut", "1", "22222222", "3")]
-    lines = table(rows, ("name", "n", "large", "x"), 16)
-    assert max(length(line) for line in lines) <= 16
-    assert "1" in plain(lines)
-
-
 # --- histogram
 
 
@@ -125,7 +86,7 @@ def test_bars_are_as_high_as_their_counts(glyphs: str, generator: np.random.Gene
     heights[7], heights[9] = 100.0, 0.0
     kept = (np.arange(columns) >= 30).astype(float)
     known = GLYPHS[glyphs]
-    lines = histogram.histogram(heights, kept, 1.0, 5.0, cells, rows, known)
+    lines = histogram.histogram(Layers(heights, kept), 1.0, 5.0, cells, rows, known)
     exact(lines, cells, rows)
     text = plain(lines).split("\n")
     for x in range(columns):
@@ -137,7 +98,7 @@ def test_bars_are_as_high_as_their_counts(glyphs: str, generator: np.random.Gene
 def test_kept_and_dropped_differ_without_colour() -> None:
     kept = np.array([1.0] * 20 + [0.0] * 20)
     for known in GLYPHS.values():
-        lines = histogram.histogram(np.full(40, 9.0), kept, 0, 1, 46, 9, known)
+        lines = histogram.histogram(Layers(np.full(40, 9.0), kept), 0, 1, 46, 9, known)
         text = plain(lines)
         assert known.kept in text
         assert known.dropped in text
@@ -150,12 +111,20 @@ def test_odd_histograms_are_drawn(size: tuple[int, int], heights: list[float]) -
     counts = np.array((heights * 90)[: histogram.columns_of(cells)] or [0.0])
     for log in (False, True):
         for known in GLYPHS.values():
-            found = histogram.histogram(counts, counts * 0, 0.0, 1.0, cells, rows, known, log)
+            found = histogram.histogram(
+                Layers(counts, counts * 0), 0.0, 1.0, cells, rows, known, log
+            )
             exact(found, cells, rows)
     exact([histogram.band(2.0, 3.0, 1.0, 4.0, "high-50", cells)], cells)
 
 
 # --- curves
+
+
+ODD = Extras(
+    Passes([10.0, 30.0, 1e9]), 20.0, None, [Mark(25.0, 0.0, "v 1.0", "good")],
+    [(0.5, "here", "a"), (0.5, "there", "b"), (1e9, "far", "a")], "targets",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("glyphs", list(GLYPHS))
@@ -176,7 +145,7 @@ def test_odd_curves_are_drawn(
             ]
             for log_x, log_y in ((False, False), (True, True)):
                 frame = line_chart.frame_of(series, log_x, log_y)
-                found = line_chart.chart(series, frame, cells, rows, GLYPHS[glyphs], [10.0], 20.0)
+                found = line_chart.chart(series, frame, cells, rows, GLYPHS[glyphs], ODD)
                 exact(found, cells, rows)
 
 
@@ -215,7 +184,9 @@ def test_smoothing_does_not_depend_on_how_often_it_is_told(generator: np.random.
 def test_kept_is_solid_and_dropped_is_shaded() -> None:
     kept = np.array([1.0] * 20 + [0.0] * 20)
     for known in GLYPHS.values():
-        row = plain(histogram.histogram(np.full(40, 9.0), kept, 0, 1, 46, 9, known)).split("\n")[3]
+        row = plain(histogram.histogram(Layers(np.full(40, 9.0), kept), 0, 1, 46, 9, known)).split(
+            "\n"
+        )[3]
         assert row[histogram.GUTTER :] == known.kept * 20 + known.dropped * 20
 
 
@@ -241,7 +212,7 @@ def test_ticks_stand_at_their_values() -> None:
     told = [float(line[:7]) for line in lines[:-1] if line[:7].strip()]
     assert told == sorted(told, reverse=True)
     marked = plain(
-        line_chart.chart([], line_chart.Frame(0, 10, 0, 1), 68, 6, BRAILLE, cursor=1.0)
+        line_chart.chart([], line_chart.Frame(0, 10, 0, 1), 68, 6, BRAILLE, Extras(cursor=1.0))
     ).split("\n")
     assert marked[1].index("|", line_chart.AXIS) < 30
     assert (
@@ -259,7 +230,81 @@ def test_the_shade_lies_between_its_limits() -> None:
         line_chart.Series(x, np.array([9.0, 9.0]), ""),
     )
     lines = plain(
-        line_chart.chart([], line_chart.Frame(0, 10, 0, 10), 60, 21, BRAILLE, band_of=limits)
+        line_chart.chart([], line_chart.Frame(0, 10, 0, 10), 60, 21, BRAILLE, Extras(band=limits))
     ).split("\n")
     shaded = [y for y, line in enumerate(lines) if "....." in line]
     assert shaded and max(shaded) < 8
+
+
+def test_what_is_in_hand_stands_light_on_top(generator: np.random.Generator) -> None:
+    """Its height beside the finished ones is its count; the ghost is drawn where nothing is."""
+    cells, rows = 46, 21
+    heights, hand = np.full(40, 50.0), np.full(40, 50.0)
+    ghost = np.full(40, 50.0)
+    ghost[:10] = 90.0
+    heights[:10] = hand[:10] = 10.0
+    for known in GLYPHS.values():
+        layers = Layers(heights, np.ones(40), hand, ghost)
+        lines = plain(histogram.histogram(layers, 0, 1, cells, rows, known)).split("\n")[:-1]
+        column = [line.ljust(cells)[histogram.GUTTER + 20] for line in lines]
+        assert column == [known.provisional] * 10 + [known.kept] * 10
+        column = [line.ljust(cells)[histogram.GUTTER + 3] for line in lines]
+        assert column.index(known.ghost) == 1
+        assert column.count(known.provisional) == 2
+
+
+def test_a_value_is_where_it_is_drawn() -> None:
+    cells = 66
+    found = [histogram.value_at(x, 2.0, 5.0, cells) for x in range(cells)]
+    assert found[: histogram.GUTTER] == [None] * histogram.GUTTER
+    known = [v for v in found if v is not None]
+    assert known == sorted(known)
+    assert 2.0 < known[0] < known[-1] < 5.0
+    line = plain([histogram.quantiles_line({"p50": 3.5, "p10": 3.4}, 2.0, 5.0, cells)])
+    middle = line.index("p50") + len("p50 3.50") // 2
+    assert abs(middle - found.index(min(known, key=lambda v: abs(v - 3.5)))) <= 1
+    assert "p10" not in line  # it would stand on the other
+
+
+def test_every_cell_of_a_mini_histogram_has_its_share() -> None:
+    line = histogram.mini_histogram(np.array([0.0, 1.0, 8.0]), np.array([0, 0, 1.0]), BRAILLE)
+    assert [text for text, _ in line] == [" ", "\u2581", "\u2588"]
+    assert [style for _, style in line] == ["dropped", "dropped", "kept"]
+
+
+def test_passes_are_numbered_and_thinned() -> None:
+    series = [Series(np.array([0.0, 81.0]), np.array([5.0, 5.0]), "a")]
+    frame = line_chart.Frame(0, 81, 0, 10)
+
+    def drawn(count: int) -> list[str]:
+        begins = np.linspace(0, 81, count + 1)[1:-1].tolist()
+        extras = Extras(passes=Passes(begins))
+        return plain(line_chart.chart(series, frame, 100, 12, BRAILLE, extras)).split("\n")
+
+    few = drawn(4)
+    assert "pass 1" in few[0]
+    assert re.findall(r"\d+", few[0][line_chart.AXIS :]) == ["1", "2", "3", "4"]
+    assert few[8].count(BRAILLE.boundary) == 3
+    many = drawn(80)
+    assert many[8].count(BRAILLE.boundary) < 20
+    numbers = [int(w) for w in re.findall(r"\d+", " ".join(many[:3]))]
+    later = [n for n in numbers if n > 10]
+    assert len(later) > 3
+    assert all(n % 5 == 0 for n in later)
+
+
+def test_the_best_is_marked_and_lines_have_their_words() -> None:
+    x = np.arange(50.0)
+    series = [Series(x, (x - 20) ** 2, "valid", "o")]
+    extras = Extras(marks=[Mark(20.0, 0.0, "v0.000", "good")], ends=[(841.0, "valid 841", "valid")])
+    frame = line_chart.frame_of(series)
+    lines = plain(line_chart.chart(series, frame, 108, 20, BRAILLE, extras)).split("\n")
+    row = next(n for n, line in enumerate(lines) if "v0.000" in line)
+    assert row >= 15
+    columns = line_chart.columns_of(108, extras)
+    at = line_chart.AXIS + round(20 / 49 * (columns - 1))
+    assert lines[row].index("v0.000") == at
+    assert lines[0].rstrip().endswith("valid 841") or lines[1].rstrip().endswith("valid 841")
+    assert line_chart.share_at(line_chart.AXIS, 108, extras) == 0.0
+    assert line_chart.share_at(line_chart.AXIS + columns - 1, 108, extras) == 1.0
+    assert line_chart.share_at(107, 108, extras) is None

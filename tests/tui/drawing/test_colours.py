@@ -4,13 +4,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from textual.color import Color
+from textual.theme import BUILTIN_THEMES
 
+from mlxprune.experiment.arm_styles import STYLES
 from mlxprune.run.events import read_records
 from mlxprune.run.folder import RunFolder
-from mlxprune_tui.app import PAGES, Monitor
+from mlxprune_tui.app import SCREENS, Monitor
 from mlxprune_tui.drawing.cells import GLYPHS
+from mlxprune_tui.drawing.colours import DARK_ARMS, styles
 from mlxprune_tui.shell.settings import Settings
-from mlxprune_tui.testing import check_frame, frame, opened, until, write_segment
+from mlxprune_tui.testing import check_frame, frame, opened, show, until, write_segment
 
 
 def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: RunFolder) -> None:
@@ -37,18 +41,14 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: RunFolder) ->
         app = Monitor(folder, remember=False)
         async with app.run_test(size=(120, 40)) as pilot:
             await opened(app, pilot)
-            for name in PAGES:
-                app.show_page(name)
-                await pilot.pause(0.05)
+            for name in SCREENS:
+                await show(app, pilot, name)
                 check_frame(app, 120, 40)
-                # What really goes to the terminal.
-                for strip in app.picture.strips:
-                    assert strip.text.isprintable()
             await pilot.press("question_mark")
             await pilot.press("escape")
-            assert app.context.view is not None
+            assert app.session.view is not None
             app.told = "running"
-            app.tell_ends(app.context.view)
+            app.tell_ends(app.session.view)
             await pilot.press("ctrl+p")
             await until(pilot, lambda: len(app.screen_stack) > 1)
             await pilot.pause(0.3)
@@ -65,10 +65,9 @@ def test_no_colour_and_few_colours(tiny_run: RunFolder, monkeypatch: pytest.Monk
             app = Monitor(tiny_run.path, remember=False, kept=Settings(theme=theme))
             async with app.run_test(size=(100, 30)) as pilot:
                 await opened(app, pilot)
-                for name in PAGES:
-                    app.show_page(name)
-                    await pilot.pause(0.02)
-                app.show_page("scoring")
+                for name in SCREENS:
+                    await show(app, pilot, name)
+                await show(app, pilot, "scoring")
                 assert GLYPHS["braille"].kept in frame(app)
                 assert GLYPHS["braille"].dropped in frame(app)
 
@@ -80,9 +79,42 @@ def test_ascii_glyphs_are_ascii(tiny_run: RunFolder) -> None:
         app = Monitor(tiny_run.path, remember=False, kept=Settings(glyphs="ascii"))
         async with app.run_test(size=(120, 40)) as pilot:
             await opened(app, pilot)
-            for name in PAGES:
-                app.show_page(name)
-                await pilot.pause(0.05)
+            for name in SCREENS:
+                await show(app, pilot, name)
                 assert frame(app).isascii(), name
 
     asyncio.run(go())
+
+
+TEXTURE = 0.75  # of a cell that the texture of dropped bars covers
+
+
+def contrast(one: Color, other: Color) -> float:
+    """The ratio of relative luminances, WCAG 2.1."""
+
+    def luminance(colour: Color) -> float:
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+                 for c in colour.normalized]  # fmt: skip
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("name", ["textual-dark", "textual-light", "nord", "gruvbox"])
+def test_bars_stand_out_from_their_ground(name: str) -> None:
+    """At 3 to 1 and more (WCAG 2.1, graphics), dropped ones with their texture, too."""
+    known = styles(BUILTIN_THEMES[name])
+    for style, cover in (("kept", 1.0), ("dropped", TEXTURE), ("train", 1.0), ("valid", 1.0)):
+        found = known[style]
+        assert found.color is not None
+        assert found.bgcolor is not None
+        ground = Color.parse(found.bgcolor.name)
+        ink = ground.blend(Color.parse(found.color.name), cover)
+        assert contrast(ink, ground) >= 3.0, style
+
+
+def test_every_kind_of_arm_has_a_colour() -> None:
+    assert set(DARK_ARMS) == set(STYLES)
+    for name in ("textual-dark", "textual-light", "ansi-dark"):
+        assert {f"arm-{kind}" for kind in STYLES} <= set(styles(BUILTIN_THEMES[name]))

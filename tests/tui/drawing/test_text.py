@@ -46,6 +46,24 @@ def test_what_is_harmless_stays() -> None:
         assert visible(text) == text
 
 
+@pytest.mark.parametrize(
+    "text", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0915\u094d\u200d\u0937"]
+)
+def test_joiners_stay_where_a_script_is_written_with_them(text: str) -> None:
+    """Persian and Hindi words are not words without."""
+    assert visible(text) == text
+    assert line_of(text) == text
+    assert width(fit(text, 12)) == 12
+
+
+def test_joiners_that_hide_are_written_out() -> None:
+    assert visible("pass\u200dword") == "pass\\u200dword"
+    assert visible("\u200dx") == "\\u200dx"
+    assert visible("x\u200c") == "x\\u200c"
+    family = visible("\U0001f469\u200d\U0001f467")
+    assert family == "\U0001f469\u2040\U0001f467"
+
+
 @pytest.mark.parametrize("trial", range(20))
 def test_texts_fit_exactly(trial: int, generator: np.random.Generator) -> None:
     letters = ["a", "\u4f60", "\U0001f600", "e\u0301", " ", "-"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from mlxprune.files import read_json
 from mlxprune_tui.readers import run_list
 from mlxprune_tui.readers.run_list import Row, RunList
-from mlxprune_tui.screens import overview
-from mlxprune_tui.testing import on
+from mlxprune_tui.readers.run_view import View
+from mlxprune_tui.testing import view_of
 
 
 def test_every_run_and_how_it_stands(make_run: Callable[[str], Path]) -> None:
@@ -68,11 +68,27 @@ def test_orders_and_filters() -> None:
 
 
 def test_the_shelf_tells_the_newest_training(make_run: Callable[[str], Path]) -> None:
-    page = on(make_run("live"), overview.Overview)
-    held = page.context.view.state
-    row = run_list.row_of(page.context.view.run, held, time.time())
-    newest = [c for c in held.curves.values() if len(c.validation)][-1]
+    view = view_of(make_run("live"))
+    row = run_list.row_of(view.run, view.state, time.time(), view)
+    newest = [c for c in view.state.curves.values() if len(c.validation)][-1]
     assert row.validation == newest.validation.last("bits_per_byte")
-    assert row.share == held.stages["final"].done / held.stages["final"].total
-    stale = on(make_run("stale"), overview.Overview).context.view
-    assert run_list.row_of(stale.run, stale.state, time.time()).standing == "stale"
+    assert row.share == view.state.stages["final"].done / view.state.stages["final"].total
+    stale = view_of(make_run("stale"))
+    assert run_list.row_of(stale.run, stale.state, time.time(), stale).standing == "stale"
+
+
+def test_settings_tell_runs_apart(make_run: Callable[[str], Path]) -> None:
+    view = View(make_run("done"))
+    config = view.config
+    assert config is not None
+    told = run_list.settings_of(config)
+    assert told.slices == "high-50"
+    assert told.seeds == len(config.final.seeds)
+    passes = config.model_copy(
+        update={"final": config.final.model_copy(update={"passes": 3.0, "tokens": None})}
+    )
+    assert run_list.settings_of(passes).budget == "3 passes"
+    (row,) = RunList().look(view.run.path, time.time(), 30.0)
+    assert row.settings == told
+    assert run_list.kept([row], "high-50") == [row]
+    assert run_list.kept([row], "!high-50") == []

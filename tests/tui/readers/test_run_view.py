@@ -10,24 +10,18 @@ from mlxprune.run.event_kinds import Warned
 from mlxprune.run.events import EventLog, read_records
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.state import RunState
-from mlxprune_tui.app import PAGES, Monitor
+from mlxprune_tui.app import SCREENS, Monitor
 from mlxprune_tui.readers import run_view
-from mlxprune_tui.screens import overview
-from mlxprune_tui.testing import check_frame, frame, on, opened, until, write_segment
+from mlxprune_tui.testing import check_frame, frame, opened, show, until, view_of, write_segment
 
 
 def test_since_you_left(tiny_run: RunFolder) -> None:
-    page = on(tiny_run.path, overview.Overview)
-    view = page.context.view
+    view = view_of(tiny_run.path)
     ends = [e for e in view.state.recent if e.kind == "stage.end"]
     then = ends[-2].t
     found = run_view.since(view.state, then)
     assert f"{ends[-1].stage} done" in found
     assert f"{ends[0].stage} done" not in found
-    page.context.seen = then
-    assert page.told_pane()[0].startswith("Since you left")
-    page.do_since()
-    assert page.told_pane()[0].startswith("Events")
     held = RunState()
     held.curve("m").validation.take([[1, 3.0, None, 10.0], [2, 2.0, None, 30.0]])
     assert run_view.since(held, 20.0) == ["m: validation 3.0000 -> 2.0000"]
@@ -45,8 +39,7 @@ def test_a_changed_configuration_is_read(tiny_run: RunFolder, tmp_path: Path) ->
 
 
 def test_a_held_picture_stays_what_is_pressed(make_run: Callable[[str], Path]) -> None:
-    page = on(make_run("live"), overview.Overview)
-    view = page.context.view
+    view = view_of(make_run("live"))
     view.frozen = True
     before = view.state.events
     log = EventLog(view.run.events)
@@ -101,9 +94,29 @@ def test_a_log_of_a_newer_version_or_damaged_is_told(tiny_run: RunFolder, tmp_pa
             await opened(app, pilot)
             assert "newer version" in frame(app)
             assert "cannot be read" in frame(app)
-            for name in PAGES:
-                app.show_page(name)
-                await pilot.pause(0.02)
+            for name in SCREENS:
+                await show(app, pilot, name)
                 check_frame(app, 120, 40)
 
     asyncio.run(go())
+
+
+def test_models_of_an_earlier_slice_are_not_of_the_configuration(tiny_run: RunFolder) -> None:
+    view = view_of(tiny_run.path)
+    assert view.is_present("final/high-50-s0")
+    assert view.is_present("final/high-50-s0.at-50")
+    assert view.is_present("references/main")
+    assert not view.is_present("final/high-5-s0")
+    assert not view.is_present("final/high-50-s99")
+
+
+def test_a_folder_that_is_gone_is_told(tiny_run: RunFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    shutil.copytree(tiny_run.path, folder)
+    view = view_of(folder)
+    assert not view.gone
+    events = view.state.events
+    shutil.rmtree(folder)
+    view.read(1.0)
+    assert view.gone
+    assert events

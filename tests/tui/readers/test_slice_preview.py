@@ -10,10 +10,8 @@ from mlxprune.config.loading import override_setting, validate_config
 from mlxprune.config.slices import Slice
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.selector import apply_slice
-from mlxprune_tui.drawing.cells import GLYPHS
 from mlxprune_tui.readers import slice_preview
-from mlxprune_tui.screens import slice_panes
-from mlxprune_tui.screens.selection import settings_of
+from mlxprune_tui.readers.what_if import settings_of
 
 
 def some_scores(generator: np.random.Generator, count: int, domains: int) -> Scores:
@@ -63,9 +61,6 @@ def test_it_keeps_what_the_selection_keeps(trial: int, generator: np.random.Gene
         assert ((kept.columns >= 0) & (kept.columns <= 1 + 1e-9)).all()
         for row, inside in table.around(choice, kept, True, 8, 0):
             assert inside == mask[row]
-        for cells, rows in ((20, 4), (80, 12)):
-            slice_panes.bars(table, choice, kept, cells, rows, GLYPHS["braille"])
-            slice_panes.mix(table, kept, cells, rows)
 
 
 @pytest.mark.parametrize("kind", ["floor", "soft", "paper"])
@@ -99,3 +94,32 @@ def test_the_settings_make_the_slice(generator: np.random.Generator) -> None:
         for setting in settings_of(choice):
             override_setting(tree, setting)
         assert validate_config(tree, "test").slices == [choice]
+
+
+def some_table() -> tuple[slice_preview.Table, Slice]:
+    n = 1000
+    tokens = np.full(n, 10)
+    mean = np.linspace(1, 5, n)
+    scores = Scores(
+        np.arange(n).astype(np.uint64),
+        mean * tokens,
+        tokens,
+        tokens * 4,
+        domain=(np.arange(n) >= 500).astype(np.int64),
+        domains=("easy", "hard"),
+    )
+    choice = Slice.model_validate({"criterion": "high", "rate": 0.3, "unit": "documents"})
+    return slice_preview.Table(scores, tokens, 3, choice), choice
+
+
+def test_the_edges_of_a_what_if() -> None:
+    table, choice = some_table()
+    kept = table.ask(choice)
+    low, high = table.cut_values(choice, kept)
+    assert low == pytest.approx(table.values[700])
+    assert high == pytest.approx(table.values[999])
+    around = table.around(choice, kept, False, 8, 0)
+    assert {row for row, _ in around} == set(range(696, 704))
+    assert [inside for _, inside in sorted(around)] == [False] * 4 + [True] * 4
+    assert kept.columns[:200].max() == 0
+    assert kept.columns[-50:].min() == 1

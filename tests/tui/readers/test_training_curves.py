@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -32,14 +31,26 @@ def test_axes_and_boundaries() -> None:
     assert one.boundaries("tokens").tolist() == [700]
 
 
-def test_the_gap_of_every_pass() -> None:
+def test_the_figures_of_every_pass() -> None:
     targets = list(range(100, 1300, 100))
     losses = [4.0] * 6 + [2.0] * 6
     one = training_curves.curve("final/high-50-s0", held(targets, [1] * 6 + [2] * 6, losses))
-    rows = training_curves.gaps(one, 2.0)
-    assert [r[0] for r in rows] == [1, 2]
-    assert rows[0][1] == pytest.approx(4.0 / (math.log(2) * 2.0))
-    assert rows[1][2] == pytest.approx(2.0 - 1200 / 1e4)
+    first, second = training_curves.passes_of(one, 2.0, 600)
+    assert (first.number, second.number) == (1, 2)
+    assert first.train == pytest.approx(4.0 / (math.log(2) * 2.0))
+    assert second.validation == pytest.approx(2.0 - 1200 / 1e4)
+    assert second.gap == pytest.approx(second.validation - second.train)
+    assert first.worth == pytest.approx(1.0)
+    # Muennighoff et al. 2023: D = U + U R (1 - exp(-1 / R)) after one repeat.
+    assert second.worth == pytest.approx(15.387756 * (1 - math.exp(-1 / 15.387756)))
+    assert training_curves.passes_of(one, None, None)[0].train is None
+
+
+def test_a_pass_without_a_validation_is_there() -> None:
+    one = training_curves.curve("final/a-s0", passes_curve([(1200, 5.0)]))
+    first, second = training_curves.passes_of(one, 1.0, 600)
+    assert (first.validation, first.gap) == (None, None)
+    assert second.validation == 5.0
 
 
 def test_points_of_an_older_log_are_shorter() -> None:
@@ -65,10 +76,6 @@ def test_a_seed_that_has_only_begun_does_not_stand_beside_ends() -> None:
     assert (found["random-50"].seeds, found["random-50"].begun) == (2, 2)
     assert (found["high-50"].seeds, found["high-50"].begun) == (1, 2)
     assert float(found["high-50"].x[-1]) == 1200.0
-    spread = training_curves.noise(list(found.values()))
-    assert spread is not None
-    assert spread.arm == "random-50"
-    assert training_curves.noise([found["high-50"]]) is None
 
 
 def test_an_axis_that_is_not_known_leaves_an_arm_out() -> None:
@@ -86,12 +93,18 @@ def test_differences_name_every_key() -> None:
     ]
 
 
-def test_gaps_begin_and_end_with_a_pass() -> None:
+def test_passes_begin_and_end_with_their_targets() -> None:
     one = training_curves.curve("final/a-s0", passes_curve([(600, 1.0), (700, 3.0), (1200, 5.0)]))
-    rows = training_curves.gaps(one, 1.0)
-    assert [r[2] for r in rows] == [1.0, 5.0]
-    last = (4.0 - 600 / 1000) / math.log(2)
-    assert rows[0][1] == pytest.approx(last)
+    first, second = training_curves.passes_of(one, 1.0, 600)
+    assert (first.validation, second.validation) == (1.0, 5.0)
+    assert first.train == pytest.approx((4.0 - 600 / 1000) / math.log(2))
+
+
+def test_seeds_of_an_arm_are_those_of_the_configuration() -> None:
+    curves = {f"final/a-s{n}": passes_curve([(600, 1.0)]) for n in range(3)}
+    curves["final/b-s0"] = passes_curve([(600, 1.0)])
+    found = training_curves.seeds_of(curves, "a", {"final/a-s0", "final/a-s2", "final/b-s0"})
+    assert [one.name for one in found] == ["final/a-s0", "final/a-s2"]
 
 
 def test_an_arm_is_the_mean_of_its_seeds_between_least_and_largest() -> None:
@@ -107,6 +120,3 @@ def test_an_arm_is_the_mean_of_its_seeds_between_least_and_largest() -> None:
         [1.5, 2.5],
         [2.0, 3.0],
     )
-    high = [dataclasses.replace(c, name=c.name.replace("random", "high")) for c in several]
-    spread = training_curves.noise(training_curves.by_arm(high + several, "tokens"))
-    assert spread is not None and spread.arm == "random-50"

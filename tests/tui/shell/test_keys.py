@@ -1,47 +1,89 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual.binding import Binding
 
-from mlxprune_tui.app import PAGES, Monitor
-from mlxprune_tui.shell import bars, keys, settings
+from mlxprune_tui.app import SCREENS, Monitor
+from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.reader import Reader
+from mlxprune_tui.shell import keys, settings
+from mlxprune_tui.shell.help_texts import HELP
+from mlxprune_tui.testing import opened, show, until
 
 DOCS = Path(__file__).parents[3] / "docs" / "keys.md"
 
 
-@pytest.mark.parametrize("screen", keys.SCREENS)
+KINDS = {**SCREENS, keys.READER: Reader}
+
+
+@pytest.mark.parametrize("screen", [*keys.SCREENS, keys.READER])
 def test_one_key_means_one_thing_on_a_screen(screen: str) -> None:
-    found = [k.key for k in keys.of_screen(screen)]
-    assert len(found) == len(set(found))
+    """A key of a screen may be one that means the same everywhere, in its own words."""
+    own = [k.key for k in keys.KEYS if k.screen == screen]
+    assert len(own) == len(set(own))
+    everywhere = {k.key: k.action for k in keys.KEYS if k.screen == keys.EVERYWHERE}
+    both = {key: everywhere[key] for key in own if key in everywhere}
+    assert set(both.values()) <= {"show_selection"}
 
 
-@pytest.mark.parametrize("key", keys.KEYS, ids=lambda k: f"{k.screen}.{k.action}")
+@pytest.mark.parametrize("key", keys.KEYS, ids=lambda k: k.id)
 def test_every_key_has_something_that_it_does(key: keys.Key) -> None:
-    if key.screen == keys.EVERYWHERE:
-        known = key.action.startswith("show_") or key.action in (
-            "pause", "resume", "checkpoint", "stop",
-        )  # fmt: skip
-        assert known or hasattr(Monitor, f"key_{key.action}_pressed")
-    else:
-        page = PAGES[key.screen]
-        assert hasattr(page, f"do_{key.action}") or (key.screen, key.action) == (
-            "overview", "open",
-        )  # fmt: skip
+    kind = KINDS.get(key.screen, RunScreen)
+    known = key.action in keys.RUN_VERBS or key.action.startswith(("show_", "as_"))
+    assert known or hasattr(kind, f"do_{key.action}") or hasattr(Monitor, f"press_{key.action}")
 
 
-@pytest.mark.parametrize("cells", [60, 80, 120, 200])
-def test_the_key_line_fits_and_always_has_help_and_the_way_out(cells: int) -> None:
-    for screen in keys.SCREENS:
-        shown = keys.line(screen, None, cells - 2)
-        line = bars.keys([(k, True) for k in shown], cells)
-        assert sum(len(text) for text, _ in line) == cells
-        assert {"help", "detach"} <= {k.action for k in shown}
+def test_the_grammar_is_one() -> None:
+    """What moves, opens, searches, copies and sorts has the same key on every screen."""
+    wanted = {
+        "filter": "slash", "search": "slash", "sort": "s", "axis": "t", "what": "c",
+        "open": "enter",
+        "read": "enter", "start": "enter",
+    }  # fmt: skip
+    for key in keys.KEYS:
+        if key.action in wanted:
+            assert key.key == wanted[key.action], key.id
+        is_capital = key.key.isalpha() and key.key.isupper()
+        assert not is_capital or key.action in (
+            *keys.RUN_VERBS, "theme", "as_end", "previous_match",
+        ), key.id  # fmt: skip
 
 
-def test_keys_can_be_remapped() -> None:
-    found = keys.of_screen("training", {"training.model": "ctrl+n"})
-    assert [k.key for k in found if k.action == "model"] == ["ctrl+n"]
+@pytest.mark.parametrize("screen", keys.SCREENS)
+def test_the_footer_begins_with_what_is_most_needful(screen: str) -> None:
+    shown = [b for b in keys.bindings(screen) if isinstance(b, Binding) and b.show]
+    ranks = [k.rank for b in shown for k in keys.of_screen(screen) if k.id == b.id]
+    assert ranks == sorted(ranks)
+    assert all(b.id for b in shown)
+    assert {"help", "leave"} <= {b.description for b in shown}
+
+
+def test_keys_can_be_remapped(make_run: Callable[[str], Path]) -> None:
+    async def go() -> None:
+        kept = settings.Settings(keys={"training.figure": "ctrl+n"})
+        app = Monitor(make_run("done"), kept=kept, remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            await show(app, pilot, "training")
+            await until(pilot, lambda: app.page.focused is not None)
+            before = app.page.options["figure"]
+            await pilot.press("v")
+            assert app.page.options["figure"] == before
+            await pilot.press("ctrl+n")
+            await until(pilot, lambda: app.page.options["figure"] != before)
+
+    asyncio.run(go())
+
+
+def test_every_screen_has_help_on_itself() -> None:
+    for screen in (*keys.SCREENS, keys.READER):
+        told = HELP[screen]
+        assert told.about.endswith(".")
+        assert all(meaning and sample.strip() for sample, _, meaning in told.signs)
 
 
 def test_the_page_of_keys_is_current() -> None:

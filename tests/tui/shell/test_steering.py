@@ -9,16 +9,17 @@ import pytest
 from mlxprune.run.folder import RunFolder, take_commands
 from mlxprune.run.status import Standing
 from mlxprune_tui.app import Monitor
-from mlxprune_tui.screens import overview
 from mlxprune_tui.shell import steering
-from mlxprune_tui.testing import on, opened, until
+from mlxprune_tui.testing import opened, show, until, view_of
 
 
 def test_only_a_live_run_hears_a_command(make_run: Callable[[str], Path]) -> None:
-    live, crashed = (on(make_run(s), overview.Overview).context.view for s in ("live", "crashed"))
+    live, crashed = (view_of(make_run(s)) for s in ("live", "crashed"))
     assert steering.why_not(live, "stop", False) is None
     assert "no process" in str(steering.why_not(crashed, "stop", False))
     assert steering.why_not(live, "resume", False) == "the run is not paused"
+    assert steering.why_not(crashed, "resume", False) is None  # it is started again
+    assert crashed.again in steering.consequences(crashed, "resume", again=True)
     live.standing = Standing.PAUSED
     assert steering.why_not(live, "resume", False) is None
     live.standing = Standing.RUNNING
@@ -57,8 +58,8 @@ def test_a_window_that_only_looks_takes_no_command(make_run: Callable[[str], Pat
             for key in "PRCX":
                 await pilot.press(key)
                 assert len(app.screen_stack) == 1
-            app.show_page("runs")
-            await pilot.press("n")
+            await show(app, pilot, "runs")
+            await pilot.press("a")
             assert len(app.screen_stack) == 1
 
     asyncio.run(go())
