@@ -9,6 +9,7 @@ Prints each figure beside what it should stay under. CPU is of one core, of the 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import pty
 import select
@@ -46,11 +47,11 @@ from mlxprune.run.wire import event_of
 from mlxprune.scoring.histogram import HISTOGRAM_EDGES
 from mlxprune.scoring.score_file import Scores
 from mlxprune.selection.selector import apply_slice
-from mlxprune_tui.app import PAGES
+from mlxprune_tui.app import SCREENS, Monitor
+from mlxprune_tui.drawing import histogram
 from mlxprune_tui.drawing.cells import GLYPHS
+from mlxprune_tui.drawing.histogram import Layers
 from mlxprune_tui.readers import run_view, slice_preview
-from mlxprune_tui.screens import slice_panes
-from mlxprune_tui.screens.page import AppContext
 
 CELLS, ROWS = 120, 40
 HIST = {
@@ -240,7 +241,7 @@ def streaming(folder: Path, seconds: float) -> None:
 
 def keys(shown: Terminal, emit: Any, count: int) -> None:
     """From a key to its picture, while events stream: screens are changed and looked for."""
-    wanted = {b"1": b"Pipeline", b"2": b"log perplexity", b"4": b"Train and validation"}
+    wanted = {b"1": b"Stages", b"2": b"Log-perplexity", b"4": b"Passes"}
     taken = []
     for n in range(count):
         if n % 3 == 0:
@@ -262,11 +263,9 @@ def cpu(process: psutil.Process) -> float:
 
 
 def day(folder: Path, hours: float) -> None:
-    """Memory of a reader that draws every screen while the events of a day pass by."""
+    """Memory of the app that draws every screen while the events of a day pass by."""
     run = begin(folder)
     run.events.mkdir()
-    context = AppContext(run_view.View(run.path), GLYPHS["braille"])
-    pages = [kind(context) for name, kind in PAGES.items() if name != "runs"]
     path = run.events / "000001-bench.msgpack"
     first = {"v": 1, "seq": 0, "t": 1.0, "writer": "bench", "stage": None}
     state = RunState()
@@ -274,18 +273,27 @@ def day(folder: Path, hours: float) -> None:
     fold_event(state, event_of({**first, "kind": "histogram", "stage": "score", **HIST}))
     path.write_bytes(msgpack.packb({**first, "kind": "snapshot", "state": state.as_json()}))
     total = int(hours * 3600 * 4)  # four events a second
-    sizes = []
-    with path.open("ab") as out:
-        for begin_at in range(0, total, 2000):
-            some = range(begin_at, min(begin_at + 2000, total))
-            out.write(b"".join(msgpack.packb(event(n, n / 4)) for n in some))
-            out.flush()
-            assert context.view is not None
-            context.view.read(10.0)
-            for one in pages:
-                one.draw(CELLS, ROWS)
-            sizes.append(psutil.Process().memory_info().rss)
-    early = sizes[len(sizes) // 8]
+    sizes: list[int] = []
+
+    async def pass_by() -> None:
+        app = Monitor(run.path, remember=False)
+        async with app.run_test(size=(CELLS, ROWS)) as pilot:
+            with path.open("ab") as out:
+                for begin_at in range(0, total, 4000):
+                    some = range(begin_at, min(begin_at + 4000, total))
+                    out.write(b"".join(msgpack.packb(event(n, n / 4)) for n in some))
+                    out.flush()
+                    assert app.session.view is not None
+                    app.session.view.read(10.0)
+                    for name in SCREENS:
+                        app.go(name)
+                        await pilot.pause()
+                        app.page.renew()
+                        await pilot.pause()
+                    sizes.append(psutil.Process().memory_info().rss)
+
+    asyncio.run(pass_by())
+    early = sizes[max(2, len(sizes) // 8)]  # every screen has been seen
     growth = (sizes[-1] - early) / 1e6
     tell(f"memory after {hours:g} h of events, against an eighth of it", growth, "MB", 10.0)
 
@@ -314,8 +322,11 @@ def what_if(count: int) -> None:
         asked = Slice(**told)
         began = time.perf_counter()
         kept = one.ask(asked)
-        slice_panes.bars(one, asked, kept, CELLS, ROWS, GLYPHS["braille"])
-        slice_panes.mix(one, kept, CELLS, ROWS)
+        columns = histogram.columns_of(CELLS)
+        low, high = float(one.edges[0]), float(one.edges[-1])
+        heights = histogram.rebinned(one.heights(asked), one.edges, low, high, columns)
+        layers = Layers(heights, (heights > 0).astype(float))
+        histogram.histogram(layers, low, high, CELLS, ROWS, GLYPHS["braille"])
         taken.append(1e3 * (time.perf_counter() - began))
         if n % 20 == 0:
             began = time.perf_counter()

@@ -18,7 +18,6 @@ from textual.theme import Theme
 
 from mlxprune.errors import MlxpruneError, one_line
 from mlxprune.run.folder import COMMANDS, runs_under
-from mlxprune.run.phrases import memorising_words
 from mlxprune.run.status import ENDED_EARLY
 from mlxprune_tui.drawing.cells import GLYPHS
 from mlxprune_tui.drawing.text import line_of
@@ -27,6 +26,7 @@ from mlxprune_tui.screens import overview
 from mlxprune_tui.screens.base import RunScreen
 from mlxprune_tui.screens.comparison import Compare
 from mlxprune_tui.screens.documents import Documents
+from mlxprune_tui.screens.notices import Notices
 from mlxprune_tui.screens.overview import Overview
 from mlxprune_tui.screens.runs import Runs, start
 from mlxprune_tui.screens.scoring import Scoring
@@ -44,7 +44,6 @@ THEMES = ("textual-dark", "textual-light", "ansi-dark", "ansi-light", "nord", "g
 SCREENS: dict[str, type[RunScreen]] = {
     kind.NAME: kind for kind in (Overview, Scoring, Selection, Training, Compare, Documents, Runs)
 }
-ENDS = ("done", "failed", "stopped", "crashed")
 
 
 class Monitor(App[None]):
@@ -74,12 +73,11 @@ class Monitor(App[None]):
         for name, kind in SCREENS.items():
             self.add_mode(name, partial(self._page, name, kind))
         self.before: list[str] = []
-        self.told: str | None = None
-        self.known_memorising: set[str] = set()
         self._renewed = 0.0
         self._terminal = _terminal()
         self._waiting = False
-        self.window = outside.Window(self._to_terminal, os.environ.get("TERM_PROGRAM", ""))
+        window = outside.Window(self._to_terminal, os.environ.get("TERM_PROGRAM", ""))
+        self.notices = Notices(self.session, window)
 
     def get_css_variables(self) -> dict[str, str]:
         """With the colour of what is in hand: the blue of sixteen colours cannot be read on
@@ -136,7 +134,7 @@ class Monitor(App[None]):
         self.session.open(view, float(seen) if isinstance(seen, int | float) else None)
         for page in self.pages.values():
             page.reset()
-        self.told, self.known_memorising = None, set()
+        self.notices.forget()
         load: Callable[[], Awaitable[None]] = partial(self._load, view)
         self.run_worker(load, exclusive=True, group="load")
 
@@ -148,8 +146,7 @@ class Monitor(App[None]):
             self._renew()
             await asyncio.sleep(0)
         view.look(at_once=True)
-        self.told = view.standing
-        self.known_memorising = set(view.state.memorising)
+        self.notices.begin(view)
         self._renew()
 
     def tick(self) -> None:
@@ -161,9 +158,7 @@ class Monitor(App[None]):
             changed = view.read(SLICE_SECONDS)
             self.session.ghost.note(view.state.histogram)
             changed |= view.look()
-            self.tell_ends(view)
-            self.tell_memorising(view)
-            self._show_window(view)
+            self.notices.tell(view, self.notify)
         if self.current_mode not in self.pages:
             return
         changed |= self.page.tick()
@@ -187,42 +182,6 @@ class Monitor(App[None]):
             top = self.screen
             if isinstance(top, RunScreen) and top is not self.page:
                 top.renew()
-
-    def tell_ends(self, view: View) -> None:
-        before, self.told = self.told, view.standing
-        if before == view.standing or before is None:
-            return
-        if view.standing in ENDS:
-            bad = view.standing in ("failed", "crashed")
-            headline = overview.headline_of(view, self.session)
-            title = f"{line_of(view.name)}: {view.standing}"
-            kind: Any = "error" if bad else "information"
-            self.notify(headline.said, title=title, severity=kind, timeout=8, markup=False)
-            self.bell()
-            self.window.notice(f"{title}. {headline.said}")
-        elif view.standing in ("paused", "stale"):
-            self.notify(line_of(f"{view.name}: {view.standing}"), markup=False)
-
-    def tell_memorising(self, view: View) -> None:
-        """Once a model: that it learns its text by heart is what one would come back for."""
-        for model in set(view.state.memorising) - self.known_memorising:
-            if view.is_present(model):
-                told = memorising_words(model, view.state.memorising[model])
-                self.notify(
-                    line_of(told), title="memorising", severity="warning", timeout=8, markup=False
-                )
-        self.known_memorising = set(view.state.memorising)
-
-    def _show_window(self, view: View) -> None:
-        stages = view.state.stages.values()
-        ended = sum(str(stage.state) in ("done", "reused") for stage in stages)
-        share = sum(
-            (stage.done or 0) / stage.total
-            for stage in stages
-            if str(stage.state) == "running" and stage.total
-        )
-        whole = (ended + share) / max(1, len(view.state.stages)) if view.live else None
-        self.window.show(f"{view.name}: {view.standing}", whole, view.standing == "failed")
 
     def _to_terminal(self, sequence: str) -> None:
         driver = self._driver
@@ -449,7 +408,7 @@ class Monitor(App[None]):
             settings.save(self.kept)
 
     def on_unmount(self) -> None:
-        self.window.close()
+        self.notices.window.close()
         self._keep()
 
 

@@ -3,10 +3,13 @@ them."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+from textual.app import App, ComposeResult
 
 from mlxprune.run.segments import packed
 from mlxprune.run.state import Curve, RunState
@@ -14,6 +17,8 @@ from mlxprune_tui.app import Monitor
 from mlxprune_tui.drawing.cells import GLYPHS
 from mlxprune_tui.drawing.text import width
 from mlxprune_tui.readers.run_view import View
+from mlxprune_tui.widgets.document_list import DocumentList
+from mlxprune_tui.widgets.picture import Picture
 
 BRAILLE = GLYPHS["braille"]
 STATES = ("empty", "starting", "live", "stale", "crashed", "failed", "done")
@@ -106,3 +111,60 @@ def passes_curve(validation: list[tuple[int, float]]) -> Curve:
         for t in range(100, 1300, 100)
     ]
     return curve_of(train, [[t, b, None, 1.0 * t] for t, b in validation], 1200)
+
+
+class Held(App[None]):
+    """One widget, and what it says."""
+
+    CSS = "Picture, Table, DocumentList, TextView { width: 40; height: 10; }"
+
+    def __init__(self, widget: Any) -> None:
+        super().__init__()
+        self.widget = widget
+        self.heard: list[Any] = []
+
+    def compose(self) -> ComposeResult:
+        yield self.widget
+
+    def on_picture_clicked(self, event: Picture.Clicked) -> None:
+        self.heard.append(("clicked", event.x, event.y))
+
+    def on_picture_dragged(self, event: Picture.Dragged) -> None:
+        self.heard.append(("dragged", event.from_x, event.x, event.ended))
+
+    def on_picture_wheeled(self, event: Picture.Wheeled) -> None:
+        self.heard.append(("wheeled", event.up))
+
+    def on_picture_hovered(self, event: Picture.Hovered) -> None:
+        self.heard.append(("hovered", event.x))
+
+    def on_document_list_opened(self, event: DocumentList.Opened) -> None:
+        self.heard.append(("opened", self.widget.cursor))
+
+
+def held(widget: Any, go: Any) -> Held:
+    app = Held(widget)
+
+    async def run() -> None:
+        async with app.run_test(size=(60, 20)) as pilot:
+            await pilot.pause()
+            await go(app, pilot)
+
+    asyncio.run(run())
+    return app
+
+
+def on_screen(folder: Path, screen: str, go: Callable[[Any, Any], Awaitable[None]],
+       size: tuple[int, int] = (120, 40)) -> None:  # fmt: skip
+    """A screen of the app on a run, once it has something to show."""
+
+    async def run() -> None:
+        app = Monitor(folder, remember=False)
+        async with app.run_test(size=size) as pilot:
+            await opened(app, pilot)
+            await show(app, pilot, screen)
+            await until(pilot, lambda: app.page.nothing() is None)
+            app.page.renew()
+            await go(app, pilot)
+
+    asyncio.run(run())

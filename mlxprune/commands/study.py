@@ -39,6 +39,9 @@ def demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to work")] = Path(
         "mlxprune-demo"
     ),
+    watch: Annotated[
+        bool, typer.Option("--watch", help="run it in the background and open the app on it")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -48,14 +51,40 @@ def demo(
     from mlxprune.pipeline.runner import run_study
     from mlxprune.report.terminal import print_result
 
-    path = prepare_demo(folder)
     run = RunFolder(folder / "run")
+    if watch:
+        _watch_demo(folder, run)
+        return
+    _name_app(run, quiet or as_json)
+    path = prepare_demo(folder)
     config = load_config(path)
     result = run_study(config, run, listeners=listeners(quiet))
     if as_json:
         print_json(result)
     else:
         print_result(result, str(run.report))
+
+
+def _name_app(target: RunFolder, silent: bool) -> None:
+    """The first line: how to look on, for whoever has another terminal."""
+    if not silent:
+        print(f"watch it: mlxprune tui {target.path}", file=sys.stderr, flush=True)
+
+
+def _watch_demo(folder: Path, run: RunFolder) -> None:
+    """The demo in a process that outlives the app, unless one works on it already."""
+    from mlxprune.commands.watch import open_app, refuse_terminal
+
+    refuse_terminal(run.path)
+    holder = lock.owner(run)
+    if holder is None or not holder.alive():
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "console.log").open("ab") as out:
+            subprocess.Popen(
+                [sys.executable, "-m", "mlxprune", "demo", str(folder)],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
+    open_app(run.path)
 
 
 def init(
@@ -177,6 +206,7 @@ def run(
             _run_repeats(loaded, target, until, force, quiet, as_json, accept_changed_input)
             return
         told = listeners(quiet)
+        _name_app(target, quiet or as_json)
         result = run_study(loaded, target, until, force, told, accept_changed_input)
     if as_json:
         print_json(result)
@@ -282,4 +312,4 @@ def _detach(
         print_json({"run": str(target.path), "state": "running", "pid": child.pid})
         return
     print(f"running in the background as process {child.pid}: {target.path}")
-    print(f"watch it: mlxprune tail {target.path}")
+    print(f"watch it: mlxprune tui {target.path}")

@@ -14,7 +14,7 @@ import typer
 
 from mlxprune.commands.options import RunPath
 from mlxprune.errors import UsageError
-from mlxprune.run.folder import existing_run
+from mlxprune.run.folder import existing_run, newest_run
 
 FONT_LINK = re.compile(r"<link[^>]*fonts\.googleapis[^>]*>")
 
@@ -30,7 +30,7 @@ def watch(
 
     run = existing_run(run_path)
     if not plain:
-        _open(run_path, None, None, None, False)
+        open_app(run_path)
         return
     for sentence in follow_sentences(run):
         print(sentence, flush=True)
@@ -38,8 +38,13 @@ def watch(
 
 def tui(
     path: Annotated[
-        Path, typer.Argument(metavar="[RUN|FOLDER]", help="a run or a folder of runs")
-    ] = Path("runs"),
+        Path | None,
+        typer.Argument(
+            metavar="[RUN|FOLDER]",
+            help="a run or a folder of runs; the newest run here without, and one that is not "
+            "there yet is waited for",
+        ),
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="in a browser on this machine; it only looks")
     ] = False,
@@ -53,9 +58,7 @@ def tui(
     read_only: Annotated[bool, typer.Option("--read-only", help="send no commands")] = False,
 ) -> None:
     """Open the terminal app on a run or a folder of runs."""
-    if not path.exists() and not check:
-        fix = "name a run, or a folder of runs; mlxprune demo makes one"
-        raise UsageError("no such folder", str(path), fix)
+    path = path or newest_run(Path.cwd()) or Path("runs")
     if glyphs not in (None, "braille", "block", "ascii"):
         raise UsageError(f"no glyphs are called {glyphs!r}", "--glyphs", "braille, block or ascii")
     if hertz is not None and not 0.1 <= hertz <= 30:
@@ -66,16 +69,28 @@ def tui(
 
         print(text(settings.load().with_chosen(theme, glyphs, hertz)))
     elif serve:
+        _refuse_nothing(path)
         _serve(path, port)
     else:
         _open(path, theme, glyphs, hertz, read_only)
+
+
+def _refuse_nothing(path: Path) -> None:
+    if not path.exists():
+        fix = "name a run, or a folder of runs; mlxprune demo makes one"
+        raise UsageError("no such folder", str(path), fix)
+
+
+def open_app(path: Path) -> None:
+    """The app on a run that is there or about to be. Raises UsageError where no terminal is."""
+    _open(path, None, None, None, False)
 
 
 def _open(
     path: Path, theme: str | None, glyphs: str | None, hertz: float | None, read_only: bool
 ) -> None:
     served = "TEXTUAL_DRIVER" in os.environ  # by textual-serve, which is no terminal
-    _refuse_terminal(path, served)
+    refuse_terminal(path, served)
     if os.environ.get("SSH_TTY"):  # fewer pictures and no animation over a line
         os.environ.setdefault("TEXTUAL_FPS", "15")
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
@@ -88,7 +103,8 @@ def _open(
     Monitor(path, read_only or served, kept).run()
 
 
-def _refuse_terminal(path: Path, served: bool) -> None:
+def refuse_terminal(path: Path, served: bool = False) -> None:
+    """Raises UsageError where no screen can be drawn."""
     instead = f"mlxprune watch --plain {path}" if _is_run(path) else f"mlxprune status {path}"
     if os.environ.get("TERM", "") in ("dumb", "") and not served:
         raise UsageError("this terminal cannot draw (TERM=dumb)", "mlxprune tui", f"use {instead}")

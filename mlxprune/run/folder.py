@@ -129,6 +129,22 @@ def runs_under(folder: Path) -> list[RunFolder]:
     return [RunFolder(p.parent) for p in sorted(folder.glob("*/run.json"))]
 
 
+LOOKED_IN = ("", "*", "*/*")  # below a folder, for runs whose place nobody said
+
+
+def newest_run(folder: Path) -> Path | None:
+    """The run under a folder, or the folder itself, whose log was written to last; a folder of runs
+    and the demo's are found two levels down. None where there is none."""
+    found: list[tuple[float, Path]] = []
+    for pattern in LOOKED_IN:
+        for path in [folder / "run.json"] if not pattern else folder.glob(f"{pattern}/run.json"):
+            with contextlib.suppress(OSError):
+                logs = [*(path.parent / "events").iterdir()] if path.exists() else []
+                newest = max((log.stat().st_mtime for log in logs), default=path.stat().st_mtime)
+                found.append((newest, path.parent))
+    return max(found)[1] if found else None
+
+
 COMMANDS = ("pause", "resume", "stop", "checkpoint")
 
 

@@ -269,7 +269,7 @@ def test_an_end_is_told_once(make_run: Callable[[str], Path]) -> None:
         app.notify = lambda message, **more: told.append(more.get("title") or message)
         async with app.run_test(size=(100, 30)) as pilot:
             await opened(app, pilot)
-            await until(pilot, lambda: app.told is not None)
+            await until(pilot, lambda: app.notices.standing is not None)
             assert told == []
             log = EventLog(RunFolder(folder).events)
             log.emit(None, RunEnd(status="failed", error={"problem": "x", "fix": "y"}))

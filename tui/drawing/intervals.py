@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlxprune_tui.drawing.cells import Glyphs, Grid, Line, nice, pad
@@ -61,49 +61,61 @@ def forest(
     def place(value: float) -> int:
         return min(room - 1, max(0, round((value - low) / (high - low) * (room - 1))))
 
-    zero = place(0.0)
-    lines: list[Line] = []
-    head = Grid(room, 1)
+    lines: list[Line] = [[(" " * (name + 2), ""), *_sides(place(0.0), room)]]
+    for number, row in enumerate(rows[: height - 2]):
+        drawn = _interval(row, noise, place, room, glyphs)
+        here = number == chosen
+        line: Line = [
+            (glyphs.arrow if here else " ", "focus"),
+            (fit(row.name, name), "select" if here else row.style),
+            (" ", ""),
+            *drawn,
+            (f" {row.said}" if said else "", row.said_style),
+        ]
+        lines.append(line)
+    lines.append([(" " * (name + 2), ""), *_axis(low, high, place, room)])
+    return [pad(line, cells) for line in (lines + [[]] * height)[:height]]
+
+
+def _sides(zero: int, room: int) -> Line:
+    """Which side is better, around zero."""
+    grid = Grid(room, 1)
     left, right = "better", "worse"
     if zero > len(left) + 2:
-        head.put(zero - len(left) - 2, 0, f"{left} ", "good")
+        grid.put(zero - len(left) - 2, 0, f"{left} ", "good")
     if room - zero > len(right) + 3:
-        head.put(zero + 2, 0, right, "bad")
-    head.put(zero, 0, "0", "dim")
-    lines.append([(" " * (name + 2), ""), *head.lines()[0]])
-    for number, row in enumerate(rows[: height - 2]):
-        grid = Grid(room, 1)
-        if noise:
-            for x in range(place(-noise), place(noise) + 1):
-                grid.put(x, 0, "." if glyphs.name == "ascii" else "┈", "noise")
-        grid.put(zero, 0, glyphs.zero, "dim")
-        first, last = place(row.low), place(row.high)
-        for x in range(first, last + 1):
-            grid.put(x, 0, glyphs.interval[1], row.style)
-        grid.put(first, 0, glyphs.interval[0], row.style)
-        grid.put(last, 0, glyphs.interval[2], row.style)
-        grid.put(place(row.difference), 0, row.mark, row.style)
-        here = number == chosen
-        named = fit(row.name, name)
-        lines.append(
-            [
-                (glyphs.arrow if here else " ", "focus"),
-                (named, "select" if here else row.style),
-                (" ", ""),
-                *grid.lines()[0],
-                (f" {row.said}" if said else "", row.said_style),
-            ]
-        )
-    axis = Grid(room, 1)
+        grid.put(zero + 2, 0, right, "bad")
+    grid.put(zero, 0, "0", "dim")
+    return grid.lines()[0]
+
+
+def _interval(
+    row: Interval, noise: float | None, place: Callable[[float], int], room: int, glyphs: Glyphs
+) -> Line:
+    grid = Grid(room, 1)
+    if noise:
+        for x in range(place(-noise), place(noise) + 1):
+            grid.put(x, 0, "." if glyphs.name == "ascii" else "┈", "noise")
+    grid.put(place(0.0), 0, glyphs.zero, "dim")
+    first, last = place(row.low), place(row.high)
+    for x in range(first, last + 1):
+        grid.put(x, 0, glyphs.interval[1], row.style)
+    grid.put(first, 0, glyphs.interval[0], row.style)
+    grid.put(last, 0, glyphs.interval[2], row.style)
+    grid.put(place(row.difference), 0, row.mark, row.style)
+    return grid.lines()[0]
+
+
+def _axis(low: float, high: float, place: Callable[[float], int], room: int) -> Line:
+    grid = Grid(room, 1)
     ticks = nice(low, high, max(1, room // 12))
     digits = max((len(f"{t:+.6f}".rstrip("0").partition(".")[2]) for t in ticks), default=2)
     for value in ticks:
         text = f"{value:+.{max(1, min(digits, 4))}f}" if value else "0"
         at = min(max(0, place(value) - len(text) // 2), room - len(text))
-        if axis.free(at, 0, len(text)):
-            axis.put(at, 0, text, "dim")
-    lines.append([(" " * (name + 2), ""), *axis.lines()[0]])
-    return [pad(line, cells) for line in (lines + [[]] * height)[:height]]
+        if grid.free(at, 0, len(text)):
+            grid.put(at, 0, text, "dim")
+    return grid.lines()[0]
 
 
 def waterfall(

@@ -40,6 +40,7 @@ class View:
         self._config_time = -1.0
         self.config_trouble: str | None = None
         self._arms: tuple[Config | None, list[Arm]] = (None, [])
+        self._names: tuple[list[Arm] | None, set[str]] = (None, set())
 
     @property
     def state(self) -> RunState:
@@ -122,8 +123,9 @@ class View:
         arms = self.arms()
         if not model.startswith("final/") or not arms:
             return True
-        name = model.removeprefix("final/")
-        return any(name == arm.name or name.startswith(f"{arm.name}.at-") for arm in arms)
+        if self._names[0] is not arms:
+            self._names = (arms, {arm.name for arm in arms})
+        return model.removeprefix("final/").partition(".at-")[0] in self._names[1]
 
     @property
     def again(self) -> str:

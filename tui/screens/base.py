@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer, Tab, Tabs
+from textual.widgets import Tab, Tabs
 
 from mlxprune.config.schema import Config
 from mlxprune.run.folder import COMMANDS
@@ -25,6 +25,7 @@ from mlxprune_tui.shell.dialogs import Help
 from mlxprune_tui.shell.help_texts import HELP
 from mlxprune_tui.shell.session import Session
 from mlxprune_tui.widgets.ink import ink_of
+from mlxprune_tui.widgets.key_footer import KeyFooter
 from mlxprune_tui.widgets.panes import Headline, Pane, Words
 from mlxprune_tui.widgets.picture import Picture
 from mlxprune_tui.widgets.table import Table
@@ -111,7 +112,7 @@ class RunScreen(Screen[None]):
         yield Words("nothing")
         with Container(id="body"):
             yield from self.body()
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def body(self) -> Iterator[Widget]:
         raise NotImplementedError

@@ -14,21 +14,26 @@ from textual.widgets import DataTable
 
 from mlxprune.experiment.comparisons import Comparison, best_slice
 from mlxprune.experiment.study_result import StudyResult
-from mlxprune.experiment.task_results import ArmTasks
 from mlxprune.inference.verdict import Verdict
-from mlxprune.records import plain
 from mlxprune.units import plural
 from mlxprune_tui.drawing import intervals, line_chart
 from mlxprune_tui.drawing.cells import Line
 from mlxprune_tui.drawing.line_chart import Extras, Series
-from mlxprune_tui.drawing.text import fit, line_of
+from mlxprune_tui.drawing.text import line_of
 from mlxprune_tui.readers import run_comparison
 from mlxprune_tui.readers.run_comparison import Entry
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.readers.training_curves import AXES
 from mlxprune_tui.screens import pictures
+from mlxprune_tui.screens.arm_table import arm_rows
 from mlxprune_tui.screens.base import RunScreen
-from mlxprune_tui.screens.overview import arm_rows
+from mlxprune_tui.screens.comparison_tables import (
+    domain_rows,
+    known_of,
+    not_comparable,
+    setting_rows,
+    task_rows,
+)
 from mlxprune_tui.screens.pictures import CurveView
 from mlxprune_tui.shell import keys
 from mlxprune_tui.shell.session import Session
@@ -333,111 +338,24 @@ class Compare(RunScreen):
         if what == "curves" and both is not None:
             spans: Line = []
             for entry in both:
-                spans += [(f"{line_of(entry.label)}  ", "bold"), (f"{_known(entry)}\n", "")]
+                spans += [(f"{line_of(entry.label)}  ", "bold"), (f"{known_of(entry)}\n", "")]
             return spans
         if what == "tasks":
             return [(TASK_WORDS, "dim")]
-        if what == "settings" and both is not None and (same := _comparable(*both)):
+        if what == "settings" and both is not None and (same := not_comparable(*both)):
             return [(same, "warn")]
         return []
 
     def _why_rows(self, what: str) -> tuple[tuple[Column, ...], list[TableRow]]:
         if what == "domains":
-            return self._domain_rows()
+            return domain_rows(self.chosen())
         if what == "tasks":
-            return self._task_rows()
+            return task_rows(self.result(), self.pair())
         if what == "settings":
-            return self._setting_rows()
+            both = self.pair()
+            assert both is not None
+            return setting_rows(both)
         return (Column(""),), []
-
-    def _domain_rows(self) -> tuple[tuple[Column, ...], list[TableRow]]:
-        compared = self.chosen()
-        columns = (
-            Column("domain", most=24), Column("arm", True), Column("control", True),
-            Column("arm - control", True), Column("adds", True), Column("documents", True),
-        )  # fmt: skip
-        rows = [
-            TableRow(
-                d.domain,
-                (
-                    (line_of(d.domain), ""), (f"{d.arm:.4f}", ""), (f"{d.control:.4f}", ""),
-                    (f"{d.arm - d.control:+.4f}", "good" if d.arm < d.control else "bad"),
-                    (f"{d.adds:+.4f}", ""), (f"{d.documents:,}", "dim"),
-                ),
-            )
-            for d in sorted(
-                (compared.domains if compared is not None else None) or [],
-                key=lambda d: -abs(d.adds),
-            )
-        ]  # fmt: skip
-        return columns, rows
-
-    def _task_rows(self) -> tuple[tuple[Column, ...], list[TableRow]]:
-        result = self.result()
-        told = result.tasks.arms if result is not None and result.tasks is not None else {}
-        columns = (
-            Column("arm", most=24), Column("average", True), Column("95 % interval", True),
-            Column("one answer", True), Column("bits per byte", True),
-        )  # fmt: skip
-        rows = []
-        for name, arm in told.items():
-            average = arm.average
-            low, high = _percent(average.normalised_low), _percent(average.normalised_high)
-            bits = f"{arm.gold_bpb:.4f}" if arm.gold_bpb is not None else "-"
-            rows.append(
-                TableRow(
-                    name,
-                    (
-                        (line_of(name), ""), (_percent(average.normalised_accuracy), "bold"),
-                        (f"{low} to {high}", ""), (_percent(average.normalised_one_answer), ""),
-                        (bits, ""),
-                    ),
-                )
-            )  # fmt: skip
-        rows += self._category_rows(told)
-        if not rows:
-            none = "no tasks: evaluation.tasks names none, or none is asked yet"
-            return (Column("tasks"),), [TableRow("none", ((none, "dim"),))]
-        return columns, rows
-
-    def _category_rows(self, told: dict[str, ArmTasks]) -> list[TableRow]:
-        both = self.pair()
-        one, other = (told.get(e.arm) for e in both) if both is not None else (None, None)
-        if one is None or other is None:
-            return []
-        rows = []
-        for name, found in one.categories.items():
-            against = other.categories.get(name)
-            if against is not None:
-                a, b = (100 * (c.normalised_accuracy or 0.0) for c in (found, against))
-                told_pair = (f"{a:.1f} against {b:.1f}", "")
-                rows.append(
-                    TableRow(
-                        f"category {name}",
-                        ((f"  {line_of(name)}", "dim"), (f"{a - b:+.1f}", ""), told_pair, ("", ""),
-                         ("", "")),
-                    )
-                )  # fmt: skip
-        return rows
-
-    def _setting_rows(self) -> tuple[tuple[Column, ...], list[TableRow]]:
-        both = self.pair()
-        assert both is not None
-        one, other = both
-        found = run_comparison.differences(plain(one.record) or {}, plain(other.record) or {})
-        if one.view is not other.view:
-            configs = [e.view.config for e in both]
-            trees = [c.model_dump(mode="json") if c is not None else {} for c in configs]
-            found = run_comparison.differences(trees[0], trees[1]) + found
-        columns = (
-            Column("setting", most=36), Column(one.label, most=28), Column(other.label, most=28)
-        )  # fmt: skip
-        rows = [
-            TableRow(f"{n} {key}", ((line_of(key), ""), (fit(line_of(a), 60).rstrip(), ""),
-                                    (fit(line_of(b), 60).rstrip(), "")))
-            for n, (key, a, b) in enumerate(found)
-        ]  # fmt: skip
-        return columns, rows
 
     # --- keys
 
@@ -495,36 +413,3 @@ class Compare(RunScreen):
 
 def _key(compared: Comparison) -> str:
     return f"{compared.arm} - {compared.control} - {compared.about}"
-
-
-def _percent(share: float | None) -> str:
-    return f"{100 * share:.1f}" if share is not None else "-"
-
-
-def _known(entry: Entry) -> str:
-    words = []
-    if entry.curve is not None:
-        ended, begun = entry.curve.seeds, entry.curve.begun
-        seeds = f"{ended} of {begun} seeds" if ended < begun else plural(ended, "seed")
-        words.append(f"validation {entry.curve.mean[-1]:.4f}, {seeds}")
-    if entry.macro is not None:
-        words.append(f"test {entry.macro:.4f}")
-    if entry.record is not None:
-        words.append(
-            f"{entry.record.unique_tokens:,} unique tokens, {entry.record.passes:.2f} passes"
-        )
-    return "; ".join(words)
-
-
-def _comparable(one: Entry, other: Entry) -> str | None:
-    """Why figures of two runs cannot be held against each other, if so."""
-    if one.view is other.view:
-        return None
-    trees = [e.view.config for e in (one, other)]
-    if trees[0] is None or trees[1] is None:
-        return "a configuration cannot be read: who wins cannot be said"
-    a, b = (c.model_dump(mode="json") for c in trees if c is not None)
-    for key in ("data", "split", "seed", "tokenizer"):
-        if a.get(key) != b.get(key):
-            return f"{key} differs: these figures are of other text, no winner can be named"
-    return None

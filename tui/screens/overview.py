@@ -3,7 +3,6 @@ look."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from typing import ClassVar
@@ -15,7 +14,6 @@ from textual.widgets import DataTable
 
 from mlxprune.experiment.comparisons import best_slice
 from mlxprune.experiment.study_result import StudyResult
-from mlxprune.inference.verdict import Verdict
 from mlxprune.run import forecast
 from mlxprune.run.event_kinds import Device, RunEnd, StageStatus, Warned
 from mlxprune.run.folder import STAGES
@@ -29,13 +27,13 @@ from mlxprune_tui.drawing.text import line_of
 from mlxprune_tui.readers import run_comparison, run_view, study_grid, training_curves
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.screens import pictures
+from mlxprune_tui.screens.arm_table import arm_rows
 from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.headlines import headline_of
 from mlxprune_tui.screens.model_table import COLUMNS, model_row
 from mlxprune_tui.screens.phrases import (
     BROKEN,
     STATE_STYLE,
-    finish_words,
-    paused_since,
 )
 from mlxprune_tui.screens.pictures import BytesPerToken, CurveView
 from mlxprune_tui.shell import keys
@@ -268,107 +266,6 @@ class Overview(RunScreen):
         return view.command("status"), "the command that tells this"
 
 
-def headline_of(view: View, session: Session) -> Headline:
-    """What answers the moment."""
-    state = view.state
-    if view.gone:
-        return Headline(
-            f"The folder of {line_of(view.name)} is gone.",
-            "What is shown is the last that was read of it.", "bad",
-        )  # fmt: skip
-    if state.error is not None and not view.live:
-        asked = view.standing == Standing.STOPPED
-        fix = line_of(str(state.error.fix or ""))
-        said = (
-            f"The run {'was stopped' if asked else 'failed'}: {line_of(str(state.error.problem))}"
-        )
-        return Headline(said, fix, "warn" if asked else "bad", "R goes on: finished work is kept")
-    if view.standing == Standing.CRASHED:
-        return Headline(
-            "The process of this run is dead, without an error. Finished work is kept.",
-            f"To go on: {line_of(view.again)}", "bad", "R goes on",
-        )  # fmt: skip
-    if view.standing == Standing.UNKNOWN:
-        return Headline(
-            "No process holds this run, and its log does not say how it ended.",
-            f"It is damaged, or the copy of a run that worked. To go on: {line_of(view.again)}",
-            "bad",
-        )  # fmt: skip
-    if view.standing == Standing.STOPPED:
-        return Headline("The run was stopped.", f"To go on: {view.again}", "warn", "R goes on")
-    result = run_comparison.present_result(view)
-    if not view.live and result is not None and result.conclusion is not None:
-        return _conclusion(result)
-    if view.standing == Standing.PAUSED:
-        since = paused_since(view)
-        told = f" for {ago(view.now() - since)}" if since is not None else ""
-        return Headline(f"Paused{told}. A checkpoint is saved.", "", "warn", "R lets it go on")
-    busy = forecast.running_stage(state)
-    if busy is None:
-        return Headline(f"{line_of(view.name)} is {view.standing}.")
-    stage = state.stages[busy]
-    done, total = stage.done or 0, stage.total or 0
-    share = f" {100 * done / total:.0f} %" if total else ""
-    left = forecast.left(stage)
-    ends = f", {short_duration(left)} left of this stage" if left is not None else ""
-    behind = f"The whole run: {finish_words(view)}."
-    memorising = [m for m in state.memorising if view.is_present(m)]
-    if busy == "score":
-        return Headline(f"Scoring{share}{ends}. {_edge_words(session)}", behind, "", "2 watch it")
-    if busy in ("reference", "final"):
-        said = _training_words(view, busy, share, ends)
-        if memorising:
-            facts = state.memorising[memorising[-1]]
-            return Headline(
-                said, f"Memorising: {line_of(memorising_words(memorising[-1], facts))}. {behind}",
-                "bad", "4 why",
-            )  # fmt: skip
-        return Headline(said, behind, "", "4 watch it")
-    return Headline(f"Stage {line_of(busy)}{share}{ends}.", behind)
-
-
-def _conclusion(result: StudyResult) -> Headline:
-    told, best = result.conclusion, best_slice(result.comparisons)
-    assert told is not None
-    tone = (
-        {Verdict.BETTER: "good", Verdict.WORSE: "bad"}.get(best.verdict, "warn") if best else "warn"
-    )
-    behind = " ".join(line_of(t) for t in (told.why, told.saving) if t)
-    step = f"{told.next_step} y copies it" if told.command and told.next_step else "5 why, o report"
-    return Headline(line_of(told.lead), behind, tone, line_of(step))
-
-
-def _edge_words(session: Session) -> str:
-    """Where the slice would begin by now, and how sure that is."""
-    shown = session.slice
-    band = shown.band() if shown is not None else None
-    choice = shown.choice if shown is not None else None
-    if band is None or choice is None:
-        return ""
-    where = {"high": f"from {band.low:.2f} nats up", "low": f"up to {band.high:.2f} nats"}.get(
-        choice.criterion, f"from {band.low:.2f} to {band.high:.2f} nats"
-    )
-    if band.sure or band.settled is None:
-        return f"{choice.label} keeps {where}."
-    return f"{choice.label} would keep {where}, settled to ±{band.settled:.2f}."
-
-
-def _training_words(view: View, busy: str, share: str, ends: str) -> str:
-    cells = study_grid.grid(view)
-    training = next((c for c in cells if c.state == "training"), None)
-    finals = [c for c in cells if c.kind != "reference"]
-    if busy == "reference" or training is None:
-        return (
-            f"Training the {'reference' if busy == 'reference' else 'final models'}{share}{ends}."
-        )
-    done = sum(c.state == "done" for c in finals)
-    passes = ""
-    if training.pass_number is not None and (training.passes or 0) > 1:
-        passes = f", pass {training.pass_number} of {math.ceil(training.passes or 0)}"
-    seed = f", seed {training.seed}" if training.seed is not None else ""
-    return f"{line_of(training.arm)}{seed}{passes}: {done} of {len(finals)} models trained{ends}."
-
-
 def attention_of(view: View, session: Session) -> Line:
     """What a person should read, whole: troubles, memorising, warnings, the newest first."""
     spans: Line = []
@@ -456,34 +353,6 @@ def _facts(stage: StageState) -> str:
     if isinstance(told.get("pieces"), int) and isinstance(told.get("built"), int):
         words.append(f"{told['built']} of {told['pieces']} built")
     return ", ".join(words[:3])
-
-
-def arm_rows(result: StudyResult) -> tuple[tuple[Column, ...], list[TableRow]]:
-    """The arms of a finished run, as the command line tells them."""
-    has_target = any(a.test_target is not None for a in result.arms.values())
-    columns = (
-        Column("arm", most=24), Column("test, macro", True), Column("passes", True),
-        Column("unique", True), Column("seeds", True), Column("worth", True),
-        Column("validation", True), Column("original mix", True),
-        *((Column("target", True),) if has_target else ()), Column("overlap", True),
-    )  # fmt: skip
-    rows = []
-    for name, arm in result.arms.items():
-        overlap = f"{100 * arm.overlap:.0f} %" if arm.overlap is not None else "-"
-        cells = [
-            (line_of(name) + (" †" if arm.marks else ""), f"arm-{arm.kind}"),
-            (_figure(arm.test_macro), "bold"), (f"{arm.passes:.2f}", ""),
-            (count(arm.unique_tokens), ""), (str(len(arm.seeds)), ""),
-            (count(arm.effective_tokens), ""), (_figure(arm.validation_bpb), ""),
-            (_figure(arm.test_original_mix), ""),
-            *(((_figure(arm.test_target), ""),) if has_target else ()), (overlap, ""),
-        ]  # fmt: skip
-        rows.append(TableRow(name, tuple(cells)))
-    return columns, rows
-
-
-def _figure(value: float | None) -> str:
-    return f"{value:.4f}" if value is not None else "-"
 
 
 def result_picture(

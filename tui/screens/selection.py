@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,24 +14,23 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from mlxprune.units import count, short_duration
+from mlxprune.units import count
 from mlxprune_tui.drawing import histogram, line_chart
 from mlxprune_tui.drawing.cells import Line
 from mlxprune_tui.drawing.histogram import Layers
 from mlxprune_tui.drawing.line_chart import Extras, Frame, Series
-from mlxprune_tui.drawing.text import cut, fit, line_of
+from mlxprune_tui.drawing.text import fit, line_of
 from mlxprune_tui.readers import what_if
-from mlxprune_tui.readers.live_histogram import LOST
 from mlxprune_tui.readers.what_if import LEAP, STEP, Scored, WhatIf, words_of
 from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.slice_tables import around_rows, cost_rows, lost_domains, mix_rows
 from mlxprune_tui.shell import keys
 from mlxprune_tui.shell.session import Session
 from mlxprune_tui.widgets.panes import Headline, Pane, Words
 from mlxprune_tui.widgets.picture import Picture
-from mlxprune_tui.widgets.table import Column, Table, TableRow
+from mlxprune_tui.widgets.table import Table
 
 START_SECONDS = 60
-PREVIEW_TOKENS = 60
 SWEPT = 6  # domains that the sweep draws
 
 
@@ -155,24 +154,12 @@ class Selection(RunScreen):
             overlap = what.overlap()
             too = f"{100 * (overlap or 0):.0f} % of these, too"
             behind += f". A is {words_of(what.held[0])}: it keeps {too}"
-        lost = self._lost()
+        lost = lost_domains(what)
         tone = ""
         if lost:
             behind += f". Nearly lost: {', '.join(lost[:4])}"
             tone = "warn"
         return Headline(f"{said}.", f"{behind}.", tone, "enter starts it, w writes it")
-
-    def _lost(self) -> list[str]:
-        what = self.now
-        whole = what.kept.all_tokens / max(1, int(what.table.all_tokens.sum()))
-        return [
-            line_of(name)
-            for name, own, mine in zip(
-                what.table.domains, what.table.all_tokens.tolist(), what.kept.tokens.tolist(),
-                strict=True,
-            )
-            if own and mine / own < LOST * whole
-        ]  # fmt: skip
 
     def renew_body(self) -> None:
         what = self.now
@@ -181,18 +168,20 @@ class Selection(RunScreen):
         )
         self.query_one("#slice-pane", Pane).entitle(f"{words_of(what.choice)} ({own})")
         of = "" if what.choice.by == "corpus" else " of the largest group"
-        edge = "upper" if self._is_upper() else "lower"
+        edge = "upper" if self.is_upper() else "lower"
         self.query_one("#around-pane", Pane).entitle(f"Text around the {edge} edge{of}")
         self.query_one("#sweep-pane", Pane).entitle(
             "Every rate: share of tokens kept of each domain"
         )
         self.pictures("slice", "sweep")
         self.query_one("#under-slice", Words).tell(self._legend())
-        self._costs()
-        self._mix()
-        self._around()
+        self.query_one("#costs", Table).show(*cost_rows(what))
+        self.query_one("#mix", Table).show(*mix_rows(what, self.glyphs))
+        around = self.query_one("#around", Table)
+        room = max(2, around.size.height - 1)
+        around.show(*around_rows(what, self.is_upper(), room, self.skip))
 
-    def _is_upper(self) -> bool:
+    def is_upper(self) -> bool:
         """Which edge is looked around: that in hand, or the only one there is."""
         return {"high": False, "low": True}.get(self.now.choice.criterion, self.now.upper)
 
@@ -248,86 +237,6 @@ class Selection(RunScreen):
             (glyphs.kept, "kept"), (" kept  ", "dim"), (glyphs.dropped, "dropped"),
             (" dropped  ", "dim"), (glyphs.ghost, "ghost"), (" what the run keeps", "dim"),
         ]  # fmt: skip
-
-    def _costs(self) -> None:
-        what = self.now
-        found, before = what.costs(), what.costs(what.own)
-        held = what.costs(what.held[0]) if what.held is not None else None
-        forms: list[tuple[str, str, Callable[[float], str]]] = [
-            ("documents", "documents", lambda v: f"{v:,.0f}"),
-            ("tokens", "tokens", lambda v: f"{v:,.0f}"),
-            ("passes", "passes", lambda v: f"{v:.2f}"),
-            ("worth, tokens", "effective", lambda v: count(v)),
-            ("of targets", "targets", lambda v: count(v)),
-            ("cost, FLOPs", "flops", lambda v: f"{v:.2e}"),
-            ("time, all arms", "seconds", short_duration),
-        ]
-        columns = (
-            Column(""), Column("this", True), *((Column("A", True),) if held else ()),
-            Column("the run", True),
-        )  # fmt: skip
-        rows = []
-        for name, field, form in forms:
-            values = [getattr(found, field), *([getattr(held, field)] if held else []),
-                      getattr(before, field)]  # fmt: skip
-            cells = [(form(v) if v is not None else "not known", "") for v in values]
-            if field == "passes" and found.passes is not None and found.passes > 4:
-                cells[0] = (cells[0][0], "warn")
-            rows.append(TableRow(name, ((name, "head"), *cells)))
-        self.query_one("#costs", Table).show(columns, rows)
-
-    def _mix(self) -> None:
-        what = self.now
-        table, kept = what.table, what.kept
-        whole, mine_all = max(1, int(table.all_tokens.sum())), max(1, kept.all_tokens)
-        lost = set(self._lost())
-        columns = (
-            Column("domain", most=18), Column("all", True), Column("kept", True),
-            Column("change", True), Column("of its", True),
-        )  # fmt: skip
-        rows = []
-        for code in np.argsort(-table.all_tokens, kind="stable").tolist():
-            own, mine = int(table.all_tokens[code]), int(kept.tokens[code])
-            before, after = 100 * own / whole, 100 * mine / mine_all
-            name = line_of(table.domains[code])
-            style = "warn" if name in lost else ""
-            mark = f" {self.glyphs.up_mark}" if style else ""
-            rows.append(
-                TableRow(
-                    str(code),
-                    (
-                        ((name[:18], style), (mark, "bad")), (f"{before:.1f} %", ""),
-                        (f"{after:.1f} %", ""), (f"{after - before:+.1f}", style),
-                        (f"{100 * mine / own:.0f} %" if own else "-", style),
-                    ),
-                )
-            )  # fmt: skip
-        self.query_one("#mix", Table).show(columns, rows)
-
-    def _around(self) -> None:
-        what = self.now
-        table = self.query_one("#around", Table)
-        room = max(2, table.size.height - 1)
-        found = what.table.around(what.choice, what.kept, self._is_upper(), room, self.skip)
-        columns = (Column("score", True), Column(""), Column("domain", most=12), Column("text"))
-        rows = []
-        for row, inside in found:
-            domain = line_of(what.table.domains[int(what.table.domain[row])])
-            document = int(what.numbers[row])
-            text = "(not in the corpus)"
-            if document >= 0:
-                text = line_of(what.texts.text(document, 0, PREVIEW_TOKENS))
-            style = "kept" if inside else "dim"
-            rows.append(
-                TableRow(
-                    str(row),
-                    (
-                        (f"{what.table.values[row]:.3f}", style), ("K" if inside else "D", style),
-                        (domain, style), (cut(text, 160), "" if inside else "dim"),
-                    ),
-                )
-            )  # fmt: skip
-        table.show(columns, rows)
 
     def draw_sweep(self, cells: int, rows: int) -> list[Line]:
         if self.what is None:

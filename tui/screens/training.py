@@ -333,11 +333,11 @@ class Training(RunScreen):
             self.pictures("curve")
 
     def why_not_here(self, action: str) -> str | None:
-        if not self.names():
+        if self.view is None or not self.view.state.curves:
             return "nothing has trained yet"
         if action == "figure" and self.options["all"]:
             return "every arm shows its validation; a shows one model"
-        if action == "all" and not any(n.startswith("final/") for n in self.names()):
+        if action == "all" and not any(n.startswith("final/") for n in self.view.state.curves):
             return "no arm has trained yet"
         return None
 

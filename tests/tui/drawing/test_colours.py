@@ -47,8 +47,8 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: RunFolder) ->
             await pilot.press("question_mark")
             await pilot.press("escape")
             assert app.session.view is not None
-            app.told = "running"
-            app.tell_ends(app.session.view)
+            app.notices.standing = "running"
+            app.notices.tell(app.session.view, app.notify)
             await pilot.press("ctrl+p")
             await until(pilot, lambda: len(app.screen_stack) > 1)
             await pilot.pause(0.3)
