@@ -316,7 +316,7 @@ class Compare(RunScreen):
         ]
         band = self._noise_band(both, x)
         ends = [(float(between[-1]), f"{between[-1]:+.4f}", f"arm-{kind}")]
-        unit = {"tokens": "targets", "steps": "steps", "time": "s"}[self.options["axis"]]
+        unit = pictures.AXIS_UNITS[self.options["axis"]]
         frame = line_chart.frame_of(series)
         extras = Extras(band=band, ends=ends, unit=unit)
         return line_chart.chart(series, frame, cells, rows, self.glyphs, extras)

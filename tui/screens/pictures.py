@@ -36,6 +36,8 @@ FIGURE_UNITS = {
 }
 
 
+AXIS_UNITS = {"tokens": "targets", "steps": "steps", "time": "s"}
+
 # --- the histogram
 
 
@@ -218,7 +220,7 @@ def curve_picture(
     if looks.cursor is not None:
         cursor = frame.left + looks.cursor * (frame.right - frame.left)
         reading = _reading(series, axis, cursor)
-    unit = {"tokens": "targets", "steps": "steps", "time": "s"}[axis]
+    unit = AXIS_UNITS[axis]
     passes = Passes(begins.tolist(), first) if len(begins) else Passes()
     extras = Extras(passes, cursor, None, marks, ends, unit)
     lines = line_chart.chart(series, frame, cells, rows - bool(reading), glyphs, extras)
@@ -249,7 +251,7 @@ def _frame(
 
 
 def _reading(series: list[Series], axis: str, at: float) -> str:
-    shown = short_duration(at) if axis == "time" else f"{count(at, 10)} {axis}"
+    shown = short_duration(at) if axis == "time" else f"{count(at, 10)} {AXIS_UNITS[axis]}"
     words = [f"at {shown}:"]
     for one in series:
         able = np.isfinite(one.y) & np.isfinite(one.x)
@@ -284,7 +286,7 @@ def arms_picture(
     if looks.cursor is not None:
         cursor = frame.left + looks.cursor * (frame.right - frame.left)
         reading = _reading(series, looks.axis, cursor)
-    unit = {"tokens": "targets", "steps": "steps", "time": "s"}[looks.axis]
+    unit = AXIS_UNITS[looks.axis]
     extras = Extras(cursor=cursor, band=band, ends=ends, unit=unit)
     lines = line_chart.chart(series, frame, cells, rows - bool(reading), glyphs, extras)
     if reading:
