@@ -26,6 +26,7 @@ bench:
     python bench/filtering.py
     python bench/growth.py
     python bench/watching.py
+    python bench/fair_sample.py
     python bench/selection.py --millions 1 10
     python bench/scoring.py --shape 1M --documents 500    # these two need torch
     python bench/training.py --shape 1M

@@ -6,35 +6,43 @@ python docs/pictures.py mlxprune-demo/run
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
 from mlxprune_tui.app import Monitor
 from mlxprune_tui.shell.settings import Settings
+from mlxprune_tui.testing import opened, show, until
 
-FOLDER = Path(__file__).parent
-SIZE = (120, 36)
-PICTURES = {
-    "app-scoring": ["2"],
-    "app-selection": ["3", "left", "left", "left", "left"],
-    "app-training": ["4", "a"],
-}
+HERE = Path(__file__).parent
+SHOWN = ("overview", "scoring", "selection", "training")
+CELLS, ROWS = 120, 34
 
 
-async def draw(run: Path) -> None:
-    for name, keys in PICTURES.items():
+def main() -> None:
+    run = Path(sys.argv[1])
+
+    async def go() -> None:
         app = Monitor(run, remember=False, kept=Settings(theme="textual-dark"))
-        async with app.run_test(size=SIZE) as pilot:
-            while app.desk.view is None or not app.desk.view.loaded:
-                await pilot.pause(0.1)
-            for key in keys:
-                await pilot.press(key)
-                await pilot.pause(1.0)
-            text = app.export_screenshot(title="mlxprune tui", simplify=True)
-        # Fonts of other hosts are not asked for: the reader's own will do.
-        lines = [line for line in text.split("\n") if "cdnjs" not in line]
-        (FOLDER / f"{name}.svg").write_text("\n".join(lines), encoding="utf-8")
+        async with app.run_test(size=(CELLS, ROWS)) as pilot:
+            await opened(app, pilot)
+            for name in SHOWN:
+                await show(app, pilot, name)
+                await until(pilot, lambda: app.page.nothing() is None)
+                if name == "selection":
+                    for key in ("up", "up", "up"):
+                        await pilot.press(key)
+                await pilot.pause(1.5)
+                app.page.renew()
+                await pilot.pause(0.3)
+                svg = app.export_screenshot(simplify=True)
+                # A page that shows it would fetch these fonts from elsewhere.
+                svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+                (HERE / f"app-{name}.svg").write_text(svg)
+                print(HERE / f"app-{name}.svg")
+
+    asyncio.run(go())
 
 
 if __name__ == "__main__":
-    asyncio.run(draw(Path(sys.argv[1])))
+    main()

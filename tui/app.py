@@ -73,6 +73,7 @@ class Monitor(App[None]):
         for name, kind in SCREENS.items():
             self.add_mode(name, partial(self._page, name, kind))
         self.before: list[str] = []
+        self.wanted = ""  # the screen that is asked for
         self._renewed = 0.0
         self._terminal = _terminal()
         self._waiting = False
@@ -96,6 +97,7 @@ class Monitor(App[None]):
         self.theme_changed_signal.subscribe(self, self._theme_changed)
         screen = self.kept.screen if self.kept.screen in SCREENS else "overview"
         screen = self._open_start(screen)
+        self.wanted = screen
         await self.switch_mode(screen)
         self.set_keymap(self.kept.keys)
         hertz = self.kept.hertz or HERTZ
@@ -198,10 +200,18 @@ class Monitor(App[None]):
     # --- what screens ask for
 
     def go(self, screen: str) -> None:
-        if screen in SCREENS and screen != self.current_mode:
-            self.before.append(self.current_mode)
-            self.kept.screen = screen
-            self.switch_mode(screen)
+        if screen in SCREENS and screen != self.wanted:
+            self.before.append(self.wanted)
+            self._switch(screen)
+
+    def _switch(self, screen: str) -> None:
+        """One after another: two that are under way at once may end in either order."""
+        self.wanted = self.kept.screen = screen
+        self.call_later(self._switched, screen)
+
+    async def _switched(self, screen: str) -> None:
+        if self.current_mode != screen:
+            await self.switch_mode(screen)
 
     def say(self, sentence: str, bad: bool = False) -> None:
         kind: Any = "error" if bad else "information"
@@ -271,9 +281,7 @@ class Monitor(App[None]):
 
     def press_back(self) -> None:
         if self.before:
-            screen = self.before.pop()
-            self.kept.screen = screen
-            self.switch_mode(screen)
+            self._switch(self.before.pop())
 
     def press_hold(self) -> None:
         if self.session.view is not None:

@@ -340,6 +340,23 @@ def test_the_mouse_takes_what_is_under_it(tiny_run: RunFolder) -> None:
     asyncio.run(go())
 
 
+def test_keys_that_are_pressed_fast_end_on_the_last_one(tiny_run: RunFolder) -> None:
+    """Also where their screens are made for the first time."""
+
+    async def go() -> None:
+        app = Monitor(tiny_run.path, remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            for key in "1234567262":
+                app.simulate_key(key)
+            await until(pilot, lambda: app.current_mode == "scoring")
+            await pilot.pause(0.5)
+            assert app.current_mode == "scoring"
+            assert "Log-perplexity" in frame(app)
+
+    asyncio.run(go())
+
+
 def test_letters_move_as_arrows_do(tiny_run: RunFolder) -> None:
     async def go() -> None:
         app = Monitor(tiny_run.path, remember=False)

@@ -103,8 +103,7 @@ def test_a_life_on_a_terminal(live: RunFolder, tmp_path: Path) -> None:
         until(lambda: "RUNNING" in shown.screen(), 30, "it never showed the run")
         for number, name in enumerate(SCREENS, 1):
             shown.press(str(number))
-            word = f"{number} {name.capitalize()}"
-            until(lambda word=word: word in shown.screen(), 10, word)
+            assert name.capitalize() in shown.screen()
             assert "Traceback" not in shown.screen()
         shown.press("2")
         until(lambda: re.search(r"[\d,]+ documents", shown.screen()), 60, "no histogram came")
@@ -120,7 +119,9 @@ def test_a_life_on_a_terminal(live: RunFolder, tmp_path: Path) -> None:
         for cells, rows in ((80, 24), (50, 10), (120, 40)):
             shown.resize(cells, rows)
             filled = 1 if rows < 15 else rows
-            until(lambda count=filled: len(filled_lines(shown)) == count, 10, f"{cells} x {rows}")
+            # A screen may end a pane with empty lines; below the least size there is one line.
+            until(lambda count=filled: count // 2 < len(filled_lines(shown)) <= count, 10,
+                  f"{cells} x {rows}")  # fmt: skip
             assert max(map(len, filled_lines(shown))) <= cells
 
         shown.press("q")
@@ -144,9 +145,10 @@ def test_a_life_on_a_terminal(live: RunFolder, tmp_path: Path) -> None:
         shown.press("1")
         until(lambda: "CRASHED" in shown.screen(), 20, "the crash was not seen in time")
         until(lambda: "--dir" in shown.screen(), 10, "no command to go on was shown")
-        again = [*MLXPRUNE, "run", str(live.config), "--dir", str(live.path), "--detach"]
-        subprocess.run(again, check=True)
-        until(lambda: "RUNNING" in shown.screen(), 30, "it did not see the run go on")
+        shown.press("R")
+        until(lambda: "Go on with" in shown.screen(), 10, "it did not ask")
+        shown.press("y")
+        until(lambda: "RUNNING" in shown.screen(), 60, "the app did not start it again")
 
         app = psutil.Process(shown.pid())
         shown.kill()

@@ -166,6 +166,8 @@ class RunScreen(Screen[None]):
         if cells < 60 or rows < 15:
             return
         nothing = self.nothing()
+        if self.has_class("-nothing") and nothing is None:
+            self.call_after_refresh(self.renew)  # once what appears has its size
         self.set_class(nothing is not None, "-nothing")
         self.set_class(self.glyphs.name == "ascii", "-ascii")
         if nothing is not None:
