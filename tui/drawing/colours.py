@@ -60,7 +60,7 @@ def styles(theme: Theme) -> dict[str, Style]:
         "kept": style(kept),
         "dropped": style(slate),
         "dropped_cap": style(_mixed(slate, ground, 0.25)),  # as bright as its texture
-        "provisional": style(_mixed(kept, ground, 0.35)),
+        "provisional": style(kept),
         "ghost": style(text if dark else "#333333"),
         "noise": style(_mixed(text, ground, 0.5)),
         "good": style(good),

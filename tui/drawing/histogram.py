@@ -156,8 +156,9 @@ def band(low: float, high: float, start: float, stop: float, text: str, cells: i
     first, last = place(low), place(high)
     grid = Grid(cells, 1)
     grid.put(first, 0, "=" * max(1, last - first + 1), "kept")
-    grid.put(first, 0, "[", "bold")
-    grid.put(last, 0, "]", "bold")
+    grid.put(first, 0, "[" if last > first else "|", "bold")
+    if last > first:
+        grid.put(last, 0, "]", "bold")
     left, right = f"{low:.2f}" if low > start else "", f"{high:.2f}" if high < stop else ""
     middle = f" {text} "
     if len(middle) + 2 <= last - first - 1:

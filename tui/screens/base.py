@@ -73,6 +73,7 @@ class RunScreen(Screen[None]):
         session.options[self.NAME] = self.options
         self._faint: tuple[str, ...] | None = None
         self.is_built = False
+        self._theme_seen = ""
 
     @property
     def host(self) -> Host:
@@ -125,7 +126,11 @@ class RunScreen(Screen[None]):
         self.is_built = True
         self._name_tabs()
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        # Styles of a screen that was away are those that it had, but after another theme: to ask for
+        # all of them anew takes as long as to draw it.
+        event.refresh_styles = self._theme_seen != self.app.theme
+        self._theme_seen = self.app.theme
         if self.TABBED:
             with self.prevent(Tabs.TabActivated):
                 self.query_one(Tabs).active = f"tab-{self.NAME}"

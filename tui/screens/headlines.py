@@ -76,7 +76,7 @@ def _at_work(view: View, session: Session) -> Headline:
     behind = f"The whole run: {finish_words(view)}."
     memorising = [m for m in state.memorising if view.is_present(m)]
     if busy == "score":
-        return Headline(f"Scoring{share}{ends}. {_edge_words(session)}", behind, "", "2 watch it")
+        return Headline(f"Scoring{share}{ends}. {edge_words(session)}", behind, "", "2 watch it")
     if busy in ("reference", "final"):
         said = _training_words(view, busy, share, ends)
         if memorising:
@@ -100,7 +100,7 @@ def _conclusion(result: StudyResult) -> Headline:
     return Headline(line_of(told.lead), behind, tone, line_of(step))
 
 
-def _edge_words(session: Session) -> str:
+def edge_words(session: Session) -> str:
     """Where the slice would begin by now, and how sure that is."""
     shown = session.slice
     band = shown.band() if shown is not None else None

@@ -197,7 +197,7 @@ class Overview(RunScreen):
         table = self.query_one("#stages", Table)
         rows = [stage_row(view, name, self.session) for name in STAGES]
         before = table.chosen_key()
-        table.show((Column(""), Column("stage"), Column("", most=34), Column("", right=True)), rows)
+        table.show((Column(""), Column("stage"), Column("", most=27), Column("", right=True)), rows)
         busy = forecast.running_stage(view.state)
         if before is None and busy is not None:
             table.choose(busy)

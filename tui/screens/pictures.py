@@ -58,6 +58,18 @@ def histogram_range(session: Session, whole: bool) -> tuple[float, float] | None
     return histogram.shown_range(counts, edges)
 
 
+def columns_inside(band: live_histogram.Band, low: float, high: float, columns: int) -> np.ndarray:
+    """1.0 for columns of [low, high] of which at least half lies in a band, float64; one that is
+    narrower than that has the column that its middle is in."""
+    edges = np.linspace(low, high, columns + 1)
+    overlap = np.minimum(edges[1:], band.high) - np.maximum(edges[:-1], band.low)
+    inside = (overlap >= 0.5 * (high - low) / columns).astype(np.float64)
+    middle = (band.low + band.high) / 2
+    if not inside.any() and low <= middle <= high and columns:
+        inside[min(columns - 1, int((middle - low) / (high - low) * columns))] = 1.0
+    return inside
+
+
 def in_hand_of(found: Any) -> np.ndarray:
     """Documents in hand by bin, float64."""
     counts = np.zeros(len(found.edges or []) - 1)
@@ -82,11 +94,8 @@ def histogram_lines(session: Session, options: dict[str, Any], cells: int, rows:
     counts = np.array(getattr(found, weight), np.float64)
     columns = histogram.columns_of(cells)
     heights = histogram.rebinned(counts, edges, low, high, columns)
-    centres = low + (np.arange(columns) + 0.5) * (high - low) / columns
     band = session.slice.band() if session.slice is not None else None
-    kept = np.ones(columns)
-    if band is not None:
-        kept = ((centres >= band.low) & (centres <= band.high)).astype(float)
+    kept = np.ones(columns) if band is None else columns_inside(band, low, high, columns)
     hand = ghost = None
     if weight == "documents":
         in_hand = in_hand_of(found)

@@ -19,6 +19,7 @@ from mlxprune_tui.drawing.text import line_of
 from mlxprune_tui.readers.live_histogram import ScoredDomain, domain_counts
 from mlxprune_tui.screens import pictures
 from mlxprune_tui.screens.base import RunScreen
+from mlxprune_tui.screens.headlines import edge_words
 from mlxprune_tui.shell import keys
 from mlxprune_tui.shell.session import Session
 from mlxprune_tui.widgets.panes import Headline, Pane, ScrolledWords, Words
@@ -93,20 +94,12 @@ class Scoring(RunScreen):
         stage = view.state.stages["score"]
         done, total = stage.done or 0, stage.total or 0
         running = stage.state == StageStatus.RUNNING and view.live
-        choice, band = shown.choice, shown.band()
         said = f"Scoring {100 * done / total:.0f} %" if running and total else "All is scored"
         left = forecast.left(stage)
         if running and left is not None:
             said += f", {short_duration(left)} left"
-        if band is not None and choice is not None:
-            edge = band.high if choice.criterion == "low" else band.low
-            verb = "ends" if choice.criterion == "low" else "begins"
-            if band.sure:
-                said += f". {choice.label} {verb} at {edge:.2f} nats"
-            else:
-                said += f". {choice.label} {verb} at {edge:.2f} nats by now"
-                if band.settled is not None:
-                    said += f", settled to ±{band.settled:.2f}"
+        edge = edge_words(self.session)
+        said += f". {edge}" if edge else "."
         found = view.state.histogram
         documents = sum((found.documents if found else None) or [])
         whole = shown.documents()
@@ -115,7 +108,7 @@ class Scoring(RunScreen):
             behind = f"A random sample of {documents:,} of about {whole:,.0f} documents"
             hand = int(pictures.in_hand_of(found).sum()) if found is not None else 0
             behind += f"; {hand:,} in hand" if hand else ""
-        return Headline(f"{said}.", f"{behind}.", "", "3 what if")
+        return Headline(said, f"{behind}.", "", "3 what if")
 
     def renew_body(self) -> None:
         view = self.view
@@ -179,9 +172,9 @@ class Scoring(RunScreen):
         label = shown.choice.label if shown.choice is not None else ""
         self.query_one("#domains-pane", Pane).entitle(f"Domains, by {key}; kept by {label}")
         columns = (
-            Column("domain", most=16), Column(""), Column("kept" if sure else "kept, about", True),
+            Column("domain", most=16), Column(""), Column("kept" if sure else "about", True),
             *(() if sure else (Column("±", True),)),
-            Column("mean", True), Column("documents", True),
+            Column("mean", True), Column("docs", True),
         )  # fmt: skip
         made = []
         for row in rows:
@@ -212,10 +205,7 @@ class Scoring(RunScreen):
         edges = np.array(found.edges, np.float64)
         counts = histogram.rebinned(domain_counts(found, row.domain), edges, low, high, MINI)
         band = shown.band()
-        centres = low + (np.arange(MINI) + 0.5) * (high - low) / MINI
-        kept = np.zeros(MINI)
-        if band is not None:
-            kept = ((centres >= band.low) & (centres <= band.high)).astype(float)
+        kept = np.zeros(MINI) if band is None else pictures.columns_inside(band, low, high, MINI)
         return histogram.mini_histogram(counts, kept, self.glyphs)
 
     def pace(self) -> list[tuple[str, str, str]]:

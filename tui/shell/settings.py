@@ -36,6 +36,7 @@ class Settings:
 
 
 SEEN_KEPT = 200
+COERCED = ("C.UTF-8", "C.utf8", "UTF-8")  # what Python sets LC_CTYPE to in place of C
 
 
 def path() -> Path:
@@ -97,7 +98,9 @@ def glyphs_of(settings: Settings, environment: dict[str, str]) -> str:
     chosen = settings.glyphs
     if chosen in ("braille", "block", "ascii"):
         return chosen
-    named = " ".join(environment.get(k, "") for k in ("LC_ALL", "LC_CTYPE", "LANG")).lower()
+    ctype = environment.get("LC_CTYPE", "")
+    ctype = "" if ctype in COERCED else ctype  # Python's own word where the locale was C (PEP 538)
+    named = (environment.get("LC_ALL") or ctype or environment.get("LANG", "")).lower()
     if named.strip() and "utf" not in named:
         return "ascii"
     return "block" if environment.get("TERM", "").startswith("linux") else "braille"

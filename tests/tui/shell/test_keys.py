@@ -109,6 +109,9 @@ def test_glyphs_follow_the_terminal() -> None:
     usual = settings.Settings()
     assert settings.glyphs_of(usual, {"LANG": "en_US.UTF-8"}) == "braille"
     assert settings.glyphs_of(usual, {"LANG": "C"}) == "ascii"
+    assert settings.glyphs_of(usual, {"LANG": "C", "LC_CTYPE": "C.UTF-8"}) == "ascii"
+    assert settings.glyphs_of(usual, {"LC_CTYPE": "C.UTF-8"}) == "braille"
+    assert settings.glyphs_of(usual, {"LC_ALL": "C", "LC_CTYPE": "C.UTF-8"}) == "ascii"
     assert settings.glyphs_of(usual, {}) == "braille"
     assert settings.glyphs_of(settings.Settings(glyphs="block"), {"LANG": "C"}) == "block"
 
