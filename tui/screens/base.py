@@ -127,8 +127,8 @@ class RunScreen(Screen[None]):
         self._name_tabs()
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
-        # Styles of a screen that was away are those that it had, but after another theme: to ask for
-        # all of them anew takes as long as to draw it.
+        # Styles of a screen that was away are those that it had, but after another theme: to ask
+        # for all of them anew takes as long as to draw it.
         event.refresh_styles = self._theme_seen != self.app.theme
         self._theme_seen = self.app.theme
         if self.TABBED:

@@ -23,7 +23,14 @@ from mlxprune_tui.drawing.text import fit, line_of
 from mlxprune_tui.readers import what_if
 from mlxprune_tui.readers.what_if import LEAP, STEP, Scored, WhatIf, words_of
 from mlxprune_tui.screens.base import RunScreen
-from mlxprune_tui.screens.slice_tables import around_rows, cost_rows, lost_domains, mix_rows
+from mlxprune_tui.screens.slice_tables import (
+    SWEPT,
+    around_rows,
+    cost_rows,
+    letter_of,
+    lost_domains,
+    mix_rows,
+)
 from mlxprune_tui.shell import keys
 from mlxprune_tui.shell.session import Session
 from mlxprune_tui.widgets.panes import Headline, Pane, Words
@@ -31,7 +38,6 @@ from mlxprune_tui.widgets.picture import Picture
 from mlxprune_tui.widgets.table import Table
 
 START_SECONDS = 60
-SWEPT = 6  # domains that the sweep draws
 
 
 class Selection(RunScreen):
@@ -249,7 +255,7 @@ class Selection(RunScreen):
         largest = np.argsort(-self.now.table.all_tokens, kind="stable")[:SWEPT].tolist()
         series, ends = [], []
         for place, code in enumerate(largest):
-            letter = "abcdefgh"[place]
+            letter = letter_of(place)[1]
             name = line_of(self.now.table.domains[code])
             series.append(Series(x, shares[:, code], letter, letter.upper()))
             ends.append(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mlxprune.units import count, short_duration
-from mlxprune_tui.drawing.cells import Glyphs
+from mlxprune_tui.drawing.cells import SERIES, Glyphs
 from mlxprune_tui.drawing.text import cut, line_of
 from mlxprune_tui.readers.live_histogram import LOST
 from mlxprune_tui.readers.what_if import WhatIf
@@ -15,6 +15,7 @@ from mlxprune_tui.widgets.table import Column, TableRow
 
 Rows = tuple[tuple[Column, ...], list[TableRow]]
 PREVIEW_TOKENS = 60
+SWEPT = 6  # domains that the sweep draws
 
 
 def lost_domains(what: WhatIf) -> list[str]:
@@ -27,6 +28,11 @@ def lost_domains(what: WhatIf) -> list[str]:
         )
         if own and mine / own < LOST * whole
     ]  # fmt: skip
+
+
+def letter_of(place: int) -> tuple[str, str]:
+    """The letter that a domain has in the sweep, and its colour; of the largest alone."""
+    return (SERIES[place], SERIES[place].lower()) if place < SWEPT else ("", "")
 
 
 def cost_rows(what: WhatIf) -> Rows:
@@ -61,11 +67,11 @@ def mix_rows(what: WhatIf, glyphs: Glyphs) -> Rows:
     whole, mine_all = max(1, int(table.all_tokens.sum())), max(1, kept.all_tokens)
     lost = set(lost_domains(what))
     columns = (
-        Column("domain", most=18), Column("all", True), Column("kept", True),
+        Column(""), Column("domain", most=18), Column("all", True), Column("kept", True),
         Column("change", True), Column("of its", True),
     )  # fmt: skip
     rows = []
-    for code in np.argsort(-table.all_tokens, kind="stable").tolist():
+    for place, code in enumerate(np.argsort(-table.all_tokens, kind="stable").tolist()):
         own, mine = int(table.all_tokens[code]), int(kept.tokens[code])
         before, after = 100 * own / whole, 100 * mine / mine_all
         name = line_of(table.domains[code])
@@ -75,6 +81,7 @@ def mix_rows(what: WhatIf, glyphs: Glyphs) -> Rows:
             TableRow(
                 str(code),
                 (
+                    letter_of(place),
                     ((name[:18], style), (mark, "bad")), (f"{before:.1f} %", ""),
                     (f"{after:.1f} %", ""), (f"{after - before:+.1f}", style),
                     (f"{100 * mine / own:.0f} %" if own else "-", style),

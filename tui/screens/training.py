@@ -15,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import DataTable
 
 from mlxprune.run import forecast
+from mlxprune.run.event_kinds import StageStatus
 from mlxprune.run.phrases import memorising_words
 from mlxprune.units import ago, count, short_duration
 from mlxprune_tui.drawing import line_chart, pass_strip
@@ -154,7 +155,7 @@ class Training(RunScreen):
         done = sum(c.state == "done" for c in cells)
         behind = f"{done} of {len(cells)} models are trained" if cells else "The reference"
         stage = view.state.stages["final" if name.startswith("final/") else "reference"]
-        left = forecast.left(stage) if view.live else None
+        left = forecast.left(stage) if view.live and stage.state == StageStatus.RUNNING else None
         behind += f", {short_duration(left)} left of the stage" if left is not None else ""
         others = [m for m in view.state.memorising if view.is_present(m) and m != name]
         if others:
@@ -247,7 +248,9 @@ class Training(RunScreen):
     def _passes_title(self, name: str) -> str:
         told = self.view.state.memorising.get(name) if self.view is not None else None
         if told is not None:
-            return f"Passes: memorising since pass {told.pass_number}, bits per byte"
+            held = self.view.state.curves[name] if self.view is not None else None
+            since = study_grid.pass_at(held, float(told.since or 0)) if held is not None else None
+            return f"Passes: memorising, told since pass {since}; bits per byte"
         return "Passes: train, validation and the gap, bits per byte"
 
     def draw_passes(self, cells: int, rows: int) -> list[Line]:
