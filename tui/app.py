@@ -17,7 +17,7 @@ from textual.markup import escape
 from textual.theme import Theme
 
 from mlxprune.errors import MlxpruneError, one_line
-from mlxprune.run.folder import COMMANDS, runs_under
+from mlxprune.run.folder import COMMANDS, newest_run, runs_under
 from mlxprune.run.status import ENDED_EARLY
 from mlxprune_tui.drawing.cells import GLYPHS
 from mlxprune_tui.drawing.text import line_of
@@ -119,7 +119,7 @@ class Monitor(App[None]):
             self.open_run((live or found)[0].path)
             return screen
         self._waiting = not found
-        return "runs" if found or start.exists() else "overview"
+        return "runs" if found else "overview"
 
     @property
     def page(self) -> RunScreen:
@@ -135,7 +135,7 @@ class Monitor(App[None]):
         seen = self.kept.seen.get(str(view.run.path.absolute()))
         self.session.open(view, float(seen) if isinstance(seen, int | float) else None)
         for page in self.pages.values():
-            page.reset()
+            page.forget()
         self.notices.forget()
         load: Callable[[], Awaitable[None]] = partial(self._load, view)
         self.run_worker(load, exclusive=True, group="load")
@@ -170,11 +170,11 @@ class Monitor(App[None]):
 
     def _look_for_run(self) -> None:
         """What was named is not there yet: open it once it is."""
-        start = self.session.start
-        found = runs_under(start) if start.exists() else []
-        if found:
+        found = newest_run(self.session.start)
+        if found is not None:
             self._waiting = False
-            self.open_run(found[0].path)
+            self.session.folder = found.absolute().parent
+            self.open_run(found)
             self.go("overview")
 
     def _renew(self) -> None:

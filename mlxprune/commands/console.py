@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from mlxprune.errors import MlxpruneError, one_line
 from mlxprune.run import forecast
-from mlxprune.run.event_kinds import Event, Progress, StageStatus, TrainStep, Wire
+from mlxprune.run.event_kinds import (
+    Event,
+    Progress,
+    StageEnd,
+    StageStatus,
+    TrainStep,
+    Wire,
+)
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.phrases import console_line, memorising_words
 from mlxprune.run.state import RunState, StageState
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from mlxprune.planning.power_forecast import PowerForecast
 
 PLAIN_SECONDS = 10.0
+WELL_SECONDS = 5.0
 CHANGES_SHOWN = 3
 
 
@@ -52,15 +60,20 @@ def byte_progress(what: str) -> Callable[[int, int], None]:
 
 
 class Console:
-    """Renders events to ``out``; holds only what is on the screen."""
+    """Renders events to ``out``; holds only what is on the screen. ``first``: a line above all
+    others, once work goes on, so that a mistake in the input is told alone."""
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(self, out: TextIO | None = None, first: str = "") -> None:
         self.out = out or sys.stderr
+        self.first = first
         self.live = self.out.isatty()
         self.drawn = False
         self.last = time.monotonic()
 
     def __call__(self, event: Event, state: RunState) -> None:
+        if self.first and _goes_well(event, state):
+            first, self.first = self.first, ""
+            self.line(first)
         if isinstance(event, Progress | TrainStep):
             loss = event.loss if isinstance(event, TrainStep) else None
             self.progress(progress_line(str(event.stage), state.stage(event.stage), loss))
@@ -87,6 +100,14 @@ class Console:
         if self.drawn:
             self.out.write("\r\x1b[2K")
             self.drawn = False
+
+
+def _goes_well(event: Event, state: RunState) -> bool:
+    """A stage ended, or has worked for seconds: most mistakes in the input are behind."""
+    if isinstance(event, Progress | TrainStep):
+        now, since = event.t or 0.0, state.stage(event.stage).started
+        return since is not None and now - since > WELL_SECONDS
+    return isinstance(event, StageEnd)
 
 
 def progress_line(name: str, stage: StageState, loss: float | None = None) -> str:

@@ -65,9 +65,10 @@ def told_as_json(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def listeners(quiet: bool) -> list[Any]:
+def listeners(quiet: bool, first: str = "") -> list[Any]:
+    """What prints a run's lines, ``first`` above all others."""
     if quiet:
         return []
     from mlxprune.commands.console import Console
 
-    return [Console()]
+    return [Console(first=first)]

@@ -55,20 +55,19 @@ def demo(
     if watch:
         _watch_demo(folder, run)
         return
-    _name_app(run, quiet or as_json)
     path = prepare_demo(folder)
     config = load_config(path)
-    result = run_study(config, run, listeners=listeners(quiet))
+    told = listeners(quiet, "" if as_json else _watching(run))
+    result = run_study(config, run, listeners=told)
     if as_json:
         print_json(result)
     else:
         print_result(result, str(run.report))
 
 
-def _name_app(target: RunFolder, silent: bool) -> None:
-    """The first line: how to look on, for whoever has another terminal."""
-    if not silent:
-        print(f"watch it: mlxprune tui {target.path}", file=sys.stderr, flush=True)
+def _watching(target: RunFolder) -> str:
+    """How to look on, for whoever has another terminal."""
+    return f"watch it: mlxprune tui {target.path}"
 
 
 def _watch_demo(folder: Path, run: RunFolder) -> None:
@@ -205,8 +204,7 @@ def run(
         if loaded.split.seed:
             _run_repeats(loaded, target, until, force, quiet, as_json, accept_changed_input)
             return
-        told = listeners(quiet)
-        _name_app(target, quiet or as_json)
+        told = listeners(quiet, "" if as_json else _watching(target))
         result = run_study(loaded, target, until, force, told, accept_changed_input)
     if as_json:
         print_json(result)
@@ -312,4 +310,4 @@ def _detach(
         print_json({"run": str(target.path), "state": "running", "pid": child.pid})
         return
     print(f"running in the background as process {child.pid}: {target.path}")
-    print(f"watch it: mlxprune tui {target.path}")
+    print(_watching(target))

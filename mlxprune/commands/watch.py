@@ -58,7 +58,7 @@ def tui(
     read_only: Annotated[bool, typer.Option("--read-only", help="send no commands")] = False,
 ) -> None:
     """Open the terminal app on a run or a folder of runs."""
-    path = path or newest_run(Path.cwd()) or Path("runs")
+    path = path or newest_run(Path.cwd()) or Path.cwd()
     if glyphs not in (None, "braille", "block", "ascii"):
         raise UsageError(f"no glyphs are called {glyphs!r}", "--glyphs", "braille, block or ascii")
     if hertz is not None and not 0.1 <= hertz <= 30:

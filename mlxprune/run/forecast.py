@@ -122,12 +122,17 @@ def leaving(state: RunState, now: float) -> list[Check]:
     device = state.machine or Device()
     return [
         _power(device),
-        Check("lid", None, "not known: keep it open, or use caffeinate -s on mains power"),
+        Check("lid", None, _lid(state.device)),
         _disk(device, state.disk_bytes),
         _memory(device),
         _heat(device),
         _checkpoint(state, now),
     ]
+
+
+def _lid(machine: str | None) -> str:
+    on_mac = "mac" in (machine or "").lower() or "apple" in (machine or "").lower()
+    return "not known: keep it open" + (", or use caffeinate -s on mains power" if on_mac else "")
 
 
 def _power(device: Device) -> Check:

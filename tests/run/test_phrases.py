@@ -29,7 +29,7 @@ def test_an_event_of_which_nothing_is_known_is_borne(kind: type) -> None:
 def test_an_end_of_a_stage_in_four_lengths() -> None:
     event = StageEnd(stage="score", state="done", seconds=75.0, summary={"tokens": 1200})
     assert console_line(event) == "score      done, 1 min 15 s: tokens 1.2k"
-    assert words_of(event) == "score done, 01:15"
+    assert words_of(event) == "score done, 1m15s"
     assert news_of(event) == "score done"
     assert sentence_of(event) == "Stage score is done after 1 min 15 s."
 

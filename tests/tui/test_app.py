@@ -357,6 +357,30 @@ def test_keys_that_are_pressed_fast_end_on_the_last_one(tiny_run: RunFolder) -> 
     asyncio.run(go())
 
 
+def test_no_screen_is_a_trap(make_run: Callable[[str], Path]) -> None:
+    """Where a screen has nothing to show yet, what means the same everywhere still works."""
+
+    async def go() -> None:
+        for name in SCREENS:
+            await one(name)
+
+    async def one(name: str) -> None:
+        app = Monitor(make_run("starting" if name != "runs" else "empty"), remember=False)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await opened(app, pilot)
+            await show(app, pilot, name)
+            await pilot.press("question_mark")
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+            other = "4" if name != "training" else "1"
+            await pilot.press(other)
+            await until(pilot, lambda: app.current_mode != name)
+            shutil.rmtree(app.session.view.run.path)  # type: ignore[union-attr]
+
+    asyncio.run(go())
+
+
 def test_letters_move_as_arrows_do(tiny_run: RunFolder) -> None:
     async def go() -> None:
         app = Monitor(tiny_run.path, remember=False)

@@ -90,7 +90,6 @@ def histogram(
             y = plot - 1 - min(plot - 1, int(plot * float(ghost[x]) / top))
             if ghost[x] > 0 and grid.free(GUTTER + x, y, 1):
                 grid.put(GUTTER + x, y, glyphs.ghost, "ghost")
-    grid.put(0, plot, fit("0", GUTTER - 1, right=True), "dim")
     _below(grid, plot, low, high, cells)
     return grid.lines()
 

@@ -108,7 +108,7 @@ def _interval(
 
 def _axis(low: float, high: float, place: Callable[[float], int], room: int) -> Line:
     grid = Grid(room, 1)
-    ticks = nice(low, high, max(1, room // 12))
+    ticks = nice(low, high, max(2, room // 9))
     digits = max((len(f"{t:+.6f}".rstrip("0").partition(".")[2]) for t in ticks), default=2)
     for value in ticks:
         text = f"{value:+.{max(1, min(digits, 4))}f}" if value else "0"

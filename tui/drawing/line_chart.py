@@ -138,7 +138,8 @@ END_CELLS = 20  # at most, for the words at the ends of lines
 def columns_of(cells: int, extras: Extras = Extras()) -> int:
     """Cells of the plot itself: without the axis, and the words at the right."""
     words = max((len(text) + 1 for _, text, _ in extras.ends), default=0)
-    room = min(words, END_CELLS) if cells - AXIS > 3 * END_CELLS else 0
+    room = min(words, END_CELLS)
+    room = room if cells - AXIS > 2.2 * room else 0
     return cells - AXIS - room
 
 

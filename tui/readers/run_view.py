@@ -50,6 +50,12 @@ class View:
     def name(self) -> str:
         return str(self.state.run or self.run.path.name)
 
+    @property
+    def label(self) -> str:
+        """Its name, and its folder's where that is another: two runs may have one name."""
+        folder = self.run.path.absolute().name
+        return self.name if folder in (self.name, "run") else f"{self.name} ({folder})"
+
     def read(self, seconds: float) -> bool:
         """Take in what is new, for about so long; whether anything was."""
         if self.loaded and (self.frozen or self.gone):

@@ -17,7 +17,7 @@ from textual.widgets import Tab, Tabs
 from mlxprune.config.schema import Config
 from mlxprune.run.folder import COMMANDS
 from mlxprune_tui.drawing.cells import Glyphs
-from mlxprune_tui.drawing.text import line_of
+from mlxprune_tui.drawing.text import visible
 from mlxprune_tui.readers.run_view import View
 from mlxprune_tui.screens.phrases import status_line
 from mlxprune_tui.shell import exporting, keys, steering
@@ -32,7 +32,7 @@ from mlxprune_tui.widgets.table import Table
 
 BREAKPOINTS_ACROSS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide"), (150, "-broad")]
 TABS_WIDTH = 80  # cells that their whole names take
-BREAKPOINTS_DOWN = [(0, "-flat"), (15, "-short"), (30, "-tall"), (48, "-high")]
+BREAKPOINTS_DOWN = [(0, "-flat"), (15, "-least"), (20, "-short"), (30, "-tall"), (48, "-high")]
 
 
 class Host(Protocol):
@@ -176,7 +176,7 @@ class RunScreen(Screen[None]):
         self.set_class(nothing is not None, "-nothing")
         self.set_class(self.glyphs.name == "ascii", "-ascii")
         if nothing is not None:
-            self.query_one("#nothing", Words).tell([(f"\n  {line_of(nothing)}\n", "")])
+            self.query_one("#nothing", Words).tell([(f"\n  {visible(nothing)}\n", "")])
         else:
             self.query_one("#headline", Words).tell(self.headline().spans(self.glyphs))
             self.renew_body()
@@ -206,8 +206,14 @@ class RunScreen(Screen[None]):
     def renew_body(self) -> None:
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Another run is in hand: nothing of the one before stays, nor is it seen any more."""
+        self.reset()
+        for picture in self.query(Picture):
+            picture.forget()
+
     def reset(self) -> None:
-        """Another run is in hand: nothing of the one before stays."""
+        """What a screen keeps of a run."""
 
     def tick(self) -> bool:
         """Look at what is not in the log, now and then; whether anything is new."""
@@ -250,7 +256,8 @@ class RunScreen(Screen[None]):
 
     def why_not(self, action: str) -> str | None:
         """Why a key can do nothing now."""
-        if keys.of_action(self.NAME, action) is None:
+        key = keys.of_action(self.NAME, action)
+        if key is None:
             return None
         if action in COMMANDS:
             return steering.why_not(self.view, action, self.session.read_only)
@@ -258,7 +265,8 @@ class RunScreen(Screen[None]):
             return None if self.copied() is not None else "there is nothing to copy yet"
         if action == "open_report" and self.view is None:
             return "no run is open"
-        return self.why_not_here(action)
+        # What means the same everywhere works everywhere, also where there is nothing to show.
+        return None if key.screen == keys.EVERYWHERE else self.why_not_here(action)
 
     def why_not_here(self, action: str) -> str | None:
         return None
@@ -309,7 +317,8 @@ class RunScreen(Screen[None]):
         pane = self.pane_in_hand()
         if pane is None:
             return "there is nothing to write yet"
-        name = f"{self.view.name if self.view else 'runs'}-{self.NAME}"
+        part = str(pane.id).removesuffix("-pane")
+        name = f"{self.view.name if self.view else 'runs'}-{self.NAME}-{part}"
         tables, pictures = list(pane.query(Table)), list(pane.query(Picture))
         if tables:
             suffixes: tuple[str, ...] = exporting.TABLE_SUFFIXES

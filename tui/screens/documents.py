@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from mlxprune_tui.readers.document_lines import broken
 from mlxprune_tui.readers.document_table import DocumentTable
 from mlxprune_tui.screens.base import RunScreen
 from mlxprune_tui.screens.reader import Reader
-from mlxprune_tui.shell import keys
+from mlxprune_tui.shell import exporting, keys
 from mlxprune_tui.shell.session import Session
 from mlxprune_tui.widgets.document_list import DocumentList
 from mlxprune_tui.widgets.panes import Headline, Pane, Words
@@ -30,6 +31,7 @@ from mlxprune_tui.widgets.picture import Picture
 
 PREVIEW_TOKENS = 60
 READ_TOKENS = 1200
+MOST_ROWS = 100_000  # of a list that is written
 HEAD = "log-ppl tokens   domain     id           text"
 FILTERS = "domain:code nll>4 ppl<90 tokens>100 kept dropped; other words are searched, !word not"
 
@@ -381,6 +383,34 @@ class Documents(RunScreen):
 
         self.host.ask("Go to percentile of this list", "50", "0 is the first, 100 the last", take)
 
+    def do_export(self) -> str | None:
+        """The list as it is filtered and sorted, as a table; the text of one is exported from the
+        reader, all of it by ``mlxprune export``."""
+        held, view = self.library, self.view
+        if held is None or view is None or not len(self.rows):
+            return "there is nothing to write yet"
+        rows = self.rows[:MOST_ROWS]
+
+        def write(given: str) -> str:
+            path = Path(given).expanduser()
+            suffix = path.suffix or ".csv"
+            if suffix not in exporting.TABLE_SUFFIXES:
+                return f"a list is written as {', '.join(exporting.TABLE_SUFFIXES)}"
+
+            def work() -> str:
+                text = exporting.table_text(listed(held, rows, self.slice_name()), suffix)
+                return exporting.save(path.with_suffix(suffix), text)
+
+            self.host.later(work, self.host.say)
+            return f"writing {len(rows):,} rows ..."
+
+        self.host.ask(
+            "Write this list to", f"{view.name}-documents.csv",
+            f"as {', '.join(exporting.TABLE_SUFFIXES)}; at most {MOST_ROWS:,} rows, without text",
+            write,
+        )  # fmt: skip
+        return None
+
     def copied(self) -> tuple[str, str] | None:
         row, held, view = self.chosen_row(), self.library, self.view
         if row is None or held is None or view is None or held.numbers[row] < 0:
@@ -388,3 +418,22 @@ class Documents(RunScreen):
         facts = held.facts.of(int(held.numbers[row]))
         command = view.command("explain", "--", facts.id)
         return command, "the command that explains it"
+
+
+def listed(held: DocumentTable, rows: np.ndarray, slice_name: str | None) -> list[list[str]]:
+    """Rows of the list with where each document stands, the names of the columns first."""
+    kept = held.kept.get(slice_name or "")
+    table = [["id", "log_perplexity", "tokens", "kept", "domain", "source", "row"]]
+    for row in rows.tolist():
+        document = int(held.numbers[row])
+        facts = held.facts.of(document) if document >= 0 else None
+        nll = float(held.nll[row])
+        table.append(
+            [
+                facts.id if facts else "", f"{nll:.6f}" if math.isfinite(nll) else "",
+                str(int(held.tokens[row])), "" if kept is None else str(bool(kept[row])).lower(),
+                held.domains[int(held.domain[row])], facts.source if facts else "",
+                str(facts.row) if facts else "",
+            ]
+        )  # fmt: skip
+    return table

@@ -12,8 +12,8 @@ from mlxprune_tui.screens.phrases import STATE_STYLE
 from mlxprune_tui.widgets.table import Column, TableRow
 
 COLUMNS = (
-    Column("", most=2), Column("model", most=22), Column("pass", True), Column("valid", True),
-    Column("best", True), Column("left", True),
+    Column("", most=2, told="state"), Column("model", most=22), Column("pass", True),
+    Column("valid", True), Column("best", True), Column("left", True),
 )  # fmt: skip
 STATES = {"waiting": "pending", "training": "running", "done": "done", "stopped": "stopped"}
 

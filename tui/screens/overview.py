@@ -53,7 +53,12 @@ NEWCOMER = (
     "  mlxprune init DATA...         writes a configuration for your data\n"
     "  mlxprune run mlxprune.yaml    runs it; mlxprune tui runs/NAME looks on"
 )
+STAGE_COLUMNS = (
+    Column("", told="state"), Column("stage"), Column("", most=27, told="facts"),
+    Column("", right=True, told="time"),
+)  # fmt: skip
 BAR = 10
+AWAY_SECONDS = 300.0  # who was away for less has seen it
 
 
 class Overview(RunScreen):
@@ -197,7 +202,7 @@ class Overview(RunScreen):
         table = self.query_one("#stages", Table)
         rows = [stage_row(view, name, self.session) for name in STAGES]
         before = table.chosen_key()
-        table.show((Column(""), Column("stage"), Column("", most=27), Column("", right=True)), rows)
+        table.show(STAGE_COLUMNS, rows)
         busy = forecast.running_stage(view.state)
         if before is None and busy is not None:
             table.choose(busy)
@@ -217,7 +222,8 @@ class Overview(RunScreen):
     def _told(self, view: View) -> tuple[str, Line]:
         seen = self.session.seen
         news = run_view.since(view.state, seen) if seen is not None else []
-        if news and self.shows_news and seen is not None:
+        away = view.now() - seen if seen is not None else 0.0
+        if news and self.shows_news and seen is not None and away > AWAY_SECONDS:
             told = "\n".join(line_of(n) for n in news)
             return f"Since you left, {ago(view.now() - seen)} ago (n closes)", [(told, "")]
         spans: Line = []
@@ -351,7 +357,8 @@ def _facts(stage: StageState) -> str:
         if isinstance(told.get(key), int) and told[key]:
             words.append(f"{count(told[key])} {what}")
     if isinstance(told.get("pieces"), int) and isinstance(told.get("built"), int):
-        words.append(f"{told['built']} of {told['pieces']} built")
+        made, all_of = told["built"], told["pieces"]
+        words.append(f"{all_of} ready" + (f", {made} made now" if made < all_of else ""))
     return ", ".join(words[:3])
 
 

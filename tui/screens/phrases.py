@@ -35,7 +35,7 @@ def status_line(view: View | None, glyphs: Glyphs, cells: int, rows: int) -> Lin
         read = 1 - view.reader.behind / max(1, view.reader.total)
         told = f"  reading {100 * read:.0f} % of {size(view.reader.total)}"
         return [(line_of(view.name), "bold"), (told, "")]
-    name = fit(line_of(view.name), min(24, max(8, cells // 4))).rstrip()
+    name = fit(line_of(view.label), min(32, max(8, cells // 4))).rstrip()
     mark = glyphs.states.get(standing, "?")
     parts: Line = [
         (f"{name}", "bold"),
@@ -98,7 +98,7 @@ def tiny(view: View | None, glyphs: Glyphs) -> Line:
     stage = view.state.stages.get(busy or "", StageState())
     done, total = stage.done or 0, stage.total or 0
     share = f" {100 * done / total:.0f}%" if total else ""
-    left = forecast.left(stage)
+    left = view.finish().likely
     told = f"{glyphs.states.get(view.standing, '?')} {line_of(view.name)} {view.standing}"
     told += f" {busy or ''}{share}"
     told += f" {short_duration(left)} left" if busy and left is not None and view.live else ""

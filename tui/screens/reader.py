@@ -191,8 +191,10 @@ class Reader(RunScreen):
         def answered(found: Any) -> None:
             self.asking = False
             self.losses[row] = found
-            if self.is_built and self.row == row:
-                self.lay_out()
+            if self.is_built and self.row == row and self.heat:
+                share = self.text.scroll_offset.y / max(1, self.text.count)
+                self.lay_out(None)
+                self.text.scroll_to(y=round(share * self.text.count), animate=False)
 
         def ask() -> Any:
             try:
@@ -218,10 +220,12 @@ class Reader(RunScreen):
         return None
 
     def do_heat(self) -> None:
+        share = self.text.scroll_offset.y / max(1, self.text.count)
         self.heat = not self.heat
         if self.heat:
             self.ask_losses()
-        self.lay_out(0)
+        self.lay_out(None)
+        self.text.scroll_to(y=round(share * self.text.count), animate=False)
 
     def do_peak(self) -> None:
         """The next one of the tokens that cost most, in the order of the text."""

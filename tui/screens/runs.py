@@ -91,9 +91,11 @@ class Runs(RunScreen):
 
     def headline(self) -> Headline:
         found = self.shown()
-        live = sum(r.standing in ("running", "paused", "slow", "stale") for r in self.rows)
+        live = sum(r.standing in ("running", "slow", "stale") for r in self.rows)
+        paused = sum(r.standing == "paused" for r in self.rows)
         folder = line_of(str(self.session.folder or ""))
-        said = f"{plural(len(found), 'run')} under {folder}, {live} at work."
+        waits = f", {paused} paused" if paused else ""
+        said = f"{plural(len(found), 'run')} under {folder}, {live} at work{waits}."
         behind = f"By {self.options['sort']}"
         if self.shelf.unread:
             behind += f"; {self.shelf.unread:,} are still being read"
@@ -105,7 +107,8 @@ class Runs(RunScreen):
 
     def renew_body(self) -> None:
         columns = (
-            Column("", most=2), Column("run", most=28), Column("state"), Column("stage"),
+            Column("", most=2, told="mark"), Column("run", most=28), Column("state"),
+            Column("stage"),
             Column("verdict", True), Column("valid", True), Column("slices", most=22),
             Column("model"), Column("seeds", True), Column("trains"), Column("heard", True),
         )  # fmt: skip

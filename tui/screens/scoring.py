@@ -34,8 +34,8 @@ MINI = 12  # columns of a domain's own histogram
 
 NOTHING = "Nothing is scored yet: the histogram grows here."
 REFERENCE = (
-    "\n\n  The reference ends at {:.3f} bits per byte of held-out text. The axis will be the mean"
-    "\n  negative log-likelihood of each document, in nats a token."
+    "\n\n  The reference is at {:.3f} bits per byte of held-out text by now. The axis will be the"
+    "\n  mean negative log-likelihood of each document, in nats a token."
 )
 
 
@@ -172,7 +172,8 @@ class Scoring(RunScreen):
         label = shown.choice.label if shown.choice is not None else ""
         self.query_one("#domains-pane", Pane).entitle(f"Domains, by {key}; kept by {label}")
         columns = (
-            Column("domain", most=16), Column(""), Column("kept" if sure else "about", True),
+            Column("domain", most=16), Column("", told="histogram"),
+            Column("kept" if sure else "about", True),
             *(() if sure else (Column("±", True),)),
             Column("mean", True), Column("docs", True),
         )  # fmt: skip
@@ -228,7 +229,7 @@ class Scoring(RunScreen):
             ("waiting", stage.input_wait_share, "of the time for input"),
             ("use", stage.utilisation, "of this machine's fastest products"),
         ):
-            if value is not None:
+            if value is not None and value <= 1:
                 facts.append((name, f"{100 * value:.0f} % {what}", "dim"))
         return facts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -88,7 +89,7 @@ class Selection(RunScreen):
             written = view.run.scores(name).stat().st_mtime_ns
         except OSError:
             state = str(view.state.stages["score"].state)
-            self.trouble = "no document is scored yet: what-if begins when the stage score is done"
+            self.trouble = "what-if begins when every document is scored"
             if state in ("done", "reused"):
                 self.trouble = (
                     "the scores of this run are missing. To make them again: "
@@ -398,7 +399,8 @@ class Selection(RunScreen):
         self.host.ask(
             f"Start a run with {words_of(what.choice)} in the background, in",
             str(usual),
-            "a new folder scores anew; the folder of this run reuses its scores and goes on there",
+            "a new folder does everything anew, the reference too; in the folder of this run it "
+            "goes on from the scores",
             begin,
         )
 
@@ -409,6 +411,8 @@ class Selection(RunScreen):
 def start(what: WhatIf, folder: Path) -> str:
     """Begin it in a process that outlives the app; what it says of that."""
     words = shlex.split(what.command())
+    if words[words.index("--dir") + 1] != str(folder):
+        words += ["--set", f"name={json.dumps(folder.name)}"]  # so that the two are told apart
     words[words.index("--dir") + 1] = str(folder)
     command = [sys.executable, "-m", *words, "--detach"]
     try:

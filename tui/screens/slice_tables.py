@@ -48,7 +48,7 @@ def cost_rows(what: WhatIf) -> Rows:
         ("time, all arms", "seconds", short_duration),
     ]
     columns = (
-        Column(""), Column("this", True), *((Column("A", True),) if held else ()),
+        Column("", told="figure"), Column("this", True), *((Column("A", True),) if held else ()),
         Column("the run", True),
     )  # fmt: skip
     rows = []
@@ -67,8 +67,8 @@ def mix_rows(what: WhatIf, glyphs: Glyphs) -> Rows:
     whole, mine_all = max(1, int(table.all_tokens.sum())), max(1, kept.all_tokens)
     lost = set(lost_domains(what))
     columns = (
-        Column(""), Column("domain", most=18), Column("all", True), Column("kept", True),
-        Column("change", True), Column("of its", True),
+        Column("", told="letter"), Column("domain", most=18), Column("all", True),
+        Column("kept", True), Column("change", True), Column("of its", True),
     )  # fmt: skip
     rows = []
     for place, code in enumerate(np.argsort(-table.all_tokens, kind="stable").tolist()):
@@ -93,7 +93,12 @@ def mix_rows(what: WhatIf, glyphs: Glyphs) -> Rows:
 
 def around_rows(what: WhatIf, upper: bool, room: int, skip: int) -> Rows:
     found = what.table.around(what.choice, what.kept, upper, room, skip)
-    columns = (Column("score", True), Column(""), Column("domain", most=12), Column("text"))
+    columns = (
+        Column("score", True),
+        Column("", told="kept"),
+        Column("domain", most=12),
+        Column("text"),
+    )
     rows = []
     for row, inside in found:
         domain = line_of(what.table.domains[int(what.table.domain[row])])

@@ -69,9 +69,10 @@ def picture_text(lines: Sequence[Line], ink: Mapping[str, Style], suffix: str, t
 
 
 def save(path: Path, text: str) -> str:
-    """Write it; a sentence on how that went."""
-    if path.exists():
-        return f"{path} exists: choose another name"
+    """Write it, under the next free name where there is such a file; a sentence on how it went."""
+    number, wanted = 2, path
+    while path.exists():
+        path, number = wanted.with_stem(f"{wanted.stem}-{number}"), number + 1
     try:
         write_atomic(path, text)
     except OSError as error:

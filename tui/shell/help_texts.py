@@ -147,6 +147,8 @@ HELP: dict[str, ScreenHelp] = {
                         "what is "
              "left after it is the choice within them"),
             ("macro", "the mean over domains, each counting the same"),
+            ("few texts", "too few test documents for a verdict, however wide the interval is"),
+            ("one seed", "a difference of one pair of models: how much is chance is not known"),
             ("interval", "with 95 % the true difference lies in it"),
             BITS,
         ),

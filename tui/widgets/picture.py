@@ -96,6 +96,11 @@ class Picture(Widget):
         if changed:
             self.refresh(*changed)
 
+    def forget(self) -> None:
+        """Nothing that was drawn stays."""
+        self.lines, self._drawn = [], (0, 0)
+        self.refresh()
+
     def set_rows(self, rows: int | None) -> None:
         """So many rows, and no more; None: all that there is room for."""
         wanted = "1fr" if rows is None else str(rows)

@@ -19,11 +19,13 @@ from mlxprune_tui.widgets.ink import text_of
 
 @dataclass(frozen=True)
 class Column:
-    """``most`` cells of its width; None: as wide as what it holds."""
+    """``most`` cells of its width; None: as wide as what it holds. ``told``: its name in a file,
+    where it has none on the screen."""
 
     name: str
     right: bool = False
     most: int | None = None
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ class Table(DataTable[object], inherit_bindings=False):
             zebra_stripes=False,
         )
         self.cell_padding = 1
-        self.shown: tuple[tuple[Column, ...], list[TableRow]] = ((), [])
+        self.asked: tuple[tuple[Column, ...], list[TableRow]] = ((), [])
+        self.shown: tuple[tuple[Column, ...], list[TableRow]] = ((), [])  # what of it fits
         self._theme = ""
         self._chosen: str | None = None
 
     def show(self, columns: Sequence[Column], rows: Sequence[TableRow]) -> None:
         """These rows; the cursor stays on the row that it is on, wherever that is now."""
-        columns, rows = tuple(columns), list(rows)
+        self.asked = (tuple(columns), list(rows))
+        columns, rows = self._fitting()
         before_columns, before = self.shown
         if (columns, rows) == self.shown and self._theme == self.app.theme:
             return
@@ -94,6 +98,30 @@ class Table(DataTable[object], inherit_bindings=False):
         if here is not None and here in [r.key for r in rows]:
             self.move_cursor(row=[r.key for r in rows].index(here), scroll=False)
             self.scroll_to(y=top, animate=False)
+
+    def _fitting(self) -> tuple[tuple[Column, ...], list[TableRow]]:
+        """The columns that fit whole, from the left, at least two; a figure that is cut is another
+        figure."""
+        columns, rows = self.asked
+        room = self.size.width
+        if not room:
+            return columns, rows
+        used = kept = 0
+        for place, column in enumerate(columns):
+            widths = [_width(row.cells[place]) for row in rows]
+            widest = max([width(column.name), *widths])
+            cells = min(widest, column.most + 2) if column.most is not None else widest
+            used += cells + 2 * self.cell_padding
+            if used > room and place >= 2 and column.right:
+                break
+            kept = place + 1
+            if used > room:
+                break
+        return columns[:kept], [TableRow(row.key, row.cells[:kept]) for row in rows]
+
+    def on_resize(self) -> None:
+        if self.asked[0]:
+            self.show(*self.asked)
 
     def _cell(self, cell: object, column: Column) -> object:
         spans: Line = [cell] if isinstance(cell[0], str) else list(cell)  # type: ignore[index,list-item,call-overload]
@@ -134,9 +162,9 @@ class Table(DataTable[object], inherit_bindings=False):
         self.move_cursor(row=max(0, self.row_count - 1))
 
     def as_rows(self) -> list[list[str]]:
-        """Head and cells as plain text, for files and for copying."""
-        columns, rows = self.shown
-        found = [[column.name for column in columns]]
+        """Head and cells of all that was asked for as plain text, for files and for copying."""
+        columns, rows = self.asked
+        found = [[column.name or column.told for column in columns]]
         for row in rows:
             found.append(
                 [
@@ -155,3 +183,8 @@ class Table(DataTable[object], inherit_bindings=False):
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         lines = [DataTable.render_line(self, y).text.rstrip() for y in range(self.size.height)]
         return selection.extract("\n".join(lines)), "\n"
+
+
+def _width(cell: object) -> int:
+    spans = [cell] if isinstance(cell[0], str) else list(cell)  # type: ignore[index,call-overload]
+    return sum(width(line_of(text)) if text.strip() else len(text) for text, _ in spans)  # type: ignore[str-unpack,misc]

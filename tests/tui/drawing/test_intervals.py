@@ -37,7 +37,8 @@ def test_they_fill_their_size(size: tuple[int, int]) -> None:
 def test_ends_and_zero_stand_at_their_values(trial: int, generator: np.random.Generator) -> None:
     """On one axis: places are as far apart as the numbers, to half a cell."""
     glyphs = GLYPHS["ascii"]
-    ends = np.sort(generator.normal(0.5, 1, (4, 2)), axis=1)
+    middles, halves = generator.normal(0.5, 1, 4), generator.uniform(0.2, 1.5, 4)
+    ends = np.stack([middles - halves, middles + halves], axis=1)  # each wide enough to be drawn
     rows = [interval(f"r{n}", float(a), float(b)) for n, (a, b) in enumerate(ends)]
     lines = plain(forest(rows, None, 160, 6, glyphs)).split("\n")
     zero = lines[0].index("0")

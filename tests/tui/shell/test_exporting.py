@@ -40,8 +40,9 @@ def test_a_picture_holds_its_text_and_fetches_nothing() -> None:
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     assert "wrote" in exporting.save(path, "a")
-    assert "exists" in exporting.save(path, "b")
-    assert path.read_text() == "a"
+    assert "x-2.csv" in exporting.save(path, "b")
+    assert "x-3.csv" in exporting.save(path, "c")
+    assert (path.read_text(), (tmp_path / "x-3.csv").read_text()) == ("a", "c")
     assert "cannot write" in exporting.save(path / "x.csv", "a")
 
 
