@@ -30,7 +30,7 @@ HARMLESS = [k for k in keys.KEYS if k.action not in ("leave", "palette", "open_r
 
 @pytest.mark.parametrize(
     "state",
-    [pytest.param(s, marks=[] if s in ("empty", "live") else pytest.mark.slow) for s in STATES],
+    [pytest.param(s, marks=[] if s == "live" else pytest.mark.slow) for s in STATES],
 )
 def test_every_screen_in_every_state_and_size(state: str, make_run: Callable[[str], Path]) -> None:
     async def go() -> None:
@@ -51,6 +51,7 @@ def test_every_screen_in_every_state_and_size(state: str, make_run: Callable[[st
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_drawn_anew_after_a_resize(tiny_run: RunFolder) -> None:
     """Nothing else would draw it again."""
 
@@ -357,6 +358,7 @@ def test_keys_that_are_pressed_fast_end_on_the_last_one(tiny_run: RunFolder) -> 
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_no_screen_is_a_trap(make_run: Callable[[str], Path]) -> None:
     """Where a screen has nothing to show yet, what means the same everywhere still works."""
 
@@ -445,6 +447,7 @@ def test_a_folder_that_is_gone_keeps_its_last_picture(
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_what_y_copies_is_a_command_that_runs(
     tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

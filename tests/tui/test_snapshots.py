@@ -23,7 +23,10 @@ from mlxprune_tui.testing import opened, show, until
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "make.py"
 SHOWN = ("overview", "scoring", "selection", "training", "compare", "documents")
-SIZES = ((80, 24), (120, 40))
+SIZES = (
+    pytest.param((80, 24), marks=pytest.mark.slow, id="80x24"),
+    pytest.param((120, 40), id="120x40"),
+)
 
 
 class Svg(SingleFileSnapshotExtension):
@@ -53,7 +56,7 @@ def picture_of(app: Monitor) -> str:
     return re.sub(r"terminal-\d+", "terminal", svg)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", SHOWN)
 def test_it_looks_as_it_did(
     name: str, size: tuple[int, int], make: ModuleType, pictures: SnapshotAssertion,

@@ -56,6 +56,7 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path, tiny_run: RunFolder) ->
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_no_colour_and_few_colours(tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unset style kills an app under NO_COLOR; kept and dropped differ without colour."""
     monkeypatch.setenv("NO_COLOR", "1")
@@ -74,6 +75,7 @@ def test_no_colour_and_few_colours(tiny_run: RunFolder, monkeypatch: pytest.Monk
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_ascii_glyphs_are_ascii(tiny_run: RunFolder) -> None:
     async def go() -> None:
         app = Monitor(tiny_run.path, remember=False, kept=Settings(glyphs="ascii"))
