@@ -169,6 +169,19 @@ def write_array(path: Path, array: Any) -> None:
     finish_file(partial, path)
 
 
+def read_array(path: Path) -> Any:
+    """An .npy. Raises OSError, and ValueError where it is damaged: of a damaged header NumPy raises
+    what its parser does."""
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"the array is damaged: {error}") from error
+
+
 def refuse_taken(out: Path) -> None:
     """Raises UsageError where something stands in a folder that is to be made."""
     fix = "choose another --out"

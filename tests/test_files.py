@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlxprune.errors import DataError, SpaceError
@@ -14,8 +15,10 @@ from mlxprune.files import (
     fingerprint_of,
     folder_in_the_making,
     no_space_is_an_error,
+    read_array,
     read_json,
     refuse_odd_file,
+    write_array,
     write_json,
 )
 
@@ -119,3 +122,20 @@ def test_a_limit_on_the_size_of_files_is_told(error: OSError, tmp_path: Path) ->
             no_space_is_an_error(tmp_path):  # fmt: skip
         raise error
     assert "ulimit -f" in caught.value.fix
+
+
+def test_a_damaged_header_of_an_array_is_a_value_error(tmp_path: Path) -> None:
+    """Every bit of the first 128 bytes, one at a time."""
+    path = tmp_path / "a.npy"
+    write_array(path, np.arange(9, dtype="<u8"))
+    data = path.read_bytes()
+    refused = 0
+    for bit in range(8 * 128):
+        path.write_bytes(
+            data[: bit // 8] + bytes([data[bit // 8] ^ (1 << bit % 8)]) + data[bit // 8 + 1 :]
+        )
+        try:
+            read_array(path)
+        except ValueError:
+            refused += 1
+    assert refused > 100

@@ -21,7 +21,7 @@ from mlxprune.execution.context import Execution
 from mlxprune.experiment.arms import ArmPool, keys_identity
 from mlxprune.experiment.records import StudyArms, read_arms
 from mlxprune.experiment.scorers import scorers_of, snapshot_name
-from mlxprune.files import read_json
+from mlxprune.files import read_array, read_json
 from mlxprune.records import read_record
 from mlxprune.run.events import fold_log
 from mlxprune.run.folder import RunFolder, existing_run
@@ -198,8 +198,8 @@ class RunArtifacts:
             raise DataError(f"the documents of {name} are not stored", str(path), fix)
         wanted = self.arms.arms[name].documents_sum
         try:
-            keys = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            keys = read_array(path)
+        except (OSError, ValueError):
             keys = None
         if keys is None or (wanted is not None and keys_identity(keys) != wanted):
             raise DataError("the file is damaged: its checksum differs", str(path), fix)

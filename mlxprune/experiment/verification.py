@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from mlxprune.checksums import WHOLE, Share, read_sealed, read_sealed_array
 from mlxprune.experiment.arms import keys_identity
 from mlxprune.experiment.records import read_arms
-from mlxprune.files import PARTIAL
+from mlxprune.files import PARTIAL, read_array
 from mlxprune.records import Record
 from mlxprune.run.folder import RunFolder
 from mlxprune.run.markers import (
@@ -151,8 +149,8 @@ def _verify_arm_documents(look: _Look) -> None:
         if record.documents_sum is None or not path.exists():
             continue
         try:
-            same = keys_identity(np.load(path, allow_pickle=False)) == record.documents_sum
-        except (OSError, ValueError, EOFError):
+            same = keys_identity(read_array(path)) == record.documents_sum
+        except (OSError, ValueError):
             same = False
         look.note([path], [] if same else [path], "the next start writes it anew")
 

@@ -26,7 +26,7 @@ from mlxprune.experiment.artifacts import StudyExecution
 from mlxprune.experiment.budgets import effective_data, final_targets
 from mlxprune.experiment.records import ArmRecord, StudyArms, write_arms
 from mlxprune.experiment.training_order import train_in_child
-from mlxprune.files import write_array
+from mlxprune.files import read_array, write_array
 from mlxprune.model.architecture import preset_of
 from mlxprune.model.weights import MODEL_VERSION
 from mlxprune.pipeline.screen_slices import screen_slices
@@ -186,8 +186,8 @@ def _planned(
 def _store_documents(path: Path, keys: np.ndarray) -> None:
     """What an arm is trained on, for whoever asks later."""
     try:
-        same = np.array_equal(np.load(path), keys)
-    except (OSError, ValueError, EOFError):
+        same = np.array_equal(read_array(path), keys)
+    except (OSError, ValueError):
         same = False
     if not same:
         write_array(path, keys)
