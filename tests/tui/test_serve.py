@@ -102,7 +102,7 @@ def test_a_browser_shows_the_run(tiny_run: RunFolder, tmp_path: Path) -> None:
     async def go() -> None:
         page = await answer(f"http://localhost:{port}/", 30)
         assert "googleapis" not in page
-        await shown(f"http://localhost:{port}/", debugging, [b"DONE", b"Pipeline", b"corpus"])
+        await shown(f"http://localhost:{port}/", debugging, [b"DONE", b"Stages", b"corpus"])
 
     with started([*serve, "--port", str(port)], home), started(browse, {}):
         asyncio.run(go())

@@ -41,8 +41,8 @@ def test_what_a_person_types_ends_nothing(
                     app.screen.query_one("Input").value = text  # type: ignore[attr-defined]
                     await pilot.press("enter")
                     await until(pilot, lambda: len(app.screen_stack) == 1)
-            await show(app, pilot, "documents")
             for text in FILTERS:
+                await show(app, pilot, "documents")
                 await pilot.press("slash")
                 app.page.query_one("#filter").value = text  # type: ignore[attr-defined]
                 await pilot.press("enter")
