@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Tab, Tabs
+from textual.widgets import Input, Tab, Tabs
 
 from mlxprune.config.schema import Config
 from mlxprune.run.folder import COMMANDS
@@ -245,7 +245,15 @@ class RunScreen(Screen[None]):
         self.renew()
 
     def on_key(self, event: events.Key) -> None:
-        """A key that nothing took: if it has a meaning here, why it does nothing now."""
+        """A key that nothing took: if it has a meaning here, why it does nothing now. Escape leaves
+        a line that is typed."""
+        field = self.focused
+        if isinstance(field, Input):
+            if event.key == "escape":
+                event.stop()
+                field.display = False
+                self.typed_over().focus()
+            return
         for key in keys.of_screen(self.NAME):
             if event.key == key.key:
                 why = self.why_not(key.action)
@@ -253,6 +261,10 @@ class RunScreen(Screen[None]):
                     event.stop()
                     self.host.say(f"{key.shown}: {why}")
                 return
+
+    def typed_over(self) -> Widget:
+        """What has the focus after a line was typed."""
+        raise NotImplementedError
 
     def why_not(self, action: str) -> str | None:
         """Why a key can do nothing now."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from textual import events
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
@@ -322,15 +321,8 @@ class Documents(RunScreen):
         self.renew()
         return wrong
 
-    def on_key(self, event: events.Key) -> None:
-        field = self.query_one(Input)
-        if field.has_focus:
-            if event.key == "escape":
-                event.stop()
-                field.display = False
-                self.listed.focus()
-            return
-        super().on_key(event)
+    def typed_over(self) -> Widget:
+        return self.listed
 
     def back(self) -> bool:
         """Escape clears the filter before it leaves."""

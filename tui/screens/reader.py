@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-from textual import events
 from textual.binding import BindingType
 from textual.widget import Widget
 from textual.widgets import Input
@@ -257,15 +256,8 @@ class Reader(RunScreen):
         self.match = 0
         self.lay_out(self._line_of_match() if count else None)
 
-    def on_key(self, event: events.Key) -> None:
-        field = self.query_one(Input)
-        if field.has_focus:
-            if event.key == "escape":
-                event.stop()
-                field.display = False
-                self.text.focus()
-            return
-        super().on_key(event)
+    def typed_over(self) -> Widget:
+        return self.text
 
     def _line_of_match(self) -> int:
         return max(0, self.lines.line_of_match(self.match) - self.text.size.height // 3)

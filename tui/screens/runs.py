@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from textual import events
 from textual.binding import BindingType
 from textual.widget import Widget
 from textual.widgets import DataTable, Input
@@ -217,15 +216,8 @@ class Runs(RunScreen):
         event.input.display = False
         self.query_one("#runs-table").focus()
 
-    def on_key(self, event: events.Key) -> None:
-        field = self.query_one(Input)
-        if field.has_focus:
-            if event.key == "escape":
-                event.stop()
-                field.display = False
-                self.query_one("#runs-table").focus()
-            return
-        super().on_key(event)
+    def typed_over(self) -> Widget:
+        return self.query_one("#runs-table")
 
     def back(self) -> bool:
         """Escape clears the filter before it leaves."""

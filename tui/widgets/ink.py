@@ -8,11 +8,13 @@ from typing import Any
 from rich.style import Style
 from rich.text import Text
 from textual.app import App
+from textual.strip import Strip
 from textual.theme import Theme
+from textual.widget import Widget
 
-from mlxprune_tui.drawing.cells import Span
+from mlxprune_tui.drawing.cells import Line, Span
 from mlxprune_tui.drawing.colours import styles
-from mlxprune_tui.drawing.text import visible
+from mlxprune_tui.drawing.text import visible, width
 
 _made: dict[str, dict[str, Style]] = {}  # by the name of a theme
 _bare: dict[str, dict[str, Style]] = {}  # the same without a ground
@@ -47,3 +49,17 @@ def text_of(app: App[Any], spans: Sequence[Span], right: bool = False) -> Text:
     for words, style in spans:
         text.append(visible(words), known.get(style, known[""]))
     return text
+
+
+def selected(widget: Widget, made: Strip, line: Line, row: int, cells: int) -> Strip:
+    """A row as it is drawn, with what a person selected of it lit."""
+    selection = widget.text_selection
+    span = selection.get_span(row) if selection is not None else None
+    if span is None:
+        return made
+    text = "".join(words for words, _ in line)
+    first = min(width(text[: span[0]]), cells)
+    last = min(max(first, width(text if span[1] == -1 else text[: span[1]])), cells)
+    lit = widget.screen.get_component_rich_style("screen--selection")
+    middle = made.crop(first, last).apply_style(lit)
+    return Strip.join([made.crop(0, first), middle, made.crop(last, cells)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.style import Style
 from textual import events
 from textual.geometry import Region
 from textual.message import Message
@@ -15,8 +14,8 @@ from textual.widget import Widget
 
 from mlxprune_tui.drawing.cells import Line, pad, plain
 from mlxprune_tui.drawing.colours import strip
-from mlxprune_tui.drawing.text import line_of, width
-from mlxprune_tui.widgets.ink import ink_of
+from mlxprune_tui.drawing.text import line_of
+from mlxprune_tui.widgets.ink import ink_of, selected
 
 Draw = Callable[[int, int], list[Line]]
 
@@ -123,14 +122,7 @@ class Picture(Widget):
         made = strip(pad(line, cells), cells, ink)
         if self.is_chart:
             return made
-        selection = self.text_selection
-        span = selection.get_span(y) if selection is not None else None
-        if span is not None:
-            text = "".join(words for words, _ in line)
-            first = width(text[: span[0]])
-            last = width(text) if span[1] == -1 else width(text[: span[1]])
-            lit = self.screen.get_component_rich_style("screen--selection")
-            made = _lit(made, first, last, cells, lit)
+        made = selected(self, made, line, y, cells)
         return made.apply_offsets(0, y)
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
@@ -177,10 +169,3 @@ class Picture(Widget):
         if self.is_chart:
             event.stop()
             self.post_message(self.Wheeled(self, event.x, event.y, False))
-
-
-def _lit(made: Strip, first: int, last: int, cells: int, style: Style) -> Strip:
-    """The cells from first to last in the style of a selection."""
-    first, last = min(first, cells), min(max(first, last), cells)
-    parts = [made.crop(0, first), made.crop(first, last).apply_style(style), made.crop(last, cells)]
-    return Strip.join(parts)

@@ -14,8 +14,7 @@ from textual.strip import Strip
 
 from mlxprune_tui.drawing.cells import Line, pad, plain
 from mlxprune_tui.drawing.colours import strip
-from mlxprune_tui.drawing.text import width
-from mlxprune_tui.widgets.ink import ink_of
+from mlxprune_tui.widgets.ink import ink_of, selected
 
 
 class TextView(ScrollView, can_focus=True):
@@ -54,16 +53,7 @@ class TextView(ScrollView, can_focus=True):
         row = self.scroll_offset.y + y
         line = self.line_of_row(row) if row < self.count else []
         made = strip(pad(line, cells), cells, ink)
-        selection = self.text_selection
-        span = selection.get_span(row) if selection is not None else None
-        if span is not None:
-            text = "".join(words for words, _ in line)
-            first = width(text[: span[0]])
-            last = width(text) if span[1] == -1 else width(text[: span[1]])
-            lit = self.screen.get_component_rich_style("screen--selection")
-            parts = (made.crop(0, first), made.crop(first, last).apply_style(lit),
-                     made.crop(last, cells))  # fmt: skip
-            made = Strip.join(parts)
+        made = selected(self, made, line, row, cells)
         return made.apply_offsets(0, row)
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
