@@ -22,6 +22,12 @@ HALF = not os.environ.get("MLXPRUNE_FORCE_GRAPH", "float32").startswith("float32
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """The name of the argument where the value is bytes: archives hold the time they were made at,
+    and a test must have one name in all processes that collect it."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items if HALF else ():
         if item.get_closest_marker("float32"):
