@@ -66,11 +66,22 @@ def arms_of(config: Config) -> list[Arm]:
         if seed in screening:
             arms = [replace(arm, screens=True) for arm in arms]
         for rung in config.final.ladder:
-            arms.append(Arm(f"base-x{rung:g}", "base", seed, rung=rung))
-            for choice in config.slices:
-                label = choice.label
-                arms.append(Arm(f"{label}-x{rung:g}", "pruned", seed, label, rung=rung))
+            arms += _rung_arms(config, rung, seed)
     return arms
+
+
+def _rung_arms(config: Config, rung: float, seed: int) -> list[Arm]:
+    """The base of a rung, its slices, and of the random and matched arms those that the study has."""
+    kinds, at = config.final.arms, f"-x{rung:g}"
+    arms = [Arm(f"base{at}", "base", seed, rung=rung)]
+    for choice in config.slices:
+        label, share = choice.label, choice.share
+        arms.append(Arm(f"{label}{at}", "pruned", seed, label, share, rung))
+        if "random" in kinds:
+            arms.append(Arm(f"random-{share}{at}", "random", seed, share=share, rung=rung))
+        if "matched" in kinds:
+            arms.append(Arm(f"matched.{label}{at}", "matched", seed, label, share, rung))
+    return list(dict.fromkeys(arms))  # slices of one share have one random arm
 
 
 def present_models(config: Config) -> list[str]:
@@ -212,12 +223,28 @@ def _thinned(pool: ArmPool, kept: np.ndarray, unique: int) -> np.ndarray:
 
 
 def _rung(arm: Arm, pool: ArmPool, targets: int) -> np.ndarray:
-    """The base of a rung, targets / rung tokens of the pool, or the slice of that base."""
+    """The base of a rung, targets / rung tokens of the pool, or what an arm has of that base."""
     assert arm.rung is not None
     base = draw_random(pool.keys, pool.lengths, targets / arm.rung, f"ladder {arm.seed}")
-    if arm.slice is None:
+    if arm.kind == "base":
         return base
-    choice = pool.slices[arm.slice]
+    sharing = (s for s in pool.slices.values() if s.share == arm.share)
+    choice = pool.slices[arm.slice] if arm.slice else next(sharing)
+    kept = _slice_of_base(choice, pool, base)
+    if arm.kind == "pruned":
+        return base[kept]
+    keys, lengths = pool.keys[base], pool.lengths[base]
+    unique = int(lengths[kept].sum())
+    seed = f"{arm.kind} on the ladder {arm.slice or arm.share} {arm.seed}"
+    if arm.kind == "random":
+        return base[draw_random(keys, lengths, unique, seed)]
+    mine = np.zeros(len(base), bool)
+    mine[kept] = True
+    return base[draw_matched(keys, pool.domain[base], lengths, mine, unique, seed)]
+
+
+def _slice_of_base(choice: Slice, pool: ArmPool, base: np.ndarray) -> np.ndarray:
+    """Which rows of a base its slice has."""
     scores = _with_domain(pool, pool.scores_of(choice)).take(base)
     tokens, lengths = pool.tokens[base], pool.lengths[base]
     found = apply_slice(scores, choice, pool.seed, tokens).mask
@@ -227,7 +254,7 @@ def _rung(arm: Arm, pool: ArmPool, targets: int) -> np.ndarray:
     if choice.unit == "tokens":
         low, high = rank_band(choice)
         budget = round((high - low) * int(lengths.sum()))
-    return base[fit_to_budget(found, order, lengths, budget)]
+    return fit_to_budget(found, order, lengths, budget)
 
 
 def why_left_out(arm: Arm, pool: ArmPool, targets: int) -> str | None:

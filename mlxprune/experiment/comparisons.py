@@ -134,7 +134,7 @@ def pairs_of(arms: StudyArms) -> Iterator[Pair]:
                 continue
             for control, other in first.items():
                 if other.kind == control_kind and _belong(record, other):
-                    main = (kind, control_kind) == ("pruned", "random")
+                    main = (kind, control_kind) == ("pruned", "random") and record.rung is None
                     plain = kind != "shuffled" or record.plain
                     yield Pair(name, control, about if plain else "bounds alone", main)
 

@@ -21,6 +21,7 @@ from mlxprune.experiment.arms import (
 )
 from mlxprune.experiment.budgets import effective_data
 from mlxprune.scoring.score_file import Scores
+from mlxprune.selection.ranking import domain_length_cells
 from mlxprune.selection.selector import select_slice
 
 KINDS = ["pruned", "random", "matched", "by-domain", "zlib", "unigram", "shuffled", "none", "all"]
@@ -205,6 +206,40 @@ def test_rungs_of_the_ladder_repeat_the_base_as_often_as_they_say(
     # But for the last few, which are chosen so that the tokens come out even.
     assert len(bases[8] - bases[2]) <= 3 and len(bases[2] - bases[1]) <= 3
     assert len(bases[8]) < len(bases[2]) < len(bases[1])
+
+
+def test_a_rung_has_the_controls_of_its_slices_drawn_from_its_base(
+    generator: np.random.Generator,
+) -> None:
+    """Random and matched of a rung are parts of the same base, as large as the slice of it; matched
+    has the slice's counts by domain and length, and random has not."""
+    chosen = configuration(
+        selection={"criterion": ["low", "high"]},
+        final={"ladder": [1, 4], "arms": ["pruned", "random", "matched"], "seeds": [0, 1]},
+    )
+    pool = pool_of(chosen, 6000, generator)
+    targets = int(pool.lengths.sum() * 0.9)
+    arms = {a.name: a for a in arms_of(chosen) if a.rung is not None}
+    assert [a for a in arms if a.endswith("x4-s1")] == [
+        "base-x4-s1", "low-50-x4-s1", "random-50-x4-s1", "matched.low-50-x4-s1",
+        "high-50-x4-s1", "matched.high-50-x4-s1",
+    ]  # fmt: skip
+    rows = {name: rows_of(arm, pool, targets) for name, arm in arms.items()}
+    cell = domain_length_cells(pool.domain, pool.lengths)
+    for rung in ("x1-s0", "x4-s0", "x4-s1"):
+        base, kept = set(rows[f"base-{rung}"].tolist()), rows[f"high-50-{rung}"]
+        unique = pool.lengths[kept].sum()
+        for control in ("random-50", "matched.high-50"):
+            drawn = rows[f"{control}-{rung}"]
+            assert set(drawn.tolist()) < base
+            assert abs(pool.lengths[drawn].sum() - unique) <= pool.lengths.max()
+            assert set(drawn.tolist()) != set(kept.tolist())
+        counts = [np.bincount(cell[mine], minlength=cell.max() + 1) for mine in (
+            kept, rows[f"matched.high-50-{rung}"], rows[f"random-50-{rung}"])]  # fmt: skip
+        assert np.abs(counts[0] - counts[1]).sum() <= 2
+        assert np.abs(counts[0] - counts[2]).sum() > 20
+    for control in ("random-50", "matched.high-50"):  # drawn anew for each seed
+        assert set(rows[f"{control}-x4-s0"].tolist()) != set(rows[f"{control}-x4-s1"].tolist())
 
 
 def test_the_identity_of_an_arm_is_its_documents(generator: np.random.Generator) -> None:

@@ -45,6 +45,9 @@ PLAN = study_arms(
     facts("base-x2", "base", rung=2.0),
     facts("high-50-x2", "pruned", slice="high-50", rung=2.0),
     facts("base-x4", "base", rung=4.0),
+    facts("high-50-x8", "pruned", slice="high-50", share="50", rung=8.0),
+    facts("random-50-x8", "random", share="50", rung=8.0),
+    facts("matched.high-50-x8", "matched", slice="high-50", share="50", rung=8.0),
 )
 
 
@@ -60,6 +63,9 @@ def test_an_arm_meets_the_controls_of_its_size_slice_and_rung() -> None:
         ("high-50", "none"),
         ("low-25", "none"),
         ("high-50-x2", "base-x2"),
+        ("high-50-x8", "random-50-x8"),
+        ("high-50-x8", "matched.high-50-x8"),
+        ("matched.high-50-x8", "random-50-x8"),
     }
     main = {p.arm for p in pairs_of(PLAN) if p.main}
     assert main == {"high-50", "low-25"}
