@@ -71,7 +71,7 @@ def arms_of(config: Config) -> list[Arm]:
 
 
 def _rung_arms(config: Config, rung: float, seed: int) -> list[Arm]:
-    """The base of a rung, its slices, and of the random and matched arms those that the study has."""
+    """The base of a rung and its slices, with random and matched where the study has them."""
     kinds, at = config.final.arms, f"-x{rung:g}"
     arms = [Arm(f"base{at}", "base", seed, rung=rung)]
     for choice in config.slices:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from mlxprune.data.held_out import LEAST_DOCUMENTS
-from mlxprune.evaluation.bits_per_byte import LEAST_OF_TARGET, SMALL_DOMAINS, macro_domains
-from mlxprune.evaluation.target_text import open_target
+from mlxprune.experiment.arm_pairs import Pair, pair_values, pairs_of
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.data_efficiency import ArmEnds, Rho, ends_of, rho_of
-from mlxprune.experiment.records import ArmRecord, StudyArms, read_evaluation
+from mlxprune.experiment.data_efficiency import (
+    ArmEnds,
+    FewerTargets,
+    Rho,
+    ends_of,
+    fewer_targets,
+    rho_of,
+)
+from mlxprune.experiment.measure import (
+    DomainShare,
+    Measure,
+    answers_of,
+    original_mix_measure,
+    primary_measure,
+)
+from mlxprune.experiment.records import read_evaluation
 from mlxprune.experiment.task_results import (
     ItemAnswers,
     accuracy_parts,
@@ -33,25 +45,10 @@ from mlxprune.inference.verdict import (
     compare_paired,
     standard_error,
 )
+from mlxprune.model.architecture import parameter_counts, preset_of
 from mlxprune.records import SparseRecord
-from mlxprune.run.folder import RunFolder
 from mlxprune.stats import GroupedMean
-from mlxprune.units import LN2
 
-# The kinds of arms that are compared, and what the first minus the second shows.
-COMPARED = {
-    ("pruned", "random"): "selection",
-    ("matched", "random"): "mix alone",
-    ("pruned", "matched"): "within domains",
-    ("by-domain", "random"): "criterion, same mix",
-    ("pruned", "by-domain"): "mix, given criterion",
-    ("pruned", "zlib"): "reference over zlib",
-    ("pruned", "unigram"): "reference over unigram",
-    ("shuffled", "random"): "should be zero",
-    ("pruned", "none"): "against no pruning",
-    ("pruned", "all"): "against all text",
-    ("pruned", "base"): "at this rung",
-}
 # Where the bits per byte of each primary figure are measured.
 ON = {
     "macro": "on the held-out domains",
@@ -60,22 +57,12 @@ ON = {
 }
 
 
-@dataclass(frozen=True)
-class Pair:
-    arm: str
-    control: str
-    about: str
-    main: bool  # pruned against random: what the verdict is on
+class ShorterEnd(SparseRecord):
+    """The same comparison where both arms ended earlier, decayed."""
 
-
-class DomainShare(SparseRecord):
-    """What a domain adds to a difference of two arms in macro, which is the sum of these."""
-
-    domain: str
-    documents: int
-    arm: float  # bits per byte, as the next
-    control: float
-    adds: float
+    targets: int
+    a_parameter: float  # the targets over the parameters, embeddings not counted
+    difference: PairedDifference
 
 
 class ComparedArms(SparseRecord):
@@ -106,6 +93,10 @@ class ComparedArms(SparseRecord):
     clean_gold_bpb: PairedDifference | None = None
     rho: Rho | None = None
     rho_accuracy: Rho | None = None
+    rho_gold_bpb: Rho | None = None
+    fewer_targets: FewerTargets | None = None
+    original_mix: PairedDifference | None = None  # bits per byte of the text before pruning
+    shorter: list[ShorterEnd] | None = None  # the shortest first
 
     @property
     def standard_error(self) -> float:
@@ -125,30 +116,6 @@ class MainVerdict(ComparedArms, kw_only=True):
     unit: str
 
 
-def pairs_of(arms: StudyArms) -> Iterator[Pair]:
-    """Every comparison that the trained arms allow, by the names of the arms."""
-    first = arms.firsts()
-    for (kind, control_kind), about in COMPARED.items():
-        for name, record in first.items():
-            if record.kind != kind:
-                continue
-            for control, other in first.items():
-                if other.kind == control_kind and _belong(record, other):
-                    main = (kind, control_kind) == ("pruned", "random") and record.rung is None
-                    plain = kind != "shuffled" or record.plain
-                    yield Pair(name, control, about if plain else "bounds alone", main)
-
-
-def _belong(arm: ArmRecord, control: ArmRecord) -> bool:
-    if arm.rung != control.rung:
-        return False
-    if control.kind in ("none", "all", "base"):
-        return True
-    if control.slice is not None:
-        return control.slice == arm.slice
-    return control.share == arm.share
-
-
 def compare_arms(held: RunArtifacts) -> list[Comparison]:
     """Every pair of arms with a common seed. Slices against random are decided together."""
     assessed = held.assessed_arms()
@@ -165,7 +132,7 @@ def compare_arms(held: RunArtifacts) -> list[Comparison]:
         arm, control = values.get(pair.arm, {}), values.get(pair.control, {})
         seeds = sorted(arm.keys() & control.keys())
         if seeds:
-            both = _arm_pair(pair, first, arm, control, seeds)
+            both = pair_values(pair, first, arm, control, seeds)
             if np.isfinite(both.arm).all() and np.isfinite(both.control).all():
                 found.append((pair, both))
     decided = compare_paired([both for _, both in found], measure.parts, held.config.seed)
@@ -190,14 +157,70 @@ def compare_arms(held: RunArtifacts) -> list[Comparison]:
                 domains=measure.domains(both),
             )
         )
-    found_rho = [_with_rho(held, compared, measure) for compared in comparisons]
-    return _with_tasks(held, assessed, found_rho)
+    mixed = original_mix_measure(held)
+    names = [(assessed[c.arm], assessed[c.control]) for c in comparisons]
+    on_mix = _by_measure(held, comparisons, names, mixed)
+    shorter = _shorter_ends(held, comparisons, measure)
+    beside = [
+        msgspec.structs.replace(
+            compared,
+            rho=_rho_in(held, compared, compared, measure.of, measure.parts),
+            original_mix=on_mix[number],
+            shorter=shorter.get(number),
+        )
+        for number, compared in enumerate(comparisons)
+    ]
+    return _with_tasks(held, assessed, beside)
 
 
-def _with_rho(held: RunArtifacts, compared: Comparison, measure: Measure) -> Comparison:
-    """With the share of targets at which the arm is as good as its control, if it has branches."""
-    rho = _rho_in(held, compared, compared, measure.of, measure.parts)
-    return compared if rho is None else msgspec.structs.replace(compared, rho=rho)
+def _by_measure(
+    held: RunArtifacts,
+    comparisons: list[Comparison],
+    evaluations: list[tuple[dict[int, str], dict[int, str]]],
+    measure: Measure,
+) -> list[PairedDifference]:
+    """The same pairs by another measure, or of other ``evaluations``: of each pair the names by
+    seed, of the arm and of the control."""
+    first = held.arms.firsts()
+    pairs = []
+    for compared, names in zip(comparisons, evaluations, strict=True):
+        pair = Pair(compared.arm, compared.control, compared.about, compared.main)
+        values = [{s: measure.of(side[s]) for s in compared.seeds} for side in names]
+        pairs.append(pair_values(pair, first, values[0], values[1], compared.seeds))
+    return compare_paired(pairs, measure.parts, held.config.seed)
+
+
+def _shorter_ends(
+    held: RunArtifacts, comparisons: list[Comparison], measure: Measure
+) -> dict[int, list[ShorterEnd]]:
+    """By the number of the comparison, at every budget at which both arms end in all seeds. Those
+    of one budget are decided as those of the whole length are."""
+    ends = [
+        [ends_of(held.run, held.arms, name, c.seeds) for name in (c.arm, c.control)]
+        for c in comparisons
+    ]
+    preset = preset_of(held.config.final.model)
+    parameters = parameter_counts({"vocab_size": 1, **preset.config})[0]
+    found: dict[int, list[ShorterEnd]] = {}
+    for targets in sorted({targets for arm, _ in ends for targets in arm}):
+        able = [
+            number
+            for number, (arm, control) in enumerate(ends)
+            if targets in arm and targets in control and targets < max(arm)
+        ]
+        some = [comparisons[n] for n in able]
+        arms, controls = (
+            [dict(zip(comparisons[n].seeds, ends[n][side][targets], strict=True)) for n in able]
+            for side in (0, 1)
+        )
+        names = list(zip(arms, controls, strict=True))
+        decided = _by_measure(held, some, names, measure)
+        for number, difference in zip(able, decided, strict=True):
+            end = ShorterEnd(
+                targets=targets, a_parameter=targets / parameters, difference=difference
+            )
+            found.setdefault(number, []).append(end)
+    return found
 
 
 def _rho_in(
@@ -208,6 +231,7 @@ def _rho_in(
     parts: GroupedMean,
     lower: bool = True,
 ) -> Rho | None:
+    """The share of targets at which the arm is as good as its control, if it has branches."""
     ends = ends_of(held.run, held.arms, compared.arm, compared.seeds)
     control = ends_of(held.run, held.arms, compared.control, compared.seeds)
     if len(ends) < 2 or not control or max(ends) != max(control):
@@ -216,23 +240,6 @@ def _rho_in(
     last = [of(name) for name in control[max(control)]]
     arm_ends = ArmEnds(np.array(list(ends), np.float64), values, last)
     return rho_of(arm_ends, parts, difference, held.config.seed, lower)
-
-
-def _arm_pair(
-    pair: Pair,
-    first: dict[str, ArmRecord],
-    arm: dict[int, np.ndarray],
-    control: dict[int, np.ndarray],
-    seeds: list[int],
-) -> ArmPair:
-    return ArmPair(
-        [arm[s] for s in seeds],
-        [control[s] for s in seeds],
-        seeds,
-        f"{first[pair.arm].kind} - {first[pair.control].kind}",
-        pair.control,
-        pair.main,
-    )
 
 
 def _validation_figures(
@@ -247,72 +254,6 @@ def _validation_figures(
 def _fields(difference: PairedDifference) -> Any:
     """The fields of a difference, for a record that has them beside its own."""
     return {name: getattr(difference, name) for name in difference.__dataclass_fields__}
-
-
-@dataclass(frozen=True)
-class Measure:
-    """The primary figure: bits of every unit of an evaluation, and how they make a mean; the name
-    of each group of units."""
-
-    of: Callable[[str], np.ndarray]
-    parts: GroupedMean
-    names: list[str]
-
-    def domains(self, both: ArmPair) -> list[DomainShare]:
-        """What each group adds to the difference of two arms."""
-        parts, count = self.parts, len(self.parts.weights)
-        size = np.bincount(parts.groups, weights=parts.sizes, minlength=count)
-        units = np.bincount(parts.groups, minlength=count)
-        arm, control = (
-            np.bincount(parts.groups, weights=np.mean(side, axis=0), minlength=count)
-            / np.maximum(size, 1)
-            for side in (both.arm, both.control)
-        )
-        return [
-            DomainShare(
-                domain=name,
-                documents=int(units[n]),
-                arm=float(arm[n]),
-                control=float(control[n]),
-                adds=float(parts.weights[n] * (arm[n] - control[n])),
-            )
-            for n, name in enumerate(self.names)
-            if units[n]
-        ]
-
-
-def primary_measure(held: RunArtifacts, assessed: dict[str, dict[int, str]]) -> Measure:
-    run, primary = held.run, held.config.evaluation.primary
-    if primary == "tasks":
-        first = _answers(run, next(iter(next(iter(assessed.values())).values())))
-        return Measure(
-            lambda name: gold_bits_parts(_answers(run, name))[0],
-            gold_bits_parts(first)[1],
-            first.labels,
-        )
-    if primary == "target":
-        corpus, _, documents = open_target(run, held.config)
-        least = LEAST_OF_TARGET
-    else:
-        corpus, documents, least = held.corpus, held.test_documents(), LEAST_DOCUMENTS
-    index = corpus.index[documents]
-    domains = macro_domains(index["domain"].astype(np.int64), corpus.domains, least)
-    inside, parts = domains.mean_of(index["bytes"])
-
-    def of(name: str) -> np.ndarray:
-        evaluation = read_evaluation(run, name)
-        text = evaluation.target if primary == "target" else evaluation
-        assert text is not None
-        nll: np.ndarray = np.load(run.evaluation(name).with_name(text.nll_file))
-        return nll[inside] / LN2
-
-    return Measure(of, parts, [*domains.alone, *([SMALL_DOMAINS] if domains.pooled else [])])
-
-
-def _answers(run: RunFolder, name: str) -> ItemAnswers:
-    answers = read_answers(run, name)
-    assert answers is not None
-    return answers
 
 
 def _with_tasks(
@@ -351,16 +292,42 @@ def _with_tasks(
     for number, compared in enumerate(comparisons):
         more: dict[str, Any] = {n: told[number] for n, told in found.items() if number in told}
         if "accuracy" in more:
-            more["rho_accuracy"] = _rho_in(
-                held,
-                compared,
-                more["accuracy"],
-                lambda name: accuracy_parts(_answers(held.run, name))[0],
-                accuracy_parts(first)[1],
-                False,
-            )
+            more |= _task_savings(held, compared, first, more)
         result.append(msgspec.structs.replace(compared, **more))
     return result
+
+
+def _task_savings(
+    held: RunArtifacts, compared: Comparison, first: ItemAnswers, found: dict[str, Any]
+) -> dict[str, Any]:
+    """What the arm saves in average accuracy, and in bits per byte of right answers."""
+
+    def accuracy(name: str) -> np.ndarray:
+        return accuracy_parts(answers_of(held.run, name))[0]
+
+    def bits(name: str) -> np.ndarray:
+        return gold_bits_parts(answers_of(held.run, name))[0]
+
+    parts = accuracy_parts(first)[1], gold_bits_parts(first)[1]
+    ends = ends_of(held.run, held.arms, compared.arm, compared.seeds)
+    control = ends_of(held.run, held.arms, compared.control, compared.seeds)
+    fewer = None
+    if len(ends) > 1 and control and max(ends) == max(control):
+        last = control[max(control)]
+        curves = [
+            ([sign * _mean(names, of, on) for names in ends.values()], sign * _mean(last, of, on))
+            for of, on, sign in ((accuracy, parts[0], 1.0), (bits, parts[1], -1.0))
+        ]
+        fewer = fewer_targets(list(ends), *curves)
+    return {
+        "rho_accuracy": _rho_in(held, compared, found["accuracy"], accuracy, parts[0], False),
+        "rho_gold_bpb": _rho_in(held, compared, found["gold_bpb"], bits, parts[1]),
+        "fewer_targets": fewer,
+    }
+
+
+def _mean(names: list[str], of: Callable[[str], np.ndarray], parts: GroupedMean) -> float:
+    return float(np.mean([parts.mean(of(name)) for name in names]))
 
 
 def _by_items(
@@ -382,7 +349,7 @@ def _by_items(
             for side in zip(*answers, strict=True)
         )
         pair = Pair(compared.arm, compared.control, compared.about, compared.main)
-        pairs.append(_arm_pair(pair, first, arm, control, compared.seeds))
+        pairs.append(pair_values(pair, first, arm, control, compared.seeds))
         numbers.append(number)
     decided = compare_paired(pairs, of(usual)[1], held.config.seed, lower)
     return dict(zip(numbers, decided, strict=True))

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping
 
 from mlxprune.errors import one_line
-from mlxprune.experiment.comparisons import ON, Comparison, DomainShare, best_slice, mix_alone
+from mlxprune.experiment.comparisons import ON, Comparison, best_slice, mix_alone
 from mlxprune.experiment.costs import NetSaving
+from mlxprune.experiment.measure import DomainShare
 from mlxprune.experiment.records import Screening
 from mlxprune.experiment.trust import TrustFacts
 from mlxprune.inference.verdict import Verdict
@@ -28,6 +29,12 @@ class Conclusion(Record):
     saving: str | None
     next_step: str | None
     command: str | None
+    odd: str | None = None  # held-out loss is worse and tasks are better, as the paper found
+
+    @property
+    def reasons(self) -> list[str]:
+        """What stands behind the lead, in the order in which it is told."""
+        return [said for said in (self.why, self.saving, self.odd) if said]
 
 
 def conclude(
@@ -51,7 +58,25 @@ def conclude(
         saving=saving_sentence(best, saving),
         next_step=step,
         command=command,
+        odd=odd_sentence([best, *(c for c in comparisons if c.main)]),
     )
+
+
+def odd_sentence(comparisons: list[Comparison]) -> str | None:
+    """The pair that the paper found odd: a slice that is worse on the text as it was before pruning
+    and better on the tasks' right answers. Of several slices the first that shows it."""
+    for compared in comparisons:
+        loss, gold = compared.original_mix, compared.gold_bpb
+        if loss is None or gold is None or loss.difference <= 0 or gold.difference >= 0:
+            continue
+        both = {loss.verdict, gold.verdict} == {Verdict.WORSE, Verdict.BETTER}
+        sure = "both are decided" if both else "not both are decided, so it may be chance"
+        return (
+            f"Held-out loss and tasks part, as they do in the paper: {compared.arm} is "
+            f"{loss.difference:.4f} bits per byte worse than {compared.control} on the mix before "
+            f"pruning, and {-gold.difference:.4f} better on the tasks' right answers ({sure})."
+        )
+    return None
 
 
 def verdict_sentence(comparisons: list[Comparison], primary: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from mlxprune.errors import one_line
 from mlxprune.experiment.comparisons import Comparison, best_slice, mix_alone
 from mlxprune.experiment.conclusion import Conclusion
+from mlxprune.experiment.data_efficiency import FewerTargets
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.experiment.trust import MOSTLY_DOMAINS, SETTLED, TOKENS_A_PARAMETER
 from mlxprune.inference.document_noise import LEAST_DEGREES
@@ -102,6 +103,11 @@ def _costs(result: StudyResult, best: Comparison, decided: bool) -> list[Fact]:
     if best.rho_accuracy is not None:
         told = str(best.rho_accuracy) if best.rho_accuracy.decided else "not told: undecided"
         found.append(Fact("rho on average accuracy", told))
+    if best.rho_gold_bpb is not None:
+        told = str(best.rho_gold_bpb) if best.rho_gold_bpb.decided else "not told: undecided"
+        found.append(Fact("rho on bits per byte of right answers", told))
+    if best.fewer_targets is not None:
+        found.append(Fact("fewer targets, the paper's measure", fewer_words(best.fewer_targets)))
     if result.saving is not None:
         saving = result.saving
         found.append(Fact("net saving, reference and scores counted", f"{100 * saving.net:+.0f} %"))
@@ -124,6 +130,19 @@ def _costs(result: StudyResult, best: Comparison, decided: bool) -> list[Fact]:
         told = f"more than {MOST_SEEDS}" if needed is None else str(needed)
         found.append(Fact("seeds that would decide a difference of this size", told))
     return found
+
+
+def fewer_words(found: FewerTargets) -> str:
+    """``1.31 times to the control's average accuracy, never to its bits of right answers``."""
+    least = "at least " if found.at_least else ""
+    told = [
+        "never" if times is None else f"{least}{times:.2f} times"
+        for times in (found.accuracy, found.gold_bpb)
+    ]
+    return (
+        f"{told[0]} to the control's average accuracy, {told[1]} to its bits per byte of right "
+        "answers (no interval)"
+    )
 
 
 def _trust(result: StudyResult) -> list[Fact]:

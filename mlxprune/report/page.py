@@ -13,7 +13,7 @@ from mlxprune.data import split
 from mlxprune.errors import UsageError, one_line
 from mlxprune.experiment.arms import arms_of
 from mlxprune.experiment.artifacts import RunArtifacts
-from mlxprune.experiment.comparisons import ON
+from mlxprune.experiment.comparisons import ON, Comparison
 from mlxprune.experiment.conclusion import UNFINISHED, saving_sentence
 from mlxprune.experiment.document_account import account_sentence
 from mlxprune.experiment.private import private_folders, shared_config, without_folders
@@ -105,6 +105,7 @@ def report_page(
         "reference_curve": curves[0],
         "arm_curves": curves[1],
         "tested": tested,
+        "shorter": _shorter(result),
         "rungs": sorted(tested.rungs, key=lambda rung: (rung[1].rung or 0.0, rung[0])),
         "ladder": figures.ladder(tested.rungs) if tested.rungs else None,
         "budget_picture": budget_picture(result, tested.arms),
@@ -196,6 +197,19 @@ def _curves(held: RunArtifacts, kinds: dict[str, str]) -> tuple[Any, Any]:
         for group in (references, arms)
     )
     return figures.curves(first, {}), figures.curves(second, kinds)
+
+
+def _shorter(result: StudyResult) -> list[tuple[Comparison, int, float, Any]]:
+    """Slices against random at every budget, the shortest first and the whole length last: (the
+    comparison, its targets, targets a parameter, the difference)."""
+    rows: list[tuple[Comparison, int, float, Any]] = []
+    for row in result.comparisons:
+        ends = (row.shorter or []) if row.main else []
+        rows += [(row, end.targets, end.a_parameter, end.difference) for end in ends]
+        if ends:
+            whole = result.arms[row.arm].tokens
+            rows.append((row, whole, ends[0].a_parameter * whole / ends[0].targets, row))
+    return rows
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ def print_result(result: StudyResult, report_path: str) -> None:
         rich.print()
     if result.comparisons:
         rich.print(_comparisons_table(result.comparisons))
+        for line in shorter_lines(result.comparisons):
+            rich.print(Text(line))
         rich.print()
     if result.tasks is not None:
         rich.print(_tasks_table(result.tasks.arms))
@@ -74,9 +76,8 @@ def _print_conclusion(rich: Any, result: StudyResult) -> None:
     if told is None:
         return
     rich.print(Text(told.lead))
-    for sentence in (told.why, told.saving):
-        if sentence:
-            rich.print(Text(sentence))
+    for sentence in told.reasons:
+        rich.print(Text(sentence))
     if result.trust is not None and result.trust.doubts:
         rich.print(Text(f"Mind: {'; '.join(result.trust.doubts)}."))
     if told.next_step:
@@ -200,6 +201,20 @@ def _comparisons_table(comparisons: list[Comparison]) -> Any:
             style="bold" if row.main else None,
         )
     return table
+
+
+def shorter_lines(comparisons: list[Comparison]) -> list[str]:
+    """What each slice differs by from its control at shorter budgets, one line an end."""
+    lines = []
+    for row in comparisons:
+        for end in (row.shorter or []) if row.main else []:
+            low, high = end.difference.interval
+            lines.append(
+                f"at {short_count(end.targets)} targets ({end.a_parameter:.0f} a parameter): "
+                f"{row.arm} - {row.control} {end.difference.difference:+.4f} "
+                f"({low:+.4f} to {high:+.4f}), {end.difference.verdict.short}"
+            )
+    return lines
 
 
 def _percent(share: float | None) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 from mlxprune.config.loading import validate_config
 from mlxprune.errors import DataError
-from mlxprune.experiment.comparisons import Comparison, pairs_of
+from mlxprune.experiment.arm_pairs import pairs_of
+from mlxprune.experiment.comparisons import Comparison
 from mlxprune.experiment.conclusion import verdict_sentence
 from mlxprune.experiment.records import ArmRecord, StudyArms, read_arms, write_arms
 from mlxprune.inference.verdict import Verdict
@@ -69,6 +70,16 @@ def test_an_arm_meets_the_controls_of_its_size_slice_and_rung() -> None:
     }
     main = {p.arm for p in pairs_of(PLAN) if p.main}
     assert main == {"high-50", "low-25"}
+
+
+def test_slices_of_one_share_meet_each_other_once_and_not_on_the_ladder() -> None:
+    arms = study_arms(
+        *PLAN.arms.values(),
+        facts("low-50", "pruned", slice="low-50", share="50"),
+        facts("low-50-x8", "pruned", slice="low-50", share="50", rung=8.0),
+    )
+    slices = [p for p in pairs_of(arms) if p.about == "slice against slice"]
+    assert [(p.arm, p.control, p.main) for p in slices] == [("high-50", "low-50", False)]
 
 
 def test_the_first_slice_is_the_first_that_was_written(tmp_path: Any) -> None:

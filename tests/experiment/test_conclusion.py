@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from mlxprune.experiment.comparisons import Comparison, DomainShare
+from mlxprune.experiment.comparisons import Comparison
 from mlxprune.experiment.conclusion import conclude
 from mlxprune.experiment.costs import StudyCosts, net_saving
 from mlxprune.experiment.data_efficiency import Rho
+from mlxprune.experiment.measure import DomainShare
 from mlxprune.experiment.trust import TrustFacts
-from mlxprune.inference.verdict import Verdict
+from mlxprune.inference.verdict import PairedDifference, Verdict
 from mlxprune.selection.composition import DomainRow, domain_auc
 from mlxprune.selection.manifest import SliceManifest
 
@@ -48,6 +49,36 @@ def manifest(by: str = "corpus") -> SliceManifest:
         kept_bytes=1, pool_documents=300, pool_tokens=3000, pool_bytes=1, lowest=0.0, highest=9.0,
         domains=rows,
     )  # fmt: skip
+
+
+def measured(difference: float, verdict: Verdict) -> PairedDifference:
+    spread = (difference - 0.01, difference + 0.01)
+    return PairedDifference(
+        difference, spread, [difference] * 3, 0.01, verdict, 0.01, 1, 0.01, 90.0, 80.0, 2.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "gold", "said"),
+    [
+        ((0.02, Verdict.WORSE), (-0.03, Verdict.BETTER), "(both are decided)"),
+        ((0.02, Verdict.UNDECIDED), (-0.03, Verdict.BETTER), "not both are decided"),
+        ((-0.02, Verdict.BETTER), (-0.03, Verdict.BETTER), None),
+        ((0.02, Verdict.WORSE), (0.03, Verdict.WORSE), None),
+    ],
+)
+def test_worse_held_out_loss_with_better_tasks_is_pointed_at(
+    loss: tuple[float, Verdict], gold: tuple[float, Verdict], said: str | None
+) -> None:
+    pair = compared(original_mix=measured(*loss), gold_bpb=measured(*gold))
+    odd = conclude("runs/x", "macro", [pair], {}).odd
+    if said is None:
+        assert odd is None
+    else:
+        assert odd is not None and said in odd
+        assert "0.0200 bits per byte worse" in odd and "0.0300 better" in odd
+        assert odd in conclude("runs/x", "macro", [pair], {}).reasons
+    assert conclude("runs/x", "macro", [compared()], {}).odd is None  # no tasks were asked
 
 
 def test_the_domain_that_loses_is_named_with_what_the_slice_kept_of_it() -> None:

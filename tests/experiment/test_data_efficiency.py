@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mlxprune.config.loading import validate_config
 from mlxprune.config.schema import Config
 from mlxprune.errors import ConfigError
-from mlxprune.experiment.data_efficiency import ArmEnds, Rho, reached_at, rho_of
+from mlxprune.experiment.data_efficiency import ArmEnds, Rho, fewer_targets, reached_at, rho_of
 from mlxprune.files import read_json
 from mlxprune.inference.verdict import ArmPair, Verdict, compare_paired
 from mlxprune.model.weights import WEIGHTS
@@ -35,6 +35,27 @@ def test_targets_are_reached_between_and_beyond_the_ends() -> None:
         [50 * math.sqrt(2), 50 * math.exp(-0.1 / slope), 100 * math.exp(0.1 / slope), 100, 50,
          math.inf]
     )  # fmt: skip
+
+
+# Average accuracy of the paper's 1B models on the Pile and on Dolma, read off its first figure.
+CHECKPOINTS = [2.1, 4.7, 7.3, 10.0, 12.6, 15.2, 17.8, 20.4, 23.1, 26.0]
+PILE_HIGH = [4.70, 8.37, 9.85, 10.67, 11.84, 12.95, 13.21, 13.87, 14.72, 15.62]
+DOLMA_MEDIUM = [5.09, 8.65, 9.42, 10.85, 11.44, 12.83, 12.97, 13.93, 14.59, 15.34]
+
+
+@pytest.mark.parametrize(
+    ("curve", "aim", "told"), [(PILE_HIGH, 13.73, 1.31), (DOLMA_MEDIUM, 13.84, 1.29)]
+)
+def test_the_papers_curves_give_the_papers_efficiency(
+    curve: list[float], aim: float, told: float
+) -> None:
+    targets = [round(b * 1e9) for b in CHECKPOINTS]
+    falling = [-value for value in curve]
+    found = fewer_targets(targets, (curve, aim), (falling, -aim))
+    assert found.accuracy == pytest.approx(told, abs=0.01)
+    assert found.gold_bpb == pytest.approx(26.0 / 2.1) and found.at_least  # there from the start
+    never = fewer_targets(targets, (curve, 16.0), (curve, aim))
+    assert never.accuracy is None and never.gold_bpb == found.accuracy and not never.at_least
 
 
 @given(
@@ -192,7 +213,16 @@ def test_every_end_is_assessed_and_told(run: RunFolder) -> None:
         assert [end["targets"] for end in ends] == [10 * 512, 16 * 512, 20 * 512]
         assert ends[-1]["macro"] == pytest.approx(report["arms"][arm]["test_macro"])
         assert np.isfinite([end["primary"] for end in ends]).all()
-    assert report["comparisons"][0]["rho"]["share"] > 0
+    compared = report["comparisons"][0]
+    assert compared["rho"]["share"] > 0
+    arm, control = (report["budgets"][compared[side]] for side in ("arm", "control"))
+    for number, end in enumerate(compared["shorter"]):
+        assert end["targets"] == arm[number]["targets"]
+        apart = arm[number]["macro"] - control[number]["macro"]
+        assert end["difference"]["difference"] == pytest.approx(apart)
+    assert len(compared["shorter"]) == 2
+    mixes = [report["arms"][compared[side]]["test_original_mix"] for side in ("arm", "control")]
+    assert compared["original_mix"]["difference"] == pytest.approx(mixes[0] - mixes[1])
     assert set(report["arms"]) == {"high-50", "random-50"}  # ends are no arms
     assert "At shorter budgets" in (run.path / "report.html").read_text()
 

@@ -95,7 +95,7 @@ def _conclusion(result: StudyResult) -> Headline:
     tone = (
         {Verdict.BETTER: "good", Verdict.WORSE: "bad"}.get(best.verdict, "warn") if best else "warn"
     )
-    behind = " ".join(line_of(t) for t in (told.why, told.saving) if t)
+    behind = " ".join(map(line_of, told.reasons))
     step = f"{told.next_step} y copies it" if told.command and told.next_step else "5 why, o report"
     return Headline(line_of(told.lead), behind, tone, line_of(step))
 
