@@ -22,7 +22,8 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold runs side by side: their slices, what they save, what differs in their settings."""
+    """Hold runs side by side: their slices, what they save, what differs in their settings; over
+    different corpora, whether the best criterion flips."""
     from mlxprune.report.run_table import run_table, table_page
 
     table = run_table(runs)
@@ -55,6 +56,10 @@ def print_run_table(table: RunTable) -> None:
         )
     for note in table.notes:
         rich.print(Text(note))
+    if table.by_corpus is not None:
+        print()
+        for sentence in table.by_corpus.sentences:
+            rich.print(Text(sentence))
     if table.repeated:
         count = len(table.runs)
         print()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from mlxprune.errors import one_line
 from mlxprune.experiment.arm_styles import BETTER, NOISE, UNDECIDED, WORSE, style_of
 from mlxprune.experiment.comparisons import Comparison
 from mlxprune.inference.verdict import Verdict
 from mlxprune.report.figures import label_of, new_figure, svg_of
+
+if TYPE_CHECKING:
+    from mlxprune.report.run_table import ComparedSlice
 
 SIGNS = {
     Verdict.BETTER: "\N{BLACK DOWN-POINTING TRIANGLE}",
@@ -63,6 +67,37 @@ def forest(comparisons: list[Comparison], kinds: dict[str, str], narrow: bool) -
         for r in rows
     )
     return svg_of(figure, f"Each arm minus its control with 95 % intervals: {told}.")
+
+
+def slices_by_run(rows: Sequence[ComparedSlice]) -> Any:
+    """A panel a run on one axis: every slice minus its random control, with intervals; slices stand
+    in the same place in all."""
+    runs = list(dict.fromkeys(row.run for row in rows))
+    names = sorted({row.slice for row in rows})
+    figure, _ = new_figure(8.0, 0.9 + 0.34 * len(names))
+    figure.clear()
+    panels = figure.subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, run in zip(panels, runs, strict=True):
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.axvline(0, color="#333333", linewidth=1)
+        for row in (row for row in rows if row.run == run):
+            place, colour = names.index(row.slice), COLOURS.get(row.verdict, UNDECIDED)
+            axes.plot(row.interval, [place, place], linestyle="-", color=colour, linewidth=1.6)
+            filled = colour if row.verdict in COLOURS else "white"
+            axes.plot(
+                row.difference, place, marker="D" if row.best else "o", color=colour,
+                markerfacecolor=filled, markersize=6, linestyle="none",
+            )  # fmt: skip
+        axes.set_title(label_of(run), fontsize=9, loc="left")
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(names)), [label_of(name) for name in names])
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.supxlabel("minus random, bits per byte; diamond: ranked first", fontsize=9)
+    told = "; ".join(
+        f"{r.run} {r.slice} {r.difference:+.3f} ({r.interval[0]:+.3f} to {r.interval[1]:+.3f})"
+        for r in rows
+    )
+    return svg_of(figure, f"Slices minus random by corpus, with 95 % intervals: {told}.")
 
 
 def waterfall(compared: Comparison, narrow: bool) -> Any:

@@ -17,6 +17,8 @@ from mlxprune.experiment.study_result import StudyResult
 from mlxprune.inference.replicates import replicated
 from mlxprune.inference.verdict import Verdict
 from mlxprune.records import Json, Record, SparseRecord, record_of
+from mlxprune.report.answer_pictures import slices_by_run
+from mlxprune.report.best_by_corpus import BestByCorpus, CorpusStudy, best_by_corpus
 from mlxprune.run.folder import RunFolder, existing_run, known_stages
 
 REPEATED = ("name", "seed", "split.seed")  # keys in which repeats of one study differ
@@ -58,6 +60,7 @@ class RunTable(Record):
     slices: list[ComparedSlice]
     differing: dict[str, dict[str, str]]
     repeated: list[RepeatedSlice]
+    by_corpus: BestByCorpus | None = None  # of runs over different corpora
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,7 @@ class _Known:
 
 
 def run_table(paths: list[Path]) -> RunTable:
-    """Raises UsageError: fewer than two runs, one without a report, or figures of other text or of
-    another kind."""
+    """Raises UsageError: fewer than two runs, one without a report, or figures of another kind."""
     if len(paths) < 2:
         raise UsageError("one run has nothing to compare with", str(paths[0]), "name two or more")
     known = [_known(existing_run(path), path) for path in paths]
@@ -80,9 +82,15 @@ def run_table(paths: list[Path]) -> RunTable:
     first = known[0]
     for one in known[1:]:
         _refuse_unlike(first, one)
-    same_test = len({_fingerprint(one, "split") for one in known}) == 1
+    corpora = len({_fingerprint(one, "corpus") for one in known})
+    same_test = corpora == 1 and len({_fingerprint(one, "split") for one in known}) == 1
     notes = []
-    if not same_test:
+    if corpora > 1:
+        notes.append(
+            f"the runs are over {corpora} corpora: each slice is told against the random control "
+            "of its own, and the test domains are those of each"
+        )
+    elif not same_test:
         notes.append("the runs have other test parts: differences from own controls alone compare")
     models = {str(one.config["final"]["model"]) for one in known}
     if len(models) > 1:
@@ -95,7 +103,8 @@ def run_table(paths: list[Path]) -> RunTable:
         notes=notes,
         slices=[row for one in known for row in _rows(one, same_test)],
         differing=differing,
-        repeated=_repeated(known) if set(differing) <= set(REPEATED) else [],
+        repeated=_repeated(known) if set(differing) <= set(REPEATED) and corpora == 1 else [],
+        by_corpus=_by_corpus(known) if corpora > 1 else None,
     )
 
 
@@ -129,9 +138,14 @@ def _refuse_unlike(first: _Known, other: _Known) -> None:
         what = f"their verdicts rest on other figures, {primaries[0]} and {primaries[1]}"
         fix = "run one of them again with the other's evaluation.primary"
         raise UsageError(what, where, fix)
-    if _fingerprint(first, "corpus") != _fingerprint(other, "corpus"):
-        fix = "compare runs over one corpus"
-        raise UsageError("they are studies of other text", where, fix)
+
+
+def _by_corpus(known: list[_Known]) -> BestByCorpus:
+    """Of each corpus the first run that is named."""
+    firsts: dict[str, _Known] = {}
+    for one in known:
+        firsts.setdefault(_fingerprint(one, "corpus"), one)
+    return best_by_corpus([CorpusStudy(one.name, one.result) for one in firsts.values()])
 
 
 def _rows(one: _Known, same_test: bool) -> list[ComparedSlice]:
@@ -209,6 +223,7 @@ def table_page(table: RunTable) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     text = (files("mlxprune.report") / "run_table.html.j2").read_text(encoding="utf-8")
     colours = {Verdict.BETTER: BETTER, Verdict.WORSE: WORSE}
+    picture = None if table.by_corpus is None else slices_by_run(table.slices)
     return environment.from_string(text).render(
-        table=table, colours=colours, usual=UNDECIDED, one_line=one_line
+        table=table, colours=colours, usual=UNDECIDED, one_line=one_line, picture=picture
     )

@@ -58,10 +58,19 @@ def test_runs_that_differ_in_their_seed_alone_are_repeats(two: list[Path]) -> No
     assert repeat.interval is not None
 
 
-def test_other_text_and_other_figures_are_refused(two: list[Path], tmp_path: Path) -> None:
+def test_runs_over_other_text_are_told_by_their_best_slice(two: list[Path]) -> None:
     change_fingerprint(two[1], "corpus")
-    with pytest.raises(UsageError, match="other text"):
-        run_table(two)
+    table = run_table(two)
+    assert not table.same_test and table.repeated == []
+    assert table.by_corpus is not None and table.by_corpus.flips == []
+    assert table.by_corpus.best == {"one": "high-50", "two": "high-50"}
+    assert "does not flip" in table.by_corpus.sentences[0]
+    assert "over 2 corpora" in table.notes[0]
+    page = table_page(table)
+    assert "Does the best criterion flip?" in page and "<svg" in page and "<script" not in page
+
+
+def test_other_figures_are_refused(two: list[Path], tmp_path: Path) -> None:
     change_config(two[1], "primary: macro", "primary: target\n  target: [x.txt]")
     text = (two[1] / "config.yaml").read_text()
     (two[1] / "config.yaml").write_text(re.sub(r"\n  target: \[\]", "", text))
