@@ -20,6 +20,7 @@ from mlxprune.commands import (
     comparing,
     evaluate,
     files_out,
+    recipes,
     results,
     single_stages,
     slices,
@@ -59,6 +60,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "A study": {
         "demo": Command(study.demo, "mlxprune demo"),
         "init": Command(study.init, "mlxprune init corpus/*.jsonl.zst mail.parquet --hours 8"),
+        "recipes": Command(recipes.recipes, "mlxprune recipes paper-small"),
         "plan": Command(study.plan, "mlxprune plan mlxprune.yaml --sample"),
         "run": Command(
             study.run, "mlxprune run mlxprune.yaml --set selection.criterion=medium --detach"

@@ -292,7 +292,7 @@ def test_every_folder_of_code_is_a_package_of_the_wheel() -> None:
     folders = {path.parent for path in (*ENGINE, *APP)}
     names = {folder.relative_to(ROOT).as_posix().replace("/", ".") for folder in folders}
     found = {re.sub(r"^tui\b", "mlxprune_tui", name) for name in names}
-    assert found | {"mlxprune_models"} == {*listed}
+    assert found | {"mlxprune_models", "mlxprune_recipes"} == {*listed}
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda p: p.relative_to(ROOT).as_posix())

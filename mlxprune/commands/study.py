@@ -87,14 +87,51 @@ def _watch_demo(folder: Path, run: RunFolder) -> None:
 
 
 def init(
-    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="files, folders, hf://...")],
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DATA...", help="files, folders, hf://...", show_default=False),
+    ] = None,
     hours: Annotated[float, typer.Option(help="the time that the run may take")] = 8.0,
-    output: Annotated[Path, typer.Option("-o", "--output", help="the file to write")] = Path(
-        "mlxprune.yaml"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="the file to write: mlxprune.yaml, or the recipe's"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite the file")] = False,
-) -> None:
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="a study that is shipped: mlxprune recipes")
+    ] = None,
+    smallest: Annotated[
+        bool, typer.Option("--smallest", help="with --recipe: a try that ends in minutes")
+    ] = False,
+    gauntlet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", envvar="MLXPRUNE_GAUNTLET",
+            help="with --recipe: a clone of llm-foundry, whose tasks are then asked",
+        ),
+    ] = None,
+    web: Annotated[
+        str | None,
+        typer.Option(metavar="DOMAIN", help="with --recipe: the domain that is most of the text"),
+    ] = None,
+) -> None:  # fmt: skip
     """Look at the data and the machine; write a commented configuration that fits the time."""
+    if recipe is not None:
+        from mlxprune.commands.recipes import init_recipe
+        from mlxprune.planning.recipes import RecipeChoices
+
+        init_recipe(recipe, data or [], output, force, RecipeChoices(smallest, gauntlet, web))
+        return
+    if smallest or web is not None:
+        fix = "mlxprune recipes lists them"
+        raise UsageError("--smallest and --web go with --recipe", "mlxprune init", fix)
+    if not data:
+        fix = "mlxprune init DATA..., or --recipe NAME, which brings data of its own"
+        raise UsageError("no data is named", "mlxprune init", fix)
+    _draft(data, hours, output or Path("mlxprune.yaml"), force)
+
+
+def _draft(data: list[str], hours: float, output: Path, force: bool) -> None:
     from mlxprune.commands.data_table import print_look
     from mlxprune.config.loading import resolve_path
     from mlxprune.planning.draft_config import choose_sizes, look_at_data, write_draft

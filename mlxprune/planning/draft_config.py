@@ -219,7 +219,7 @@ tokenizer:
 
 reference:                    # the small model whose perplexity ranks the documents
   model: {sizes.reference}
-  tokens: {_count(sizes.reference_tokens)}
+  tokens: {count_text(sizes.reference_tokens)}
   context: {sizes.context}
 
 selection:                    # try others later: the scores are reused
@@ -229,7 +229,7 @@ selection:                    # try others later: the scores are reused
 
 final:                        # what the slice is judged by; about {sizes.hours:.1f} hours in all
   model: {sizes.final}
-  tokens: {_count(sizes.final_tokens)}
+  tokens: {count_text(sizes.final_tokens)}
   context: {sizes.context}
   arms: [pruned, random, matched]   # random: does it help; matched: is it more than the mix
   seeds: [0, 1, 2]            # one seed gives no verdict
@@ -244,7 +244,9 @@ evaluation:
 
 def _listed(entries: list[SourceEntry], beside: Path) -> str:
     """The paths, on one line where they are few and plain."""
-    plain = [entry.model_copy(update={"path": _relative(entry.path, beside)}) for entry in entries]
+    plain = [
+        entry.model_copy(update={"path": relative_path(entry.path, beside)}) for entry in entries
+    ]
     if len(plain) <= 4 and all(isinstance(e.model_dump(mode="json"), str) for e in plain):
         return f" [{', '.join(_quoted(e.path) for e in plain)}]"
     return "".join(f"\n    - {_written(entry)}" for entry in plain)
@@ -272,7 +274,7 @@ def _domain_key(keys: RowKeys) -> str:
     return "auto" if keys.domain == "auto" else _quoted(keys.domain)
 
 
-def _relative(path: str, folder: Path) -> str:
+def relative_path(path: str, folder: Path) -> str:
     if "://" in path:
         return path
     try:
@@ -298,7 +300,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
-def _count(number: float) -> str:
+def count_text(number: float) -> str:
     if number >= 1e6:
         return f"{number / 1e6:.1f}M"
     return f"{number / 1e3:.0f}k"
