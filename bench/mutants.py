@@ -166,6 +166,7 @@ def main() -> None:
         for part in ("pyproject.toml", "README.md", "CONTRIBUTING.md"):
             shutil.copy(ROOT / part, place / part)
         (place / "mlxprune_models").symlink_to("models")
+        (place / "mlxprune_recipes").symlink_to("recipes")
         (place / "mlxprune_tui").symlink_to("tui")
         environment = {**os.environ, "PYTHONPATH": str(place)}
         for mutant in MUTANTS:

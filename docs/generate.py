@@ -1,4 +1,4 @@
-"""Write docs/config.md, events.md, formats.md and keys.md from the code: one home for each fact.
+"""Write the pages of docs/ that say what the code says: one home for each fact.
 
 python docs/generate.py
 """
@@ -11,8 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mlxprune.commands.recipes import takes
 from mlxprune.config.schema import Config, TrainTokenizer
 from mlxprune.config.slices import Slice
+from mlxprune.planning.recipes import read_recipe, recipe_costs, recipe_names
 from mlxprune.run.event_kinds import KINDS
 from mlxprune_tui.shell import keys
 
@@ -68,6 +70,43 @@ def config_page() -> str:
     return "\n".join(lines)
 
 
+def recipes_page() -> str:
+    lines = [
+        "# Recipes",
+        "",
+        "Made by `python docs/generate.py` from `recipes/`; a test keeps it current.",
+        "",
+        "A recipe is one of the paper's questions (arXiv 2405.20541, or of work since) as a study: a",
+        "commented configuration, or two that are compared. `mlxprune recipes` lists them, `mlxprune",
+        "recipes NAME` shows one.",
+        "",
+        "    mlxprune init --recipe paper-small corpus/ --gauntlet llm-foundry   # with the tasks",
+        "    mlxprune init --recipe two-corpora corpus/ --web cc     # cc: most of the text",
+        "    mlxprune init --recipe data-constrained --smallest      # a try, on text of this Python",
+        "",
+        "`init` writes the paths and keys of your data into it and, where you have less text than the",
+        "recipe is meant for, makes its budgets smaller by as much, and says so. Mixes of domains are",
+        "composed of yours. Then `mlxprune plan` says what it takes on your machine. What the claims",
+        "came to when they were run: [evidence.md](evidence.md).",
+        "",
+        "FLOPs and disk follow from the configuration at the stated text, tasks not counted. Hours are",
+        "those FLOPs at 30 % of what a machine's matrix products sustain",
+        "([performance.md](performance.md)): predicted, not measured.",
+        "",
+    ]
+    for name in recipe_names():
+        recipe = read_recipe(name)
+        facts = recipe.facts
+        lines += [f"## {name}", "", facts.question, ""]
+        lines += [
+            f"- takes: {takes(recipe, recipe_costs(recipe))}",
+            f"- expect: {facts.expect}",
+            f"- found: {facts.found}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
 def row(name: str, field: Any) -> str:
     default = "required" if field.is_required() else f"`{plain(field.default)}`"
     extra = field.json_schema_extra
@@ -119,6 +158,7 @@ PAGES = {
     "events.md": events_page,
     "keys.md": keys.page,
     "formats.md": formats_page.page,
+    "recipes.md": recipes_page,
 }
 
 

@@ -27,7 +27,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["config.md", "events.md", "formats.md"])
+@pytest.mark.parametrize("name", ["config.md", "events.md", "formats.md", "recipes.md"])
 def test_generated_pages_are_current(name: str, generator: ModuleType) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generator.PAGES[name]()
 

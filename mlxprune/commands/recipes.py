@@ -12,7 +12,6 @@ import typer
 from mlxprune.commands.options import AsJson, print_json
 from mlxprune.errors import UsageError, one_line
 from mlxprune.files import write_atomic
-from mlxprune.units import duration
 
 if TYPE_CHECKING:
     from mlxprune.planning.recipes import Recipe, RecipeChoices, RecipeCosts
@@ -67,13 +66,19 @@ def takes(recipe: Recipe, costs: RecipeCosts) -> str:
         shown = shown[:2]
     hours = ", ".join(f"{_hours(hours)} on {machine}" for machine, hours in shown)
     return (
-        f"{recipe.facts.text / 1e6:,.0f} MB of text; {costs.models} models, "
-        f"{costs.flops:.1e} FLOPs: about {hours}; disk {costs.disk_bytes / 1e9:,.1f} GB"
+        f"{_size(recipe.facts.text)} of text; {costs.models} models, "
+        f"{costs.flops:.1e} FLOPs: about {hours}; disk {_size(costs.disk_bytes)}"
     )
 
 
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
 def _hours(hours: float) -> str:
-    return f"{hours / 24:,.0f} days" if hours > LONG else duration(3600 * hours)
+    if hours > LONG:
+        return f"{hours / 24:,.0f} days"
+    return f"{hours:.1f} hours" if hours > 1.5 else f"{60 * hours:.0f} minutes"
 
 
 def _print_one(recipe: Recipe, costs: RecipeCosts) -> None:
