@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("mlxprune", "models", "tui", "tests", "bench", "docs")
+COPIED = ("mlxprune", "models", "recipes", "tui", "tests", "bench", "docs")
 
 
 @dataclass(frozen=True)

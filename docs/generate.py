@@ -23,6 +23,29 @@ sys.path.insert(0, str(FOLDER))
 
 import formats_page  # noqa: E402
 
+RECIPES = """\
+# Recipes
+
+Made by `python docs/generate.py` from `recipes/`; a test keeps it current.
+
+A recipe is one of the paper's questions (arXiv 2405.20541, or of work since) as a study: a
+commented configuration, or two that are compared. `mlxprune recipes` lists them, `mlxprune
+recipes NAME` shows one.
+
+    mlxprune init --recipe paper-small corpus/ --gauntlet llm-foundry   # with the paper's tasks
+    mlxprune init --recipe two-corpora corpus/ --web cc    # cc: most of the text
+    mlxprune init --recipe data-constrained --smallest      # a try, on text of this Python
+
+`init` writes the paths and keys of your data into it and, where you have less text than the
+recipe is meant for, makes its budgets smaller by as much, and says so. Mixes of domains are
+composed of yours. Then `mlxprune plan` says what it takes on your machine. What the claims came
+to when they were run: [evidence.md](evidence.md).
+
+FLOPs and disk follow from the configuration at the stated text, tasks not counted. Hours are
+those FLOPs at 30 % of what a machine's matrix products sustain
+([performance.md](performance.md)): predicted, not measured.
+"""
+
 
 def config_page() -> str:
     lines = [
@@ -71,29 +94,7 @@ def config_page() -> str:
 
 
 def recipes_page() -> str:
-    lines = [
-        "# Recipes",
-        "",
-        "Made by `python docs/generate.py` from `recipes/`; a test keeps it current.",
-        "",
-        "A recipe is one of the paper's questions (arXiv 2405.20541, or of work since) as a study: a",
-        "commented configuration, or two that are compared. `mlxprune recipes` lists them, `mlxprune",
-        "recipes NAME` shows one.",
-        "",
-        "    mlxprune init --recipe paper-small corpus/ --gauntlet llm-foundry   # with the tasks",
-        "    mlxprune init --recipe two-corpora corpus/ --web cc     # cc: most of the text",
-        "    mlxprune init --recipe data-constrained --smallest      # a try, on text of this Python",
-        "",
-        "`init` writes the paths and keys of your data into it and, where you have less text than the",
-        "recipe is meant for, makes its budgets smaller by as much, and says so. Mixes of domains are",
-        "composed of yours. Then `mlxprune plan` says what it takes on your machine. What the claims",
-        "came to when they were run: [evidence.md](evidence.md).",
-        "",
-        "FLOPs and disk follow from the configuration at the stated text, tasks not counted. Hours are",
-        "those FLOPs at 30 % of what a machine's matrix products sustain",
-        "([performance.md](performance.md)): predicted, not measured.",
-        "",
-    ]
+    lines = [RECIPES]
     for name in recipe_names():
         recipe = read_recipe(name)
         facts = recipe.facts
