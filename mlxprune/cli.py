@@ -7,6 +7,7 @@ imported inside commands, so that --help and status start fast.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import os
 import sys
@@ -18,6 +19,7 @@ import typer
 
 from mlxprune.commands import (
     comparing,
+    configuration,
     evaluate,
     files_out,
     recipes,
@@ -39,9 +41,20 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _spec(asked: bool) -> None:
+    if asked:
+        command = typer.main.get_command(app)
+        print_json(configuration.spec_of(command, GROUPS, __version__))
+        raise typer.Exit
+
+
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+    spec: Annotated[
+        bool,
+        typer.Option("--spec", callback=_spec, is_eager=True, help="all commands as JSON"),
     ] = False,
 ) -> None:
     pass
@@ -49,9 +62,9 @@ def _root(
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its docstring is its help, with an example behind."""
+    """A command: its docstring is its help, with an example behind; or an app of several."""
 
-    function: Callable[..., None]
+    function: Callable[..., None] | typer.Typer
     example: str
 
 
@@ -65,6 +78,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "run": Command(
             study.run, "mlxprune run mlxprune.yaml --set selection.criterion=medium --detach"
         ),
+        "config": Command(configuration.app, "mlxprune config show mlxprune.yaml"),
         "report": Command(results.report, "mlxprune report runs/mlxprune"),
         "compare": Command(comparing.compare, "mlxprune compare runs/a runs/b --html both.html"),
         "explain": Command(results.explain, "mlxprune explain runs/mlxprune doc-17"),
@@ -132,7 +146,10 @@ def _app() -> typer.Typer:
     for group, commands in GROUPS.items():
         for name, command in commands.items():
             epilog = f"Example: {command.example}"
-            made.command(name, rich_help_panel=group, epilog=epilog)(command.function)
+            if isinstance(command.function, typer.Typer):
+                made.add_typer(command.function, name=name, rich_help_panel=group, epilog=epilog)
+            else:
+                made.command(name, rich_help_panel=group, epilog=epilog)(command.function)
     return made
 
 
@@ -177,7 +194,7 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the click that typer carries
-            fix = " ".join(["mlxprune", *arguments[:1], "--help"])
+            fix = " ".join(["mlxprune", *_known_command(arguments), "--help"])
             _fail(UsageError(one_line(error.format_message()), "command line", fix), as_json)
             sys.exit(2)
         if debug:
@@ -189,6 +206,12 @@ def main() -> None:
         )
         _fail(told, as_json)
         sys.exit(1)
+
+
+def _known_command(arguments: list[str]) -> list[str]:
+    """The command that was meant, to ask for its help."""
+    names = [name for commands in GROUPS.values() for name in commands]
+    return difflib.get_close_matches(arguments[0], names, n=1) if arguments else []
 
 
 def _fail(error: MlxpruneError, as_json: bool) -> None:

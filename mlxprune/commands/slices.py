@@ -50,7 +50,9 @@ def select(
         str, typer.Option(help="perplexity, bpb, adjusted, progress, or difference:A,B")
     ] = "perplexity",
     reference: Annotated[str | None, typer.Option(help="whose scores, of a run")] = None,
-    centre: Annotated[str | None, typer.Option(help="for criterion soft: likeliest rank")] = None,
+    centre: Annotated[
+        str | None, typer.Option(help="for criterion soft: the likeliest rank; 0.5 by default")
+    ] = None,
     spread: Annotated[str, typer.Option(help="for criterion soft: how wide")] = "0.2",
     protect: Annotated[
         list[str] | None, typer.Option(metavar="DOMAIN", help="keep it whole; repeatable")
@@ -91,7 +93,9 @@ def select(
         "by": by.split(",") if "," in by else by, "protect": protect or [],
         "floor": _shares(floor, "--floor"), "cap": _shares(cap, "--cap"), "min_tokens": min_tokens,
     }  # fmt: skip
-    soft = {"centre": centre, "spread": spread} if centre is not None else {}
+    soft = {"centre": centre or "0.5", "spread": spread}
+    if criterion and band:  # --criterion band says no more than --band
+        criterion = [c for c in criterion if c != "band"] or None
     if centre is not None and "soft" not in (criterion or []):
         raise UsageError("--centre is for soft slices", "--centre", "add --criterion soft")
     if band and rate and not criterion:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from mlxprune.commands.options import RunPath
 from mlxprune.errors import UsageError
 from mlxprune.run import lock
+from mlxprune.run.event_kinds import RunStatus
+from mlxprune.run.events import fold_log
 from mlxprune.run.folder import existing_run, send_command
 
 
@@ -34,5 +36,8 @@ def _send(run_path: RunPath, verb: str) -> None:
     if holder is None or holder.alive() is False:
         fix = f"mlxprune run {run.config} --dir {run.path}"
         raise UsageError("no process works on this run", str(run.path), fix)
+    if verb == "resume" and fold_log(run.events).state != RunStatus.PAUSED:
+        print(f"process {holder.pid} is not paused: there is nothing to resume")
+        return
     send_command(run, verb)
     print(f"asked process {holder.pid} to {verb}")

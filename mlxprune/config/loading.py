@@ -10,10 +10,10 @@ from pydantic import (
     ValidationError,
 )
 
-from mlxprune.config.messages import as_config_error
+from mlxprune.config.messages import KeyedError, as_config_error
 from mlxprune.config.schema import Config
 from mlxprune.config.slices import AMOUNT_KEYS
-from mlxprune.config.yaml_file import parse_value, read_yaml
+from mlxprune.config.yaml_file import line_of, parse_value, read_yaml
 from mlxprune.errors import ConfigError
 
 
@@ -26,8 +26,23 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     tree = read_yaml(path)
     for setting in overrides or []:
         override_setting(tree, setting)
-    config = validate_config(tree, str(path))
+    try:
+        config = validate_config(tree, str(path))
+    except KeyedError as error:
+        error.where = _place_of(error.path, path, overrides or [])
+        raise
     return _resolved(config, path.parent)
+
+
+def _place_of(key: list[str], path: Path, overrides: list[str]) -> str:
+    """The setting on the command line, or the line of the file, that a key comes from."""
+    dotted = ".".join(key)
+    for setting in reversed(overrides):
+        name = setting.partition("=")[0]
+        if dotted == name or dotted.startswith(f"{name}."):
+            return f"--set {setting}"
+    line = line_of(path, key)
+    return str(path) if line is None else f"{path}, line {line}"
 
 
 def _resolved(config: Config, beside: Path) -> Config:

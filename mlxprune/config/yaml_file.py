@@ -9,6 +9,16 @@ from typing import Any
 from mlxprune.errors import ConfigError, one_line
 from mlxprune.files import refuse_odd_file
 
+# What the parser calls where it is.
+PLACES = {
+    "while parsing a flow sequence": "in a list",
+    "while parsing a flow mapping": "in a table in braces",
+    "while parsing a block mapping": "in a table of keys",
+    "while parsing a block collection": "in a list of lines",
+    "while scanning a simple key": "in a key",
+    "while scanning a quoted scalar": "in a quoted text",
+    "while scanning for the next token": "in what",
+}
 MOST_VALUES, MOST_LEVELS = 100_000, 50  # of a configuration
 
 
@@ -29,12 +39,49 @@ def read_yaml(path: Path) -> dict[str, Any]:
         fix = "a configuration has few levels"
         raise ConfigError("it is nested too deeply", str(path), fix) from None
     except (YAMLError, ValueError) as error:
-        raise ConfigError(f"not YAML: {one_line(error)}", str(path), "mend the line") from None
+        raise _not_yaml(error, path) from None
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError("the top level is not a table of keys", str(path), "see docs/config.md")
     return tree
+
+
+def _not_yaml(error: Exception, path: Path) -> ConfigError:
+    """With the line, what it holds, and where what is not closed began."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ConfigError(f"not YAML: {one_line(error)}", str(path), "mend the file")
+    said = str(getattr(error, "problem", None) or "it cannot be read")
+    began = getattr(error, "context_mark", None)
+    doing = getattr(error, "context", None)
+    if doing and began is not None and began.line != mark.line:
+        said += f", {PLACES.get(doing, doing)} that begins in line {began.line + 1}"
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    shown = lines[mark.line].strip() if mark.line < len(lines) else "the end of the file"
+    where = f"{path}, line {mark.line + 1}"
+    return ConfigError(f"not YAML: {one_line(said)}", where, f"mend it: {one_line(shown)[:80]}")
+
+
+def line_of(path: Path, key: list[str]) -> int | None:
+    """The line, from 1, in which a key of a configuration stands, or the last of its parents that
+    is there; None without one, and of a file that cannot be read."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        place: Any = YAML(typ="rt", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError, RecursionError):
+        return None
+    line = None
+    for part in key:
+        number = int(part) if part.isdigit() and isinstance(place, list) else part
+        try:
+            line = place.lc.data[number][0] + 1
+            place = place[number]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return line
 
 
 def parse_value(text: str) -> Any:
