@@ -13,7 +13,7 @@ import typer
 from mlxprune.commands.options import AsJson, ConfigPath, Set, print_json
 
 if TYPE_CHECKING:
-    from mlxprune.config.origins import ResolvedKey
+    from mlxprune.planning.origins import ResolvedKey
 
 app = typer.Typer(
     help="Show a configuration with where each value comes from, or the schema for editors.",
@@ -25,7 +25,7 @@ app = typer.Typer(
 @app.command(epilog="Example: mlxprune config show mlxprune.yaml --set final.seeds=[0]")
 def show(config: ConfigPath, overrides: Set = None, as_json: AsJson = False) -> None:
     """Print every key with its value and where that comes from: file, --set, default, preset."""
-    from mlxprune.config.origins import resolved_keys
+    from mlxprune.planning.origins import resolved_keys
 
     found = resolved_keys(config, overrides or [])
     if as_json:
@@ -67,8 +67,8 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON schema of a configuration, which editors check and complete by."""
-    from mlxprune.config.origins import config_schema
     from mlxprune.files import json_bytes, write_atomic
+    from mlxprune.planning.origins import config_schema
 
     found = json_bytes(config_schema())
     if output is None:

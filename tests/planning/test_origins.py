@@ -8,10 +8,10 @@ import jsonschema
 import pytest
 
 from mlxprune.config.loading import validate_config
-from mlxprune.config.origins import config_schema
 from mlxprune.config.yaml_file import parse_value
 from mlxprune.data.demo_corpus import CONFIG
 from mlxprune.errors import ConfigError
+from mlxprune.planning.origins import config_schema
 from mlxprune.planning.recipes import read_recipe, recipe_names
 
 STUDIES = [text for name in recipe_names() for text in read_recipe(name).studies]
