@@ -24,6 +24,7 @@ class MlxpruneError(Exception):
     """``problem`` says what is wrong, ``where`` in what, ``fix`` what to do about it."""
 
     exit_code = 1
+    label = "error"
 
     @property
     def status(self) -> str:
@@ -38,7 +39,7 @@ class MlxpruneError(Exception):
     def lines(self) -> str:
         problem, where, fix = map(one_line, (self.problem, self.where, self.fix))
         details = "".join(f"\n      {one_line(line)}" for line in self.details)
-        return f"error: {problem}\n  at: {where}{details}\n  fix: {fix}"
+        return f"{self.label}: {problem}\n  at: {where}{details}\n  fix: {fix}"
 
     def as_json(self) -> dict[str, Any]:
         found: dict[str, Any] = {"problem": self.problem, "where": self.where, "fix": self.fix}
@@ -79,11 +80,14 @@ class DeviceError(RunError):
 
 class Stopped(MlxpruneError):
     exit_code = 3
+    label = "stopped"
 
 
 class Interrupted(MlxpruneError):
+    label = "interrupted"
+
     def __init__(self, signal_number: int, where: str, fix: str) -> None:
-        super().__init__("interrupted; the last checkpoint is complete", where, fix)
+        super().__init__("the last checkpoint is complete", where, fix)
         self.exit_code = 128 + signal_number
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlxprune.checksums import Share, write_sealed
-from mlxprune.commands.options import AsJson, RunPath, print_json, told_as_json
+from mlxprune.commands.options import AsJson, RunPath, escaped, print_json, told_as_json
 from mlxprune.errors import UsageError, closest, one_line
 from mlxprune.files import tree_bytes
 from mlxprune.records import write_record
@@ -85,6 +85,7 @@ def tail(
 ) -> None:
     """Print the events of a run as they come."""
     from mlxprune.commands.console import event_line
+    from mlxprune.commands.watch import leave_as_failed
     from mlxprune.run.events import last_records
     from mlxprune.run.following import at_end, new_records
 
@@ -97,6 +98,7 @@ def tail(
     for events in new_records(run, at_end(run)) if follow else ():
         for event in events:
             print(show(event), flush=True)
+    leave_as_failed(run)
 
 
 def _json_line(event: Wire) -> str:
@@ -187,13 +189,18 @@ def _ranked_words(row: RankedDocument) -> str:
     return f"{rank}{score}perplexity {row.perplexity:.2f}{under}, {row.num_tokens:,} tokens"
 
 
+LOSS_CELLS = 12  # a nat is one
+
+
 def _print_losses(losses: TokenLosses, as_json: bool) -> None:
     if as_json:
         print_json(losses)
         return
-    print(f"nats a token under {losses.reference}")
-    for number, loss in zip(losses.ids, losses.nll, strict=True):
-        print(f"{number:8d}  {'-' if loss is None else f'{loss:.4f}'}")
+    print(f"{one_line(losses.id)}: nats a token under {losses.reference}, and the token")
+    for text, loss in zip(losses.texts, losses.nll, strict=True):
+        shown = "-" if loss is None else f"{loss:.4f}"
+        bar = "#" * min(LOSS_CELLS, round(loss or 0.0))
+        print(f"{shown:>9}  {bar:<{LOSS_CELLS}}  {escaped(json.dumps(text, ensure_ascii=False))}")
 
 
 def verify(

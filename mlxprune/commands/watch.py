@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from mlxprune.commands.options import RunPath
-from mlxprune.errors import UsageError
-from mlxprune.run.folder import existing_run, newest_run
+from mlxprune.errors import MlxpruneError, UsageError
+from mlxprune.run.event_kinds import RunStatus
+from mlxprune.run.folder import RunFolder, existing_run, newest_run
 
 FONT_LINK = re.compile(r"<link[^>]*fonts\.googleapis[^>]*>")
 
@@ -34,6 +35,20 @@ def watch(
         return
     for sentence in follow_sentences(run):
         print(sentence, flush=True)
+    leave_as_failed(run)
+
+
+def leave_as_failed(run: RunFolder) -> None:
+    """Say what a run that has failed failed of, and end with exit code 1."""
+    from mlxprune.run.events import fold_log
+
+    state = fold_log(run.events)
+    if state.state != RunStatus.FAILED or state.error is None:
+        return
+    told = state.error
+    error = MlxpruneError(str(told.problem), str(told.where or run.path), str(told.fix or ""))
+    print(error.lines(), file=sys.stderr)
+    raise typer.Exit(1)
 
 
 def tui(

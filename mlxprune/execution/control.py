@@ -89,7 +89,7 @@ class Control:
             if verb in ("checkpoint", "pause", "stop"):
                 save()
             if verb == "stop":
-                raise Stopped("stopped on request; it can go on", self._where(), self._again())
+                raise Stopped("on request, after a checkpoint", self._where(), self._again())
             if verb == "pause" and not paused:
                 paused = True
                 self.log.emit(None, Paused())

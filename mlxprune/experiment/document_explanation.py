@@ -19,6 +19,7 @@ from mlxprune.run.markers import is_current
 from mlxprune.scoring.score_file import places_of, window_start_of
 from mlxprune.selection.metric import metric_values
 from mlxprune.selection.ranking import rank_band, rank_documents
+from mlxprune.tokenization.tokenizer import load_tokenizer, token_texts
 
 PART_REASONS = {
     split.TEST: "held out: it is in the test part, which only the verdict reads",
@@ -62,11 +63,12 @@ class RankedDocument(ExplainedDocument, kw_only=True):
 
 class TokenLosses(Record):
     """The negative log-likelihood in nats of every token of a document under ``reference``, None
-    where it is left unscored."""
+    where it is left unscored; ``texts``: what each token says, as ``token_texts`` has it."""
 
     id: str
     reference: str
     ids: list[int]
+    texts: list[str]
     nll: list[float | None]
 
 
@@ -215,6 +217,8 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
     ids_of = tokens.document(int(rows[0]))
     if not len(ids_of):
         raise UsageError("this document has no tokens in this run", str(run.path), "choose another")
+    own = scorer.tokenizer != "main"  # a pretrained model brings it
+    tokenizer = held.model_folder(scorer.name) if own else run.tokenizer
     model, _ = load_model(held.model_folder(scorer.name))
     context = scoring_context(config, scorer.reference)
     start = window_start_of(run.scores(scorer.name))
@@ -227,6 +231,7 @@ def document_token_losses(held: RunArtifacts, document_id: str) -> TokenLosses:
         id=document_id,
         reference=scorer.name,
         ids=ids_of.astype(int).tolist(),
+        texts=token_texts(load_tokenizer(tokenizer), ids_of),
         nll=[None if loss != loss else loss for loss in losses],
     )
 

@@ -50,7 +50,14 @@ from mlxprune.report.result import study_result
 from mlxprune.run import lock
 from mlxprune.run.event_kinds import RunStatus
 from mlxprune.run.events import EventLog, Listener
-from mlxprune.run.folder import STAGES, RunFolder, check_same_study, removed_folder, take_commands
+from mlxprune.run.folder import (
+    STAGES,
+    RunFolder,
+    is_costly,
+    is_other_study,
+    removed_folder,
+    take_commands,
+)
 from mlxprune.run.markers import mark_done
 
 
@@ -101,11 +108,12 @@ def run_study(
     ``accept_changed_input`` everything is done anew. Return the result that --json prints."""
     config = _with_pinned_data(config, run)
     warnings = check_possible(config)
-    check_same_study(run, study_of(config))
+    other = is_other_study(run, study_of(config))
     found = find_sources(config.data)
     given = InputFiles(found, input_facts(found.sources))
     with lock.locked(run):
-        changed = _changed_input(config, run, given, accept_changed_input)
+        changed = "other data, seed or split" if other else None
+        changed = changed or _changed_input(config, run, given, accept_changed_input)
         force = STAGES[0] if changed else force
         log = EventLog(run.events)
         log.listeners += listeners or []
@@ -141,12 +149,12 @@ def run_study(
 
 
 def _changed_input(config: Config, run: RunFolder, given: InputFiles, accepted: bool) -> str | None:
-    """What changed of the input. Raises DataError unless that is accepted, before anything is
-    touched."""
+    """What changed of the input. Raises DataError unless that is accepted, or nothing costly rests
+    on it, before anything is touched."""
     try:
         refuse_changed_inputs(config, run, given)
     except DataError as error:
-        if not accepted:
+        if not accepted and is_costly(run):
             raise
         return error.problem
     return None

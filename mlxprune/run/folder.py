@@ -171,12 +171,25 @@ def take_commands(run: RunFolder) -> list[str]:
     return verbs
 
 
-def check_same_study(run: RunFolder, study: str) -> None:
-    """A folder belongs to one corpus, seed and split for good."""
+COSTLY = ("references", "scores", "final")  # what takes more than a pass over the text
+
+
+def is_costly(run: RunFolder) -> bool:
+    """Whether a run holds what a model was trained or used for, were it in part."""
+    folders = [run.path / name for name in COSTLY]
+    return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
+
+
+def is_other_study(run: RunFolder, study: str) -> bool:
+    """Whether a folder was begun with another corpus, seed or split. Raises ConfigError where it
+    holds what was costly: then it belongs to those for good."""
     known = known_of(run).get("study")
-    if known is not None and known != study:
+    if known is None or known == study:
+        return False
+    if is_costly(run):
         raise ConfigError(
             "this folder belongs to a run with other data, seed or split",
             str(run.path),
             "choose another --dir or name; settings below `split` may change",
         )
+    return True

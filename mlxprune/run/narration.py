@@ -59,7 +59,8 @@ def standing_sentence(run: RunFolder, state: RunState) -> str:
     now = time.time()
     standing = standing_of(run, state, now)
     busy = forecast.running_stage(state)
-    sentence = f"Run {state.run or run.path.name} is {standing}"
+    is_over = standing in (Standing.FAILED, Standing.CRASHED)
+    sentence = f"Run {state.run or run.path.name} {'has' if is_over else 'is'} {standing}"
     if busy and standing != Standing.CRASHED:
         sentence += f", in stage {busy}"
         left = forecast.finish(state, now).likely

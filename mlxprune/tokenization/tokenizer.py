@@ -155,6 +155,27 @@ def _opening(whole: list[int], plain: list[int]) -> tuple[int, ...]:
     return ()
 
 
+DECODED_BEFORE = 4  # tokens that are decoded with one, so that its spaces and bytes come out
+
+
+def token_texts(tokenizer: Tokenizer, ids: np.ndarray) -> list[str]:
+    """The text of every token, ``ids`` [tokens]; one that ends inside a character is empty, and the
+    one that completes it has it whole."""
+    numbers = ids.astype(int).tolist()
+    found = []
+    for at in range(len(numbers)):
+        before = max(0, at - DECODED_BEFORE)
+        with_it = tokenizer.decode(numbers[before : at + 1])
+        without = tokenizer.decode(numbers[before:at]) if at > before else ""
+        while without.endswith("\ufffd"):
+            without = without[:-1]
+        if with_it.endswith("\ufffd"):
+            found.append("")
+            continue
+        found.append(with_it[len(without) :] if with_it.startswith(without) else with_it)
+    return found
+
+
 TOKENIZER_PATTERNS = ("*.model", "*.txt", "*.tiktoken", "*.jinja")
 
 

@@ -48,7 +48,7 @@ def test_run_prints_one_object_and_nothing_else(
 
 @pytest.mark.slow
 def test_every_command_reads_a_finished_run(
-    tiny_run: RunFolder, tmp_path: Path, command: Any
+    tiny_run: RunFolder, tiny_corpus: Path, tmp_path: Path, command: Any
 ) -> None:
     """Status, tail, explain, report, and clean last of all."""
     run = tmp_path / "run"
@@ -61,7 +61,11 @@ def test_every_command_reads_a_finished_run(
     explained = json.loads(command("explain", str(run), "prose-0", "--json").stdout)
     assert explained["documents"][0]["reason"]
     losses = json.loads(command("explain", str(run), "prose-0", "--losses", "--json").stdout)
-    assert len(losses["ids"]) == len(losses["nll"]) > 1
+    assert len(losses["ids"]) == len(losses["nll"]) == len(losses["texts"]) > 1
+    shown = command("explain", str(run), "prose-0", "--losses").stdout.splitlines()
+    said = "".join(json.loads(line[line.index('"') :]) for line in shown[1:])
+    rows = map(json.loads, (tiny_corpus / "prose.jsonl").read_text().splitlines())
+    assert said.strip() == next(row["text"] for row in rows if row["id"] == "prose-0").strip()
     assert all(loss > 0 for loss in losses["nll"])
     assert command("report", str(run)).stdout.strip().endswith("report.html")
     cleaned = command("clean", str(run), "--keep", "report", "--yes")

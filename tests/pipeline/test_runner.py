@@ -128,13 +128,32 @@ def test_changed_data_seed_or_split_is_refused(copied: RunFolder, tiny_corpus: P
 def test_changed_input_files_are_refused(tmp_path: Path) -> None:
     corpus = tiny.tiny_corpus(tmp_path / "corpus")
     run = RunFolder(tmp_path / "run")
-    run_study(small(corpus), run, until="split")
+    run_study(small(corpus), run, until="reference")
     with (corpus / "prose.jsonl").open("a") as out:
         out.write('{"id": "new", "text": "one more"}\n')
     before = fold_log(run.events), read_json(run.run_json)
     with pytest.raises(DataError):
         run_study(small(corpus), run, until="split")
     assert (fold_log(run.events), read_json(run.run_json)) == before
+
+
+def test_a_folder_in_which_nothing_costly_was_made_starts_anew(tmp_path: Path) -> None:
+    """With other files, and with another split: as a new folder would."""
+    corpus = tiny.tiny_corpus(tmp_path / "corpus")
+    run, new = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "new")
+    run_study(small(corpus), run, until="tokens")
+    with (corpus / "prose.jsonl").open("a") as out:
+        out.write('{"id": "new", "text": "one more"}\n')
+    run_study(small(corpus), run, until="tokens")
+    assert any("all is done anew" in w.message for w in fold_log(run.events).warnings)
+    other = small(corpus, split={"reference": 0.4})
+    run_study(other, run, until="reference")
+    run_study(other, new, until="reference")
+    parts = ("split", "tokenizer", "tokens", "references")
+    kept = {path: data for path, data in bytes_of(run, *parts).items() if "@" not in path}
+    assert kept == bytes_of(new, *parts)  # what was made before is set aside under its own name
+    with pytest.raises(ConfigError):  # now there is a reference
+        run_study(small(corpus), run, until="tokens")
 
 
 @pytest.mark.slow

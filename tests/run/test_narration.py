@@ -45,7 +45,7 @@ def test_progress_is_not_chatter() -> None:
 def test_an_error_is_told_with_its_fix() -> None:
     error = ErrorFacts(problem="no space", where="x", fix="free some")
     told = Narrator().tell(RunEnd(status="failed", error=error), RunState())
-    assert told == "The run is failed: no space. To mend it: free some."
+    assert told == "The run has failed: no space. To mend it: free some."
 
 
 def test_a_run_that_has_ended_is_told_at_once(tiny_run: RunFolder) -> None:

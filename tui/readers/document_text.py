@@ -9,9 +9,7 @@ import numpy as np
 from mlxprune.run.folder import RunFolder
 from mlxprune.scoring.score_file import places_of
 from mlxprune.tokenization.token_file import open_tokens
-from mlxprune.tokenization.tokenizer import Tokenizer, load_tokenizer
-
-PIECES_BEFORE = 4  # tokens that are decoded with one, so that its spaces and bytes come out
+from mlxprune.tokenization.tokenizer import DECODED_BEFORE, Tokenizer, load_tokenizer, token_texts
 
 
 class Texts:
@@ -44,7 +42,7 @@ class Texts:
         between characters, so the stretches of a document are its text."""
         ids = self.tokens.document(document)
         stop = min(len(ids), first + most)
-        before = max(0, first - PIECES_BEFORE)
+        before = max(0, first - DECODED_BEFORE)
         lead = self.tokenizer.decode(ids[before:first].astype(int).tolist()) if first else ""
         for end in range(stop, min(len(ids), stop + 8) + 1):
             with_it = self.tokenizer.decode(ids[before:end].astype(int).tolist())
@@ -53,18 +51,5 @@ class Texts:
         return (with_it[len(lead) :] if with_it.startswith(lead) else with_it), end
 
     def pieces(self, document: int, most: int) -> list[str]:
-        """The text of every token of the beginning; one that ends inside a character is empty, and
-        the one that completes it has it whole."""
-        ids = self.tokens.document(document)[:most].astype(int).tolist()
-        found = []
-        for at in range(len(ids)):
-            before = max(0, at - PIECES_BEFORE)
-            with_it = self.tokenizer.decode(ids[before : at + 1])
-            without = self.tokenizer.decode(ids[before:at]) if at > before else ""
-            while without.endswith("\ufffd"):
-                without = without[:-1]
-            if with_it.endswith("\ufffd"):
-                found.append("")
-                continue
-            found.append(with_it[len(without) :] if with_it.startswith(without) else with_it)
-        return found
+        """The text of every token of the beginning, as ``token_texts`` tells it."""
+        return token_texts(self.tokenizer, self.tokens.document(document)[:most])
