@@ -153,7 +153,8 @@ def sentence_of(event: Event) -> str | None:
             return f"The machine slept for {duration(seconds)}."
         case RunEnd(error=error):
             why = f": {error.problem}. To mend it: {error.fix}" if error else ""
-            return f"The run is {event.status}{why}."
+            verb = "has" if event.status == "failed" else "is"
+            return f"The run {verb} {event.status}{why}."
     return None
 
 

@@ -73,7 +73,7 @@ def test_following_tells_how_it_ended(begun: tuple[RunFolder, EventLog]) -> None
         assert next(told) == "The run goes on."
         mine = (run.path / "lock").read_bytes()
     (run.path / "lock").write_bytes(mine)  # killed: nobody unlinked it
-    assert "is crashed" in list(told)[-1]
+    assert "has crashed" in list(told)[-1]
 
 
 def test_following_ends_with_the_end(
