@@ -49,7 +49,7 @@ def test_texts_of_the_data_are_one_line_on_the_console() -> None:
 def test_a_failure_is_told_with_its_fix() -> None:
     error = ErrorFacts(problem="no space", where="here", fix="free some")
     told = sentence_of(RunEnd(status="failed", error=error))
-    assert told == "The run is failed: no space. To mend it: free some."
+    assert told == "The run has failed: no space. To mend it: free some."
 
 
 def test_a_summary_in_figures() -> None:
