@@ -1,6 +1,6 @@
-"""The lines that ``mlxprune run`` prints while it works: one reader of the events among others.
+"""What ``mlxprune run`` prints while it works: one reader of the events among others.
 
-On a terminal the running stage has one line that is redrawn; elsewhere a line every ten seconds.
+On a terminal a table of the stages is redrawn in place; elsewhere a line every ten seconds.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
+from mlxprune.commands.stage_table import StageTable
 from mlxprune.errors import MlxpruneError, one_line
 from mlxprune.run import forecast
 from mlxprune.run.event_kinds import (
     Event,
     Progress,
+    RunEnd,
     StageEnd,
+    StageStart,
     StageStatus,
     TrainStep,
     Wire,
@@ -61,24 +64,39 @@ def byte_progress(what: str) -> Callable[[int, int], None]:
 
 class Console:
     """Renders events to ``out``; holds only what is on the screen. ``first``: a line above all
-    others, once work goes on, so that a mistake in the input is told alone."""
+    others, once work goes on, so that a mistake in the input is told alone. ``stages``: on a
+    terminal as a table."""
 
-    def __init__(self, out: TextIO | None = None, first: str = "") -> None:
+    def __init__(self, out: TextIO | None = None, first: str = "", stages: bool = False) -> None:
         self.out = out or sys.stderr
         self.first = first
         self.live = self.out.isatty()
         self.drawn = False
         self.last = time.monotonic()
+        self.table = StageTable(self.out) if stages and self.live else None
 
     def __call__(self, event: Event, state: RunState) -> None:
         if self.first and _goes_well(event, state):
             first, self.first = self.first, ""
             self.line(first)
-        if isinstance(event, Progress | TrainStep):
+        if self.table is not None:
+            self._draw(self.table, event, state)
+        elif isinstance(event, Progress | TrainStep):
             loss = event.loss if isinstance(event, TrainStep) else None
             self.progress(progress_line(str(event.stage), state.stage(event.stage), loss))
         elif line := console_line(event):
             self.line(line)
+
+    def _draw(self, table: StageTable, event: Event, state: RunState) -> None:
+        if isinstance(event, RunEnd):
+            if table.is_open:
+                table.show(state, at_once=True)
+            table.close()
+            return
+        if not isinstance(event, StageEnd) and (line := console_line(event)):
+            self.line(line)  # how a stage ended stands in its row
+        if table.is_open or isinstance(event, StageEnd) or _goes_well(event, state):
+            table.show(state, at_once=isinstance(event, StageStart | StageEnd))
 
     def progress(self, text: str) -> None:
         now = time.monotonic()
@@ -92,6 +110,9 @@ class Console:
             print(text, file=self.out, flush=True)
 
     def line(self, text: str) -> None:
+        if self.table is not None:
+            self.table.say(text)
+            return
         self.clear()
         print(text, file=self.out, flush=True)
         self.last = time.monotonic()

@@ -71,4 +71,4 @@ def listeners(quiet: bool, first: str = "") -> list[Any]:
         return []
     from mlxprune.commands.console import Console
 
-    return [Console(first=first)]
+    return [Console(first=first, stages=True)]
