@@ -59,7 +59,7 @@ class StageTable:
         if not self.is_open:
             self.live.start()
             self.is_open = True
-            atexit.register(self.close)  # a second Ctrl-C ends without a word: the cursor comes back
+            atexit.register(self.close)  # a second Ctrl-C: the cursor comes back
         self.live.update(stage_rows(state, time.time(), self.plain), refresh=True)
 
     def say(self, line: str) -> None:
