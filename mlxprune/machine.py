@@ -52,6 +52,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+BUSY_LOAD = 0.5  # processes that want a core, for each core, from which on measured times are wrong
+
+
+def busy_words() -> str | None:
+    """That others work on this machine, with the load of the last minute; None where nobody does,
+    or the system does not tell."""
+    try:
+        load = os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return None
+    count = cores()
+    if load <= BUSY_LOAD * count:
+        return None
+    return f"the machine is busy (load {load:.1f} on {count} {'core' if count == 1 else 'cores'})"
+
+
 def import_path() -> str:
     """PYTHONPATH with which a child process imports what this process imports."""
     return os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)

@@ -150,7 +150,7 @@ def _draft(data: list[str], hours: float, output: Path, force: bool) -> None:
         file=sys.stderr,
     )
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("-._")[:60] or "run"
-    write_atomic(output, write_draft(seen, sizes, output.parent, name))
+    write_atomic(output, write_draft(seen, sizes, output.parent, name, hours))
     print(f"wrote {output}: next, mlxprune plan {output}")
 
 
@@ -167,7 +167,9 @@ def plan(
         bool, typer.Option("--sample", help="estimate from some rows of each file")
     ] = False,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="do not time this machine")] = False,
-    hours: Annotated[float, typer.Option(help="the time that you have")] = 8.0,
+    hours: Annotated[
+        float | None, typer.Option(help="the time that you have; that of the configuration, or 8")
+    ] = None,
     mac: Annotated[
         float | None,
         typer.Option(metavar="GB", help="say what fits on a Mac with so much memory", min=4),
@@ -182,7 +184,8 @@ def plan(
     from mlxprune.planning.plan import plan_run
 
     overrides = _overrides(overrides, memory, pool)
-    _refuse_hours(hours)
+    if hours is not None:
+        _refuse_hours(hours)
     if mac is not None:  # its speed is not known here
         from mlxprune.engine import backend, hardware
 

@@ -247,6 +247,9 @@ class Config(Section):
     version: Literal[1] = 1
     name: str = Field("run", description="the run folder is runs/<name> unless --dir")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of the split, the reference and ties")
+    hours: Annotated[Real, Field(gt=0, le=10_000)] | None = speed(
+        None, "the time that you have: what `plan` holds the study against; 8 by default"
+    )
     memory: Bytes | None = speed(
         None, "what batches may fill, as in 8G; half of the device's working set by default"
     )

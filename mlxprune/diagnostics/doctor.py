@@ -51,6 +51,7 @@ class MachineFacts(SparseRecord):
     free_disk_bytes: int
     blas: BlasFacts
     problems: list[str]
+    busy: str | None = None  # that others work on it, so that speeds are lower than they could be
     backend: BackendFacts | None = None  # None: MLX does not load
     matmul: MatmulSpeed | None = None
     ok: bool | None = None
@@ -64,6 +65,7 @@ def examine_machine() -> MachineFacts:
     translated = macos.is_translated(macos.ask("sysctl", "-n", "sysctl.proc_translated"))
     version = platform.mac_ver()[0]
     unfit = macos.why_unfit(platform.system(), platform.machine(), version, translated)
+    busy = machine.busy_words()  # before this works itself
     loaded = blas.load()
     held: BackendFacts | None = None
     speed: MatmulSpeed | None = None
@@ -99,6 +101,7 @@ def examine_machine() -> MachineFacts:
         free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
         blas=BlasFacts(library=_short(loaded.library), how=loaded.how, fast=loaded.fast),
         problems=problems,
+        busy=busy,
         backend=held,
         matmul=speed,
     )
@@ -149,6 +152,8 @@ def doctor_lines(facts: MachineFacts) -> list[str]:
     for name, check in (facts.checks or {}).items():
         detail = ", ".join(f"{k} {v}" for k, v in check.items() if k not in ("ok", "seconds"))
         shown.append(f"{'ok  ' if check['ok'] else 'FAIL'}       {name}: {detail}")
+    if facts.busy:
+        shown.append(f"busy       {facts.busy}: speeds are lower than they could be")
     shown += [f"problem    {p}" for p in facts.problems]
     if not facts.problems and facts.ok is not False:
         shown.append("all well")

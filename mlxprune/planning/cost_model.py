@@ -36,7 +36,11 @@ from mlxprune.model.model_checks import fetch_for_checks
 from mlxprune.planning.throughput import measure_scoring, measure_throughput
 from mlxprune.records import Json, Record
 
+# Of a processor of some years ago, by one core or two; small beside what a machine is measured for.
+INDEX_BYTES_PER_SECOND = 60e6
+LEARN_BYTES_PER_SECOND = 2e6  # of text that a tokenizer learns from
 TOKENIZE_BYTES_PER_SECOND = 3e6
+REPORT_SECONDS = 5.0
 SMALLER = {
     "3b": "1b",
     "1b": "125m",
@@ -52,14 +56,16 @@ scoring_rate = functools.cache(measure_scoring)
 
 @dataclass(frozen=True)
 class CorpusTokens:
-    """Tokens of the corpus by part, before the pool is cut to what the budgets need; of validation
-    and test those that are read."""
+    """Tokens of the corpus by part, as the split counts them, before the pool is cut to what the
+    budgets need; of validation and test those that are read. ``real``: how many there are for each
+    that is counted."""
 
     tokens: float
     reference: float
     train: float
     validation: float
     test: float
+    real: float = 1.0
 
 
 def vocabulary_of(config: Config) -> int:
@@ -143,18 +149,18 @@ class CostEstimate(Record):
 def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> CostEstimate:
     """From sizes alone; no seconds unless ``measured``."""
     vocabulary = vocabulary_of(config)
-    pool = pool_tokens(config, sizes.train)
+    pool = sizes.real * pool_tokens(config, sizes.train)
     final = preset_of(config.final.model)
     context = training_defaults(config.final, final).context
     final_config = {**final.config, "vocab_size": vocabulary}
     unique = max(1.0, expected_share(config.slices[0], pool) * pool)
     targets = final_targets(config, final, vocabulary, round(unique))
-    arms, left_out = _arms(config, targets, pool, sizes.reference)
+    arms, left_out = _arms(config, targets, pool, sizes.real * sizes.reference)
     count = sum(arm.seeds for arm in arms.values())
     each = flops_per_token(final_config, context)
     bytes_per_token = split.bytes_per_token(config)
     flops, seconds = _scoring_costs(config, sizes, pool, measured)
-    seconds = {"tokens": sizes.tokens * bytes_per_token / TOKENIZE_BYTES_PER_SECOND, **seconds}
+    seconds = {**_text_seconds(config, sizes, bytes_per_token), **seconds}
     asked = task_tokens(config, context, bytes_per_token)
     # A branch adds its decay; what is before it, it shares with the arm. The ladder has none.
     branches = len(config.final.branches)
@@ -162,13 +168,15 @@ def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> CostE
     whole = sum(arm.seeds for arm in arms.values() if not arm.on_ladder)
     ranked = sum(arm.seeds for arm in arms.values() if arm.ranks)
     trained = targets * (count + whole * longer)
-    read = (sizes.test + asked) * (count + whole * branches) + sizes.validation * ranked
+    test, validation = sizes.real * sizes.test, sizes.real * sizes.validation
+    read = (test + asked) * (count + whole * branches) + validation * ranked
     flops["final"] = 3 * each * trained
     flops["evaluation"] = each * read
     if measured:
         rates = measured_throughput(config.final.model, vocabulary, context)
         seconds["final"] = trained / rates.train
         seconds["evaluation"] = read / rates.score
+        seconds["report"] = REPORT_SECONDS
     return CostEstimate(
         passes=targets / unique,
         targets=targets,
@@ -182,6 +190,17 @@ def estimate_costs(config: Config, sizes: CorpusTokens, measured: bool) -> CostE
         seconds=sum(seconds.values()) if measured else None,
         stage_seconds=seconds if measured else None,
     )
+
+
+def _text_seconds(config: Config, sizes: CorpusTokens, each: float) -> dict[str, float]:
+    """Of the stages that read text; a token is ``each`` bytes long."""
+    trained = config.tokenizer.train
+    learned = 0.0 if trained is None else min(sizes.reference * each, trained.max_bytes)
+    return {
+        "corpus": sizes.tokens * each / INDEX_BYTES_PER_SECOND,
+        "tokenizer": learned / LEARN_BYTES_PER_SECOND,
+        "tokens": sizes.tokens * each / TOKENIZE_BYTES_PER_SECOND,
+    }
 
 
 def _scoring_costs(
@@ -200,7 +219,7 @@ def _scoring_costs(
         folder = _pretrained_folder(reference)
         # A snapshot is trained on the way to its reference; a fold scores its part of the pool.
         trained = 0 if reference.pretrained or scorer.snapshot is not None else reference.tokens
-        scored = pool / folds + (sizes.validation if folds > 1 else 0.0)
+        scored = pool / folds + (sizes.real * sizes.validation if folds > 1 else 0.0)
         if folder is not None:  # in tokens of its own tokenizer
             own_bytes = split.bytes_of_vocabulary(int(model["vocab_size"]))
             scored *= split.bytes_per_token(config) / own_bytes

@@ -196,7 +196,7 @@ def choose_sizes(text_bytes: float, hours: float) -> StudySizes:
     return best
 
 
-def write_draft(seen: DataLook, sizes: StudySizes, beside: Path, name: str) -> str:
+def write_draft(seen: DataLook, sizes: StudySizes, beside: Path, name: str, hours: float) -> str:
     """The commented configuration as text, with paths relative to the folder where it will lie."""
     domain = _domain_key(seen.keys)
     return f"""\
@@ -205,6 +205,7 @@ def write_draft(seen: DataLook, sizes: StudySizes, beside: Path, name: str) -> s
 version: 1
 name: {name}
 seed: 0
+hours: {hours:g}                    # the time that you have: plan holds the study against it
 
 data:
   paths:{_listed(seen.entries, beside)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlxprune import machine
 from mlxprune.config.schema import Config
 from mlxprune.data import split
 from mlxprune.data.index import CorpusCounts, CorpusSummary, open_corpus
@@ -32,10 +33,12 @@ from mlxprune.planning.cost_model import (
 )
 from mlxprune.planning.possible import check_possible
 from mlxprune.planning.power_forecast import PowerForecast, power_forecast
+from mlxprune.planning.token_sample import tokens_per_counted
 from mlxprune.records import Record
 from mlxprune.selection.metric import refuse_unknown_domains
 from mlxprune.selection.ranking import refuse_nothing
 
+HOURS = 8.0  # a night
 PASSES_LIMIT = 4
 SMALL_DOMAIN = 20
 
@@ -67,30 +70,36 @@ def plan_run(
     config: Config,
     sample: bool = False,
     measured: bool = True,
-    hours: float = 8.0,
+    hours: float | None = None,
 ) -> Plan:
     """What a run will do and take.
 
     Reads the corpus once, or some rows of every file with ``sample`` (then ``exact`` is false and
     counts are scaled by file size). ``measured=False`` skips the probe of the machine. Of a study
-    that takes longer than ``hours`` it says what would make it fit. Raises what a run would raise.
+    that takes longer than ``hours``, by default those of the configuration, it says what would make
+    it fit. Raises what a run would raise.
     """
     warnings = check_possible(config)
     found = find_sources(config.data)
     summary, sizes, mix, account, longest_bytes = _sizes(config, found, sample)
-    tokens = sum(sizes.bytes.values()) / split.bytes_per_token(config)
+    each = split.bytes_per_token(config)
+    tokens = sum(sizes.bytes.values()) / each
     parts = split.expected_tokens(config, sizes)
     _refuse_sizes(config, summary, parts, tokens)
     warnings += [*notes_on_files(found), *summary.notes]
     warnings += [mix_sentence(mix)] if mix else []
     warnings += _warnings_about_data(config, summary, parts)
     validation, test = (split.expected_read(config, sizes, n) for n in ("validation", "test"))
-    corpus_tokens = CorpusTokens(tokens, parts["reference"], parts["train"], validation, test)
-    costs, why = seconds_or_why(config, corpus_tokens, measured)
+    real = tokens_per_counted(config, found, sizes.bytes) if measured else 1.0
+    counted = CorpusTokens(tokens, parts["reference"], parts["train"], validation, test, real)
+    parts = {name: real * size for name, size in parts.items()}
+    if measured and (busy := machine.busy_words()):
+        warnings.append(f"{busy}: times are what they would be while it stays so")
+    costs, why = seconds_or_why(config, counted, measured)
     if why:
         warnings.append(f"no time estimate: {why}")
     warnings += _warnings_about_budgets(config, costs, parts)
-    warnings += _warnings_about_arms(config, costs, longest_bytes / split.bytes_per_token(config))
+    warnings += _warnings_about_arms(config, costs, real * longest_bytes / each)
     needed, given = memory_bytes(config), 2 * device_memory()
     if needed > given:
         warnings.append(
@@ -105,13 +114,13 @@ def plan_run(
     return Plan(
         corpus=CorpusCounts(**shown),
         account=account,
-        tokens=round(tokens),
+        tokens=round(real * tokens),
         parts={k: round(v) for k, v in parts.items()},
         **msgspec.structs.asdict(costs),
         memory_bytes=needed,
         memory_given=given,
         disk_bytes=disk,
-        fits=_fits(config, corpus_tokens, costs.seconds, hours),
+        fits=_fits(config, counted, costs.seconds, hours or config.hours or HOURS),
         decides=power_forecast(config, sizes),
         warnings=warnings,
     )

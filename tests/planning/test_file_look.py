@@ -91,6 +91,7 @@ def test_the_table_of_init(layouts: list[Layout], tmp_path: Path, command: Any) 
     written = (tmp_path / "c.yaml").read_text()
     assert "# not used: x.zip: it is a zip archive; unpack it" in written
     assert load_config(tmp_path / "c.yaml").data.paths
+    assert load_config(tmp_path / "c.yaml").hours == 0.01  # plan holds the study against it
 
 
 def look(rows: list[dict[str, Any]]) -> tuple[str | None, str | None, tuple[str, bool]]:
@@ -182,7 +183,7 @@ def test_rows_with_one_key_or_another_get_a_list(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     seen = look_at_data([str(tmp_path / "a.jsonl")])
     assert seen.keys.text == ("text", "content")
-    assert 'text_key: ["text", "content"]' in write_draft(seen, SIZES, tmp_path, "x")
+    assert 'text_key: ["text", "content"]' in write_draft(seen, SIZES, tmp_path, "x", 8.0)
     assert seen.files[0].documents == pytest.approx(90)
 
 
@@ -195,7 +196,7 @@ def test_many_files_with_a_bad_one_are_written_one_by_one(tmp_path: Path) -> Non
     (folder / "bad.parquet").write_text("version https://git-lfs.github.com/spec/v1\n")
     seen = look_at_data([str(folder)])
     assert len(seen.entries) == 60
-    (tmp_path / "c.yaml").write_text(write_draft(seen, SIZES, tmp_path, "x"))
+    (tmp_path / "c.yaml").write_text(write_draft(seen, SIZES, tmp_path, "x", 8.0))
     assert len(find_sources(load_config(tmp_path / "c.yaml").data).sources) == 60
 
 
