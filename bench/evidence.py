@@ -35,7 +35,7 @@ BEGIN, END = "<!-- tables of bench/evidence.py -->\n", "<!-- end of the tables -
 # Recipe, settings beside its smallest size: budgets as large as the demo's text allows.
 STUDIES: dict[str, list[str]] = {
     "paper-small": ["split.test=0.15", "reference.tokens=400k", "final.tokens=300k"],
-    "two-corpora": ["split.test=0.15", "reference.tokens=250k", "final.tokens=300k"],
+    "two-corpora": ["split.test=0.15", "reference.tokens=300k", "final.tokens=300k"],
     "data-constrained": [
         "split.test=0.15", "reference.tokens=300k", "final.tokens=150k",
         "final.ladder=[0.5, 1, 2, 4, 8]",

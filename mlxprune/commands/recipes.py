@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LONG = 100  # hours, from which on days are told
 DEMO_DATA = "demo-corpus"  # what a recipe without data is written for
+DEMO_BYTES = 3_000_000  # of a domain of it, where this Python has so many
 
 
 def recipes(
@@ -126,7 +127,7 @@ def init_recipe(
     if not data:
         corpus = target.parent / DEMO_DATA
         if not corpus.exists():
-            write_demo_corpus(corpus)
+            write_demo_corpus(corpus, DEMO_BYTES)
         print(f"data       none named: text of this Python, in {corpus}", file=sys.stderr)
         data = [str(corpus)]
     seen = look_at_data([resolve_path(entry, Path.cwd()) for entry in data])

@@ -73,7 +73,8 @@ def slices_by_run(rows: Sequence[ComparedSlice]) -> Any:
     """A panel a run on one axis: every slice minus its random control, with intervals; slices stand
     in the same place in all."""
     runs = list(dict.fromkeys(row.run for row in rows))
-    names = sorted({row.slice for row in rows})
+    order = {"low": 0, "medium": 1, "high": 2}
+    names = sorted({row.slice for row in rows}, key=lambda n: (order.get(n.split("-")[0], 3), n))
     figure, _ = new_figure(8.0, 0.9 + 0.34 * len(names))
     figure.clear()
     panels = figure.subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0]
