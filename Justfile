@@ -39,7 +39,7 @@ torture *args:
 fuzz *args:
     python bench/fuzz.py {{args}}
 
-# Draw the app's pictures for the README, from the run of the demo.
+# Draw the pictures of the README, from the run of the demo.
 pictures:
     mlxprune demo
     python docs/pictures.py mlxprune-demo/run

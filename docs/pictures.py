@@ -1,4 +1,5 @@
-"""Draw the app's pictures for the README from a finished run.
+"""Draw the pictures of the README from a finished run: the app's, and the report's first page where
+Chromium or Chrome is installed.
 
 python docs/pictures.py mlxprune-demo/run
 """
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from mlxprune_tui.testing import opened, show, until
 HERE = Path(__file__).parent
 SHOWN = ("overview", "scoring", "selection", "training")
 CELLS, ROWS = 120, 34
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+REPORT_SIZE = "1100,1000"
 
 
 def main() -> None:
@@ -42,6 +47,22 @@ def main() -> None:
                 print(HERE / f"app-{name}.svg")
 
     asyncio.run(go())
+    picture_of_report(run / "report.html")
+
+
+def picture_of_report(page: Path) -> None:
+    """The top of the report as a browser draws it."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print("no Chromium here: docs/report.png stays as it is")
+        return
+    out = HERE / "report.png"
+    subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--hide-scrollbars", f"--screenshot={out}",
+         f"--window-size={REPORT_SIZE}", page.absolute().as_uri()],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    print(out)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_the_docs_name_no_option_that_there_is_not(spec: Any) -> None:
         name: {flag for option in told.get("options", []) for flag in option["flags"]}
         for name, told in spec["commands"].items()
     }
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     seen = 0
     for page in pages:
         if page.name == "log.md":  # of its time
