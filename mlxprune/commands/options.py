@@ -23,7 +23,10 @@ Set = Annotated[
 Data = Annotated[list[str], typer.Option("--data", metavar="PATH", help="files, folders, hf://...")]
 TextKey = Annotated[str, typer.Option("--text-key", help="where the text is")]
 DomainKey = Annotated[str, typer.Option("--domain-key", help="where the domain is")]
-More = Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="more of --data")]
+More = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATH", help="further files, as a pattern after --data gives them"),
+]
 Memory = Annotated[
     str | None, typer.Option("--memory", help="what batches may fill, as in 8G; as memory: 8G")
 ]

@@ -63,6 +63,7 @@ def demo(
         print_json(result)
     else:
         print_result(result, str(run.report))
+        print("on your files: mlxprune init YOUR-FILES... --hours 8")
 
 
 def _watching(target: RunFolder) -> str:
