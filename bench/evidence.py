@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,14 @@ STUDIES: dict[str, list[str]] = {
     "paper-small": ["split.test=0.15", "reference.tokens=400k", "final.tokens=300k"],
     "two-corpora": ["split.test=0.15", "reference.tokens=300k", "final.tokens=300k"],
     "data-constrained": [
-        "split.test=0.15", "reference.tokens=300k", "final.tokens=150k",
-        "final.ladder=[0.5, 1, 2, 4, 8]",
+        "split.test=0.04", "split.validation=0.02", "reference.tokens=300k", "final.tokens=100k",
+        "final.ladder=[0.5, 1, 2, 4, 8]", "selection.criterion=low",
     ],
 }  # fmt: skip
+SHORT = [
+    "split.test=0.02", "split.validation=0.02", "reference.tokens=20k", "final.tokens=20k",
+    "final.seeds=[0, 1]", "final.arms=[pruned, random]", "final.branches=[]",
+]  # fmt: skip
 
 
 def main() -> None:
@@ -48,11 +53,18 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path("evidence"), help="where to work")
     parser.add_argument("--show", type=Path, nargs="+", metavar="RUN", help="finished runs")
     parser.add_argument("--recipes", nargs="+", default=list(STUDIES), choices=list(STUDIES))
+    parser.add_argument("--short", action="store_true", help="two corpora for a minute; prints")
     asked = parser.parse_args()
     if asked.show:
         print("\n".join(tables(asked.show)))
         return
-    runs = [run for name in asked.recipes for run in run_recipe(name, asked.dir)]
+    if asked.short:
+        with tempfile.TemporaryDirectory(prefix="mlxprune-evidence-") as folder:
+            found = run_recipe("two-corpora", Path(folder), SHORT)
+            print("\n".join(tables(found)))
+            assert any("(b)" in line for line in tables(found))
+        return
+    runs = [run for name in asked.recipes for run in run_recipe(name, asked.dir, STUDIES[name])]
     text = "\n".join([*tables(runs), *pictures(runs)])
     page = DOCS / "evidence.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
@@ -61,7 +73,7 @@ def main() -> None:
     print(f"wrote {page}")
 
 
-def run_recipe(name: str, folder: Path) -> list[Path]:
+def run_recipe(name: str, folder: Path, study: list[str]) -> list[Path]:
     """The runs of a recipe, made by the commands that anybody would type."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlxprune"]
@@ -72,7 +84,7 @@ def run_recipe(name: str, folder: Path) -> list[Path]:
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         written = sorted(folder.glob(f"{name}*.yaml"))
-    settings = [word for setting in STUDIES[name] for word in ("--set", setting)]
+    settings = [word for setting in study for word in ("--set", setting)]
     for config in written:
         subprocess.run([*command, "run", config.name, *settings, "--quiet"], cwd=folder, check=True)
     return [folder / "runs" / load_config(config).name for config in written]
