@@ -8,10 +8,20 @@ TF32 where a GPU can, which keeps 10 of 23 bits.
 
 import importlib
 import os
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
-from mlxprune.engine import blas
-from mlxprune.version import __version__
+_called = [*getattr(sys, "argv", []), ""][0]
+if (
+    os.path.basename(_called) == "mlxprune" or sys.orig_argv[1:3] == ["-m", "mlxprune"]  # noqa: PTH119
+) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Started as a program: Ctrl-C ends it at once, without a traceback of what is being imported,
+    # until its main listens (cli.py).
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from mlxprune.engine import blas  # noqa: E402
+from mlxprune.version import __version__  # noqa: E402
 
 os.environ["MLX_ENABLE_TF32"] = "0"
 

@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,6 +159,17 @@ app = _app()
 
 def main() -> None:
     """Entry point: exit codes as documented, never a traceback unless --debug."""
+    quiet = signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # set while this was imported
+    if quiet:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _obey()
+    finally:
+        if quiet:  # what Python does at its end is interrupted without a word, too
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _obey() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     as_json = "--json" in arguments
