@@ -173,8 +173,8 @@ def _obey() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     as_json = "--json" in arguments
-    command = typer.main.get_command(app)
     try:
+        command = typer.main.get_command(app)
         code = command.main(
             [a for a in arguments if a != "--debug"], prog_name="mlxprune", standalone_mode=False
         )
