@@ -40,8 +40,8 @@ class CorpusFlip(SparseRecord):
     % interval: how far the order of the two slices turns from one corpus to the other.
 
     ``decided``: both differences hold, which happens by chance in at most 5 % of such pairs
-    (intersection-union). ``turns``: their sum alone does; the order of the two changes, which one
-    is better on each corpus is not sure.
+    (intersection-union). ``turns``: each corpus' best slice is the better one there, and their sum
+    is sure: how the two compare changes, which one is better on each corpus is not sure.
     """
 
     each: list[SliceAgainstSlice]
@@ -125,6 +125,9 @@ def _word(flip: CorpusFlip) -> str:
         return "The best criterion flips"
     if flip.turns:
         return "The order of the two slices turns, though not on each corpus for sure"
+    ahead = [e.best for e in flip.each if e.difference < 0]
+    if len(ahead) == 1:  # what is ranked first on a validation part need not be on the test part
+        return f"No flip is seen: on the test parts {ahead[0]} is the better one of the two on both"
     return "Not decided whether the best criterion flips"
 
 
@@ -143,7 +146,7 @@ def _flip(each: list[SliceAgainstSlice], known: list[Comparison]) -> CorpusFlip:
         together=together,
         interval=interval,
         decided=not single and all(e.decided for e in each),
-        turns=not single and interval[1] < 0,
+        turns=not single and interval[1] < 0 and all(e.difference < 0 for e in each),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -40,13 +41,18 @@ def study(name: str, low: float, high: float, error: float, **more: Any) -> Corp
         (-0.10, 0.10, 0.02, True, True, "The best criterion flips"),
         (-0.10, 0.03, 0.03, False, True, "turns, though not on each corpus"),
         (-0.02, 0.02, 0.03, False, False, "Not decided whether"),
+        (-0.25, -0.05, 0.02, False, False, "low-50 is the better one of the two on both"),
     ],
 )
 def test_a_flip_is_decided_where_both_differences_are(
     first: float, second: float, error: float, decided: bool, turns: bool, said: str
 ) -> None:
     """``first`` and ``second``: low minus high on the two corpora."""
-    told = best_by_corpus([study("pile", first, 0.0, error), study("dolma", 0.0, -second, error)])
+    dolma = study("dolma", 0.0, -second, error)
+    ranked = {"low-50": 0.1, "high-50": 0.0}  # on the validation part high is first there
+    rows = dolma.result.comparisons
+    rows[:2] = [msgspec.structs.replace(r, on_validation=ranked[r.arm]) for r in rows[:2]]
+    told = best_by_corpus([study("pile", first, 0.0, error), dolma])
     assert told.best == {"pile": "low-50", "dolma": "high-50"}
     (flip,) = told.flips
     assert (flip.decided, flip.turns) == (decided, turns)
