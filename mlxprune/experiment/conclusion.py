@@ -11,7 +11,7 @@ from mlxprune.experiment.costs import NetSaving
 from mlxprune.experiment.measure import DomainShare
 from mlxprune.experiment.records import Screening
 from mlxprune.experiment.trust import TrustFacts
-from mlxprune.inference.verdict import Verdict
+from mlxprune.inference.verdict import PairedDifference, Verdict
 from mlxprune.records import Record
 from mlxprune.selection.manifest import SliceManifest
 from mlxprune.units import plural, short_count
@@ -58,25 +58,32 @@ def conclude(
         saving=saving_sentence(best, saving),
         next_step=step,
         command=command,
-        odd=odd_sentence([best, *(c for c in comparisons if c.main)]),
+        odd=odd_sentence([best, *(c for c in comparisons if c.main)], primary),
     )
 
 
-def odd_sentence(comparisons: list[Comparison]) -> str | None:
-    """The pair that the paper found odd: a slice that is worse on the text as it was before pruning
-    and better on the tasks' right answers. Of several slices the first that shows it."""
+def odd_sentence(comparisons: list[Comparison], primary: str) -> str | None:
+    """The pair that the paper found odd: a slice that is worse on held-out text (as it was before
+    pruning, or the mean over its domains) and better on the tasks' right answers. Of several slices
+    one of which both are decided, or else the first that shows it."""
+    found: list[tuple[bool, str]] = []
     for compared in comparisons:
-        loss, gold = compared.original_mix, compared.gold_bpb
-        if loss is None or gold is None or loss.difference <= 0 or gold.difference >= 0:
-            continue
-        both = {loss.verdict, gold.verdict} == {Verdict.WORSE, Verdict.BETTER}
-        sure = "both are decided" if both else "not both are decided, so it may be chance"
-        return (
-            f"Held-out loss and tasks part, as they do in the paper: {compared.arm} is "
-            f"{loss.difference:.4f} bits per byte worse than {compared.control} on the mix before "
-            f"pruning, and {-gold.difference:.4f} better on the tasks' right answers ({sure})."
-        )
-    return None
+        gold = compared.gold_bpb
+        losses: list[tuple[str, PairedDifference | Comparison | None]]
+        losses = [("on the mix before pruning", compared.original_mix)]
+        losses += [(ON[primary], compared)] if primary == "macro" else []
+        for where, loss in losses:
+            if loss is None or gold is None or loss.difference <= 0 or gold.difference >= 0:
+                continue
+            both = (loss.verdict, gold.verdict) == (Verdict.WORSE, Verdict.BETTER)
+            sure = "both are decided" if both else "not both are decided, so it may be chance"
+            said = (
+                f"Held-out loss and tasks part, as they do in the paper: {compared.arm} is "
+                f"{loss.difference:.4f} bits per byte worse than {compared.control} {where}, and "
+                f"{-gold.difference:.4f} better on the tasks' right answers ({sure})."
+            )
+            found.append((both, said))
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def verdict_sentence(comparisons: list[Comparison], primary: str) -> str:

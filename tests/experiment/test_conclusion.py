@@ -70,7 +70,9 @@ def measured(difference: float, verdict: Verdict) -> PairedDifference:
 def test_worse_held_out_loss_with_better_tasks_is_pointed_at(
     loss: tuple[float, Verdict], gold: tuple[float, Verdict], said: str | None
 ) -> None:
-    pair = compared(original_mix=measured(*loss), gold_bpb=measured(*gold))
+    pair = compared(
+        original_mix=measured(*loss), gold_bpb=measured(*gold), difference=-0.1, interval=(-1, 1)
+    )
     odd = conclude("runs/x", "macro", [pair], {}).odd
     if said is None:
         assert odd is None
@@ -79,6 +81,15 @@ def test_worse_held_out_loss_with_better_tasks_is_pointed_at(
         assert "0.0200 bits per byte worse" in odd and "0.0300 better" in odd
         assert odd in conclude("runs/x", "macro", [pair], {}).reasons
     assert conclude("runs/x", "macro", [compared()], {}).odd is None  # no tasks were asked
+
+
+def test_of_two_held_out_figures_the_one_that_is_decided_is_told() -> None:
+    """The mix before pruning has too few documents here; the mean over the domains is decided."""
+    mix, gold = measured(0.05, Verdict.TOO_FEW), measured(-0.03, Verdict.BETTER)
+    told = conclude("runs/x", "macro", [compared(original_mix=mix, gold_bpb=gold)], {}).odd
+    assert told is not None and "0.1800 bits per byte worse" in told and "both are decided" in told
+    told = conclude("runs/x", "tasks", [compared(original_mix=mix, gold_bpb=gold)], {}).odd
+    assert told is not None and "0.0500" in told and "not both" in told
 
 
 def test_the_domain_that_loses_is_named_with_what_the_slice_kept_of_it() -> None:
