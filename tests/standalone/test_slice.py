@@ -130,7 +130,6 @@ def test_other_data_are_refused(elsewhere: Path, tmp_path: Path, command: Any) -
         (["--min-tokens", "100000"], "min_tokens"),
         (["--metric", "difference:main"], "difference"),
         (["--metric", "progress"], "early"),
-        (["--criterion", "soft"], "centre"),
         (["--by", "language"], "by"),
         (["--reference", "other"], "other"),
         (["--criterion", "high", "--criterion", "high"], "two slices"),
@@ -145,6 +144,22 @@ def test_slices_that_cannot_be_are_three_lines(
     assert len(done.stderr.strip().splitlines()) == 3
     assert problem in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--criterion", "soft", "--rate", "0.2"], "soft-20-at-50"),
+        (["--criterion", "band", "--band", "0.1,0.4"], "band-10-40"),
+        (["--band", "0.1,0.4"], "band-10-40"),
+    ],
+)
+def test_soft_and_band_work_as_one_types_them(
+    options: list[str], name: str, tiny_run: RunFolder, tmp_path: Path, command: Any
+) -> None:
+    done = command("select", str(tiny_run.scores()), "--out", str(tmp_path / "out"), *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{name}: ")
 
 
 def test_bounds_are_named_on_the_command_line(
