@@ -39,7 +39,7 @@ STUDIES: dict[str, list[str]] = {
     "two-corpora": ["split.test=0.15", "reference.tokens=300k", "final.tokens=300k"],
     "data-constrained": [
         "split.test=0.04", "split.validation=0.02", "reference.tokens=300k", "final.tokens=100k",
-        "final.ladder=[0.5, 1, 2, 4, 8]", "selection.criterion=low",
+        "final.ladder=[1, 2, 4, 8]", "final.arms=[pruned, random]", "selection.criterion=low",
     ],
 }  # fmt: skip
 SHORT = [
