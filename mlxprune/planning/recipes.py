@@ -20,7 +20,8 @@ from mlxprune.config.schema import Config
 from mlxprune.config.yaml_file import parse_value
 from mlxprune.data import split
 from mlxprune.errors import UsageError, closest
-from mlxprune.planning.cost_model import CorpusTokens, estimate_costs
+from mlxprune.model.architecture import parameter_counts, preset_of
+from mlxprune.planning.cost_model import CorpusTokens, estimate_costs, vocabulary_of
 from mlxprune.planning.draft_config import DataLook, count_text, relative_path
 from mlxprune.records import Record
 
@@ -140,9 +141,6 @@ def recipe_costs(recipe: Recipe) -> RecipeCosts:
 
 def _model_bytes(config: Config) -> float:
     """Of a final model with its optimizer, in float32."""
-    from mlxprune.model.architecture import parameter_counts, preset_of
-    from mlxprune.planning.cost_model import vocabulary_of
-
     shape = {**preset_of(config.final.model).config, "vocab_size": vocabulary_of(config)}
     return 12.0 * sum(parameter_counts(shape))
 
