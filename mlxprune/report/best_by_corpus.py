@@ -16,8 +16,10 @@ from mlxprune.errors import one_line
 from mlxprune.experiment.comparisons import Comparison, best_slice
 from mlxprune.experiment.study_result import StudyResult
 from mlxprune.inference.replicates import student_quantile
+from mlxprune.inference.verdict import Verdict
 from mlxprune.records import Record, SparseRecord
 
+TOO_LITTLE = ", too few test documents or seeds for a verdict"
 MOST_DEGREES = 10_000  # from there on Student's t is the normal distribution
 
 
@@ -29,10 +31,11 @@ class SliceAgainstSlice(Record):
     other: str
     difference: float
     interval: tuple[float, float]  # 95 %
+    enough: bool  # test documents, and seeds, for a verdict
 
     @property
     def decided(self) -> bool:
-        return self.interval[1] < 0
+        return self.enough and self.interval[1] < 0
 
 
 class CorpusFlip(SparseRecord):
@@ -107,6 +110,7 @@ def _hold(
         SliceAgainstSlice(
             run=study.name, best=best[study.name], other=unlike,
             difference=found.difference, interval=found.interval,
+            enough=found.verdict not in (Verdict.TOO_FEW, Verdict.ONE_SEED),
         )
         for study, unlike, found in zip((first, second), (other, one), known, strict=True)
     ]  # fmt: skip
@@ -114,7 +118,7 @@ def _hold(
     told = "; ".join(
         f"on {one_line(e.run)} {e.best} is {abs(e.difference):.4f} bits per byte "
         f"{'better' if e.difference < 0 else 'worse'} than {e.other} "
-        f"({e.interval[0]:+.4f} to {e.interval[1]:+.4f})"
+        f"({e.interval[0]:+.4f} to {e.interval[1]:+.4f}{'' if e.enough else TOO_LITTLE})"
         for e in each
     )
     return f"{_word(flip)}: {told}.", flip
@@ -140,13 +144,13 @@ def _flip(each: list[SliceAgainstSlice], known: list[Comparison]) -> CorpusFlip:
     together = sum(e.difference for e in each)
     half = student_quantile(degrees) * error
     interval = (together - half, together + half)
-    single = any(found.seed_sd is None for found in known)  # one seed: no verdict
+    enough = all(e.enough for e in each)
     return CorpusFlip(
         each=each,
         together=together,
         interval=interval,
-        decided=not single and all(e.decided for e in each),
-        turns=not single and interval[1] < 0 and all(e.difference < 0 for e in each),
+        decided=all(e.decided for e in each),
+        turns=enough and interval[1] < 0 and all(e.difference < 0 for e in each),
     )
 
 

@@ -67,10 +67,12 @@ def test_a_flip_is_decided_where_both_differences_are(
 def test_one_best_slice_is_no_flip_and_one_seed_no_verdict() -> None:
     same = best_by_corpus([study("a", -0.1, 0.0, 0.02), study("b", -0.2, 0.0, 0.02)])
     assert same.flips == [] and "both rank low-50 first" in same.sentences[0]
-    lone = best_by_corpus(
-        [study("a", -0.1, 0.0, 0.01, seed_sd=None), study("b", 0.1, 0.0, 0.01, seed_sd=None)]
-    )
-    assert not lone.flips[0].decided and not lone.flips[0].turns
+    for verdict in (Verdict.ONE_SEED, Verdict.TOO_FEW):
+        lone = best_by_corpus(
+            [study("a", -0.1, 0.0, 0.01), study("b", 0.1, 0.0, 0.01, verdict=verdict)]
+        )
+        assert not lone.flips[0].decided and not lone.flips[0].turns
+        assert "Not decided" in lone.sentences[0] and "too few" in lone.sentences[0]
 
 
 def test_by_chance_no_more_than_one_in_twenty_flips_are_decided() -> None:
