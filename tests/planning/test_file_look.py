@@ -50,7 +50,7 @@ def test_what_init_writes_plans_and_runs(
     seen = look_at_data([str(layout.path) for layout in layouts])
     assert seen.bytes == pytest.approx(sum(look.bytes for look in seen.files))
     path = tmp_path / "c.yaml"
-    path.write_text(write_draft(seen, SIZES, tmp_path, "nine"))
+    path.write_text(write_draft(seen, SIZES, tmp_path, "nine", 8.0))
     config = load_config(path, list(SMALL))
     planned = plan_run(config, measured=False)
     rows = sum(layout.rows for layout in layouts)
