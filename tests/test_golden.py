@@ -15,6 +15,7 @@ import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = GOLDEN / "expected"
+OF_THE_MACHINE = ("memory_given",)  # kilobytes more or less at every start of it
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,8 @@ def assert_alike(found: Any, known: Any, where: str) -> None:
         assert isinstance(found, dict), where
         assert list(found) == list(known), where
         for key, value in known.items():
-            assert_alike(found[key], value, f"{where}.{key}")
+            if key not in OF_THE_MACHINE:
+                assert_alike(found[key], value, f"{where}.{key}")
     elif isinstance(known, list):
         assert len(found) == len(known), where
         for number, value in enumerate(known):
