@@ -60,9 +60,9 @@ def main() -> None:
         return
     if asked.short:
         with tempfile.TemporaryDirectory(prefix="mlxprune-evidence-") as folder:
-            found = run_recipe("two-corpora", Path(folder), SHORT)
-            print("\n".join(tables(found)))
-            assert any("(b)" in line for line in tables(found))
+            lines = tables(run_recipe("two-corpora", Path(folder), SHORT))
+            print("\n".join(lines))
+            assert any("(b)" in line for line in lines)
         return
     runs = [run for name in asked.recipes for run in run_recipe(name, asked.dir, STUDIES[name])]
     text = "\n".join([*tables(runs), *pictures(runs)])
@@ -226,12 +226,13 @@ def ladder_picture(results: dict[str, StudyResult]) -> Any:
         axes.spines[["top", "right"]].set_visible(False)
         axes.axhline(0, color="#333333", linewidth=1)
         for kind, shift in (("base", 0.97), ("random", 1.03)):
-            rows = sorted(
+            rows = [
                 (result.arms[c.arm].rung or 0, c)
                 for c in result.comparisons
                 if result.arms[c.arm].rung is not None
                 and result.arms[c.arm].kind == "pruned" and result.arms[c.control].kind == kind
-            )  # fmt: skip
+            ]  # fmt: skip
+            rows.sort(key=lambda row: row[0])
             style = style_of("none" if kind == "base" else "pruned")
             for rung, row in rows:
                 axes.plot([rung * shift] * 2, row.interval, color=style.colour, linewidth=1.4)

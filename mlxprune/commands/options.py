@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,11 @@ Pool = Annotated[
     str | None, typer.Option("--pool", help="auto: what the budgets need; all: as split.pool")
 ]
 IdKey = Annotated[str, typer.Option("--id-key", help="where the id is")]
+
+
+def run_name(config: Path) -> str:
+    """What a study is called after the file of its configuration: what may become a folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).strip("-._")[:60] or "run"
 
 
 def print_json(value: Any) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlxprune.commands.options import AsJson, print_json
+from mlxprune.commands.options import AsJson, print_json, run_name
 from mlxprune.errors import UsageError, one_line
 from mlxprune.files import write_atomic
+from mlxprune.units import size
 
 if TYPE_CHECKING:
     from mlxprune.planning.recipes import Recipe, RecipeChoices, RecipeCosts
@@ -67,13 +68,9 @@ def takes(recipe: Recipe, costs: RecipeCosts) -> str:
         shown = shown[:2]
     hours = ", ".join(f"{_hours(hours)} on {machine}" for machine, hours in shown)
     return (
-        f"{_size(recipe.facts.text)} of text; {costs.models} models, "
-        f"{costs.flops:.1e} FLOPs: about {hours}; disk {_size(costs.disk_bytes)}"
+        f"{size(recipe.facts.text)} of text; {costs.models} models, "
+        f"{costs.flops:.1e} FLOPs: about {hours}; disk {size(costs.disk_bytes)}"
     )
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
 def _hours(hours: float) -> str:
@@ -115,7 +112,7 @@ def init_recipe(
 
     recipe = read_recipe(name)
     target = output or Path(f"{name}.yaml")
-    stem = target.stem
+    stem = run_name(target)
     several = len(recipe.studies) > 1
     files = [
         target.with_name(f"{stem}-{config.name}.yaml") if several else target

@@ -6,7 +6,6 @@ imported inside commands, so that --help and status start fast.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from mlxprune.commands.options import (
     Set,
     listeners,
     print_json,
+    run_name,
 )
 from mlxprune.errors import ConfigError, UsageError, closest, one_line
 from mlxprune.execution.sleep import KEPT_AWAKE, kept_awake
@@ -150,8 +150,7 @@ def _draft(data: list[str], hours: float, output: Path, force: bool) -> None:
         f"about {sizes.hours:.1f} of {hours:g} hours",
         file=sys.stderr,
     )
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("-._")[:60] or "run"
-    write_atomic(output, write_draft(seen, sizes, output.parent, name, hours))
+    write_atomic(output, write_draft(seen, sizes, output.parent, run_name(output), hours))
     print(f"wrote {output}: next, mlxprune plan {output}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -183,9 +184,10 @@ def _by_measure(
     seed, of the arm and of the control."""
     first = held.arms.firsts()
     pairs = []
+    of = functools.cache(measure.of)  # a control stands in many pairs
     for compared, names in zip(comparisons, evaluations, strict=True):
         pair = Pair(compared.arm, compared.control, compared.about, compared.main)
-        values = [{s: measure.of(side[s]) for s in compared.seeds} for side in names]
+        values = [{s: of(side[s]) for s in compared.seeds} for side in names]
         pairs.append(pair_values(pair, first, values[0], values[1], compared.seeds))
     return compare_paired(pairs, measure.parts, held.config.seed)
 
